@@ -1,0 +1,105 @@
+//! The end, in the order in which data flows: no more in, what is held out, then the rest.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{error, info, warn};
+
+use super::App;
+use super::tasks::Tasks;
+use crate::buffer::{Books, DropReason};
+use crate::shutdown::Signals;
+
+/// What became of the records, for the exit status and the last message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records that arrived.
+    pub received: u64,
+    /// Records in PostgreSQL.
+    pub flushed: u64,
+    /// Records lost for any reason, the undelivered included.
+    pub dropped: u64,
+    /// Records given back to their senders.
+    pub rejected: u64,
+    /// Records in the table of dead letters.
+    pub dead_lettered: u64,
+    /// Records that were still held at the deadline.
+    pub undelivered: u64,
+}
+
+impl Summary {
+    fn of(books: &Books) -> Self {
+        Self {
+            received: books.received(),
+            flushed: books.flushed(),
+            dropped: books.dropped_total(),
+            rejected: books.rejected_total(),
+            dead_lettered: books.dead_lettered(),
+            undelivered: books.dropped_for(DropReason::Undelivered),
+        }
+    }
+}
+
+/// The longest wait for requests under way, and for the pages.
+const FINISHING: Duration = Duration::from_secs(6);
+
+/// Ends everything. The buffer drains until the deadline, or until a second signal.
+pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Summary {
+    let deadline = Instant::now() + app.config.exporter.shutdown_timeout.0;
+    app.health.draining();
+    app.intake.drain();
+    tasks.stop_receiving();
+    tokio::select! {
+        () = drain(&app, &mut tasks) => {}
+        () = sleep_until(deadline) => {
+            let timeout = app.config.exporter.shutdown_timeout.0;
+            warn!(held = app.buffer.budget().records(), ?timeout, "the buffer is not empty at the deadline");
+        }
+        signal = signals.next() => warn!(signal, held = app.buffer.budget().records(), "asked again; ending at once"),
+    }
+    // Whatever still runs is cut here. The batches of the lanes count as undelivered when they are dropped.
+    tasks.receiver.abort();
+    tasks.keeper.abort();
+    tasks.lanes.shutdown().await;
+    app.buffer.close();
+    app.buffer.abandon();
+    app.exporter.close();
+    tasks.stop_pages();
+    if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {
+        tasks.pages.shutdown().await;
+    }
+    let summary = Summary::of(app.buffer.books());
+    tell(summary);
+    if let Some(embedded) = app.embedded
+        && let Err(error) = embedded.stop().await
+    {
+        warn!(%error, "the private PostgreSQL did not end as it should");
+    }
+    if let Err(error) = app.metrics.shutdown() {
+        warn!(%error, "the metrics did not end as they should");
+    }
+    summary
+}
+
+/// Finishes the requests under way, then writes what is held.
+async fn drain(app: &App, tasks: &mut Tasks) {
+    if !tasks.receiver.is_finished() && timeout(FINISHING, &mut tasks.receiver).await.is_err() {
+        warn!("requests under way were cut off");
+        tasks.receiver.abort();
+    }
+    app.buffer.close();
+    all_ended(&mut tasks.lanes).await;
+}
+
+async fn all_ended(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
+
+fn tell(summary: Summary) {
+    let Summary { received, flushed, dropped, rejected, dead_lettered, undelivered } = summary;
+    if undelivered > 0 {
+        error!(undelivered, "records were lost: they could not be written before the end");
+    }
+    info!(received, flushed, dropped, rejected, dead_lettered, "ended");
+}

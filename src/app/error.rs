@@ -1,0 +1,52 @@
+//! Why forebay does not start, or ends by itself.
+
+use std::io;
+
+use crate::{embedded, exporter, receiver, telemetry};
+
+/// Why forebay does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection string cannot be used.
+    #[error(transparent)]
+    Dsn(#[from] exporter::dsn::DsnError),
+    /// A port is not to be had.
+    #[error("cannot listen on {endpoint}: {source}; choose another address with {key}")]
+    Listen {
+        /// The address.
+        endpoint: String,
+        /// The key that it comes from.
+        key: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The receiver's port is not to be had, or it cannot serve.
+    #[error(transparent)]
+    Receiver(#[from] receiver::Error),
+    /// The private PostgreSQL does not run.
+    #[error(transparent)]
+    Embedded(#[from] embedded::Error),
+    /// forebay's own metrics or messages cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::Error),
+    /// The system gives no threads or no signals.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+    /// A part that runs until it is told to end has ended.
+    #[error("{0} ended by itself; this is a bug in forebay")]
+    Ended(&'static str),
+}
+
+impl Error {
+    /// Whether the configuration is at fault, rather than the running program.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(receiver::Error::Listen { .. }) => true,
+            Self::Receiver(_)
+            | Self::Embedded(_)
+            | Self::Telemetry(_)
+            | Self::Runtime(_)
+            | Self::Ended(_) => false,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The composition root: builds every part, runs them, and ends them in order.
+//!
+//! It starts downstream first (the store's tasks before the receiver) and ends upstream first: readiness off,
+//! listeners closed, buffer drained to a deadline, connections closed, pages and messages last. Only here are
+//! tasks spawned, and each one is joined.
+
+mod ending;
+mod error;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::info;
+
+pub use ending::Summary;
+pub use error::Error;
+use tasks::Tasks;
+
+use crate::buffer::{Books, Buffer};
+use crate::config::Config;
+use crate::embedded::Embedded;
+use crate::exporter::Exporter;
+use crate::exporter::dsn::Target;
+use crate::receiver::{Intake, grpc};
+use crate::shutdown::Signals;
+use crate::telemetry::{Health, Metrics};
+
+/// Everything that runs.
+struct App {
+    config: Config,
+    health: Health,
+    metrics: Metrics,
+    buffer: Arc<Buffer>,
+    exporter: Arc<Exporter>,
+    intake: Arc<Intake>,
+    embedded: Option<Embedded>,
+}
+
+/// The ports, taken before anything else is begun, so that a port in use is known at once.
+struct Listeners {
+    grpc: TcpListener,
+    health: Option<TcpListener>,
+    metrics: Vec<TcpListener>,
+}
+
+/// Checks what can be checked of `config` without a database: the connection string.
+///
+/// # Errors
+///
+/// [`Error::Dsn`] where it cannot be used.
+pub fn check(config: &Config) -> Result<Option<Target>, Error> {
+    if config.exporter.dsn.is_embedded() {
+        return Ok(None);
+    }
+    let target = Target::parse(&config.exporter.dsn.0)?;
+    target.check_certificates()?;
+    Ok(Some(target))
+}
+
+/// Runs forebay until a signal ends it.
+///
+/// # Errors
+///
+/// What keeps it from starting. A database that is down does not.
+pub fn run(config: Config) -> Result<Summary, Error> {
+    let target = check(&config)?;
+    let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let (end_of_repeats, told) = watch::channel(false);
+    let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
+    let result = runtime.block_on(start_and_serve(config, target));
+    end_of_repeats.send_replace(true);
+    let _ = runtime.block_on(repeats);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summary, Error> {
+    let mut signals = Signals::listen().map_err(Error::Runtime)?;
+    let listeners = Listeners::bind(&config).await?;
+    let (target, embedded) = match target {
+        Some(target) => (target, None),
+        None => {
+            let embedded = tokio::select! {
+                embedded = Embedded::start(&config.exporter.data_dir) => embedded?,
+                signal = signals.next() => {
+                    info!(signal, "asked to end while the private PostgreSQL was starting");
+                    return Ok(Summary::default());
+                }
+            };
+            (Target::parse(&embedded.dsn())?, Some(embedded))
+        }
+    };
+    let app = App::build(config, &target, embedded)?;
+    app.serve(listeners, signals, &target).await
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, Error> {
+        let grpc = grpc::bind(&config.receiver.protocols.grpc).await?;
+        let health = match &config.health {
+            Some(health) => Some(bind(&health.endpoint, "extensions.health_check.endpoint").await?),
+            None => None,
+        };
+        let mut metrics = Vec::new();
+        for reader in &config.telemetry.metrics.readers {
+            let page = &reader.pull.exporter.prometheus;
+            let host = if page.host.contains(':') { format!("[{}]", page.host) } else { page.host.clone() };
+            let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
+            metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
+        }
+        Ok(Self { grpc, health, metrics })
+    }
+}
+
+async fn bind(endpoint: &str, key: &'static str) -> Result<TcpListener, Error> {
+    let failed = |source| Error::Listen { endpoint: endpoint.to_owned(), key, source };
+    TcpListener::bind(endpoint).await.map_err(failed)
+}
+
+impl App {
+    fn build(config: Config, target: &Target, embedded: Option<Embedded>) -> Result<Self, Error> {
+        let metrics = Metrics::new()?;
+        let health = Health::new();
+        let queue = &config.exporter.sending_queue;
+        let buffer = Arc::new(Buffer::new(queue, &config.batch, Arc::new(Books::default())));
+        buffer.observe(&metrics.meter("buffer"));
+        let exporter = Exporter::new(
+            config.exporter.clone(),
+            target.clone(),
+            buffer.clone(),
+            health.clone(),
+            &metrics.meter("exporter"),
+        )?;
+        // A sender that waits for the result waits a little longer than the batch may take.
+        let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
+        let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        Ok(Self {
+            health,
+            metrics,
+            buffer,
+            exporter: Arc::new(exporter),
+            intake: Arc::new(intake),
+            embedded,
+            config,
+        })
+    }
+
+    async fn serve(
+        self,
+        listeners: Listeners,
+        mut signals: Signals,
+        target: &Target,
+    ) -> Result<Summary, Error> {
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            grpc = %address(&listeners.grpc),
+            health = listeners.health.as_ref().map(address),
+            metrics = listeners.metrics.first().map(address),
+            database = target.describe(),
+            "forebay takes records"
+        );
+        let mut tasks = Tasks::start(&self, listeners);
+        let outcome = tokio::select! {
+            signal = signals.next() => {
+                info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
+                Ok(())
+            }
+            name = tasks.ended_early() => Err(Error::Ended(name)),
+        };
+        let summary = ending::end(self, tasks, signals).await;
+        outcome.map(|()| summary)
+    }
+}
+
+fn address(listener: &TcpListener) -> String {
+    listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+}
+
+/// Waits until `flag` is set, or nobody can set it any more.
+async fn flagged(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|set| *set).await;
+}

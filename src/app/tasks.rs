@@ -1,0 +1,78 @@
+//! The tasks, each spawned here and joined in [`super::ending`].
+
+use std::future::Future;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{App, Listeners, flagged};
+use crate::receiver::grpc;
+use crate::telemetry::{pages, serve};
+
+/// The running tasks, by the order in which they are to end.
+pub(super) struct Tasks {
+    /// Takes requests, until `stop_receiving`.
+    pub(super) receiver: JoinHandle<()>,
+    stop_receiving: watch::Sender<bool>,
+    /// Write batches, until the buffer is closed and empty.
+    pub(super) lanes: JoinSet<()>,
+    /// Looks after the store, until it is aborted.
+    pub(super) keeper: JoinHandle<()>,
+    /// Serve health and metrics, until `stop_pages`.
+    pub(super) pages: JoinSet<()>,
+    stop_pages: watch::Sender<bool>,
+}
+
+impl Tasks {
+    /// Starts everything, downstream first.
+    pub(super) fn start(app: &App, listeners: Listeners) -> Self {
+        let (stop_receiving, receiving) = watch::channel(false);
+        let (stop_pages, paging) = watch::channel(false);
+        let mut pages = JoinSet::new();
+        if let (Some(listener), Some(config)) = (listeners.health, &app.config.health) {
+            let router = pages::health_router(app.health.clone(), &config.path);
+            pages.spawn(report("the health page", serve(listener, router, flagged(paging.clone()))));
+        }
+        for listener in listeners.metrics {
+            let router = pages::metrics_router(app.metrics.clone());
+            pages.spawn(report("the metrics page", serve(listener, router, flagged(paging.clone()))));
+        }
+        let exporter = app.exporter.clone();
+        let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let mut lanes = JoinSet::new();
+        for number in 0..app.exporter.lanes() {
+            let exporter = app.exporter.clone();
+            lanes.spawn(async move { exporter.run_lane(number).await });
+        }
+        let (config, intake) = (app.config.receiver.protocols.grpc.clone(), app.intake.clone());
+        let serving = async move { grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await };
+        let receiver = tokio::spawn(report("the gRPC server", serving));
+        Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
+    }
+
+    /// Waits until a task ends that should not; gives its name.
+    pub(super) async fn ended_early(&mut self) -> &'static str {
+        tokio::select! {
+            _ = &mut self.receiver => "the gRPC server",
+            Some(_) = self.lanes.join_next() => "a writer lane",
+            _ = &mut self.keeper => "the keeper of the store",
+            Some(_) = self.pages.join_next() => "a page",
+        }
+    }
+
+    /// No further connection is taken; the requests under way are finished.
+    pub(super) fn stop_receiving(&self) {
+        self.stop_receiving.send_replace(true);
+    }
+
+    /// Health and metrics go away.
+    pub(super) fn stop_pages(&self) {
+        self.stop_pages.send_replace(true);
+    }
+}
+
+async fn report<E: std::fmt::Display>(what: &'static str, serving: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "{what} failed");
+    }
+}

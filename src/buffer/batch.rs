@@ -1,0 +1,292 @@
+//! What is held: the rows of a request as a chunk, and chunks as a batch.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::books::{Books, DropReason, RejectReason};
+use super::budget::{Budget, Room};
+use crate::table::{Resource, Rows, Scope, SeverityCounts};
+
+/// Rows that wait to be written or are being written. Whoever drops one without settling it has it counted
+/// as undelivered: a loss without a count is not possible.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    held: Arc<Held>,
+    start: u32,
+    end: u32,
+}
+
+/// The rows of one request; chunks and bytes on their way to PostgreSQL share them.
+#[derive(Debug)]
+struct Held {
+    rows: Rows,
+    since: Instant,
+    books: Arc<Books>,
+    budget: Arc<Budget>,
+    /// Frees the bytes when the last user of the rows is gone.
+    _bytes: Room,
+    /// Last, so that the room is free before the sender is told.
+    receipt: Option<Receipt>,
+}
+
+/// Tells a waiting sender what became of its records, when the last of them is settled.
+#[derive(Debug)]
+struct Receipt {
+    flushed: AtomicUsize,
+    dead_lettered: AtomicUsize,
+    lost: AtomicUsize,
+    reply: Option<oneshot::Sender<Settled>>,
+}
+
+/// What became of the records of one request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Records in PostgreSQL.
+    pub flushed: usize,
+    /// Records in the table of dead letters.
+    pub dead_lettered: usize,
+    /// Records in neither.
+    pub lost: usize,
+}
+
+/// Records that one lane writes in one transaction. Its rows are fixed from the start, so that a retry is
+/// the same batch.
+#[derive(Debug)]
+pub struct Batch {
+    chunks: Vec<Chunk>,
+    records: usize,
+}
+
+/// What became of some rows of a chunk.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Flushed,
+    DeadLettered,
+    Dropped(DropReason),
+    Rejected(RejectReason),
+}
+
+impl Chunk {
+    /// All of `rows`, in their `room`.
+    pub(super) fn new(
+        rows: Rows,
+        room: Room,
+        books: Arc<Books>,
+        receipt: Option<oneshot::Sender<Settled>>,
+    ) -> Self {
+        let end = rows.len() as u32;
+        let (bytes, budget) = room.into_bytes();
+        let receipt = receipt.map(|reply| Receipt {
+            flushed: AtomicUsize::new(0),
+            dead_lettered: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
+            reply: Some(reply),
+        });
+        let held = Held { rows, since: Instant::now(), books, budget, _bytes: bytes, receipt };
+        Self { held: Arc::new(held), start: 0, end }
+    }
+
+    /// The number of its rows.
+    pub(super) fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// When it was enqueued.
+    pub(super) fn since(&self) -> Instant {
+        self.held.since
+    }
+
+    /// The bytes of its rows.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.held.rows.range(self.start as usize, self.end as usize).len()
+    }
+
+    /// Keeps the first `len` rows; gives the others, where there are any.
+    pub(super) fn split_off(&mut self, len: usize) -> Option<Chunk> {
+        let at = self.start + u32::try_from(len).unwrap_or(u32::MAX).min(self.end - self.start);
+        let rest = (at < self.end).then(|| Chunk { held: self.held.clone(), start: at, end: self.end });
+        self.end = at;
+        rest
+    }
+
+    /// How many of its first rows fit into `bytes` bytes.
+    pub(super) fn rows_within(&self, bytes: usize) -> usize {
+        let (start, rows) = (self.start as usize, &self.held.rows);
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = (low + high).div_ceil(2);
+            if rows.range(start, start + middle).len() <= bytes { low = middle } else { high = middle - 1 }
+        }
+        low
+    }
+
+    /// Gives its records up.
+    pub(super) fn shed(mut self, reason: DropReason) {
+        self.settle_first(self.len(), Outcome::Dropped(reason));
+    }
+
+    /// Counts the outcome of the first `len` rows, then frees their room.
+    fn settle_first(&mut self, len: usize, outcome: Outcome) {
+        let settled = self.start..self.start + len as u32;
+        self.held.count(settled.start as usize..settled.end as usize, outcome);
+        self.start = settled.end;
+        self.held.budget.free_records(len);
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if self.start < self.end {
+            self.settle_first(self.len(), Outcome::Dropped(DropReason::Undelivered));
+        }
+    }
+}
+
+impl Held {
+    fn count(&self, rows: Range<usize>, outcome: Outcome) {
+        let len = rows.len();
+        match outcome {
+            Outcome::Flushed => self.books.flush(len),
+            Outcome::DeadLettered => self.books.dead_letter(len),
+            Outcome::Dropped(reason) => {
+                let severities: SeverityCounts = rows.map(|row| self.rows.severity(row)).collect();
+                self.books.drop_records(reason, &severities);
+            }
+            Outcome::Rejected(reason) => self.books.reject(reason, len),
+        }
+        if let Some(receipt) = &self.receipt {
+            let counter = match outcome {
+                Outcome::Flushed => &receipt.flushed,
+                Outcome::DeadLettered => &receipt.dead_lettered,
+                Outcome::Dropped(_) | Outcome::Rejected(_) => &receipt.lost,
+            };
+            counter.fetch_add(len, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        let settled = Settled {
+            flushed: *self.flushed.get_mut(),
+            dead_lettered: *self.dead_lettered.get_mut(),
+            lost: *self.lost.get_mut(),
+        };
+        if let Some(reply) = self.reply.take() {
+            // A sender that has gone away has its answer counted all the same.
+            let _ = reply.send(settled);
+        }
+    }
+}
+
+impl Batch {
+    pub(super) fn new(chunks: Vec<Chunk>) -> Self {
+        let records = chunks.iter().map(Chunk::len).sum();
+        Self { chunks, records }
+    }
+
+    /// The number of its records.
+    pub fn len(&self) -> usize {
+        self.records
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The bytes of its rows.
+    pub fn row_bytes(&self) -> usize {
+        self.chunks.iter().map(Chunk::row_bytes).sum()
+    }
+
+    /// Its rows but for `excluded` ones, as few runs of bytes as possible. Nothing is copied.
+    pub fn runs(&self, excluded: &BTreeSet<usize>) -> Vec<Bytes> {
+        let mut runs = Vec::with_capacity(self.chunks.len() + excluded.len());
+        let mut first = 0;
+        for chunk in &self.chunks {
+            let bytes = Bytes::from_owner(SharedRows(chunk.held.clone()));
+            let (rows, start) = (&chunk.held.rows, chunk.start as usize);
+            let mut from = start;
+            for &index in excluded.range(first..first + chunk.len()) {
+                let at = start + index - first;
+                runs.push(bytes.slice(rows.range(from, at)));
+                from = at + 1;
+            }
+            runs.push(bytes.slice(rows.range(from, chunk.end as usize)));
+            first += chunk.len();
+        }
+        runs.retain(|run| !run.is_empty());
+        runs
+    }
+
+    /// The bytes of row `index`.
+    pub fn row(&self, mut index: usize) -> &[u8] {
+        for chunk in &self.chunks {
+            if index < chunk.len() {
+                let at = chunk.start as usize + index;
+                return &chunk.held.rows.bytes()[chunk.held.rows.range(at, at + 1)];
+            }
+            index -= chunk.len();
+        }
+        &[]
+    }
+
+    /// The resources that its rows name, perhaps some more than once.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.chunks.iter().flat_map(|chunk| &chunk.held.rows.resources)
+    }
+
+    /// The scopes that its rows name, perhaps some more than once.
+    pub fn scopes(&self) -> impl Iterator<Item = &Arc<Scope>> {
+        self.chunks.iter().flat_map(|chunk| &chunk.held.rows.scopes)
+    }
+
+    /// The days of its rows, as days since 1970.
+    pub fn days(&self) -> BTreeSet<i64> {
+        self.chunks.iter().flat_map(|chunk| chunk.held.rows.days.iter().copied()).collect()
+    }
+
+    /// Counts its records as written, and those in `dead` as dead letters; then frees their room.
+    pub fn settle_written(self, dead: &BTreeSet<usize>) {
+        let mut first = 0;
+        for mut chunk in self.chunks {
+            let len = chunk.len();
+            let mut from = first;
+            for &index in dead.range(first..first + len) {
+                chunk.settle_first(index - from, Outcome::Flushed);
+                chunk.settle_first(1, Outcome::DeadLettered);
+                from = index + 1;
+            }
+            chunk.settle_first(first + len - from, Outcome::Flushed);
+            first += len;
+        }
+    }
+
+    /// Counts its records as lost, then frees their room.
+    pub fn settle_dropped(self, reason: DropReason) {
+        self.chunks.into_iter().for_each(|chunk| chunk.shed(reason));
+    }
+
+    /// Counts its records as given back to the senders, who wait for the result; then frees their room.
+    pub fn settle_rejected(self, reason: RejectReason) {
+        for mut chunk in self.chunks {
+            chunk.settle_first(chunk.len(), Outcome::Rejected(reason));
+        }
+    }
+}
+
+/// The rows as the owner of [`Bytes`].
+struct SharedRows(Arc<Held>);
+
+impl AsRef<[u8]> for SharedRows {
+    fn as_ref(&self) -> &[u8] {
+        self.0.rows.bytes()
+    }
+}

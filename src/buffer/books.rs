@@ -1,0 +1,222 @@
+//! The books: what became of every record that was received.
+//!
+//! `received = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in motion. Each
+//! record is counted in exactly one of the outcomes, at the moment at which it is known.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::table::{Replaced, ReplacedKind, Severity, SeverityCounts};
+
+/// Counters of every outcome.
+#[derive(Debug, Default)]
+pub struct Books {
+    received: AtomicU64,
+    accepted: AtomicU64,
+    flushed: AtomicU64,
+    dead_lettered: AtomicU64,
+    dropped: [[AtomicU64; Severity::ALL.len()]; DropReason::ALL.len()],
+    rejected: [AtomicU64; RejectReason::ALL.len()],
+    replaced: [AtomicU64; ReplacedKind::ALL.len()],
+}
+
+/// Why a record was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DropReason {
+    /// It arrived at a full buffer.
+    DropNewest,
+    /// It was the oldest of a full buffer, and gave way.
+    DropOldest,
+    /// It is larger than the whole buffer.
+    TooLarge,
+    /// It was tried for longer than `retry_on_failure` allows.
+    RetryExhausted,
+    /// It was still held when forebay ended.
+    Undelivered,
+}
+
+/// Why a record was given back to its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RejectReason {
+    /// The buffer was full and its policy is to refuse.
+    Full,
+    /// forebay is ending.
+    Draining,
+    /// It is not protobuf.
+    Malformed,
+    /// The sender waits for the result, and it could not be written in time.
+    Unavailable,
+}
+
+impl DropReason {
+    /// All of them.
+    pub const ALL: [DropReason; 5] =
+        [Self::DropNewest, Self::DropOldest, Self::TooLarge, Self::RetryExhausted, Self::Undelivered];
+
+    /// The value of the label `reason` in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::DropNewest => "drop_newest",
+            Self::DropOldest => "drop_oldest",
+            Self::TooLarge => "too_large",
+            Self::RetryExhausted => "retry_exhausted",
+            Self::Undelivered => "undelivered",
+        }
+    }
+}
+
+impl RejectReason {
+    /// All of them.
+    pub const ALL: [RejectReason; 4] = [Self::Full, Self::Draining, Self::Malformed, Self::Unavailable];
+
+    /// The value of the label `reason` in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Draining => "draining",
+            Self::Malformed => "malformed",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Books {
+    /// `records` records arrived in a request that can be read.
+    pub fn receive(&self, records: usize) {
+        add(&self.received, records);
+    }
+
+    /// `records` records are held now.
+    pub fn accept(&self, records: usize) {
+        add(&self.accepted, records);
+    }
+
+    /// `records` records are in PostgreSQL.
+    pub fn flush(&self, records: usize) {
+        add(&self.flushed, records);
+    }
+
+    /// `records` records are in the table of dead letters.
+    pub fn dead_letter(&self, records: usize) {
+        add(&self.dead_lettered, records);
+    }
+
+    /// Records were lost.
+    pub fn drop_records(&self, reason: DropReason, records: &SeverityCounts) {
+        for (severity, count) in records.iter().filter(|(_, count)| *count > 0) {
+            add(&self.dropped[reason as usize][severity as usize], count);
+        }
+    }
+
+    /// `records` records were given back to their sender.
+    pub fn reject(&self, reason: RejectReason, records: usize) {
+        add(&self.rejected[reason as usize], records);
+    }
+
+    /// Values were replaced that PostgreSQL cannot hold.
+    pub fn replace(&self, replaced: &Replaced) {
+        for (kind, count) in replaced.iter().filter(|(_, count)| *count > 0) {
+            self.replaced[kind as usize].fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that arrived.
+    pub fn received(&self) -> u64 {
+        get(&self.received)
+    }
+
+    /// Records that were put into the buffer.
+    pub fn accepted(&self) -> u64 {
+        get(&self.accepted)
+    }
+
+    /// Records that are in PostgreSQL.
+    pub fn flushed(&self) -> u64 {
+        get(&self.flushed)
+    }
+
+    /// Records in the table of dead letters.
+    pub fn dead_lettered(&self) -> u64 {
+        get(&self.dead_lettered)
+    }
+
+    /// Records lost for one reason, of one severity.
+    pub fn dropped(&self, reason: DropReason, severity: Severity) -> u64 {
+        get(&self.dropped[reason as usize][severity as usize])
+    }
+
+    /// Records lost for one reason.
+    pub fn dropped_for(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize].iter().map(get).sum()
+    }
+
+    /// Records lost for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        DropReason::ALL.into_iter().map(|reason| self.dropped_for(reason)).sum()
+    }
+
+    /// Records given back for one reason.
+    pub fn rejected(&self, reason: RejectReason) -> u64 {
+        get(&self.rejected[reason as usize])
+    }
+
+    /// Records given back for any reason.
+    pub fn rejected_total(&self) -> u64 {
+        self.rejected.iter().map(get).sum()
+    }
+
+    /// Values replaced for one reason.
+    pub fn replaced(&self, kind: ReplacedKind) -> u64 {
+        get(&self.replaced[kind as usize])
+    }
+}
+
+fn add(counter: &AtomicU64, records: usize) {
+    counter.fetch_add(records as u64, Ordering::Relaxed);
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_a_closed_set() {
+        let drops: Vec<_> = DropReason::ALL.into_iter().map(DropReason::label).collect();
+        assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
+        let rejects: Vec<_> = RejectReason::ALL.into_iter().map(RejectReason::label).collect();
+        assert_eq!(rejects, ["full", "draining", "malformed", "unavailable"]);
+        let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
+        assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
+        let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();
+        assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number"]);
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        for (index, reason) in RejectReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_its_counter() {
+        let books = Books::default();
+        books.receive(10);
+        books.drop_records(
+            DropReason::DropOldest,
+            &[Severity::Error, Severity::Error, Severity::Info].into_iter().collect(),
+        );
+        books.reject(RejectReason::Full, 2);
+        books.flush(4);
+        books.dead_letter(1);
+        assert_eq!(books.dropped(DropReason::DropOldest, Severity::Error), 2);
+        assert_eq!(books.dropped_for(DropReason::DropNewest), 0);
+        let outcomes =
+            books.flushed() + books.dropped_total() + books.rejected_total() + books.dead_lettered();
+        assert_eq!(books.received(), outcomes);
+    }
+}

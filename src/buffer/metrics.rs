@@ -1,0 +1,164 @@
+//! The buffer's instruments. They read the truth when they are asked: the budget's gauges and the books.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+use super::Buffer;
+use super::books::{Books, DropReason, RejectReason};
+use crate::table::{ReplacedKind, Severity};
+
+/// Shows each of an instrument's values with its labels.
+type ObserveLabelled = fn(&Books, &mut dyn FnMut(u64, &[KeyValue]));
+
+/// Registers every instrument of `buffer`.
+pub(super) fn register(buffer: &Arc<Buffer>, meter: &Meter) {
+    gauges(buffer, meter);
+    outcomes(buffer, meter);
+    collector_names(buffer, meter);
+}
+
+fn gauges(buffer: &Arc<Buffer>, meter: &Meter) {
+    let gauge = |name, description, read: fn(&Buffer) -> usize| {
+        let buffer = buffer.clone();
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| observer.observe(read(&buffer) as u64, &[]))
+            .build();
+    };
+    gauge("log_buffer_size", "Records held, those being written included.", |b| b.budget.records());
+    gauge("log_buffer_capacity", "The most records that may be held.", |b| b.budget.max_records());
+    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", |b| b.budget.bytes());
+    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", |b| b.budget.max_bytes());
+}
+
+fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
+    let books = &buffer.books;
+    counter(books, meter, "log_buffer_received", "Records that arrived.", &[], Books::received);
+    counter(books, meter, "log_buffer_flushed", "Records written to PostgreSQL.", &[], Books::flushed);
+    counter(
+        books,
+        meter,
+        "log_buffer_dead_lettered",
+        "Records that PostgreSQL refused, kept as dead letters.",
+        &[],
+        Books::dead_lettered,
+    );
+    let labelled = |name, description, observe: ObserveLabelled| {
+        let books = books.clone();
+        meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                observe(&books, &mut |value, labels| observer.observe(value, labels));
+            })
+            .build();
+    };
+    labelled("log_buffer_dropped", "Records lost, by reason and severity.", |books, observe| {
+        for reason in DropReason::ALL {
+            for severity in Severity::ALL {
+                let labels =
+                    [KeyValue::new("reason", reason.label()), KeyValue::new("severity", severity.label())];
+                observe(books.dropped(reason, severity), &labels);
+            }
+        }
+    });
+    labelled("log_buffer_rejected", "Records given back to their sender, by reason.", |books, observe| {
+        for reason in RejectReason::ALL {
+            observe(books.rejected(reason), &[KeyValue::new("reason", reason.label())]);
+        }
+    });
+    labelled(
+        "log_buffer_replaced_values",
+        "Values replaced that PostgreSQL cannot hold.",
+        |books, observe| {
+            for kind in ReplacedKind::ALL {
+                observe(books.replaced(kind), &[KeyValue::new("kind", kind.label())]);
+            }
+        },
+    );
+}
+
+/// The same facts under the names of the OpenTelemetry Collector, so that its dashboards work.
+fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
+    let receiver = [KeyValue::new("receiver", "otlp"), KeyValue::new("transport", "grpc")];
+    let exporter = [KeyValue::new("exporter", "postgres")];
+    let books = &buffer.books;
+    counter(
+        books,
+        meter,
+        "otelcol_receiver_accepted_log_records",
+        "Records put into the buffer.",
+        &receiver,
+        Books::accepted,
+    );
+    counter(
+        books,
+        meter,
+        "otelcol_receiver_refused_log_records",
+        "Records given back to their sender.",
+        &receiver,
+        Books::rejected_total,
+    );
+    counter(
+        books,
+        meter,
+        "otelcol_exporter_sent_log_records",
+        "Records written to PostgreSQL.",
+        &exporter,
+        Books::flushed,
+    );
+    counter(
+        books,
+        meter,
+        "otelcol_exporter_send_failed_log_records",
+        "Records that were held and could not be written.",
+        &exporter,
+        |books| {
+            let lost = [DropReason::RetryExhausted, DropReason::Undelivered];
+            books.dead_lettered() + lost.into_iter().map(|reason| books.dropped_for(reason)).sum::<u64>()
+        },
+    );
+    counter(
+        books,
+        meter,
+        "otelcol_exporter_enqueue_failed_log_records",
+        "Records for which the buffer had no room.",
+        &exporter,
+        |books| {
+            let shed = [DropReason::DropNewest, DropReason::DropOldest, DropReason::TooLarge];
+            books.rejected(RejectReason::Full)
+                + shed.into_iter().map(|reason| books.dropped_for(reason)).sum::<u64>()
+        },
+    );
+    let gauge = |name, description, read: fn(&Buffer) -> usize| {
+        let (buffer, labels) = (buffer.clone(), exporter.clone());
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| observer.observe(read(&buffer) as u64, &labels))
+            .build();
+    };
+    gauge("otelcol_exporter_queue_size", "Records held.", |b| b.budget.records());
+    gauge("otelcol_exporter_queue_capacity", "The most records that may be held.", |b| {
+        b.budget.max_records()
+    });
+}
+
+fn counter(
+    books: &Arc<Books>,
+    meter: &Meter,
+    name: &'static str,
+    description: &'static str,
+    labels: &[KeyValue],
+    read: fn(&Books) -> u64,
+) {
+    let (books, labels) = (books.clone(), labels.to_vec());
+    meter
+        .u64_observable_counter(name)
+        .with_description(description)
+        .with_callback(move |observer| observer.observe(read(&books), &labels))
+        .build();
+}

@@ -1,0 +1,205 @@
+//! The basin: a bounded buffer between the receivers and the writer lanes.
+//!
+//! [`Buffer::reserve`] and [`Buffer::enqueue`] never wait; what does not fit is shed by the [`Overflow`]
+//! policy and counted. [`Buffer::take`] gives a lane the next batch. A batch is settled by its lane, which
+//! is the only way out: the outcome is counted in [`Books`], then the room is free again.
+//!
+//! One [`Budget`] covers everything that is held, batches in flight included, and room travels with the
+//! rows: dropping them frees it, so the gauges cannot drift.
+
+mod batch;
+pub mod books;
+mod budget;
+pub mod config;
+mod metrics;
+mod queue;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use opentelemetry::metrics::Meter;
+use tokio::sync::oneshot;
+
+use batch::Chunk;
+pub use batch::{Batch, Settled};
+pub use books::{Books, DropReason, RejectReason};
+pub use budget::Budget;
+use budget::Room;
+use config::{BatchConfig, Overflow, QueueConfig};
+use queue::Queue;
+
+use crate::table::transcode::ROW_OVERHEAD;
+use crate::table::{Rows, SeverityCounts};
+
+/// The bounded buffer.
+#[derive(Debug)]
+pub struct Buffer {
+    budget: Arc<Budget>,
+    books: Arc<Books>,
+    queue: Queue,
+    overflow: Overflow,
+}
+
+/// Room for some or all records of a request.
+#[derive(Debug)]
+pub struct Reservation {
+    room: Room,
+    rest: Rest,
+}
+
+/// What happens to the records of a request for which there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// They are shed, and the sender is told so.
+    Shed(DropReason),
+    /// The whole request is refused, because it fits as a whole a little later.
+    Refused,
+}
+
+impl Buffer {
+    /// An empty buffer.
+    pub fn new(config: &QueueConfig, batch: &BatchConfig, books: Arc<Books>) -> Self {
+        // Where the sender waits for the result, a batch is due as soon as it has a record.
+        let due_size = if config.enabled { batch.send_batch_size } else { 1 };
+        let largest = match batch.send_batch_max_size {
+            0 => config.queue_size,
+            size => size,
+        };
+        Self {
+            budget: Arc::new(Budget::new(config.queue_size, config.max_bytes)),
+            books,
+            queue: Queue::new(config.queue_size, due_size, batch.timeout.0, largest),
+            overflow: config.overflow,
+        }
+    }
+
+    /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.
+    ///
+    /// Room for only some of them is reserved as well; [`Reservation::rest`] says what happens to the others.
+    pub fn reserve(&self, records: usize, wire_bytes: usize) -> Reservation {
+        // The bytes of the rows are known only after the work, which is not done for what is refused. So they
+        // are estimated here and put right in `enqueue`.
+        let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
+        if per_record > self.budget.max_bytes() {
+            return Reservation { room: self.no_room(), rest: Rest::Shed(DropReason::TooLarge) };
+        }
+        let mut room = Room::reserve(&self.budget, records, per_record);
+        if room.records() < records {
+            self.queue.press();
+        }
+        match self.overflow {
+            Overflow::DropNewest => Reservation { room, rest: Rest::Shed(DropReason::DropNewest) },
+            Overflow::DropOldest => {
+                self.evict_for(&mut room, records, per_record);
+                Reservation { room, rest: Rest::Shed(DropReason::DropNewest) }
+            }
+            Overflow::Reject => {
+                let fits_when_empty =
+                    records <= self.budget.max_records() && records * per_record <= self.budget.max_bytes();
+                if room.records() < records && (fits_when_empty || room.records() == 0) {
+                    return Reservation { room: self.no_room(), rest: Rest::Refused };
+                }
+                Reservation { room, rest: Rest::Shed(DropReason::DropNewest) }
+            }
+        }
+    }
+
+    /// Enqueues `rows` in the room that was reserved for them. Never waits and cannot fail.
+    ///
+    /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
+    /// rows are shed; their severities are given back, already counted. `receipt` is answered when the last of
+    /// the rows is settled.
+    pub fn enqueue(
+        &self,
+        reservation: Reservation,
+        mut rows: Rows,
+        receipt: Option<oneshot::Sender<Settled>>,
+    ) -> SeverityCounts {
+        let mut room = reservation.room;
+        let mut shed = SeverityCounts::default();
+        while !room.resize(rows.len(), rows.held_bytes()) {
+            self.queue.press();
+            if self.overflow == Overflow::DropOldest && self.evict_one() {
+                continue;
+            }
+            // At most as many rows as the room has bytes for; one less where that is all of them.
+            let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
+            let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
+            self.books.drop_records(DropReason::DropNewest, &cut);
+            shed += cut;
+        }
+        if !rows.is_empty() {
+            self.books.accept(rows.len());
+            self.queue.push(Chunk::new(rows, room, self.books.clone(), receipt));
+        }
+        shed
+    }
+
+    /// The next batch, as soon as one is due; `None` once the buffer is closed and empty.
+    pub async fn take(&self) -> Option<Batch> {
+        self.queue.take().await
+    }
+
+    /// Ends the waiting for full batches: [`Buffer::take`] gives what is left, then `None`.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Gives up everything that waits, as undelivered.
+    pub fn abandon(&self) {
+        while let Some(chunk) = self.queue.pop_oldest(usize::MAX) {
+            chunk.shed(DropReason::Undelivered);
+        }
+    }
+
+    /// How full the buffer is.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// What became of the records.
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Registers the buffer's instruments with `meter`.
+    pub fn observe(self: &Arc<Self>, meter: &Meter) {
+        metrics::register(self, meter);
+    }
+
+    /// Sheds the oldest records until `room` is for `records`, or nothing is left to shed.
+    fn evict_for(&self, room: &mut Room, records: usize, per_record: usize) {
+        while room.records() < records {
+            let missing = records - room.records();
+            match self.queue.pop_oldest(missing) {
+                Some(chunk) => chunk.shed(DropReason::DropOldest),
+                // Everything that is held is being written.
+                None => return,
+            }
+            room.grow(missing, per_record);
+        }
+    }
+
+    fn evict_one(&self) -> bool {
+        self.queue.pop_oldest(1).map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
+    }
+
+    fn no_room(&self) -> Room {
+        Room::reserve(&self.budget, 0, 0)
+    }
+}
+
+impl Reservation {
+    /// How many records there is room for; they are the first of the request.
+    pub fn records(&self) -> usize {
+        self.room.records()
+    }
+
+    /// What happens to the others.
+    pub fn rest(&self) -> Rest {
+        self.rest
+    }
+}

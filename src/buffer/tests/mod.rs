@@ -1,0 +1,95 @@
+//! The buffer as its users see it: producers that offer requests, and lanes that take batches.
+
+mod batching;
+mod overflow;
+mod settling;
+mod stress;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::config::{BatchConfig, Overflow, QueueConfig};
+use super::samples::{assert_balanced, bodies_of, request};
+use super::{Batch, Books, Buffer, DropReason, RejectReason, Rest, Settled};
+use crate::duration::GoDuration;
+use crate::otlp::count_records;
+use crate::table::Transcoder;
+
+/// What became of a request up to the buffer.
+#[derive(Debug, PartialEq, Eq)]
+enum Offered {
+    /// So many records are held.
+    Held(usize),
+    /// The whole request is to be sent again.
+    Refused,
+}
+
+/// A buffer for `records` records, with batches of any size after a second.
+fn buffer(records: usize, overflow: Overflow) -> Buffer {
+    buffer_of(QueueConfig { queue_size: records, overflow, ..QueueConfig::default() }, batches(usize::MAX, 0))
+}
+
+fn buffer_of(queue: QueueConfig, batch: BatchConfig) -> Buffer {
+    Buffer::new(&queue, &batch, Arc::new(Books::default()))
+}
+
+fn batches(due_size: usize, largest: usize) -> BatchConfig {
+    BatchConfig {
+        send_batch_size: due_size,
+        timeout: GoDuration(Duration::from_secs(1)),
+        send_batch_max_size: largest,
+    }
+}
+
+/// Puts a request in, as a receiver does.
+fn offer<B: AsRef<str>>(buffer: &Buffer, bodies: impl IntoIterator<Item = B>) -> Offered {
+    offer_with(buffer, bodies, None)
+}
+
+fn offer_with<B: AsRef<str>>(
+    buffer: &Buffer,
+    bodies: impl IntoIterator<Item = B>,
+    receipt: Option<oneshot::Sender<Settled>>,
+) -> Offered {
+    let request = request(bodies);
+    let records = count_records(&request).unwrap();
+    buffer.books().receive(records);
+    let reservation = buffer.reserve(records, request.len());
+    let reason = match reservation.rest() {
+        Rest::Refused => {
+            buffer.books().reject(RejectReason::Full, records);
+            return Offered::Refused;
+        }
+        Rest::Shed(reason) => reason,
+    };
+    let done = Transcoder::default().transcode(&request, reservation.records(), 1).unwrap();
+    buffer.books().drop_records(reason, &done.beyond);
+    let reserved = done.rows.len();
+    Offered::Held(reserved - buffer.enqueue(reservation, done.rows, receipt).total())
+}
+
+/// What is taken now, written, by its bodies.
+async fn drain(buffer: &Buffer) -> Vec<String> {
+    buffer.close();
+    let mut bodies = Vec::new();
+    while let Some(batch) = buffer.take().await {
+        bodies.extend(bodies_of(&batch));
+        batch.settle_written(&BTreeSet::new());
+    }
+    assert_empty(buffer);
+    bodies
+}
+
+/// The batch that is due now; `None` where none is.
+async fn take_now(buffer: &Buffer) -> Option<Batch> {
+    tokio::time::timeout(Duration::from_millis(1), buffer.take()).await.ok().flatten()
+}
+
+/// Nothing is held, and every record has its outcome.
+fn assert_empty(buffer: &Buffer) {
+    assert_eq!((buffer.budget().records(), buffer.budget().bytes()), (0, 0));
+    assert_balanced(buffer);
+}

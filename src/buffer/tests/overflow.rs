@@ -1,0 +1,170 @@
+//! What happens to records for which there is no room.
+
+use super::*;
+use crate::table::transcode::ROW_OVERHEAD;
+
+fn dropped(buffer: &Buffer, reason: DropReason) -> u64 {
+    buffer.books().dropped_for(reason)
+}
+
+/// A buffer whose bound is in bytes.
+fn buffer_of_bytes(max_bytes: usize, overflow: Overflow) -> Buffer {
+    let queue = QueueConfig { max_bytes, overflow, ..QueueConfig::default() };
+    buffer_of(queue, batches(usize::MAX, 0))
+}
+
+/// The bytes that one request of these bodies holds.
+fn held_bytes<B: AsRef<str>>(bodies: impl IntoIterator<Item = B>) -> usize {
+    let buffer = buffer(10_000, Overflow::DropNewest);
+    offer(&buffer, bodies);
+    buffer.budget().bytes()
+}
+
+#[tokio::test]
+async fn drop_newest_takes_the_first_records_for_which_there_is_room() {
+    let buffer = buffer(3, Overflow::DropNewest);
+    assert_eq!(offer(&buffer, ["a", "b"]), Offered::Held(2));
+    assert_eq!(offer(&buffer, ["c", "d", "e"]), Offered::Held(1));
+    assert_eq!(offer(&buffer, ["f"]), Offered::Held(0));
+    assert_eq!(dropped(&buffer, DropReason::DropNewest), 3);
+    assert_eq!(buffer.budget().records(), 3);
+    assert_eq!(drain(&buffer).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn the_bound_in_bytes_covers_what_is_held() {
+    let body = "x".repeat(1000);
+    let each = held_bytes([&body]);
+    let buffer = buffer_of_bytes(3 * each + 100, Overflow::DropNewest);
+    for _ in 0..3 {
+        assert_eq!(offer(&buffer, [&body]), Offered::Held(1));
+    }
+    assert_eq!(buffer.budget().bytes(), 3 * each);
+    assert_eq!(offer(&buffer, [&body]), Offered::Held(0));
+    assert_eq!(dropped(&buffer, DropReason::DropNewest), 1);
+    assert_eq!(buffer.budget().bytes(), 3 * each, "what was not taken holds nothing");
+    assert_eq!(drain(&buffer).await.len(), 3);
+}
+
+#[tokio::test]
+async fn drop_oldest_makes_room_record_by_record() {
+    let buffer = buffer(4, Overflow::DropOldest);
+    offer(&buffer, ["a", "b", "c"]);
+    assert_eq!(offer(&buffer, ["d", "e"]), Offered::Held(2));
+    assert_eq!((dropped(&buffer, DropReason::DropOldest), buffer.budget().records()), (1, 4));
+    assert_eq!(offer(&buffer, ["f", "g"]), Offered::Held(2));
+    assert_eq!((dropped(&buffer, DropReason::DropOldest), buffer.budget().records()), (3, 4));
+    assert_balanced(&buffer);
+    assert_eq!(drain(&buffer).await, ["d", "e", "f", "g"]);
+}
+
+#[tokio::test]
+async fn drop_oldest_keeps_to_the_bytes_as_well() {
+    let body = "x".repeat(1000);
+    let each = held_bytes([&body]);
+    let buffer = buffer_of_bytes(3 * each + 100, Overflow::DropOldest);
+    for number in 0..10 {
+        assert_eq!(offer(&buffer, [format!("{number}{}", &body[1..])]), Offered::Held(1));
+        assert!(buffer.budget().bytes() <= 3 * each + 100);
+    }
+    assert_eq!(dropped(&buffer, DropReason::DropOldest), 7);
+    let firsts: Vec<_> = drain(&buffer).await.iter().map(|body| body[..1].to_owned()).collect();
+    assert_eq!(firsts, ["7", "8", "9"]);
+}
+
+#[tokio::test]
+async fn what_is_being_written_does_not_give_way() {
+    let buffer = buffer(3, Overflow::DropOldest);
+    offer(&buffer, ["a", "b"]);
+    let in_flight = {
+        buffer.queue.press();
+        take_now(&buffer).await.unwrap()
+    };
+    assert_eq!(offer(&buffer, ["c"]), Offered::Held(1));
+    assert_eq!(offer(&buffer, ["d", "e"]), Offered::Held(1));
+    assert_eq!(dropped(&buffer, DropReason::DropOldest), 1, "c");
+    assert_eq!(dropped(&buffer, DropReason::DropNewest), 1, "e");
+    in_flight.settle_written(&BTreeSet::new());
+    assert_eq!(drain(&buffer).await, ["d"]);
+}
+
+#[tokio::test]
+async fn a_request_larger_than_the_buffer_is_taken_in_part() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
+        let buffer = buffer(2, overflow);
+        assert_eq!(offer(&buffer, ["a", "b", "c"]), Offered::Held(2), "{overflow:?}");
+        assert_eq!(drain(&buffer).await, ["a", "b"]);
+    }
+}
+
+#[tokio::test]
+async fn reject_takes_all_or_nothing() {
+    let buffer = buffer(4, Overflow::Reject);
+    assert_eq!(offer(&buffer, ["a", "b", "c"]), Offered::Held(3));
+    assert_eq!(offer(&buffer, ["d", "e"]), Offered::Refused);
+    assert_eq!(buffer.budget().records(), 3, "the part for which there was room is free again");
+    assert_eq!(offer(&buffer, ["d"]), Offered::Held(1));
+    // It will never fit as a whole, but a part of it will when there is room.
+    assert_eq!(offer(&buffer, ["e", "f", "g", "h", "i"]), Offered::Refused);
+    assert_eq!(buffer.books().rejected(RejectReason::Full), 7);
+    assert_eq!(drain(&buffer).await, ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn a_record_larger_than_the_buffer_is_never_waited_for() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
+        let buffer = buffer_of_bytes(2000, overflow);
+        assert_eq!(offer(&buffer, ["kept"]), Offered::Held(1));
+        assert_eq!(offer(&buffer, ["x".repeat(2000)]), Offered::Held(0), "{overflow:?}");
+        assert_eq!(dropped(&buffer, DropReason::TooLarge), 1, "{overflow:?}");
+        assert_eq!(drain(&buffer).await, ["kept"]);
+    }
+}
+
+/// NULs become three bytes each, so that the rows are larger than the wire lets expect.
+fn swelling() -> String {
+    "\0".repeat(1000)
+}
+
+#[tokio::test]
+async fn rows_larger_than_estimated_are_shed_from_the_end() {
+    let real = held_bytes([swelling(), swelling()]);
+    for overflow in [Overflow::DropNewest, Overflow::Reject] {
+        let buffer = buffer_of_bytes(real, overflow);
+        assert!(4 * (1000 + ROW_OVERHEAD) < real, "by the estimate there is room for all four");
+        assert_eq!(offer(&buffer, [swelling(), swelling(), swelling(), swelling()]), Offered::Held(2));
+        assert_eq!(dropped(&buffer, DropReason::DropNewest), 2);
+        assert!(buffer.budget().bytes() <= real);
+        assert_balanced(&buffer);
+        assert_eq!(drain(&buffer).await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn rows_larger_than_estimated_push_the_oldest_out() {
+    let (old, new) = (held_bytes(["old"]), held_bytes([swelling()]));
+    let buffer = buffer_of_bytes(old + new - 1, Overflow::DropOldest);
+    offer(&buffer, ["old"]);
+    assert_eq!(offer(&buffer, [swelling()]), Offered::Held(1));
+    assert_eq!(dropped(&buffer, DropReason::DropOldest), 1);
+    assert_eq!(drain(&buffer).await, [swelling().replace('\0', "\u{fffd}")]);
+}
+
+#[tokio::test]
+async fn rows_that_do_not_fit_at_all_leave_nothing() {
+    let buffer = buffer_of_bytes(2000, Overflow::DropOldest);
+    let (reply, receipt) = oneshot::channel();
+    assert_eq!(offer_with(&buffer, [swelling()], Some(reply)), Offered::Held(0));
+    assert!(receipt.await.is_err(), "nothing of it will ever be settled");
+    assert_eq!(dropped(&buffer, DropReason::DropNewest), 1);
+    assert_empty(&buffer);
+}
+
+#[tokio::test]
+async fn an_unused_reservation_frees_its_room() {
+    let buffer = buffer(4, Overflow::DropNewest);
+    let reservation = buffer.reserve(3, 300);
+    assert_eq!((reservation.records(), buffer.budget().records()), (3, 3));
+    drop(reservation);
+    assert_empty(&buffer);
+}

@@ -1,0 +1,128 @@
+//! What the types cannot say about the values: ranges, addresses and how keys go together. The
+//! connection string is left to the exporter, which is the one that can read it.
+
+use std::fmt::Display;
+use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::Config;
+use super::error::KeyError;
+use crate::duration::GoDuration;
+use crate::{buffer, exporter, receiver, telemetry};
+
+type Checked = Result<(), KeyError>;
+
+const MIB: usize = 1 << 20;
+
+/// Refuses the first value that forebay cannot run on.
+pub(super) fn check(config: &Config) -> Checked {
+    receiver(&config.receiver)?;
+    batch(&config.batch)?;
+    exporter(&config.exporter)?;
+    queue(&config.exporter.sending_queue)?;
+    retry(&config.exporter.retry_on_failure)?;
+    if let Some(health) = &config.health {
+        endpoint("extensions.health_check.endpoint", &health.endpoint)?;
+        demand(
+            health.path.starts_with('/'),
+            "extensions.health_check.path",
+            format!("{:?}", health.path),
+            "a path such as /",
+        )?;
+    }
+    metrics(&config.telemetry.metrics)
+}
+
+fn receiver(config: &receiver::config::Config) -> Checked {
+    let grpc = &config.protocols.grpc;
+    let key = |name| format!("receivers.otlp.protocols.grpc.{name}");
+    endpoint(&key("endpoint"), &grpc.endpoint)?;
+    within(&key("max_recv_msg_size_mib"), grpc.max_recv_msg_size_mib, 1..=1024)?;
+    within(&key("max_concurrent_streams"), grpc.max_concurrent_streams, 1..=1_000_000)?;
+    let keepalive = &grpc.keepalive.server_parameters;
+    positive(&key("keepalive.server_parameters.time"), keepalive.time)?;
+    positive(&key("keepalive.server_parameters.timeout"), keepalive.timeout)
+}
+
+fn batch(config: &buffer::config::BatchConfig) -> Checked {
+    let (size, max) = (config.send_batch_size, config.send_batch_max_size);
+    within("processors.batch.send_batch_size", size, 1..=1_000_000_000)?;
+    let allowed = format!("send_batch_size ({size}) or more, or 0 for as much as the queue holds");
+    demand(max == 0 || max >= size, "processors.batch.send_batch_max_size", max, &allowed)
+}
+
+fn exporter(config: &exporter::config::Config) -> Checked {
+    let allowed = "embedded, a URL such as postgres://user@host/database, or key=value pairs";
+    demand(!config.dsn.0.trim().is_empty(), "exporters.postgres.dsn", "nothing", allowed)?;
+    let data_dir = config.data_dir.as_os_str();
+    demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
+    within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
+    schema("exporters.postgres.schema", &config.schema)?;
+    positive("exporters.postgres.timeout", config.timeout)
+}
+
+/// Any name that PostgreSQL takes in quotes and does not keep for itself.
+fn schema(key: &str, name: &str) -> Checked {
+    let fits = (1..=63).contains(&name.len()) && !name.contains(char::is_control) && !name.starts_with("pg_");
+    demand(fits, key, format!("{name:?}"), "a name of 1 to 63 bytes that does not begin with pg_")
+}
+
+fn queue(config: &buffer::config::QueueConfig) -> Checked {
+    within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=1_000_000_000)?;
+    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=MIB << 20)
+}
+
+fn retry(config: &exporter::config::RetryConfig) -> Checked {
+    let key = |name| format!("exporters.postgres.retry_on_failure.{name}");
+    let (initial, max) = (config.initial_interval.0, config.max_interval.0);
+    positive(&key("initial_interval"), config.initial_interval)?;
+    within(&key("randomization_factor"), config.randomization_factor, 0.0..=1.0)?;
+    demand(config.multiplier >= 1.0, &key("multiplier"), config.multiplier, "1 or more")?;
+    let allowed = format!("initial_interval ({initial:?}) or more, or 0 for no limit");
+    demand(max.is_zero() || max >= initial, &key("max_interval"), format!("{max:?}"), &allowed)
+}
+
+fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
+    for (index, reader) in config.readers.iter().enumerate() {
+        let key = format!("service.telemetry.metrics.readers.[{index}].pull.exporter.prometheus.host");
+        let host = &reader.pull.exporter.prometheus.host;
+        demand(is_host(host), &key, format!("{host:?}"), "a host name or an IP address")?;
+    }
+    Ok(())
+}
+
+fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
+    if holds { Ok(()) } else { Err(KeyError::new(key, format!("found {found}, expected {allowed}"))) }
+}
+
+fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
+    let text = format!("{} to {}", allowed.start(), allowed.end());
+    demand(allowed.contains(&found), key, found, &text)
+}
+
+fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {
+    demand(found > Duration::ZERO, key, "0", "a duration above 0, such as 10s")
+}
+
+fn endpoint(key: &str, text: &str) -> Checked {
+    let holds = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_number = port.bytes().all(|digit| digit.is_ascii_digit());
+        is_number && port.parse::<u16>().is_ok() && bare.map_or(is_name(host), is_ipv6)
+    });
+    let allowed = "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface";
+    demand(holds, key, format!("{text:?}"), allowed)
+}
+
+fn is_host(text: &str) -> bool {
+    is_name(text) || is_ipv6(text)
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok()
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}

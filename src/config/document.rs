@@ -1,0 +1,129 @@
+//! What a user may write: the Collector's tree, limited to the components that forebay has, and how
+//! it becomes the [`Config`] that forebay runs on.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Config;
+use super::error::KeyError;
+use crate::buffer::config::BatchConfig;
+use crate::duration::GoDuration;
+use crate::exporter;
+use crate::receiver;
+use crate::telemetry::{self, config::HealthCheckConfig};
+
+/// The whole tree.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Document {
+    receivers: Receivers,
+    processors: Processors,
+    exporters: Exporters,
+    extensions: Extensions,
+    service: Service,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Receivers {
+    otlp: Option<receiver::config::Config>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Processors {
+    batch: Option<BatchConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Exporters {
+    postgres: Option<exporter::config::Config>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Extensions {
+    health_check: Option<HealthCheckConfig>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Service {
+    extensions: Vec<String>,
+    pipelines: Pipelines,
+    telemetry: telemetry::config::Config,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Pipelines {
+    logs: Option<Pipeline>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Pipeline {
+    receivers: Vec<String>,
+    processors: Vec<String>,
+    exporters: Vec<String>,
+}
+
+/// Writes out `otlp:` as `otlp: {}`: a component or a protocol that is named is there, with its
+/// defaults, where any other key without a value is as good as not written.
+pub(super) fn name_components(tree: &mut Value) {
+    for section in ["/receivers", "/receivers/otlp/protocols", "/processors", "/exporters", "/extensions"] {
+        let section = tree.pointer_mut(section);
+        for value in section.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+            if value.is_null() {
+                *value = Value::Object(Map::new());
+            }
+        }
+    }
+}
+
+impl Document {
+    /// The components that `service` puts to use.
+    pub(super) fn resolve(self) -> Result<Config, KeyError> {
+        let Some(pipeline) = self.service.pipelines.logs else {
+            return Err(KeyError::new(
+                "service.pipelines.logs",
+                "missing; write logs: {receivers: [otlp], processors: [batch], exporters: [postgres]}",
+            ));
+        };
+        let (inputs, outputs) = ("service.pipelines.logs.receivers", "service.pipelines.logs.exporters");
+        let receiver = used(inputs, &pipeline.receivers, "otlp", self.receivers.otlp)?
+            .ok_or_else(|| KeyError::new(inputs, "found [], expected [otlp]"))?;
+        let exporter = used(outputs, &pipeline.exporters, "postgres", self.exporters.postgres)?
+            .ok_or_else(|| KeyError::new(outputs, "found [], expected [postgres]"))?;
+        let batch =
+            used("service.pipelines.logs.processors", &pipeline.processors, "batch", self.processors.batch)?
+                .unwrap_or_else(each_request_by_itself);
+        let health = used(
+            "service.extensions",
+            &self.service.extensions,
+            "health_check",
+            self.extensions.health_check,
+        )?;
+        Ok(Config { receiver, batch, exporter, health, telemetry: self.service.telemetry })
+    }
+}
+
+/// A pipeline without the batch processor: nothing waits for company.
+fn each_request_by_itself() -> BatchConfig {
+    BatchConfig { send_batch_size: 1, timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() }
+}
+
+/// The `component`, where the list of names at `path` is `[name]`; `None` where it is empty.
+fn used<T>(path: &str, names: &[String], name: &str, component: Option<T>) -> Result<Option<T>, KeyError> {
+    match names {
+        [] => Ok(None),
+        [one] if one == name => component.map(Some).ok_or_else(|| {
+            let section = path.rsplit('.').next().unwrap_or(path);
+            KeyError::new(path, format!("{name} is not defined; write `{name}:` under {section}"))
+        }),
+        _ => Err(KeyError::new(path, format!("found [{}], expected [{name}]", names.join(", ")))),
+    }
+}

@@ -1,0 +1,164 @@
+//! What the configuration can be refused for. Each message names the key or the file, what was
+//! found there and what is allowed; none of them shows a connection string.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::de::{Error, Expected, Unexpected};
+
+/// Why forebay does not start with the configuration it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A `--config` file could not be read.
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A `--config` file is not text.
+    #[error("{}: byte {offset} is not UTF-8; save the file as UTF-8", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Where the text ends.
+        offset: usize,
+    },
+    /// A document is not YAML, or is not a map. The message begins with where that is.
+    #[error("{0}")]
+    Yaml(String),
+    /// A `--set` is not `path=value`.
+    #[error("--set {0}: expected path=value, such as exporters.postgres.pool_size=4")]
+    Set(String),
+    /// The value of a key is refused.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// A key and what is wrong with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KeyError {
+    /// The keys from the top down; an element of a list is `[0]`.
+    path: Vec<String>,
+    problem: String,
+    /// The environment variables that the value was taken from.
+    variables: Vec<String>,
+}
+
+impl KeyError {
+    /// `path` is dotted: `exporters.postgres.pool_size`.
+    pub(super) fn new(path: &str, problem: impl Into<String>) -> Self {
+        let path = path.split('.').map(str::to_owned).collect();
+        Self { path, problem: problem.into(), variables: Vec::new() }
+    }
+
+    /// The same, seen from one level further up.
+    pub(super) fn under(mut self, key: String) -> Self {
+        self.path.insert(0, key);
+        self
+    }
+
+    /// The same, naming the variables that the refused value was taken from.
+    pub(super) fn taken_from(mut self, variables: Vec<String>) -> Self {
+        self.variables = variables;
+        self
+    }
+
+    pub(super) fn path(&self) -> &[String] {
+        &self.path
+    }
+
+    fn here(problem: String) -> Self {
+        Self { path: Vec::new(), problem, variables: Vec::new() }
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, key) in self.path.iter().enumerate() {
+            let dot = if depth == 0 || key.starts_with('[') { "" } else { "." };
+            write!(f, "{dot}{key}")?;
+        }
+        if !self.path.is_empty() {
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.problem)?;
+        match self.variables.as_slice() {
+            [] => Ok(()),
+            variables => write!(f, " (the value is from the environment: {})", variables.join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+impl Error for KeyError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::here(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::here(format!("found {}, expected {}", Found(found), plain(&expected.to_string(), found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(found: &str, allowed: &'static [&'static str]) -> Self {
+        Self::here(format!("found {found:?}, expected one of {}", allowed.join(", ")))
+    }
+
+    fn unknown_field(key: &str, allowed: &'static [&'static str]) -> Self {
+        let problem = match nearest(key, allowed) {
+            Some(near) => format!("unknown key; did you mean {near}?"),
+            None => format!("unknown key; what can stand here: {}", allowed.join(", ")),
+        };
+        Self::here(problem).under(key.to_owned())
+    }
+}
+
+/// What was found, in the words of a YAML file.
+struct Found<'a>(Unexpected<'a>);
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Unexpected::Bool(found) => write!(f, "{found}"),
+            Unexpected::Unsigned(found) => write!(f, "{found}"),
+            Unexpected::Signed(found) => write!(f, "{found}"),
+            Unexpected::Float(found) => write!(f, "{found}"),
+            Unexpected::Str(found) => write!(f, "{found:?}"),
+            Unexpected::Unit => f.write_str("nothing"),
+            Unexpected::Seq => f.write_str("a list"),
+            Unexpected::Map => f.write_str("a map"),
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+/// What serde says it expects, in the words of a YAML file.
+fn plain(expected: &str, found: Unexpected<'_>) -> String {
+    let text = match expected {
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" if matches!(found, Unexpected::Seq | Unexpected::Map) => "text",
+        "a string" => "text; put it in quotes",
+        "a sequence" => "a list",
+        structure if structure.starts_with("struct ") => "a map",
+        other => other,
+    };
+    text.to_owned()
+}
+
+/// The allowed key that `key` is most likely a misspelling of.
+fn nearest(key: &str, allowed: &[&'static str]) -> Option<&'static str> {
+    let distance = |known: &str| strsim::damerau_levenshtein(key, known);
+    let near = allowed.iter().copied().min_by_key(|known| distance(known))?;
+    (distance(near) <= near.len() / 3 + 1 && distance(near) < near.len()).then_some(near)
+}

@@ -1,0 +1,205 @@
+//! References to the environment: `${env:NAME}`, `${env:NAME:-default}` and the short `${NAME}`.
+//!
+//! As in the Collector, `$$` is a literal `$`, a `$` before anything but `{` stays as it is, and a
+//! variable that is not set and has no default is an error. Where there is a default, a variable
+//! that is set but empty takes it, as in a shell: that is how Compose files pass on what nobody set.
+//! What a variable holds is never looked at again for references.
+
+use super::error::KeyError;
+
+/// Looks up an environment variable.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A text after expansion.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Expanded {
+    /// The text.
+    pub(super) text: String,
+    /// Whether the text was one reference and nothing else, so that it may stand for a number.
+    pub(super) whole: bool,
+}
+
+/// Expands the references in `text`; `None` where there is no `$` in it.
+pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyError> {
+    if !text.contains('$') {
+        return Ok(None);
+    }
+    let mut expanded = Expanded { text: String::with_capacity(text.len()), whole: false };
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.text.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        if let Some(after) = tail.strip_prefix("${") {
+            let end = closing_brace(after).ok_or_else(unclosed)?;
+            expanded.text.push_str(&resolve(&after[..end], env)?);
+            rest = &after[end + 1..];
+            expanded.whole = at == 0 && tail.len() == text.len() && rest.is_empty();
+        } else {
+            expanded.text.push('$');
+            rest = tail.strip_prefix("$$").unwrap_or(&tail[1..]);
+        }
+    }
+    expanded.text.push_str(rest);
+    Ok(Some(expanded))
+}
+
+/// The names of the variables in `text` that are set, for error messages.
+pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<String> {
+    let names = std::cell::RefCell::new(Vec::new());
+    let noted = |name: &str| {
+        let value = env(name)?;
+        names.borrow_mut().push(name.to_owned());
+        Some(value)
+    };
+    // A reference that cannot be resolved has been reported by name already.
+    let _ = expand(text, &noted);
+    names.into_inner()
+}
+
+/// The value of the reference whose inside is `body`.
+fn resolve(body: &str, env: Env<'_>) -> Result<String, KeyError> {
+    let reference = body.strip_prefix("env:").unwrap_or(body);
+    let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (reference, None),
+    };
+    if !is_variable_name(name) {
+        return Err(refused(format!(
+            "`${{{name}}}` is not a reference; expected ${{env:NAME}} or ${{env:NAME:-default}}, \
+             and $$ for a literal $"
+        )));
+    }
+    match (env(name), default) {
+        (Some(value), None) => Ok(value),
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => {
+            Ok(expand(default, env)?.map_or_else(|| default.to_owned(), |default| default.text))
+        }
+        (None, None) => Err(refused(format!(
+            "the environment variable {name} is not set; set it, or write ${{env:{name}:-default}}"
+        ))),
+    }
+}
+
+/// Where the brace that was opened before `text` is closed; a default may hold references itself.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 0;
+    let mut last = ' ';
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' if last == '$' => depth += 1,
+            '}' if depth == 0 => return Some(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+        last = c;
+    }
+    None
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+fn unclosed() -> KeyError {
+    refused("`${` is not closed; expected ${env:NAME} or ${env:NAME:-default}, and $$ for a literal $".into())
+}
+
+fn refused(problem: String) -> KeyError {
+    serde::de::Error::custom(problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("4317".to_owned()),
+            "EMPTY" => Some(String::new()),
+            "DOLLARS" => Some("a$$b${env:PORT}".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn text(text: &str) -> String {
+        expand(text, &env).unwrap().unwrap().text
+    }
+
+    #[test]
+    fn a_reference_becomes_the_value() {
+        assert_eq!(text("${env:PORT}"), "4317");
+        assert_eq!(text("${PORT}"), "4317");
+        assert_eq!(text("127.0.0.1:${env:PORT}/${env:PORT}"), "127.0.0.1:4317/4317");
+        assert_eq!(text("${env:PORT:-1}"), "4317");
+        assert_eq!(text("${env:NONE:-1.0}s"), "1.0s");
+        assert_eq!(text("${env:NONE:-postgres://u:p@h:5432/db?a=b}"), "postgres://u:p@h:5432/db?a=b");
+        assert_eq!(text("${env:NONE:-${env:NEITHER:-${env:PORT}}}!"), "4317!");
+        assert_eq!(text("${env:NONE:-}"), "");
+    }
+
+    #[test]
+    fn an_empty_variable_takes_the_default() {
+        assert_eq!(text("${env:EMPTY:-x}"), "x");
+        assert_eq!(text("${env:EMPTY}"), "");
+    }
+
+    #[test]
+    fn a_dollar_can_be_literal() {
+        assert_eq!(text("pa$$word"), "pa$word");
+        assert_eq!(text("pa$word$"), "pa$word$");
+        assert_eq!(text("$${env:PORT}"), "${env:PORT}");
+        assert_eq!(text("$$${env:PORT}"), "$4317");
+        assert_eq!(expand("plain", &env).unwrap(), None);
+    }
+
+    #[test]
+    fn a_value_is_not_expanded_again() {
+        assert_eq!(text("${env:DOLLARS}"), "a$$b${env:PORT}");
+    }
+
+    #[test]
+    fn only_a_reference_by_itself_is_whole() {
+        let whole = |text| expand(text, &env).unwrap().unwrap().whole;
+        assert!(whole("${env:PORT}"));
+        assert!(whole("${env:NONE:-${env:PORT}}"));
+        for text in ["${env:PORT}s", "x${env:PORT}", "${env:PORT}${env:PORT}", "$$", "${env:PORT}$$"] {
+            assert!(!whole(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_variables_behind_a_value_are_named() {
+        assert_eq!(variables("${env:PORT}-${env:NONE:-x}-$$", &env), ["PORT"]);
+        assert!(variables("plain", &env).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_reference_is_refused() {
+        let refusal = |text| expand(text, &env).unwrap_err().to_string();
+        assert_eq!(
+            refusal("${env:NONE}"),
+            "the environment variable NONE is not set; set it, or write ${env:NONE:-default}"
+        );
+        assert_eq!(
+            refusal("x${env:PORT"),
+            "`${` is not closed; expected ${env:NAME} or ${env:NAME:-default}, and $$ for a literal $"
+        );
+        for (text, named) in [
+            ("${file:/etc/passwd}", "`${file:/etc/passwd}`"),
+            ("${}", "`${}`"),
+            ("${env:}", "`${}`"),
+            ("${env:1A}", "`${1A}`"),
+            ("${env:A-B}", "`${A-B}`"),
+            ("${env:A:?gone}", "`${A:?gone}`"),
+        ] {
+            let expected = format!(
+                "{named} is not a reference; expected ${{env:NAME}} or ${{env:NAME:-default}}, \
+                 and $$ for a literal $"
+            );
+            assert_eq!(refusal(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The configuration: the Collector's YAML in, the [`Config`] that forebay runs on out.
+//!
+//! This is the only place that reads YAML and the environment. Files are merged in their order,
+//! `--set` goes on top, `${env:NAME}` is expanded, and then every key is either understood or
+//! refused by name; nothing is ignored. Each stage owns its own part (`receiver::config`,
+//! `buffer::config`, ...) with its defaults; here they are composed and checked.
+
+mod check;
+mod document;
+mod error;
+mod expand;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+pub use error::{ConfigError, KeyError};
+pub use expand::Env;
+
+use crate::buffer::config::BatchConfig;
+use crate::telemetry::config::HealthCheckConfig;
+use crate::{exporter, receiver, telemetry};
+
+/// What forebay runs on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// OTLP in.
+    pub receiver: receiver::config::Config,
+    /// When a batch is due. Its sizes agree with each other and with the queue's.
+    pub batch: BatchConfig,
+    /// PostgreSQL out, with the queue in front of it.
+    pub exporter: exporter::config::Config,
+    /// The health page, where `service.extensions` names it.
+    pub health: Option<HealthCheckConfig>,
+    /// forebay's own logs and metrics.
+    pub telemetry: telemetry::config::Config,
+}
+
+/// Loads `files` in their order, or the shipped `otel-config.yaml` where there is none, with
+/// `sets` (`path=value`) on top and the process's environment.
+pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Config, ConfigError> {
+    // A value that is not UTF-8 must fail as the value it is, not pass for a variable that is unset.
+    load_with(files, sets, &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+}
+
+/// [`load`] with an environment of the caller's.
+pub fn load_with(files: &[PathBuf], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
+    let mut tree = source::tree(files, sets)?;
+    document::name_components(&mut tree);
+    build(&tree, env).map_err(|error| {
+        let variables = tree::variables_at(&tree, error.path(), env);
+        ConfigError::Key(error.taken_from(variables))
+    })
+}
+
+impl fmt::Display for Config {
+    /// The record's way in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "OTLP/gRPC on {} -> {} records -> schema {} over {} connections",
+            self.receiver.protocols.grpc.endpoint,
+            self.exporter.sending_queue.queue_size,
+            self.exporter.schema,
+            self.exporter.pool_size,
+        )
+    }
+}
+
+fn build(tree: &Value, env: Env<'_>) -> Result<Config, KeyError> {
+    let mut config = tree::read::<document::Document>(tree, env)?.resolve()?;
+    if tree.pointer("/processors/batch/send_batch_max_size").is_none_or(Value::is_null) {
+        config.batch.send_batch_max_size = config.batch.send_batch_max_size.max(config.batch.send_batch_size);
+    }
+    check::check(&config)?;
+    fit(&mut config.batch, config.exporter.sending_queue.queue_size);
+    Ok(config)
+}
+
+/// A batch can never hold more than the queue, and one that waits for more would wait for `timeout`
+/// with the queue full.
+fn fit(batch: &mut BatchConfig, queue_size: usize) {
+    if batch.send_batch_max_size == 0 {
+        batch.send_batch_max_size = queue_size;
+    }
+    batch.send_batch_max_size = batch.send_batch_max_size.min(queue_size);
+    batch.send_batch_size = batch.send_batch_size.min(queue_size);
+}

@@ -1,0 +1,238 @@
+//! From files and `--set` to one tree, merged as the Collector merges: maps key by key, anything
+//! else is replaced. Nothing outside this file reads YAML.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use serde_saphyr::UserMessageFormatter;
+
+use super::error::ConfigError;
+
+/// The shipped configuration, which is also what runs where no file is given.
+pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
+
+/// The tree of all `files` in their order, or of the shipped file, with `sets` on top.
+pub(super) fn tree(files: &[PathBuf], sets: &[String]) -> Result<Value, ConfigError> {
+    let mut tree = Value::Object(Map::new());
+    if files.is_empty() {
+        merge(&mut tree, document("otel-config.yaml", SHIPPED)?);
+    }
+    for path in files {
+        merge(&mut tree, document(&path.display().to_string(), &text(path)?)?);
+    }
+    for argument in sets {
+        set(&mut tree, argument)?;
+    }
+    Ok(tree)
+}
+
+/// The value of `text` as one YAML scalar. What would be a list or a map stays text, so that nobody
+/// who sets a variable can add to the structure.
+pub(super) fn scalar(text: String) -> Value {
+    match yaml(&text) {
+        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
+        _ => Value::String(text),
+    }
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    let bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|error| ConfigError::NotUtf8 {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+fn document(name: &str, text: &str) -> Result<Value, ConfigError> {
+    let found = match yaml(text) {
+        Ok(tree @ Value::Object(_)) => return Ok(tree),
+        Ok(Value::Null) => "nothing",
+        Ok(Value::Array(_)) => "a list",
+        Ok(_) => "a single value",
+        Err((line, column, problem)) => {
+            return Err(ConfigError::Yaml(format!("{name}:{line}:{column}: {problem}")));
+        }
+    };
+    Err(ConfigError::Yaml(format!(
+        "{name}: found {found}, expected a map with receivers, exporters and service"
+    )))
+}
+
+/// Applies `path=value`.
+fn set(tree: &mut Value, argument: &str) -> Result<(), ConfigError> {
+    // Only the path is ever shown: the value may be a connection string.
+    let (path, text) = argument.split_once('=').unwrap_or((argument, ""));
+    let steps: Vec<&str> = if path.contains("::") { path.split("::") } else { path.split(".") }.collect();
+    if path.len() == argument.len() || steps.iter().any(|step| step.trim().is_empty()) {
+        return Err(ConfigError::Set(path.to_owned()));
+    }
+    let value = yaml(text).map_err(|(_, column, problem)| {
+        ConfigError::Yaml(format!("--set {path}: column {column}: {problem}"))
+    })?;
+    let slot = steps.into_iter().fold(tree, descend);
+    merge(slot, value);
+    Ok(())
+}
+
+/// The place of `key` in `value`, which becomes a map unless it is a list that has the element.
+fn descend<'v>(value: &'v mut Value, key: &str) -> &'v mut Value {
+    let index = key.parse::<usize>().ok().filter(|index| value.get(index).is_some());
+    match (value, index) {
+        (Value::Array(items), Some(index)) => &mut items[index],
+        (value, _) => {
+            if !value.is_object() {
+                *value = Value::Object(Map::new());
+            }
+            &mut value[key]
+        }
+    }
+}
+
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// Parses one YAML document; a refusal is its line, its column and the reason.
+fn yaml(text: &str) -> Result<Value, (u64, u64, String)> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
+        let reason = message.split(" at line ").next().unwrap_or(&message);
+        (line, column, reason.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn sets(arguments: &[&str]) -> Vec<String> {
+        arguments.iter().map(|&argument| argument.to_owned()).collect()
+    }
+
+    #[test]
+    fn later_files_go_over_earlier_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = file(&folder, "first.yaml", "a: {b: 1, c: [1, 2]}\nd: {e: 1}\nf: {g: 1}\n");
+        let second = file(&folder, "second.yaml", "a: {c: [3]}\nd: 5\nf:\nh: new\n");
+        assert_eq!(
+            tree(&[first, second], &[]).unwrap(),
+            json!({"a": {"b": 1, "c": [3]}, "d": 5, "f": null, "h": "new"})
+        );
+    }
+
+    #[test]
+    fn set_goes_over_files_in_its_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "a.yaml", "a: {b: 1, list: [{x: 1}, {x: 2}]}\n");
+        let sets = sets(&[
+            "a.b=two",
+            "a::b=3",
+            "a.list.1.x=9",
+            "new.text=postgres://u:p@h/db?a=b",
+            "new.flow={y: [1], z: 2}",
+            "new.flow.z=true",
+            "new.none=",
+        ]);
+        assert_eq!(
+            tree(&[path], &sets).unwrap(),
+            json!({
+                "a": {"b": 3, "list": [{"x": 1}, {"x": 9}]},
+                "new": {
+                    "text": "postgres://u:p@h/db?a=b",
+                    "flow": {"y": [1], "z": true},
+                    "none": null,
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn only_scalars_come_out_of_a_variable() {
+        let read = |text: &str| scalar(text.to_owned());
+        assert_eq!(read("10000"), json!(10000));
+        assert_eq!(read(" 7 "), json!(7));
+        assert_eq!(read("0.5"), json!(0.5));
+        assert_eq!(read("TRUE"), json!(true));
+        assert_eq!(read(""), Value::Null);
+        for text in
+            ["[1, 2]", "{a: 1}", "a: 1", "- 1", "yes", "0755", "*x", "\"q\"", "postgres://h/db", "a\nb: 1"]
+        {
+            assert_eq!(read(text), json!(text));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().display().to_string();
+        let refusal = |path: PathBuf| tree(&[path], &[]).unwrap_err().to_string().replace(&root, "");
+        let cases: [(PathBuf, &str); 11] = [
+            (
+                folder.path().join("none"),
+                "cannot read the configuration file /none: No such file or directory (os error 2)",
+            ),
+            (folder.path().to_owned(), "cannot read the configuration file : Is a directory (os error 21)"),
+            (file(&folder, "latin", b"a: caf\xe9"), "/latin: byte 6 is not UTF-8; save the file as UTF-8"),
+            (
+                file(&folder, "empty", ""),
+                "/empty: found nothing, expected a map with receivers, exporters and service",
+            ),
+            (
+                file(&folder, "notes", "# a\n"),
+                "/notes: found nothing, expected a map with receivers, exporters and service",
+            ),
+            (
+                file(&folder, "list", "- a\n"),
+                "/list: found a list, expected a map with receivers, exporters and service",
+            ),
+            (
+                file(&folder, "word", "hello"),
+                "/word: found a single value, expected a map with receivers, exporters and service",
+            ),
+            (file(&folder, "open", "a: 1\nb: [1\nc: 2\n"), "/open:3:2: illegal placement of ':' indicator"),
+            (file(&folder, "quote", "a: \"x\n"), "/quote:1:4: unclosed quote"),
+            (
+                file(&folder, "twice", "a: 1\na: 2\n"),
+                "/twice:2:1: duplicate mapping key `a` is not allowed here",
+            ),
+            (
+                file(&folder, "two", "a: 1\n---\nb: 1\n"),
+                "/two:3:1: only single YAML document expected but multiple found",
+            ),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(refusal(path), expected);
+        }
+    }
+
+    #[test]
+    fn a_set_that_is_none_is_named_without_its_value() {
+        let refusal = |argument: &str| tree(&[], &sets(&[argument])).unwrap_err().to_string();
+        let example = "expected path=value, such as exporters.postgres.pool_size=4";
+        assert_eq!(refusal("a.b"), format!("--set a.b: {example}"));
+        assert_eq!(refusal("=1"), format!("--set : {example}"));
+        assert_eq!(refusal("a..b=1"), format!("--set a..b: {example}"));
+        assert_eq!(refusal("a.b=[secret"), "--set a.b: column 1: unclosed bracket '['");
+    }
+}

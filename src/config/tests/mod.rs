@@ -1,0 +1,168 @@
+//! The configuration as a whole: what the shipped file and the least of files mean.
+
+mod refusals;
+
+use std::fs;
+use std::time::Duration;
+
+use super::*;
+use crate::buffer::config::{Overflow, QueueConfig};
+use crate::duration::GoDuration;
+use crate::exporter::config::Dsn;
+
+/// The least that a user has to write.
+const MINIMAL: &str = "
+receivers: {otlp: }
+processors: {batch: }
+exporters: {postgres: }
+extensions: {health_check: }
+service: {extensions: [health_check], pipelines: {logs: {receivers: [otlp], processors: [batch], exporters: [postgres]}}}
+";
+
+fn none(_: &str) -> Option<String> {
+    None
+}
+
+fn of(variables: &[(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
+    move |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+}
+
+fn defaults() -> Config {
+    Config {
+        receiver: receiver::config::Config::default(),
+        batch: BatchConfig::default(),
+        exporter: exporter::config::Config::default(),
+        health: Some(HealthCheckConfig::default()),
+        telemetry: telemetry::config::Config::default(),
+    }
+}
+
+/// Loads the minimal configuration with `sets` on top.
+fn minimal(sets: &[&str], env: Env<'_>) -> Result<Config, String> {
+    load_text(&[MINIMAL], sets, env)
+}
+
+fn load_text(texts: &[&str], sets: &[&str], env: Env<'_>) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |(index, text): (usize, &&str)| {
+        let path = folder.path().join(format!("{index}.yaml"));
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let files: Vec<_> = texts.iter().enumerate().map(write).collect();
+    let sets: Vec<_> = sets.iter().map(|&set| set.to_owned()).collect();
+    load_with(&files, &sets, env).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    assert_eq!(load_with(&[], &[], &none).unwrap(), defaults());
+}
+
+#[test]
+fn the_commented_keys_of_the_shipped_file_are_the_defaults() {
+    let uncommented: Vec<String> = source::SHIPPED
+        .lines()
+        .map(|line| match line.trim_start().strip_prefix('#') {
+            Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase()) => line.replacen('#', "", 1),
+            _ => line.to_owned(),
+        })
+        .collect();
+    let uncommented = uncommented.join("\n");
+    for key in ["max_concurrent_streams", "overflow", "max_elapsed_time", "encoding", "path"] {
+        assert!(uncommented.lines().any(|line| line.trim_start().starts_with(&format!("{key}:"))), "{key}");
+    }
+    assert_eq!(load_text(&[&uncommented], &[], &none).unwrap(), defaults());
+}
+
+#[test]
+fn the_shipped_file_takes_the_environment() {
+    let env = of(&[
+        ("DATABASE_URL", "postgres://u:p$$w@h/db?sslmode=disable"),
+        ("LOG_BUFFER_ASYNC_ENABLED", "False"),
+        ("LOG_BUFFER_MAX_ENTRIES", "50000"),
+        ("LOG_BUFFER_BATCH_SIZE", "250"),
+        ("LOG_BUFFER_FLUSH_INTERVAL", "0.25"),
+        ("LOG_BUFFER_DEDICATED_POOL_SIZE", "4"),
+    ]);
+    let mut expected = defaults();
+    expected.exporter.dsn = Dsn("postgres://u:p$$w@h/db?sslmode=disable".to_owned());
+    expected.exporter.pool_size = 4;
+    expected.exporter.sending_queue.enabled = false;
+    expected.exporter.sending_queue.queue_size = 50_000;
+    expected.batch.send_batch_size = 250;
+    expected.batch.timeout = GoDuration(Duration::from_millis(250));
+    assert_eq!(load_with(&[], &[], &env).unwrap(), expected);
+}
+
+#[test]
+fn empty_variables_are_unset_for_the_shipped_file() {
+    assert_eq!(load_with(&[], &[], &|_| Some(String::new())).unwrap(), defaults());
+}
+
+#[test]
+fn components_without_a_value_have_their_defaults() {
+    assert_eq!(minimal(&[], &none).unwrap(), defaults());
+    let nulls = [
+        "receivers.otlp.protocols.grpc=",
+        "exporters.postgres.pool_size=",
+        "exporters.postgres.sending_queue=",
+        "service.telemetry=",
+    ];
+    assert_eq!(minimal(&nulls, &none).unwrap(), defaults());
+}
+
+#[test]
+fn what_service_does_not_name_is_off() {
+    let config = minimal(&["service.extensions=[]", "service.pipelines.logs.processors=[]"], &none).unwrap();
+    assert_eq!(config.health, None);
+    assert_eq!(config.batch.send_batch_size, 1);
+    assert_eq!(config.batch.timeout, GoDuration(Duration::ZERO));
+}
+
+#[test]
+fn later_files_and_sets_win() {
+    let overlay = "exporters: {postgres: {schema: app, sending_queue: {overflow: reject}}}";
+    let sets = ["exporters::postgres::schema=2024", "service.telemetry.metrics.readers=[]"];
+    let config = load_text(&[MINIMAL, overlay], &sets, &none).unwrap();
+    let mut expected = defaults();
+    expected.exporter.schema = "2024".to_owned();
+    expected.exporter.sending_queue = QueueConfig { overflow: Overflow::Reject, ..QueueConfig::default() };
+    expected.telemetry.metrics.readers = Vec::new();
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn text_keeps_what_the_environment_says() {
+    let env = of(&[("NAME", "007"), ("DSN", "1e3"), ("LEVEL", "warn")]);
+    let sets = [
+        "exporters.postgres.schema=${env:NAME}",
+        "exporters.postgres.dsn=${DSN}",
+        "service.telemetry.logs.level=${env:LEVEL}",
+    ];
+    let config = minimal(&sets, &env).unwrap();
+    assert_eq!(config.exporter.schema, "007");
+    assert_eq!(config.exporter.dsn.0, "1e3");
+    assert_eq!(config.telemetry.logs.level, telemetry::config::Level::Warn);
+}
+
+#[test]
+fn batch_sizes_agree_with_each_other_and_with_the_queue() {
+    let sizes = |sets: &[&str]| {
+        let batch = minimal(sets, &none).unwrap().batch;
+        (batch.send_batch_size, batch.send_batch_max_size)
+    };
+    let queue = "exporters.postgres.sending_queue.queue_size=50000";
+    let batch = "processors.batch.send_batch_size=20000";
+    assert_eq!(sizes(&[queue]), (100, 10_000));
+    assert_eq!(sizes(&[queue, batch]), (20_000, 20_000));
+    assert_eq!(sizes(&[queue, "processors.batch.send_batch_max_size=0"]), (100, 50_000));
+    assert_eq!(sizes(&[batch]), (10_000, 10_000));
+    assert_eq!(sizes(&["exporters.postgres.sending_queue.queue_size=50"]), (50, 50));
+}
+
+#[test]
+fn a_connection_string_is_never_shown() {
+    let config = minimal(&["exporters.postgres.dsn=postgres://u:secret@h/db"], &none).unwrap();
+    assert!(!format!("{config:?}").contains("secret"));
+}

@@ -1,0 +1,251 @@
+//! The exact words of each refusal.
+
+use super::*;
+
+#[test]
+fn addresses_as_operators_write_them() {
+    let grpc = "receivers.otlp.protocols.grpc.endpoint";
+    for address in ["0.0.0.0:4317", "localhost:4317", "[::1]:0", "[::]:65535", "log-gw.internal.example:4317"]
+    {
+        assert!(minimal(&[&format!("{grpc}='{address}'")], &none).is_ok(), "{address}");
+    }
+    for address in
+        ["4317", ":4317", "localhost", "localhost:", "::1:4317", "[x]:1", "h:65536", "h:+1", "http://h:1"]
+    {
+        let expected = format!(
+            "{grpc}: found {address:?}, expected host:port, such as 127.0.0.1:4317, [::1]:4317, \
+             or 0.0.0.0:4317 for every interface"
+        );
+        assert_eq!(minimal(&[&format!("{grpc}='{address}'")], &none).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn each_bad_key_is_refused_by_name() {
+    let cases = [
+        // Unknown keys.
+        ("exporter.postgres=", "exporter: unknown key; did you mean exporters?"),
+        ("exporters.postgres.dns=x", "exporters.postgres.dns: unknown key; did you mean dsn?"),
+        ("exporters.postgres.poolsize=", "exporters.postgres.poolsize: unknown key; did you mean pool_size?"),
+        ("exporters.debug={}", "exporters.debug: unknown key; what can stand here: postgres"),
+        ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
+        ("service.pipelines.traces={}", "service.pipelines.traces: unknown key; what can stand here: logs"),
+        (
+            "exporters.postgres.sending_queue.num_consumers=4",
+            "exporters.postgres.sending_queue.num_consumers: unknown key; what can stand here: \
+             enabled, queue_size, max_bytes, overflow",
+        ),
+        (
+            "service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {prot: 1}}}}]",
+            "service.telemetry.metrics.readers[0].pull.exporter.prometheus.prot: unknown key; did you mean port?",
+        ),
+        // Wrong types and units.
+        ("exporters=[]", "exporters: found a list, expected a map"),
+        ("exporters.postgres=yes", "exporters.postgres: found \"yes\", expected a map"),
+        (
+            "exporters.postgres.sending_queue.queue_size=lots",
+            "exporters.postgres.sending_queue.queue_size: found \"lots\", expected a whole number, 0 or more",
+        ),
+        (
+            "exporters.postgres.pool_size=-1",
+            "exporters.postgres.pool_size: found -1, expected a whole number, 0 or more",
+        ),
+        (
+            "exporters.postgres.pool_size=1.5",
+            "exporters.postgres.pool_size: found 1.5, expected a whole number, 0 or more",
+        ),
+        (
+            "service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {port: 70000}}}}]",
+            "service.telemetry.metrics.readers[0].pull.exporter.prometheus.port: found 70000, \
+             expected a whole number from 0 to 65535",
+        ),
+        (
+            "exporters.postgres.create_schema=yes",
+            "exporters.postgres.create_schema: found \"yes\", expected true or false",
+        ),
+        ("exporters.postgres.dsn={a: 1}", "exporters.postgres.dsn: found a map, expected text"),
+        (
+            "exporters.postgres.schema=true",
+            "exporters.postgres.schema: found true, expected text; put it in quotes",
+        ),
+        (
+            "exporters.postgres.sending_queue.overflow=block",
+            "exporters.postgres.sending_queue.overflow: found \"block\", \
+             expected one of drop_newest, drop_oldest, reject",
+        ),
+        (
+            "exporters.postgres.sending_queue.overflow=[reject]",
+            "exporters.postgres.sending_queue.overflow: found a list, \
+             expected one of drop_newest, drop_oldest, reject",
+        ),
+        (
+            "processors.batch.timeout=1",
+            "processors.batch.timeout: found 1, expected a duration with its unit, such as 200ms, 1.5s or 1m30s",
+        ),
+        (
+            "processors.batch.timeout=2 sec",
+            "processors.batch.timeout: found \"2 sec\", \
+             expected a duration with its unit, such as 200ms, 1.5s or 1m30s",
+        ),
+        (
+            "exporters.postgres.retry_on_failure.multiplier=twice",
+            "exporters.postgres.retry_on_failure.multiplier: found \"twice\", expected a number",
+        ),
+        // Values out of range.
+        (
+            "processors.batch.send_batch_size=0",
+            "processors.batch.send_batch_size: found 0, expected 1 to 1000000000",
+        ),
+        (
+            "processors.batch.send_batch_max_size=99",
+            "processors.batch.send_batch_max_size: found 99, expected send_batch_size (100) or more, \
+             or 0 for as much as the queue holds",
+        ),
+        (
+            "exporters.postgres.sending_queue.queue_size=0",
+            "exporters.postgres.sending_queue.queue_size: found 0, expected 1 to 1000000000",
+        ),
+        (
+            "exporters.postgres.sending_queue.max_bytes=4096",
+            "exporters.postgres.sending_queue.max_bytes: found 4096, expected 1048576 to 1099511627776",
+        ),
+        ("exporters.postgres.pool_size=0", "exporters.postgres.pool_size: found 0, expected 1 to 64"),
+        (
+            "exporters.postgres.timeout=0s",
+            "exporters.postgres.timeout: found 0, expected a duration above 0, such as 10s",
+        ),
+        (
+            "exporters.postgres.schema=''",
+            "exporters.postgres.schema: found \"\", expected a name of 1 to 63 bytes that does not begin with pg_",
+        ),
+        (
+            "exporters.postgres.schema=pg_logs",
+            "exporters.postgres.schema: found \"pg_logs\", \
+             expected a name of 1 to 63 bytes that does not begin with pg_",
+        ),
+        (
+            "exporters.postgres.dsn=''",
+            "exporters.postgres.dsn: found nothing, expected embedded, \
+             a URL such as postgres://user@host/database, or key=value pairs",
+        ),
+        (
+            "exporters.postgres.retry_on_failure.randomization_factor=1.1",
+            "exporters.postgres.retry_on_failure.randomization_factor: found 1.1, expected 0 to 1",
+        ),
+        (
+            "exporters.postgres.retry_on_failure.multiplier=0.5",
+            "exporters.postgres.retry_on_failure.multiplier: found 0.5, expected 1 or more",
+        ),
+        (
+            "exporters.postgres.retry_on_failure.initial_interval=0s",
+            "exporters.postgres.retry_on_failure.initial_interval: found 0, expected a duration above 0, such as 10s",
+        ),
+        (
+            "exporters.postgres.retry_on_failure.max_interval=1s",
+            "exporters.postgres.retry_on_failure.max_interval: found 1s, \
+             expected initial_interval (1.5s) or more, or 0 for no limit",
+        ),
+        (
+            "receivers.otlp.protocols.grpc.max_recv_msg_size_mib=0",
+            "receivers.otlp.protocols.grpc.max_recv_msg_size_mib: found 0, expected 1 to 1024",
+        ),
+        (
+            "extensions.health_check.path=health",
+            "extensions.health_check.path: found \"health\", expected a path such as /",
+        ),
+        (
+            "service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {host: 'a:1'}}}}]",
+            "service.telemetry.metrics.readers[0].pull.exporter.prometheus.host: found \"a:1\", \
+             expected a host name or an IP address",
+        ),
+        // A pipeline that forebay does not have.
+        (
+            "service.pipelines=",
+            "service.pipelines.logs: missing; \
+             write logs: {receivers: [otlp], processors: [batch], exporters: [postgres]}",
+        ),
+        (
+            "service.pipelines.logs.receivers=[otlp, filelog]",
+            "service.pipelines.logs.receivers: found [otlp, filelog], expected [otlp]",
+        ),
+        (
+            "service.pipelines.logs.exporters=[]",
+            "service.pipelines.logs.exporters: found [], expected [postgres]",
+        ),
+        (
+            "service.pipelines.logs.processors=[memory_limiter]",
+            "service.pipelines.logs.processors: found [memory_limiter], expected [batch]",
+        ),
+        ("service.extensions=[pprof]", "service.extensions: found [pprof], expected [health_check]"),
+        (
+            "receivers=",
+            "service.pipelines.logs.receivers: otlp is not defined; write `otlp:` under receivers",
+        ),
+        (
+            "processors=",
+            "service.pipelines.logs.processors: batch is not defined; write `batch:` under processors",
+        ),
+        (
+            "extensions=",
+            "service.extensions: health_check is not defined; write `health_check:` under extensions",
+        ),
+        // References that lead nowhere.
+        (
+            "exporters.postgres.dsn=${env:NONE}",
+            "exporters.postgres.dsn: the environment variable NONE is not set; \
+             set it, or write ${env:NONE:-default}",
+        ),
+        (
+            "exporters.postgres.dsn=${file:/run/dsn}",
+            "exporters.postgres.dsn: `${file:/run/dsn}` is not a reference; \
+             expected ${env:NAME} or ${env:NAME:-default}, and $$ for a literal $",
+        ),
+    ];
+    for (set, expected) in cases {
+        assert_eq!(minimal(&[set], &none), Err(expected.to_owned()), "{set}");
+    }
+}
+
+#[test]
+fn a_bad_value_from_the_environment_names_its_variable() {
+    let refusal = |variables: &[(&'static str, &'static str)]| {
+        load_with(&[], &[], &of(variables)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refusal(&[("LOG_BUFFER_DEDICATED_POOL_SIZE", "0")]),
+        "exporters.postgres.pool_size: found 0, expected 1 to 64 \
+         (the value is from the environment: LOG_BUFFER_DEDICATED_POOL_SIZE)"
+    );
+    assert_eq!(
+        refusal(&[("LOG_BUFFER_MAX_ENTRIES", "[1, 2]")]),
+        "exporters.postgres.sending_queue.queue_size: found \"[1, 2]\", expected a whole number, 0 or more \
+         (the value is from the environment: LOG_BUFFER_MAX_ENTRIES)"
+    );
+    assert_eq!(
+        refusal(&[("LOG_BUFFER_FLUSH_INTERVAL", "500ms")]),
+        "processors.batch.timeout: found \"500mss\", \
+         expected a duration with its unit, such as 200ms, 1.5s or 1m30s \
+         (the value is from the environment: LOG_BUFFER_FLUSH_INTERVAL)"
+    );
+    assert_eq!(
+        refusal(&[("LOG_BUFFER_ASYNC_ENABLED", "1")]),
+        "exporters.postgres.sending_queue.enabled: found 1, expected true or false \
+         (the value is from the environment: LOG_BUFFER_ASYNC_ENABLED)"
+    );
+}
+
+#[test]
+fn an_empty_variable_without_a_default_is_not_a_default() {
+    let env = of(&[("EMPTY", "")]);
+    assert_eq!(
+        minimal(&["exporters.postgres.dsn=${env:EMPTY}"], &env).unwrap_err(),
+        "exporters.postgres.dsn: found nothing, expected embedded, \
+         a URL such as postgres://user@host/database, or key=value pairs \
+         (the value is from the environment: EMPTY)"
+    );
+    assert_eq!(
+        minimal(&["exporters.postgres.pool_size=${env:EMPTY}"], &env).unwrap_err(),
+        "exporters.postgres.pool_size: found nothing, expected a whole number, 0 or more \
+         (the value is from the environment: EMPTY)"
+    );
+}

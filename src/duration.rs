@@ -1,0 +1,95 @@
+//! Durations as the Collector's YAML writes them: Go's syntax, `300ms`, `1.5s`, `1m30s`.
+
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+
+/// What a duration in the configuration may look like, for error messages.
+pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1.5s or 1m30s";
+
+/// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`.
+///
+/// A number without a unit is refused: the Collector would read it as nanoseconds, which nobody means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoDuration(pub Duration);
+
+impl GoDuration {
+    /// Reads `text`; `None` where it is not a non-negative Go duration or does not fit.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "0" {
+            return Some(Self(Duration::ZERO));
+        }
+        let mut rest = text;
+        let mut total = 0f64;
+        if rest.is_empty() {
+            return None;
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+            let number: f64 = rest[..digits].parse().ok()?;
+            rest = &rest[digits..];
+            let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+            total += number
+                * match &rest[..unit] {
+                    "ns" => 1e-9,
+                    "us" | "µs" | "μs" => 1e-6,
+                    "ms" => 1e-3,
+                    "s" => 1.0,
+                    "m" => 60.0,
+                    "h" => 3600.0,
+                    _ => return None,
+                };
+            rest = &rest[unit..];
+        }
+        // Rounded to the nanosecond: 0.2 s is not a whole number of them in binary.
+        let nanos = (total * 1e9).round();
+        (nanos <= i64::MAX as f64).then(|| Self(Duration::from_nanos(nanos as u64)))
+    }
+}
+
+impl<'de> Deserialize<'de> for GoDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GoVisitor;
+        impl Visitor<'_> for GoVisitor {
+            type Value = GoDuration;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str(EXPECTED)
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GoDuration, E> {
+                GoDuration::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<GoDuration, E> {
+                if number == 0 {
+                    Ok(GoDuration(Duration::ZERO))
+                } else {
+                    Err(E::invalid_value(Unexpected::Unsigned(number), &self))
+                }
+            }
+        }
+        deserializer.deserialize_any(GoVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_go_reads() {
+        let read = |text| GoDuration::parse(text).map(|d| d.0);
+        assert_eq!(read("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(read("1.0s"), Some(Duration::from_secs(1)));
+        assert_eq!(read("1m30s"), Some(Duration::from_secs(90)));
+        assert_eq!(read("0.2s"), Some(Duration::from_millis(200)));
+        assert_eq!(read("0"), Some(Duration::ZERO));
+        assert_eq!(read("1h"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("7ns"), Some(Duration::from_nanos(7)));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_duration() {
+        for text in ["", "1", "10", "s", "1 s", "1sec", "-1s", "1.2.3s", "1d", "999999999h", "one second"] {
+            assert_eq!(GoDuration::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What can stand in the way of a private PostgreSQL, each with its cure.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the private PostgreSQL could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There are no server binaries of a usable version.
+    #[error(
+        "no PostgreSQL server found (looked in PATH, in what `pg_config --bindir` names and in the usual places for \
+         version {oldest} or newer): install one (Debian, Ubuntu: apt-get install postgresql), or set DATABASE_URL \
+         to a PostgreSQL that runs elsewhere"
+    )]
+    NotInstalled {
+        /// The oldest major version that will do.
+        oldest: u32,
+    },
+
+    /// The cluster needs another major version than those which are installed.
+    #[error(
+        "the cluster in {} was made by PostgreSQL {wanted}, but installed is: {installed}. Install PostgreSQL \
+         {wanted} (Debian, Ubuntu: apt-get install postgresql-{wanted}), or choose another data directory",
+        data.display()
+    )]
+    OtherVersion {
+        /// The cluster's directory.
+        data: PathBuf,
+        /// The version it was made by, as its `PG_VERSION` states it.
+        wanted: String,
+        /// The major versions that were found.
+        installed: String,
+    },
+
+    /// forebay runs as root and there is nobody else to run PostgreSQL as.
+    #[error(
+        "PostgreSQL refuses to run as root, and there is no user `postgres` to run it as: add one (useradd --system \
+         postgres), run forebay as an ordinary user, or set DATABASE_URL to a PostgreSQL that runs elsewhere"
+    )]
+    NoAccount,
+
+    /// An existing cluster lies where its owner cannot get at it.
+    #[error(
+        "the user that PostgreSQL has to run as (uid {uid}) cannot enter {}: let it (chmod o+x on the directories \
+         above), or choose another data directory",
+        path.display()
+    )]
+    Unreachable {
+        /// The directory.
+        path: PathBuf,
+        /// Who cannot enter it.
+        uid: u32,
+    },
+
+    /// Another forebay uses the directory.
+    #[error(
+        "{} is in use by another forebay (pid {pid}): stop that one, or give this one a data directory of its own",
+        dir.display()
+    )]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, or a question mark.
+        pid: String,
+    },
+
+    /// The directory for the Unix socket belongs to somebody else.
+    #[error(
+        "{} should hold PostgreSQL's socket but belongs to another user: remove it, or choose a data directory with \
+         a shorter, plain path",
+        path.display()
+    )]
+    SocketDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+
+    /// One of PostgreSQL's programs failed.
+    #[error("{program} failed ({status}): {output}")]
+    Program {
+        /// The program's path.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// What it said.
+        output: String,
+    },
+
+    /// The server ended before it was ready.
+    #[error("PostgreSQL ended while starting ({status}); its log {} ends with:\n{tail}", log.display())]
+    Died {
+        /// How it ended.
+        status: String,
+        /// The log file.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+
+    /// The server did not become ready.
+    #[error("PostgreSQL was not ready after {seconds} s; its log {} ends with:\n{tail}", log.display())]
+    Slow {
+        /// How long it was given.
+        seconds: u64,
+        /// The log file.
+        log: PathBuf,
+        /// The log's last lines.
+        tail: String,
+    },
+
+    /// A server outlived even SIGKILL for a while.
+    #[error("PostgreSQL (pid {pid}) did not end, not even when killed: it probably waits for a disk")]
+    Unstoppable {
+        /// The postmaster.
+        pid: i32,
+    },
+
+    /// The file system or the system said no.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The reason.
+        cause: io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] from an [`io::Error`], for `map_err`.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io { action, path: path.to_owned(), cause }
+    }
+}

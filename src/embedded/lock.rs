@@ -1,0 +1,59 @@
+//! One forebay per cluster.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::error::Error;
+
+/// The right to a directory, held as long as this lives. The kernel takes it back from a process that was killed.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock that is the file at `path` or says who holds it, and with it `dir`. The file names its holder
+    /// and is never removed: if it were, two processes could hold a lock each.
+    pub(super) fn acquire(path: &Path, dir: &Path) -> Result<Self, Error> {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(Error::io("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+                let pid = if known { pid.trim().to_owned() } else { "?".to_owned() };
+                return Err(Error::Locked { dir: dir.to_owned(), pid });
+            }
+            Err(TryLockError::Error(cause)) => return Err(Error::io("lock", path)(cause)),
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(Error::io("write", path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::acquire(&path, dir.path()).unwrap();
+        let refused = Lock::acquire(&path, dir.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
+        drop(first);
+        Lock::acquire(&path, dir.path()).unwrap();
+    }
+}

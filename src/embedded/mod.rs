@@ -1,0 +1,98 @@
+//! A private PostgreSQL for `dsn: embedded`: forebay's first minutes without a database of one's own.
+//!
+//! The server is the one that is installed on the machine; nothing is downloaded (which is why the
+//! `postgresql_embedded` crate is not used: it fetches binaries of its own, and no distribution then mends them).
+//! The cluster is kept between runs, durable, reachable from this machine only, and ends with forebay; what a
+//! killed forebay left behind, running or half made, is put in order at the next start.
+//!
+//! [`Embedded`] is what forebay uses. [`Cluster`] and [`Server`] are its two halves, for whoever has to stop,
+//! kill and start a server again: the tests.
+
+mod account;
+mod binaries;
+mod cluster;
+mod error;
+mod home;
+mod lock;
+mod log;
+mod passfile;
+mod process;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use tracing::info;
+
+pub use cluster::{Access, Cluster, Options};
+pub use error::Error;
+pub use process::Stop;
+pub use server::Server;
+
+/// The role that owns a cluster made here, and the database it is given.
+pub const NAME: &str = "forebay";
+
+/// The few settings in which forebay's own cluster differs from PostgreSQL's defaults. They are written once, into
+/// the new cluster's `postgresql.conf`, so that the operator can change them there.
+const SETTINGS: &[(&str, &str)] = &[
+    ("max_connections", "30"),
+    ("timezone", "UTC"),
+    ("log_timezone", "UTC"),
+    ("log_checkpoints", "off"),
+    ("log_autovacuum_min_duration", "-1"),
+    // The exporter reports what PostgreSQL refuses; the statement beside it would only repeat the COPY.
+    ("log_min_error_statement", "panic"),
+];
+
+/// A running private PostgreSQL. Dropping it without [`stop`](Embedded::stop) still ends the server, unwaited for.
+#[derive(Debug)]
+pub struct Embedded {
+    // Declared before the cluster, whose lock must be the last thing to go.
+    server: Server,
+    cluster: Cluster,
+}
+
+impl Embedded {
+    /// Starts the cluster that is kept in `data_dir`; makes both where they do not exist yet.
+    ///
+    /// A first start takes a second or two, most of it in `initdb`; every wait in it has a bound.
+    pub async fn start(data_dir: &Path) -> Result<Self, Error> {
+        let options = Options { access: Access::Password, durable: true, settings: SETTINGS };
+        let cluster = Cluster::open(data_dir, &options).await?;
+        let server = cluster.start().await?;
+        let embedded = Self { server, cluster };
+        info!(
+            version = embedded.cluster.version(),
+            port = embedded.server.port(),
+            "private PostgreSQL started"
+        );
+        // On a line of its own, so that it can be copied whole.
+        info!("to look in: {}", embedded.psql_command());
+        Ok(embedded)
+    }
+
+    /// The connection string: the Unix socket, the database and its owner, and the password.
+    pub fn dsn(&self) -> String {
+        self.server.dsn(NAME, self.cluster.password())
+    }
+
+    /// The line to paste into a shell to look into the database.
+    pub fn psql_command(&self) -> String {
+        let passfile = shell_word(&self.cluster.passfile().to_string_lossy());
+        format!("PGPASSFILE={passfile} psql -h 127.0.0.1 -p {} -U {NAME} {NAME}", self.server.port())
+    }
+
+    /// Shuts the server down: fast, and by force if it takes too long.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.server.stop(Stop::Fast).await?;
+        info!("private PostgreSQL stopped");
+        Ok(())
+    }
+}
+
+/// `text` as one word of a POSIX shell.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@,:%".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,91 @@
+//! Exponential backoff with jitter, with the Collector's `retry_on_failure` keys and meanings.
+
+use std::time::Duration;
+
+use super::config::RetryConfig;
+
+/// The waits between the tries of one batch.
+#[derive(Debug)]
+pub struct Backoff<'a> {
+    config: &'a RetryConfig,
+    interval: Duration,
+}
+
+impl<'a> Backoff<'a> {
+    /// The waits of a new batch.
+    pub fn new(config: &'a RetryConfig) -> Self {
+        Self { config, interval: config.initial_interval.0 }
+    }
+
+    /// The next wait: the interval, spread by the randomization factor; then the interval grows.
+    pub fn next_wait(&mut self) -> Duration {
+        let spread = 1.0 + self.config.randomization_factor * (fastrand::f64() * 2.0 - 1.0);
+        let wait = self.interval.mul_f64(spread.max(0.0));
+        let grown = self.interval.as_secs_f64() * self.config.multiplier;
+        let max = self.config.max_interval.0;
+        // 0 is "no limit", for which a year is enough.
+        let max = if max.is_zero() { Duration::from_secs(365 * 86_400) } else { max };
+        self.interval = Duration::try_from_secs_f64(grown).unwrap_or(max).min(max);
+        wait
+    }
+
+    /// Whether a batch that has been tried for `elapsed` is given up.
+    pub fn is_exhausted(&self, elapsed: Duration) -> bool {
+        let max = self.config.max_elapsed_time.0;
+        !self.config.enabled || (!max.is_zero() && elapsed >= max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duration::GoDuration;
+
+    fn config() -> RetryConfig {
+        RetryConfig {
+            enabled: true,
+            initial_interval: GoDuration(Duration::from_secs(1)),
+            randomization_factor: 0.25,
+            multiplier: 2.0,
+            max_interval: GoDuration(Duration::from_secs(5)),
+            max_elapsed_time: GoDuration(Duration::from_secs(60)),
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_the_longest_and_stay_within_the_jitter() {
+        let config = config();
+        let mut backoff = Backoff::new(&config);
+        for expected in [1.0, 2.0, 4.0, 5.0, 5.0] {
+            let wait = backoff.next_wait().as_secs_f64();
+            assert!((expected * 0.75..=expected * 1.25).contains(&wait), "{wait} is not about {expected}");
+        }
+    }
+
+    #[test]
+    fn without_randomization_the_waits_are_exact() {
+        let config = RetryConfig { randomization_factor: 0.0, ..config() };
+        let mut backoff = Backoff::new(&config);
+        assert_eq!([backoff.next_wait(), backoff.next_wait()].map(|wait| wait.as_millis()), [1000, 2000]);
+    }
+
+    #[test]
+    fn no_longest_wait_is_no_overflow() {
+        let max_interval = GoDuration(Duration::ZERO);
+        let config = RetryConfig { max_interval, multiplier: 1e9, randomization_factor: 0.0, ..config() };
+        let mut backoff = Backoff::new(&config);
+        assert_eq!(backoff.next_wait(), Duration::from_secs(1));
+        assert!((0..100).map(|_| backoff.next_wait()).all(|wait| wait > Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn giving_up() {
+        let mut config = config();
+        assert!(!Backoff::new(&config).is_exhausted(Duration::from_secs(59)));
+        assert!(Backoff::new(&config).is_exhausted(Duration::from_secs(60)));
+        config.max_elapsed_time = GoDuration(Duration::ZERO);
+        assert!(!Backoff::new(&config).is_exhausted(Duration::from_secs(1_000_000)), "0 never gives up");
+        config.enabled = false;
+        assert!(Backoff::new(&config).is_exhausted(Duration::ZERO));
+    }
+}

@@ -1,0 +1,98 @@
+//! The exporter's part of the YAML: `exporters.postgres`, apart from its `sending_queue`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::buffer::config::QueueConfig;
+use crate::duration::GoDuration;
+
+/// `exporters.postgres`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where PostgreSQL is: a URL, a `key=value` string, or `embedded`.
+    pub dsn: Dsn,
+    /// Where `dsn: embedded` keeps its private PostgreSQL.
+    pub data_dir: PathBuf,
+    /// Writer lanes, and with them the connections to PostgreSQL.
+    pub pool_size: usize,
+    /// The schema that holds the tables and the view.
+    pub schema: String,
+    /// `true` creates and migrates the schema at start; `false` only checks it.
+    pub create_schema: bool,
+    /// The most time one batch may take on the wire before its connection is given up.
+    pub timeout: GoDuration,
+    /// How long the buffer may take to drain when forebay is asked to end.
+    pub shutdown_timeout: GoDuration,
+    /// The buffer in front of the exporter.
+    pub sending_queue: QueueConfig,
+    /// What happens to a batch that could not be written for a reason that will pass.
+    pub retry_on_failure: RetryConfig,
+}
+
+/// A connection string. It prints as `[redacted]`, because it holds a password.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(transparent)]
+pub struct Dsn(pub String);
+
+/// `exporters.postgres.retry_on_failure`, with the Collector's keys and meanings.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// `false` sheds a batch after its first failure.
+    pub enabled: bool,
+    /// The wait after the first failure.
+    pub initial_interval: GoDuration,
+    /// Each wait is spread by this share of itself, up and down (0 to 1).
+    pub randomization_factor: f64,
+    /// Each wait is this many times the one before (at least 1).
+    pub multiplier: f64,
+    /// The longest wait.
+    pub max_interval: GoDuration,
+    /// A batch is shed when it has been tried for this long; 0 never gives up.
+    pub max_elapsed_time: GoDuration,
+}
+
+impl Dsn {
+    /// Whether forebay is to run a PostgreSQL of its own.
+    pub fn is_embedded(&self) -> bool {
+        self.0 == "embedded"
+    }
+}
+
+impl std::fmt::Debug for Dsn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_embedded() { "embedded" } else { "[redacted]" })
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dsn: Dsn("embedded".to_owned()),
+            data_dir: PathBuf::from(".forebay"),
+            pool_size: 2,
+            schema: "otel".to_owned(),
+            create_schema: true,
+            timeout: GoDuration(Duration::from_secs(10)),
+            shutdown_timeout: GoDuration(Duration::from_secs(25)),
+            sending_queue: QueueConfig::default(),
+            retry_on_failure: RetryConfig::default(),
+        }
+    }
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            initial_interval: GoDuration(Duration::from_millis(1500)),
+            randomization_factor: 0.3,
+            multiplier: 1.5,
+            max_interval: GoDuration(Duration::from_secs(5)),
+            max_elapsed_time: GoDuration(Duration::ZERO),
+        }
+    }
+}

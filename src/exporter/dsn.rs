@@ -1,0 +1,300 @@
+//! The connection string: libpq's URL or `key=value` form, and forebay's own defaults for what it leaves open.
+//!
+//! tokio-postgres knows most of libpq's keys. The ones for TLS that it does not know (`sslmode=verify-ca`,
+//! `verify-full`, `sslrootcert`) are taken out here and handed to `tls.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_postgres::Config as PgConfig;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+
+/// Where PostgreSQL is, and how to speak to it.
+#[derive(Clone)]
+pub struct Target {
+    pub(super) config: PgConfig,
+    pub(super) tls: TlsConfig,
+}
+
+/// libpq's TLS keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TlsConfig {
+    pub(super) verify: Verify,
+    /// `sslrootcert`; `None` is the system's certificates.
+    pub(super) root: Option<PathBuf>,
+}
+
+/// How much of the server's certificate is checked (PostgreSQL manual, "SSL Mode Descriptions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// Nothing, as libpq does for `prefer` and for `require` without a root certificate.
+    Nothing,
+    /// That it was issued by a trusted authority.
+    Authority,
+    /// That as well, and that it was issued for the host connected to.
+    Host,
+}
+
+/// A connection string that cannot be used. The text never repeats the string, which holds a password.
+#[derive(Debug, thiserror::Error)]
+pub enum DsnError {
+    /// It is neither a URL nor `key=value` pairs that PostgreSQL's clients know.
+    #[error(
+        "exporters.postgres.dsn is not a PostgreSQL connection string: {0}; allowed are `embedded`, a URL such as \
+         postgresql://user:password@host:5432/database, or key=value pairs such as \
+         \"host=/var/run/postgresql dbname=logs\""
+    )]
+    Parse(String),
+    /// The value of one of its keys is not allowed.
+    #[error("exporters.postgres.dsn: {key}={value} is not allowed; allowed are {allowed}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// The root certificate cannot be used.
+    #[error("exporters.postgres.dsn: sslrootcert {path}: {cause}")]
+    RootCertificate {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+impl Target {
+    /// Reads a connection string.
+    pub fn parse(dsn: &str) -> Result<Self, DsnError> {
+        let (rest, options) = split_tls_options(dsn)?;
+        let mut config: PgConfig = rest.parse().map_err(|error| DsnError::Parse(cause(&error)))?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(DsnError::Parse("it names no host".to_owned()));
+        }
+        let tls = options.apply(&mut config)?;
+        set_defaults(&mut config);
+        Ok(Self { config, tls })
+    }
+
+    /// Whether the certificates that the connection string names can be read.
+    pub fn check_certificates(&self) -> Result<(), DsnError> {
+        super::tls::connector(&self.tls).map(|_| ())
+    }
+
+    /// The longest that connecting to all hosts in turn may take.
+    pub(super) fn connecting(&self) -> Duration {
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len()).max(1);
+        let each = self.config.get_connect_timeout().copied().unwrap_or_default();
+        each * u32::try_from(hosts).unwrap_or(u32::MAX)
+    }
+
+    /// Host and port, for messages. No user, no password.
+    pub fn describe(&self) -> String {
+        let ports = self.config.get_ports();
+        let hosts = self.config.get_hosts().iter().enumerate().map(|(index, host)| {
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                tokio_postgres::config::Host::Tcp(name) => format!("{name}:{port}"),
+                tokio_postgres::config::Host::Unix(path) => format!("{}/.s.PGSQL.{port}", path.display()),
+            }
+        });
+        hosts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({})", self.describe())
+    }
+}
+
+/// What the connection string leaves open.
+fn set_defaults(config: &mut PgConfig) {
+    if config.get_application_name().is_none() {
+        config.application_name("forebay");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    if config.get_target_session_attrs() == TargetSessionAttrs::Any {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    // tokio-postgres leaves a silent peer undetected for two hours.
+    config.keepalives(true).keepalives_idle(Duration::from_secs(10));
+    config.keepalives_interval(Duration::from_secs(5)).keepalives_retries(3);
+    config.tcp_user_timeout(Duration::from_secs(20));
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TlsOptions {
+    mode: Option<String>,
+    root: Option<String>,
+}
+
+impl TlsOptions {
+    fn set(&mut self, key: &str, value: String) -> bool {
+        match key {
+            "sslmode" => self.mode = Some(value),
+            "sslrootcert" => self.root = Some(value),
+            _ => return false,
+        }
+        true
+    }
+
+    fn apply(self, config: &mut PgConfig) -> Result<TlsConfig, DsnError> {
+        let has_root = self.root.is_some();
+        let (mode, verify) = match self.mode.as_deref() {
+            Some("disable") => (SslMode::Disable, Verify::Nothing),
+            None | Some("prefer" | "allow") => (SslMode::Prefer, Verify::Nothing),
+            // libpq: with a root certificate, require checks the authority.
+            Some("require") if has_root => (SslMode::Require, Verify::Authority),
+            Some("require") => (SslMode::Require, Verify::Nothing),
+            Some("verify-ca") => (SslMode::Require, Verify::Authority),
+            Some("verify-full") => (SslMode::Require, Verify::Host),
+            Some(other) => {
+                return Err(DsnError::Value {
+                    key: "sslmode",
+                    value: other.to_owned(),
+                    allowed: "disable, prefer, require, verify-ca, verify-full",
+                });
+            }
+        };
+        config.ssl_mode(mode);
+        let root = self.root.filter(|root| root != "system").map(PathBuf::from);
+        Ok(TlsConfig { verify, root })
+    }
+}
+
+/// Takes the TLS keys out of `dsn`; gives what is left of it.
+fn split_tls_options(dsn: &str) -> Result<(String, TlsOptions), DsnError> {
+    let mut options = TlsOptions::default();
+    if dsn.starts_with("postgres://") || dsn.starts_with("postgresql://") {
+        let Some((base, query)) = dsn.split_once('?') else {
+            return Ok((dsn.to_owned(), options));
+        };
+        let kept: Vec<_> = query
+            .split('&')
+            .filter(|pair| {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                !options.set(key, percent_decode(value))
+            })
+            .collect();
+        let separator = if kept.is_empty() { "" } else { "?" };
+        return Ok((format!("{base}{separator}{}", kept.join("&")), options));
+    }
+    let mut kept = Vec::new();
+    let mut rest = dsn.trim_start();
+    while !rest.is_empty() {
+        let (key, value, tail) = key_value(rest)?;
+        if !options.set(key, value) {
+            kept.push(rest[..rest.len() - tail.len()].trim_end());
+        }
+        rest = tail;
+    }
+    Ok((kept.join(" "), options))
+}
+
+/// The first `key = value` of `text` (PostgreSQL manual, "Keyword/Value Connection Strings"), and what follows.
+fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
+    let broken = |what: &str| DsnError::Parse(what.to_owned());
+    let (key, rest) = text.split_once('=').ok_or_else(|| broken("a key has no value"))?;
+    let rest = rest.trim_start();
+    let quoted = rest.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = rest.char_indices().skip(usize::from(quoted));
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            '\'' if quoted => return Ok((key.trim(), value, rest[at + 1..].trim_start())),
+            c if c.is_whitespace() && !quoted => return Ok((key.trim(), value, rest[at..].trim_start())),
+            c => value.push(c),
+        }
+    }
+    if quoted { Err(broken("a quote is not closed")) } else { Ok((key.trim(), value, "")) }
+}
+
+fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let decoded = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        out.push(decoded.unwrap_or(bytes[at]));
+        at += if decoded.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// tokio-postgres names the key in the source of its error and never the value.
+fn cause(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(dsn: &str) -> Target {
+        Target::parse(dsn).unwrap()
+    }
+
+    #[test]
+    fn urls_and_pairs_are_read() {
+        let url = parse("postgresql://me:se%20cret@db.example:6432/logs?sslmode=disable&application_name=x");
+        assert_eq!(url.config.get_password(), Some("se cret".as_bytes()));
+        assert_eq!((url.config.get_dbname(), url.config.get_application_name()), (Some("logs"), Some("x")));
+        assert_eq!(url.config.get_ssl_mode(), SslMode::Disable);
+        let pairs = parse(r"host = '/var/run/postgresql' dbname=logs password='it\'s me' sslmode=require");
+        assert_eq!(pairs.config.get_password(), Some("it's me".as_bytes()));
+        assert_eq!(
+            (pairs.config.get_dbname(), pairs.config.get_ssl_mode()),
+            (Some("logs"), SslMode::Require)
+        );
+        assert_eq!(pairs.describe(), "/var/run/postgresql/.s.PGSQL.5432");
+    }
+
+    #[test]
+    fn several_hosts_look_for_the_one_that_can_be_written() {
+        let target = parse("postgresql://me@one:5432,two:5433/logs");
+        assert_eq!(target.describe(), "one:5432, two:5433");
+        assert_eq!(target.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        assert_eq!(target.config.get_application_name(), Some("forebay"));
+    }
+
+    #[test]
+    fn tls_modes_mean_what_they_mean_for_libpq() {
+        let tls = |options: &str| {
+            let target = parse(&format!("host=db {options}"));
+            (target.config.get_ssl_mode(), target.tls.verify, target.tls.root.is_some())
+        };
+        assert_eq!(tls(""), (SslMode::Prefer, Verify::Nothing, false));
+        assert_eq!(tls("sslmode=require"), (SslMode::Require, Verify::Nothing, false));
+        assert_eq!(tls("sslmode=require sslrootcert=/ca.pem"), (SslMode::Require, Verify::Authority, true));
+        assert_eq!(tls("sslmode=verify-ca sslrootcert=/ca.pem"), (SslMode::Require, Verify::Authority, true));
+        assert_eq!(tls("sslmode=verify-full"), (SslMode::Require, Verify::Host, false));
+        assert_eq!(tls("sslmode=verify-full sslrootcert=system"), (SslMode::Require, Verify::Host, false));
+        let url = parse("postgres://db/x?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem");
+        assert_eq!(url.tls, TlsConfig { verify: Verify::Host, root: Some("/etc/ca.pem".into()) });
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_without_the_secret() {
+        for dsn in [
+            "postgresql://me:hunter2@db:port/logs",
+            "postgresql://me:hunter2@db/logs?colour=blue",
+            "host=db password=hunter2 colour=blue",
+            "host=db password='hunter2",
+            "password=hunter2",
+            "hunter2",
+            "",
+            "host=db password=hunter2 sslmode=maybe",
+        ] {
+            let error = Target::parse(dsn).err().unwrap_or_else(|| panic!("{dsn:?} was read")).to_string();
+            assert!(error.starts_with("exporters.postgres.dsn") && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Every failure has a class, and the class says what to do.
+//!
+//! Source: PostgreSQL manual, appendix "PostgreSQL Error Codes", and what PostgreSQL 15 really answers.
+//! A code that nobody foresaw holds the batch: nothing is ever dropped for a code.
+
+use std::fmt;
+
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use tokio_postgres::error::DbError;
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The connection is gone or the server is not there: keep the batch, take another connection.
+    Connection,
+    /// The server cannot do it now: keep the batch, wait.
+    Busy,
+    /// The disk is full: keep the batch, wait long, since each try leaves dead rows behind.
+    DiskFull,
+    /// One row is at fault: take it out, write the others.
+    Poison,
+    /// The database does not let us, and somebody has to repair it: keep the batch, say so, wait.
+    Refused,
+    /// A code that is not in the table: keep the batch, say so, wait.
+    Unknown,
+}
+
+/// A failure to write, with what is needed to decide and to tell. It holds no data of records: PostgreSQL's
+/// detail and context stay out, because they may repeat a row.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What to do about it.
+    pub class: Class,
+    /// PostgreSQL's code, where it answered with one.
+    pub sqlstate: Option<String>,
+    /// What PostgreSQL or the network said.
+    pub message: String,
+    /// The line of the COPY that PostgreSQL names, counted from 1.
+    pub copy_line: Option<usize>,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Class; 6] =
+        [Self::Connection, Self::Busy, Self::DiskFull, Self::Poison, Self::Refused, Self::Unknown];
+
+    /// The value of the label `class` in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Busy => "busy",
+            Self::DiskFull => "disk_full",
+            Self::Poison => "poison",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The class of an SQLSTATE. `routine` is the server's function that raised it.
+    pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
+        match code {
+            // "No partition of relation found for row": the table's fault, not the row's.
+            "23514" if routine == Some("ExecFindPartition") => Self::Refused,
+            // Our own bytes do not make a COPY, so no row is to blame.
+            "22P04" => Self::Unknown,
+            "53100" => Self::DiskFull,
+            // A session that has become read-only, as after a failover, is of no use any more.
+            "25006" => Self::Connection,
+            "55P03" | "55006" | "40001" | "40P01" | "57014" => Self::Busy,
+            _ => match code.get(..2).unwrap_or_default() {
+                "08" | "25" => Self::Connection,
+                "57" => Self::Connection,
+                "40" | "53" => Self::Busy,
+                "22" | "23" | "54" | "P0" => Self::Poison,
+                "28" | "3D" | "3F" | "42" | "0A" | "26" | "0L" | "0P" => Self::Refused,
+                "58" | "XX" => Self::Unknown,
+                _ => Self::Unknown,
+            },
+        }
+    }
+}
+
+impl Failure {
+    /// A failure that has no SQLSTATE.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, sqlstate: None, message: message.into(), copy_line: None }
+    }
+
+    /// The batch took longer than its deadline.
+    pub fn deadline(seconds: f64) -> Self {
+        Self::new(Class::Connection, format!("PostgreSQL did not answer within {seconds} s"))
+    }
+
+    /// Whether the connection can be used again after a rollback.
+    pub fn leaves_connection_usable(&self) -> bool {
+        self.class == Class::Poison
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.sqlstate {
+            Some(code) => write!(f, " (SQLSTATE {code})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<&DbError> for Failure {
+    fn from(error: &DbError) -> Self {
+        let code = error.code().code();
+        let copy_line = error.where_().and_then(copy_line);
+        let mut class = Class::of_sqlstate(code, error.routine());
+        if class == Class::Poison && copy_line.is_none() {
+            // No row is named, so none can be taken out.
+            class = Class::Unknown;
+        }
+        Self { class, sqlstate: Some(code.to_owned()), message: error.message().to_owned(), copy_line }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(db) => db.into(),
+            // The cause is in the source: "error connecting to server" alone helps nobody.
+            None => Self::new(Class::Connection, with_source(&error)),
+        }
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
+            PoolError::PostCreateHook(HookError::Message(message)) => Self::new(Class::Connection, message),
+            // All connections are at work, which is no fault of the database.
+            PoolError::Timeout(TimeoutType::Wait) => Self::new(Class::Busy, "all connections are in use"),
+            PoolError::Timeout(_) => Self::new(Class::Connection, "no connection in time"),
+            PoolError::Closed | PoolError::NoRuntimeSpecified => {
+                Self::new(Class::Connection, error.to_string())
+            }
+        }
+    }
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    if let Some(source) = error.source() {
+        let source = source.to_string();
+        if !text.contains(&source) {
+            text = format!("{text}: {source}");
+        }
+    }
+    text
+}
+
+/// The line in a context such as `COPY log_records, line 3, column body`. The table's name may have any
+/// characters, so the last `, line ` counts.
+fn copy_line(context: &str) -> Option<usize> {
+    let copy = context.lines().find(|line| line.starts_with("COPY "))?;
+    let (_, after) = copy.rsplit_once(", line ")?;
+    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after[..digits].parse().ok().filter(|line| *line > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_side_of_the_table() {
+        use Class::*;
+        for (class, codes) in [
+            (
+                Connection,
+                &["08000", "08006", "25006", "25P02", "25P03", "57P01", "57P02", "57P03", "57P05"][..],
+            ),
+            (Busy, &["40001", "40P01", "53200", "53300", "55P03", "55006", "57014"]),
+            (DiskFull, &["53100"]),
+            (Poison, &["22021", "22P05", "23502", "23505", "23514", "54000", "P0001"]),
+            (
+                Refused,
+                &["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42804", "0A000", "26000"],
+            ),
+            (Unknown, &["22P04", "58030", "58P01", "XX000", "XX001", "99999", "", "7"]),
+        ] {
+            for code in codes {
+                assert_eq!(Class::of_sqlstate(code, None), class, "{code}");
+            }
+        }
+        assert_eq!(Class::of_sqlstate("23514", Some("ExecFindPartition")), Refused);
+        assert_eq!(Class::of_sqlstate("23514", Some("ExecConstraints")), Poison);
+    }
+
+    #[test]
+    fn labels_are_a_closed_set() {
+        let labels = Class::ALL.map(Class::label);
+        assert_eq!(labels, ["connection", "busy", "disk_full", "poison", "refused", "unknown"]);
+    }
+
+    #[test]
+    fn the_line_of_a_copy_is_found() {
+        assert_eq!(copy_line("COPY log_records, line 3, column body"), Some(3));
+        assert_eq!(copy_line("COPY log_records, line 12"), Some(12));
+        assert_eq!(copy_line("COPY odd, line 5, line 7, column x"), Some(7));
+        assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE\nCOPY log_records, line 2"), Some(2));
+        assert_eq!(copy_line("SQL statement \"SELECT 1\""), None);
+        assert_eq!(copy_line("COPY log_records, line x"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! The keeper of the store: prepares it at start, makes partitions ahead, and looks whether it still answers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::Exporter;
+use super::backoff::Backoff;
+use super::error::{Class, Failure};
+use super::pool::discard;
+use super::schema::{self, SchemaError};
+use crate::telemetry::StoreTrouble;
+
+/// How often an idle store is asked whether it still answers.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often partitions are made ahead.
+const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+/// The longest that preparing the store may take at a time.
+const PREPARING: Duration = Duration::from_secs(60);
+
+impl Exporter {
+    /// Prepares the store, however often that takes, then keeps it prepared. It does not end by itself.
+    pub async fn run_keeper(&self) {
+        let mut backoff = Backoff::new(&self.config.retry_on_failure);
+        while let Err(error) = self.prepare().await {
+            match error {
+                SchemaError::Store(failure) => self.report(&failure),
+                other => self.health.store_unavailable(StoreTrouble::SchemaMismatch, other.to_string()),
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        self.health.store_ready();
+        self.store_ready.send_replace(true);
+        let mut partitions_made = Instant::now();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let partitions_due = partitions_made.elapsed() >= PARTITIONS_EVERY;
+            if self.wrote_lately.swap(false, Ordering::Relaxed) && !partitions_due {
+                continue;
+            }
+            match self.look(partitions_due).await {
+                Ok(()) => self.health.store_ready(),
+                // Both connections are at work: that is an answer as well.
+                Err(failure) if failure.class == Class::Busy => {}
+                Err(failure) => self.report(&failure),
+            }
+            if partitions_due {
+                partitions_made = Instant::now();
+            }
+        }
+    }
+
+    /// A lane has written a batch.
+    pub(super) fn wrote(&self) {
+        self.wrote_lately.store(true, Ordering::Relaxed);
+        self.health.store_ready();
+    }
+
+    /// Creates or checks the schema, and makes the partitions of the next days.
+    async fn prepare(&self) -> Result<(), SchemaError> {
+        let connection = self.pool.get().await?;
+        let create = self.config.create_schema;
+        let prepared = timeout(PREPARING, async {
+            schema::prepare(&connection, &self.schema, create).await?;
+            if create {
+                self.partitions.ensure_ahead(&connection, &self.schema).await?;
+            }
+            schema::forget_old_lanes(&connection, &self.schema).await
+        });
+        let prepared =
+            prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
+        if prepared.is_err() {
+            // Whatever was begun on it ends with it.
+            discard(connection);
+        }
+        prepared
+    }
+
+    /// Taking a connection asks it whether it still answers; partitions are made when they are due.
+    async fn look(&self, partitions_due: bool) -> Result<(), Failure> {
+        let connection = self.pool.get().await?;
+        if !(partitions_due && self.config.create_schema) {
+            return Ok(());
+        }
+        self.partitions.forget();
+        let made = timeout(PREPARING, self.partitions.ensure_ahead(&connection, &self.schema)).await;
+        let made = made.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64())));
+        if made.is_err() {
+            discard(connection);
+        }
+        made
+    }
+}

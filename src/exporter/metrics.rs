@@ -1,0 +1,53 @@
+//! The exporter's instruments: how long a batch takes, and what fails.
+
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram, Meter};
+
+use super::error::Class;
+
+/// The instruments.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    duration: Histogram<f64>,
+    batch_size: Histogram<u64>,
+    errors: Counter<u64>,
+}
+
+impl Metrics {
+    /// Registers them with `meter`.
+    pub(super) fn new(meter: &Meter) -> Self {
+        let duration = meter
+            .f64_histogram("log_buffer_flush_duration")
+            .with_unit("s")
+            .with_description("Time from taking a connection to the answer to COMMIT, for batches written.")
+            .with_boundaries(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
+            .build();
+        let batch_size = meter
+            .u64_histogram("log_buffer_batch_size")
+            .with_description("Records in each batch written.")
+            .with_boundaries(vec![1.0, 10.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0, 50_000.0])
+            .build();
+        let errors = meter
+            .u64_counter("log_buffer_flush_errors")
+            .with_description("Tries to write a batch that failed, by class.")
+            .build();
+        // So that each class is on the page before its first error.
+        Class::ALL.into_iter().for_each(|class| errors.add(0, &[KeyValue::new("class", class.label())]));
+        Self { duration, batch_size, errors }
+    }
+
+    /// A batch of `records` records took `elapsed`.
+    pub(super) fn flushed(&self, records: usize, elapsed: Duration) {
+        self.duration.record(elapsed.as_secs_f64(), &[]);
+        self.batch_size.record(records as u64, &[]);
+    }
+
+    /// A try to write a batch failed.
+    pub(super) fn failed(&self, class: Class) {
+        self.errors.add(1, &[KeyValue::new("class", class.label())]);
+    }
+}

@@ -1,0 +1,115 @@
+//! The way out: batches from the buffer into PostgreSQL, by binary COPY, over connections of its own.
+//!
+//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. What fails is
+//! sorted by [`error`] into what will pass (the batch is kept and tried again), what is the fault of one row
+//! (that row becomes a dead letter, the others are written), and what somebody has to repair. A COMMIT whose
+//! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
+//!
+//! [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
+//! This is the only module that names tokio-postgres and deadpool.
+
+pub mod backoff;
+pub mod config;
+pub mod dsn;
+pub mod error;
+pub mod keeper;
+pub mod lane;
+mod metrics;
+pub mod partitions;
+pub mod pool;
+pub mod schema;
+mod tls;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use opentelemetry::metrics::Meter;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::buffer::Buffer;
+use crate::table::identifier::Schema;
+use crate::telemetry::Health;
+use config::Config;
+use dsn::Target;
+use error::{Class, Failure};
+use metrics::Metrics;
+use partitions::Partitions;
+use pool::Pool;
+
+/// What the lanes and the keeper share.
+#[derive(Debug)]
+pub struct Exporter {
+    pool: Pool,
+    schema: Schema,
+    config: Config,
+    /// Names this run in the table of lanes.
+    gateway: Uuid,
+    buffer: Arc<Buffer>,
+    partitions: Partitions,
+    metrics: Metrics,
+    health: Health,
+    store_ready: watch::Sender<bool>,
+    /// A lane has written a batch since the keeper last looked.
+    wrote_lately: AtomicBool,
+}
+
+impl Exporter {
+    /// An exporter from `buffer` to `target`. It connects when its tasks run.
+    ///
+    /// # Errors
+    ///
+    /// Where TLS cannot be set up, such as a root certificate that cannot be read.
+    pub fn new(
+        config: Config,
+        target: Target,
+        buffer: Arc<Buffer>,
+        health: Health,
+        meter: &Meter,
+    ) -> Result<Self, dsn::DsnError> {
+        let pool = Pool::new(target, config.pool_size, config.timeout.0)?;
+        Ok(Self {
+            pool,
+            schema: Schema::new(config.schema.clone()),
+            gateway: Uuid::new_v4(),
+            buffer,
+            partitions: Partitions::default(),
+            metrics: Metrics::new(meter),
+            health,
+            store_ready: watch::Sender::new(false),
+            wrote_lately: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    /// The number of lanes, each to be run by [`Exporter::run_lane`].
+    pub fn lanes(&self) -> usize {
+        self.config.pool_size
+    }
+
+    /// Closes the connections.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Waits until the schema is there. Lanes take nothing before, so that the overflow policy sees all that waits.
+    async fn store_is_ready(&self) {
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = self.store_ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Tells health what a failure means.
+    fn report(&self, failure: &Failure) {
+        use crate::telemetry::StoreTrouble;
+        let trouble = match failure.class {
+            Class::Refused | Class::Unknown => StoreTrouble::DatabaseRefuses,
+            _ => StoreTrouble::DatabaseUnreachable,
+        };
+        self.health.store_unavailable(trouble, failure.to_string());
+    }
+}
+
+/// The longest wait for anything that is not a batch: a lookup, a rollback, a migration's statement.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);

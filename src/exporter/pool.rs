@@ -1,0 +1,118 @@
+//! The connections: a pool of their own, bounded waits, and sessions that end by themselves when we vanish.
+
+use std::time::Duration;
+
+use deadpool_postgres::{
+    Hook, HookError, Manager, ManagerConfig, Object, Pool as DeadPool, PoolError, RecyclingMethod, Runtime,
+    TimeoutType,
+};
+
+use super::dsn::{DsnError, Target};
+use super::error::{Class, Failure};
+use super::tls;
+
+/// The pool of the exporter's connections.
+#[derive(Debug)]
+pub struct Pool {
+    pool: DeadPool,
+    target: Target,
+    /// The longest that getting a connection may take in all.
+    patience: Duration,
+}
+
+const WAITING: Duration = Duration::from_secs(2);
+const RECYCLING: Duration = Duration::from_secs(2);
+
+/// A connection from the pool; it goes back when it is dropped.
+pub type Connection = Object;
+
+impl Pool {
+    /// A pool of `size` connections to `target`, whose statements may take `statement_timeout`.
+    pub fn new(target: Target, size: usize, statement_timeout: Duration) -> Result<Self, DsnError> {
+        let connector = tls::connector(&target.tls)?;
+        // Each host may take its own time to be found silent, and the last one must still have its turn.
+        let creating = target.connecting() + Duration::from_secs(5);
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(target.config.clone(), connector, recycling);
+        let settings = session_settings(statement_timeout);
+        let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+            let settings = settings.clone();
+            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+        });
+        let check = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
+            Box::pin(async move { check_writable(client).await })
+        });
+        let pool = DeadPool::builder(manager)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(WAITING))
+            .create_timeout(Some(creating))
+            .recycle_timeout(Some(RECYCLING))
+            .post_create(prepare)
+            .post_recycle(check)
+            .build()
+            .expect("a runtime is set, which is all that the builder can miss");
+        // deadpool bounds creating and recycling but not the hooks that follow.
+        let patience = WAITING + RECYCLING * 2 + creating + Duration::from_secs(5);
+        Ok(Self { pool, target, patience })
+    }
+
+    /// A connection that answers and can write.
+    pub async fn get(&self) -> Result<Connection, Failure> {
+        let got = tokio::time::timeout(self.patience, self.pool.get()).await;
+        got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))).map_err(|error| {
+            let mut failure = Failure::from(error);
+            if failure.sqlstate.is_none() && failure.class == Class::Connection {
+                failure.message = format!("{} ({})", failure.message, self.target.describe());
+            }
+            failure
+        })
+    }
+
+    /// Ends all connections.
+    pub fn close(&self) {
+        self.pool.close();
+    }
+}
+
+/// Ends `connection` instead of giving it back: what happens on it can no longer reach us.
+pub fn discard(connection: Connection) {
+    drop(Object::take(connection));
+}
+
+/// The session's own timeouts, all of which a plain role may set (context "user"). A setting that this server
+/// does not have is passed over.
+///
+/// `synchronous_commit` is set because a role's or database's default of `off` would let a crash take back what
+/// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
+/// with it the lock on its lane's row.
+fn session_settings(statement_timeout: Duration) -> String {
+    let statement_timeout = format!("{}ms", statement_timeout.as_millis().max(1));
+    let settings = [
+        ("synchronous_commit", "on"),
+        ("statement_timeout", &statement_timeout),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "20000"),
+        ("client_connection_check_interval", "5000"),
+    ];
+    let values: Vec<_> = settings.iter().map(|(name, value)| format!("('{name}', '{value}')")).collect();
+    format!(
+        "SELECT set_config(name, wanted.value, false) FROM (VALUES {}) wanted(name, value) \
+         JOIN pg_settings USING (name)",
+        values.join(", ")
+    )
+}
+
+/// A server that has become a standby, or read-only by a setting, keeps its sessions. They are of no use.
+async fn check_writable(client: &deadpool_postgres::ClientWrapper) -> Result<(), HookError> {
+    let rows = client.simple_query("SHOW transaction_read_only").await.map_err(HookError::Backend)?;
+    let read_only = rows.iter().any(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
+        _ => false,
+    });
+    if read_only { Err(HookError::message("the session has become read-only")) } else { Ok(()) }
+}

@@ -1,0 +1,143 @@
+//! The schema in a live database: created, migrated, checked.
+
+use std::collections::HashMap;
+
+use super::error::Failure;
+use super::pool::Connection;
+use crate::table::ddl::{MIGRATIONS, TABLES, migrations_table};
+use crate::table::identifier::Schema;
+
+/// Why the schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// PostgreSQL did not let us look or create.
+    #[error("{0}")]
+    Store(#[from] Failure),
+    /// It is not what this version of forebay writes to.
+    #[error("schema {schema} does not fit: {}; run `forebay schema` for the DDL, or set create_schema: true", .problems.join("; "))]
+    Mismatch {
+        /// The schema.
+        schema: Schema,
+        /// What is missing or different, one thing each.
+        problems: Vec<String>,
+    },
+    /// A newer forebay has migrated it.
+    #[error(
+        "schema {schema} has version {found}, this forebay knows versions up to {known}: use the newer forebay"
+    )]
+    TooNew {
+        /// The schema.
+        schema: Schema,
+        /// The version in the database.
+        found: i32,
+        /// The newest version known here.
+        known: i32,
+    },
+}
+
+impl From<tokio_postgres::Error> for SchemaError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Serialises everything that forebays do to schemas and partitions of one database. The number is arbitrary.
+pub(super) const DDL_LOCK: &str = "SELECT pg_advisory_xact_lock(7310310021550413)";
+
+/// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without
+/// `create`, by checking it.
+pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> Result<(), SchemaError> {
+    if create {
+        migrate(connection, schema).await?;
+    }
+    let problems = differences(connection, schema).await?;
+    if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
+}
+
+/// Removes the sequence rows of forebays that ended long ago.
+pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
+    let delete = format!("DELETE FROM {schema}.lanes WHERE updated_at < now() - interval '30 days'");
+    match connection.execute(&delete, &[]).await.map_err(Failure::from) {
+        // A role that may not delete is a good idea, and a few old rows cost nothing.
+        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(()),
+        Err(failure) => Err(failure.into()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Applies the migrations that are missing, all in one transaction, one forebay at a time.
+async fn migrate(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
+    connection.batch_execute("BEGIN").await?;
+    connection.batch_execute(DDL_LOCK).await?;
+    let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
+    let found = version(connection, schema).await?;
+    if found > known {
+        return Err(SchemaError::TooNew { schema: schema.clone(), found, known });
+    }
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
+        connection.batch_execute(&(migration.sql)(schema)).await?;
+        let note = format!("INSERT INTO {schema}.schema_migrations (version) VALUES ($1)");
+        connection.execute(&note, &[&migration.version]).await?;
+        tracing::info!(%schema, version = migration.version, "migrated the schema");
+    }
+    connection.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+/// The version of the schema; it and its table of migrations are created where they are missing.
+async fn version(connection: &Connection, schema: &Schema) -> Result<i32, SchemaError> {
+    // Asked first, because CREATE SCHEMA IF NOT EXISTS wants the right to create even where nothing is to be done.
+    let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    if !connection.query_one(exists, &[&schema.name()]).await?.get::<_, bool>(0) {
+        connection.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+    }
+    let exists = "SELECT to_regclass($1) IS NOT NULL";
+    if !connection.query_one(exists, &[&format!("{schema}.schema_migrations")]).await?.get::<_, bool>(0) {
+        connection.batch_execute(&migrations_table(schema)).await?;
+    }
+    let newest = format!("SELECT coalesce(max(version), 0) FROM {schema}.schema_migrations");
+    Ok(connection.query_one(&newest, &[]).await?.get(0))
+}
+
+/// What in the live schema is not as [`TABLES`] has it. Further columns are nobody's business, unless they must
+/// be filled.
+async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<String>, SchemaError> {
+    let rows = connection
+        .query(
+            "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), \
+             a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+             WHERE n.nspname = $1 AND c.relkind IN ('r', 'p')",
+            &[&schema.name()],
+        )
+        .await?;
+    let mut live: HashMap<String, HashMap<String, (String, bool)>> = HashMap::new();
+    for row in rows {
+        live.entry(row.get(0)).or_default().insert(row.get(1), (row.get(2), row.get(3)));
+    }
+    let mut problems = Vec::new();
+    for table in TABLES.iter() {
+        let Some(columns) = live.get(table.name) else {
+            problems.push(format!("table {} is missing", table.name));
+            continue;
+        };
+        for column in &table.columns {
+            match columns.get(column.name) {
+                None => problems.push(format!("column {}.{} is missing", table.name, column.name)),
+                Some((found, _)) if found != column.sql_type => problems.push(format!(
+                    "column {}.{} is {found} and should be {}",
+                    table.name, column.name, column.sql_type
+                )),
+                Some(_) => {}
+            }
+        }
+        for (name, (_, required)) in columns {
+            if *required && !table.columns.iter().any(|column| column.name == name) {
+                problems.push(format!("column {}.{name} must be filled and is not known", table.name));
+            }
+        }
+    }
+    problems.sort();
+    Ok(problems)
+}

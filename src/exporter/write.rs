@@ -1,0 +1,213 @@
+//! One try to write one batch in one transaction.
+//!
+//! The lane's sequence row is advanced first, on the condition that it still holds the number before: the row's
+//! lock makes this transaction wait for one of a lost connection that is still at work, and its content tells
+//! whether that one was committed. Then come new resources and scopes, dead letters, and the COPY, whose row
+//! count is compared before the COMMIT.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use uuid::Uuid;
+
+use super::error::{Class, Failure};
+use super::pool::Connection;
+use crate::buffer::Batch;
+use crate::table::columns::COLUMNS;
+use crate::table::ddl::copy_statement;
+use crate::table::identifier::Schema;
+use crate::table::interned::Id;
+use crate::table::row::{HEADER, TRAILER};
+use crate::table::{Resource, Scope};
+
+/// What is written, and as whose which batch.
+pub(super) struct Job<'a> {
+    pub(super) schema: &'a Schema,
+    pub(super) gateway: Uuid,
+    pub(super) lane: i16,
+    /// The number of this batch in its lane; a retry has the same.
+    pub(super) sequence: i64,
+    pub(super) batch: &'a Batch,
+    /// Rows of the batch that do not go into the table, by their index, with the reason.
+    pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
+    /// Resources and scopes that are known to be stored.
+    pub(super) known: &'a BTreeSet<Id>,
+}
+
+/// Why a row became a dead letter.
+#[derive(Clone, Debug)]
+pub(super) struct DeadLetter {
+    pub(super) sqlstate: String,
+    pub(super) message: String,
+}
+
+/// How far a try came, which decides what a failure leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing is known of this batch beyond what was known before.
+    Begun,
+    /// The sequence row tells that no earlier try of this batch was committed.
+    Advanced,
+    /// COMMIT was sent.
+    Committing,
+}
+
+/// How a try ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// This try wrote the batch.
+    Now,
+    /// An earlier try had, whose answer was lost.
+    Before,
+}
+
+/// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
+const COPY_DATA: usize = 128 << 10;
+
+/// Writes `job`, telling in `progress` how far it came.
+pub(super) async fn write(
+    connection: &Connection,
+    job: &Job<'_>,
+    progress: &mut Progress,
+) -> Result<Written, Failure> {
+    connection.batch_execute("BEGIN").await?;
+    if advance(connection, job).await? == Written::Before {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(Written::Before);
+    }
+    *progress = Progress::Advanced;
+    insert_resources(connection, job).await?;
+    insert_scopes(connection, job).await?;
+    insert_dead_letters(connection, job).await?;
+    copy_rows(connection, job).await?;
+    *progress = Progress::Committing;
+    connection.batch_execute("COMMIT").await?;
+    Ok(Written::Now)
+}
+
+/// Moves the lane's sequence row to this batch.
+async fn advance(connection: &Connection, job: &Job<'_>) -> Result<Written, Failure> {
+    let Job { schema, gateway, lane, sequence, .. } = job;
+    let upsert = format!(
+        "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
+         ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
+         WHERE l.sequence = excluded.sequence - 1"
+    );
+    let statement = connection.prepare_cached(&upsert).await?;
+    if connection.execute(&statement, &[gateway, lane, sequence]).await? == 1 {
+        return Ok(Written::Now);
+    }
+    let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
+    let found: i64 = connection.query_one(&select, &[gateway, lane]).await?.get(0);
+    if found == *sequence {
+        return Ok(Written::Before);
+    }
+    if found > *sequence {
+        let message = format!("lane {lane} of gateway {gateway} is at batch {found}, ahead of {sequence}");
+        return Err(Failure::new(Class::Unknown, message));
+    }
+    // The database has lost batches that it had committed, as an asynchronous standby does when it takes over.
+    tracing::error!(
+        lane,
+        batches = sequence - 1 - found,
+        "PostgreSQL has lost batches that it had committed; was there a failover to a standby that lagged?"
+    );
+    let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
+    connection.execute(&update, &[gateway, lane, sequence]).await?;
+    Ok(Written::Now)
+}
+
+/// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
+/// ones wait for each other in the same order.
+async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
+    let new: BTreeMap<Id, &Resource> =
+        job.batch.resources().filter(|r| !job.known.contains(&r.id)).map(|r| (r.id, &**r)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let insert = format!(
+        "INSERT INTO {}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
+         SELECT id, service, attributes::jsonb, url, dropped \
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
+         ON CONFLICT DO NOTHING",
+        job.schema
+    );
+    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
+    let services: Vec<_> = new.values().map(|r| r.service_name.as_deref()).collect();
+    let attributes: Vec<_> = new.values().map(|r| r.attributes.as_str()).collect();
+    let urls: Vec<_> = new.values().map(|r| r.schema_url.as_deref()).collect();
+    let dropped: Vec<_> = new.values().map(|r| r.dropped_attributes_count).collect();
+    let statement = connection.prepare_cached(&insert).await?;
+    connection.execute(&statement, &[&ids, &services, &attributes, &urls, &dropped]).await?;
+    Ok(())
+}
+
+/// Inserts scopes that are not known to be stored, in the order of their ids.
+async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
+    let new: BTreeMap<Id, &Scope> =
+        job.batch.scopes().filter(|s| !job.known.contains(&s.id)).map(|s| (s.id, &**s)).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let insert = format!(
+        "INSERT INTO {}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
+         SELECT id, name, version, attributes::jsonb, url, dropped \
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
+         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING",
+        job.schema
+    );
+    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
+    let names: Vec<_> = new.values().map(|s| s.name.as_deref()).collect();
+    let versions: Vec<_> = new.values().map(|s| s.version.as_deref()).collect();
+    let attributes: Vec<_> = new.values().map(|s| s.attributes.as_str()).collect();
+    let urls: Vec<_> = new.values().map(|s| s.schema_url.as_deref()).collect();
+    let dropped: Vec<_> = new.values().map(|s| s.dropped_attributes_count).collect();
+    let statement = connection.prepare_cached(&insert).await?;
+    connection.execute(&statement, &[&ids, &names, &versions, &attributes, &urls, &dropped]).await?;
+    Ok(())
+}
+
+/// Keeps the refused rows, byte for byte, with the reason.
+async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
+    if job.dead.is_empty() {
+        return Ok(());
+    }
+    let insert = format!(
+        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row) \
+         SELECT sqlstate, message, $4, row FROM unnest($1::text[], $2::text[], $3::bytea[]) u(sqlstate, message, row)",
+        job.schema
+    );
+    let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
+    let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
+    let rows: Vec<_> = job.dead.keys().map(|index| job.batch.row(*index)).collect();
+    let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+    let statement = connection.prepare_cached(&insert).await?;
+    connection.execute(&statement, &[&codes, &messages, &rows, &columns]).await?;
+    Ok(())
+}
+
+/// Streams the rows in one go and compares their number.
+async fn copy_rows(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
+    let expected = (job.batch.len() - job.dead.len()) as u64;
+    if expected == 0 {
+        return Ok(());
+    }
+    let statement = connection.prepare_cached(&copy_statement(job.schema)).await?;
+    let sink = connection.copy_in::<_, Bytes>(&statement).await?;
+    let mut sink = std::pin::pin!(sink);
+    let excluded = job.dead.keys().copied().collect();
+    sink.feed(Bytes::from_static(HEADER)).await?;
+    for mut run in job.batch.runs(&excluded) {
+        while !run.is_empty() {
+            sink.feed(run.split_to(run.len().min(COPY_DATA))).await?;
+        }
+    }
+    sink.feed(Bytes::from_static(TRAILER)).await?;
+    let written = sink.finish().await?;
+    if written == expected {
+        Ok(())
+    } else {
+        Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}")))
+    }
+}

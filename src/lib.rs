@@ -1,0 +1,29 @@
+//! forebay: an OpenTelemetry gateway collector for logs that writes to PostgreSQL.
+//!
+//! A record's way through the program, which is also the way to read it:
+//!
+//! 1. [`receiver`] takes the request's bytes off the wire and answers the sender,
+//! 2. [`otlp`] walks them as protobuf without decoding them into messages,
+//! 3. [`buffer`] reserves room for the records, or sheds by the overflow policy,
+//! 4. [`table`] writes each record as one row of PostgreSQL's binary COPY,
+//! 5. [`buffer`] holds the rows and hands them out in batches,
+//! 6. [`exporter`] writes each batch in one transaction and settles it.
+//!
+//! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
+//! [`telemetry`] is forebay's own metrics, logs and health, [`embedded`] is a private PostgreSQL
+//! for the first minutes, [`shutdown`] is the order of ending, [`cli`] is the command line.
+//!
+//! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
+
+pub mod app;
+pub mod buffer;
+pub mod cli;
+pub mod config;
+pub mod duration;
+pub mod embedded;
+pub mod exporter;
+pub mod otlp;
+pub mod receiver;
+pub mod shutdown;
+pub mod table;
+pub mod telemetry;

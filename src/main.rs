@@ -1,0 +1,53 @@
+//! The program: reads the command line, loads the configuration, does what is asked, and turns
+//! errors into the exit status.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use forebay::app;
+use forebay::cli::{self, Command};
+use forebay::config::{self, Config};
+use forebay::table::ddl::full_ddl;
+use forebay::table::identifier::Schema;
+
+/// Something failed while running, undelivered records included.
+const FAILED: u8 = 1;
+/// The command line or the configuration is wrong.
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = cli::parse();
+    let config = match config::load(&invocation.files, &invocation.sets) {
+        Ok(config) => config,
+        Err(error) => return fail(REFUSED, &error),
+    };
+    match invocation.command {
+        Command::Run => run(config),
+        Command::Validate => match app::check(&config) {
+            Ok(_) => print(&format!("the configuration is valid: {config}")),
+            Err(error) => fail(REFUSED, &error),
+        },
+        Command::Schema => print(&full_ddl(&Schema::new(config.exporter.schema))),
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    match app::run(config) {
+        Ok(summary) if summary.undelivered > 0 => ExitCode::from(FAILED),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(if error.is_configuration() { REFUSED } else { FAILED }, &error),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILED, &format_args!("cannot write the answer: {error}")),
+    }
+}
+
+fn fail(status: u8, error: &dyn Display) -> ExitCode {
+    eprintln!("forebay: {error}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,267 @@
+//! The nesting of an `ExportLogsServiceRequest` and the fields of a `LogRecord`, borrowed from the wire.
+//!
+//! Where the wire repeats a field that OTLP has once, the last one is meant; protobuf would merge
+//! messages that are repeated like that, which no OTLP encoder produces.
+
+use super::value::AnyValue;
+use super::wire::{Fields, Malformed};
+
+/// One `ResourceLogs`: a sender and what it sent.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourceLogs<'a> {
+    /// The `Resource` message; empty where there is none.
+    pub resource: &'a [u8],
+    /// Its schema URL.
+    pub schema_url: &'a [u8],
+    message: &'a [u8],
+}
+
+/// One `ScopeLogs`: an instrumentation scope and its records.
+#[derive(Clone, Copy, Debug)]
+pub struct ScopeLogs<'a> {
+    /// The `InstrumentationScope` message; empty where there is none.
+    pub scope: &'a [u8],
+    /// Its schema URL.
+    pub schema_url: &'a [u8],
+    message: &'a [u8],
+}
+
+/// The fields of one `LogRecord`. Absent fields have protobuf's defaults.
+#[derive(Clone, Debug, Default)]
+pub struct LogRecord<'a> {
+    /// Nanoseconds since 1970; 0 is unknown.
+    pub time_unix_nano: u64,
+    /// Nanoseconds since 1970; 0 is unknown.
+    pub observed_time_unix_nano: u64,
+    /// 1 (TRACE) to 24 (FATAL4); 0 is unspecified. Senders may send any number.
+    pub severity_number: i32,
+    /// The severity as the source names it.
+    pub severity_text: &'a [u8],
+    /// The body; `None` where there is none, which is not the same as an empty one.
+    pub body: Option<AnyValue<'a>>,
+    /// The `KeyValue` messages of the attributes.
+    pub attributes: Vec<&'a [u8]>,
+    /// Attributes that the sender dropped.
+    pub dropped_attributes_count: u32,
+    /// W3C trace flags in the lowest eight bits.
+    pub flags: u32,
+    /// 16 bytes, or none.
+    pub trace_id: &'a [u8],
+    /// 8 bytes, or none.
+    pub span_id: &'a [u8],
+    /// The event's name; empty where the record is no event.
+    pub event_name: &'a [u8],
+}
+
+/// The `ResourceLogs` of a request.
+pub fn resource_logs(request: &[u8]) -> impl Iterator<Item = Result<ResourceLogs<'_>, Malformed>> {
+    repeated(request, 1).map(|message| message.and_then(ResourceLogs::read))
+}
+
+/// How many records a request has.
+///
+/// The nesting down to the records is checked on the way, and what is inside a record is not: a request
+/// for which this succeeds can be read to the end, record by record.
+pub fn count_records(request: &[u8]) -> Result<usize, Malformed> {
+    let mut count = 0;
+    for resource in resource_logs(request) {
+        for scope in resource?.scope_logs() {
+            for record in scope?.log_records() {
+                record?;
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+impl<'a> ResourceLogs<'a> {
+    /// The resource and its schema URL are looked up first: on the wire the URL stands behind the records.
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut read = Self { resource: &[], schema_url: &[], message };
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => read.resource = field.bytes()?,
+                3 => read.schema_url = field.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// The scopes of this resource.
+    pub fn scope_logs(&self) -> impl Iterator<Item = Result<ScopeLogs<'a>, Malformed>> + use<'a> {
+        repeated(self.message, 2).map(|message| message.and_then(ScopeLogs::read))
+    }
+}
+
+impl<'a> ScopeLogs<'a> {
+    fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut read = Self { scope: &[], schema_url: &[], message };
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => read.scope = field.bytes()?,
+                3 => read.schema_url = field.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// The `LogRecord` messages of this scope.
+    pub fn log_records(&self) -> impl Iterator<Item = Result<&'a [u8], Malformed>> + use<'a> {
+        repeated(self.message, 2)
+    }
+}
+
+impl<'a> LogRecord<'a> {
+    /// Reads `message` into this record, whose room for attributes is used again.
+    #[inline]
+    pub fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        let mut attributes = std::mem::take(&mut self.attributes);
+        attributes.clear();
+        *self = LogRecord { attributes, ..LogRecord::default() };
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => self.time_unix_nano = field.fixed64()?,
+                // An int32 travels sign-extended to 64 bits.
+                2 => self.severity_number = field.varint()? as i32,
+                3 => self.severity_text = field.bytes()?,
+                5 => self.body = Some(AnyValue::read(field.bytes()?)?),
+                6 => self.attributes.push(field.bytes()?),
+                7 => self.dropped_attributes_count = field.varint()? as u32,
+                8 => self.flags = field.fixed32()?,
+                9 => self.trace_id = field.bytes()?,
+                10 => self.span_id = field.bytes()?,
+                11 => self.observed_time_unix_nano = field.fixed64()?,
+                12 => self.event_name = field.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The severity number alone, for a record that is not going to be stored; 0 where it cannot be read.
+    pub fn severity_of(message: &[u8]) -> i32 {
+        let mut fields = Fields::new(message);
+        let mut severity = 0;
+        while let Ok(Some((number, field))) = fields.next_field() {
+            if number == 2 {
+                severity = field.varint().unwrap_or(0) as i32;
+            }
+        }
+        severity
+    }
+}
+
+/// The messages of the repeated field `number`.
+fn repeated(message: &[u8], number: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    let mut fields = Fields::new(message);
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        while !ended {
+            match fields.next_field() {
+                Ok(Some((found, field))) if found == number => return Some(field.bytes()),
+                Ok(Some(_)) => {}
+                Ok(None) => ended = true,
+                Err(malformed) => {
+                    ended = true;
+                    return Some(Err(malformed));
+                }
+            }
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::messages::{
+        ExportLogsServiceRequest, LogRecord as LogRecordMessage, ResourceLogs as ResourceLogsMessage,
+        ScopeLogs as ScopeLogsMessage,
+    };
+    use super::*;
+
+    fn request(records: &[LogRecordMessage]) -> Vec<u8> {
+        let scope = ScopeLogsMessage {
+            log_records: records.to_vec(),
+            schema_url: "https://scope".into(),
+            ..Default::default()
+        };
+        let resource = ResourceLogsMessage {
+            scope_logs: vec![scope.clone(), scope],
+            schema_url: "https://resource".into(),
+            ..Default::default()
+        };
+        ExportLogsServiceRequest { resource_logs: vec![resource.clone(), resource] }.encode_to_vec()
+    }
+
+    #[test]
+    fn counts_records_over_resources_and_scopes() {
+        assert_eq!(count_records(&[]), Ok(0));
+        assert_eq!(count_records(&request(&vec![LogRecordMessage::default(); 3])), Ok(12));
+    }
+
+    #[test]
+    fn reads_every_field_of_a_record() {
+        let message = LogRecordMessage {
+            time_unix_nano: 1,
+            observed_time_unix_nano: u64::MAX,
+            severity_number: -7,
+            severity_text: "warning".into(),
+            body: None,
+            attributes: vec![Default::default(); 2],
+            dropped_attributes_count: u32::MAX,
+            flags: 0xffff_ff01,
+            trace_id: vec![7; 16].into(),
+            span_id: vec![8; 8].into(),
+            event_name: "started".into(),
+        };
+        let bytes = message.encode_to_vec();
+        let mut record = LogRecord::default();
+        record.read(&bytes).unwrap();
+        assert_eq!(record.time_unix_nano, 1);
+        assert_eq!(record.observed_time_unix_nano, u64::MAX);
+        assert_eq!(record.severity_number, -7);
+        assert_eq!(record.severity_text, b"warning");
+        assert_eq!(record.body, None);
+        assert_eq!(record.attributes.len(), 2);
+        assert_eq!(record.dropped_attributes_count, u32::MAX);
+        assert_eq!(record.flags, 0xffff_ff01);
+        assert_eq!(record.trace_id, [7; 16]);
+        assert_eq!(record.span_id, [8; 8]);
+        assert_eq!(record.event_name, b"started");
+        assert_eq!(LogRecord::severity_of(&bytes), -7);
+
+        record.read(&[]).unwrap();
+        assert!(
+            record.attributes.is_empty() && record.severity_text.is_empty(),
+            "nothing is left of the one before"
+        );
+    }
+
+    #[test]
+    fn schema_urls_are_known_before_the_records() {
+        let bytes = request(&[LogRecordMessage::default()]);
+        let resource = resource_logs(&bytes).next().unwrap().unwrap();
+        assert_eq!(resource.schema_url, b"https://resource");
+        let scope = resource.scope_logs().next().unwrap().unwrap();
+        assert_eq!(scope.schema_url, b"https://scope");
+    }
+
+    #[test]
+    fn garbage_and_cuts_are_malformed_and_never_counted_in_part() {
+        let bytes = request(&[LogRecordMessage { severity_text: "x".repeat(40), ..Default::default() }]);
+        for length in 1..bytes.len() {
+            // A cut between two resources is a shorter request; every other cut is an error.
+            let counted = count_records(&bytes[..length]);
+            assert!(counted.is_err() || counted == Ok(2), "cut at {length}: {counted:?}");
+        }
+        assert!(count_records(b"this is not protobuf").is_err());
+    }
+}

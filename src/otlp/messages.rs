@@ -1,0 +1,87 @@
+//! OTLP's messages as Rust types, generated from `proto/`, and the encoding of answers.
+//!
+//! The generated files are in the tree so that nobody needs protoc or a code generator to build; the
+//! test `generated_code_is_current` makes them again and compares. To renew them after a change of
+//! `proto/`, run that test with `FOREBAY_REGENERATE=1`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+#[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
+#[rustfmt::skip]
+#[path = "generated/mod.rs"]
+mod generated;
+
+pub use generated::opentelemetry::proto::collector::logs::v1::{
+    ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
+};
+pub use generated::opentelemetry::proto::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, KeyValueList, any_value,
+};
+pub use generated::opentelemetry::proto::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+pub use generated::opentelemetry::proto::resource::v1::Resource;
+
+/// The body of an OK answer. With nothing rejected and nothing to say, `partial_success` is unset, as OTLP
+/// asks for full success.
+pub fn export_response(rejected: usize, message: &str) -> Bytes {
+    let partial_success = (rejected > 0 || !message.is_empty()).then(|| ExportLogsPartialSuccess {
+        rejected_log_records: i64::try_from(rejected).unwrap_or(i64::MAX),
+        error_message: message.to_owned(),
+    });
+    ExportLogsServiceResponse { partial_success }.encode_to_vec().into()
+}
+
+/// A `google.rpc.RetryInfo`, which some senders read from a trailer of its own.
+pub fn retry_info(delay: Duration) -> Bytes {
+    tonic_types::pb::RetryInfo::from(tonic_types::RetryInfo::new(Some(delay))).encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn generated_code_is_current() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let kept = root.join("src/otlp/generated");
+        let made = tempfile::tempdir().unwrap();
+        let service = "opentelemetry/proto/collector/logs/v1/logs_service.proto";
+        let descriptors = protox::compile([service], [root.join("proto")]).unwrap();
+        prost_build::Config::new()
+            .bytes(["."])
+            .out_dir(made.path())
+            .include_file("mod.rs")
+            .compile_fds(descriptors)
+            .unwrap();
+        for entry in std::fs::read_dir(made.path()).unwrap() {
+            let entry = entry.unwrap();
+            let (fresh, old) = (std::fs::read_to_string(entry.path()).unwrap(), kept.join(entry.file_name()));
+            if std::env::var_os("FOREBAY_REGENERATE").is_some() {
+                std::fs::write(&old, &fresh).unwrap();
+            }
+            assert!(
+                fresh == std::fs::read_to_string(&old).unwrap_or_default(),
+                "{} is not what proto/ gives; run this test with FOREBAY_REGENERATE=1",
+                old.display()
+            );
+        }
+    }
+
+    #[test]
+    fn full_success_is_an_empty_answer() {
+        assert!(export_response(0, "").is_empty());
+        let answer = ExportLogsServiceResponse::decode(export_response(3, "full")).unwrap();
+        let partial = answer.partial_success.unwrap();
+        assert_eq!((partial.rejected_log_records, partial.error_message.as_str()), (3, "full"));
+    }
+
+    #[test]
+    fn retry_info_carries_the_delay() {
+        // RetryInfo { retry_delay: Duration { seconds: 1, nanos: 500_000_000 } }
+        assert_eq!(retry_info(Duration::from_millis(1500))[..3], [0x0a, 8, 0x08]);
+    }
+}

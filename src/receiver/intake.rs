@@ -1,0 +1,212 @@
+//! The way of one request into the buffer, whatever transport brought it: count, reserve, transcode, enqueue,
+//! and, where the sender waits for the result, the settlement.
+//!
+//! Every record of a request that can be read is counted here or by whoever holds it next, exactly once. There
+//! is no wait between the count and the enqueueing, so that a sender who goes away leaves nothing uncounted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
+
+use crate::buffer::{Buffer, DropReason, RejectReason, Rest, Settled};
+use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
+use crate::table::{Severity, SeverityCounts, Transcoder};
+
+/// Takes requests into the buffer.
+#[derive(Debug)]
+pub struct Intake {
+    buffer: Arc<Buffer>,
+    transcoder: Transcoder,
+    /// How long a sender waits for the result; `None` where it does not.
+    result_timeout: Option<Duration>,
+    draining: AtomicBool,
+}
+
+/// A request was taken; perhaps not all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// The records that were not, and that must not be sent again.
+    pub rejected: usize,
+    /// Why; empty where all were taken.
+    pub message: String,
+}
+
+/// A request was refused as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is not what OTLP says; sending it again does not help.
+    #[error("the request is not an ExportLogsServiceRequest: {0}")]
+    Malformed(#[from] Malformed),
+    /// The buffer is full.
+    #[error("the buffer is full; send the request again a little later")]
+    Full,
+    /// forebay is ending.
+    #[error("forebay is shutting down; send the request again to its successor")]
+    Draining,
+    /// The sender waits for the result, and there was none in time.
+    #[error("the records could not be stored in time; send the request again a little later")]
+    Unavailable,
+}
+
+/// Requests of more bytes are taken while other tasks move away from this thread.
+const LARGE: usize = 256 << 10;
+
+/// What became of a request's records, as far as it is known.
+#[derive(Debug, Default)]
+struct Admitted {
+    full: usize,
+    too_large: usize,
+    malformed: usize,
+    settled: Settled,
+    /// Brings the settlement, where the sender waits for it.
+    receipt: Option<oneshot::Receiver<Settled>>,
+}
+
+impl Intake {
+    /// Takes requests into `buffer`. With `wait_for_result`, the sender is answered when its records are
+    /// settled, or after `result_timeout`.
+    pub fn new(buffer: Arc<Buffer>, wait_for_result: bool, result_timeout: Duration) -> Self {
+        Self {
+            buffer,
+            transcoder: Transcoder::default(),
+            result_timeout: wait_for_result.then_some(result_timeout),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on every request is refused, to be sent again to whoever comes next.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Takes one encoded `ExportLogsServiceRequest`.
+    pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
+        let mut admitted = if request.len() > LARGE && may_block() {
+            tokio::task::block_in_place(|| self.admit(&request))?
+        } else {
+            self.admit(&request)?
+        };
+        drop(request);
+        if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
+            // The settlement counts, also when nobody waits for it any longer.
+            let settled = tokio::time::timeout(timeout, receipt).await.map_err(|_| Refusal::Unavailable)?;
+            admitted.settled = settled.unwrap_or_default();
+            // Once some of the records are stored, sending all of them again would store those twice.
+            let Settled { flushed, dead_lettered, lost } = admitted.settled;
+            if lost > 0 && flushed + dead_lettered == 0 {
+                return Err(Refusal::Unavailable);
+            }
+        }
+        Ok(admitted.answer())
+    }
+
+    /// Everything up to the buffer. Nothing in here waits.
+    fn admit(&self, request: &[u8]) -> Result<Admitted, Refusal> {
+        let records = count_records(request)?;
+        if records == 0 {
+            return Ok(Admitted::default());
+        }
+        let books = self.buffer.books();
+        books.receive(records);
+        let refuse = |reason, refusal| {
+            books.reject(reason, records);
+            Err(refusal)
+        };
+        if self.draining.load(Ordering::Acquire) {
+            return refuse(RejectReason::Draining, Refusal::Draining);
+        }
+        let reservation = self.buffer.reserve(records, request.len());
+        let reason = match reservation.rest() {
+            Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
+            Rest::Shed(reason) => reason,
+        };
+        let mut admitted = Admitted::default();
+        if reservation.records() == 0 {
+            let shed = severities(request)?;
+            books.drop_records(reason, &shed);
+            admitted.shed(reason, &shed);
+            return Ok(admitted);
+        }
+        let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
+            Ok(transcoded) => transcoded,
+            // Not after the count, which has walked the same way.
+            Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
+        };
+        books.drop_records(reason, &transcoded.beyond);
+        books.reject(RejectReason::Malformed, transcoded.malformed);
+        books.replace(&transcoded.replaced);
+        admitted.shed(reason, &transcoded.beyond);
+        admitted.malformed = transcoded.malformed;
+
+        let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
+        admitted.receipt = receipt;
+        let shed = self.buffer.enqueue(reservation, transcoded.rows, reply);
+        admitted.full += shed.total();
+        Ok(admitted)
+    }
+}
+
+impl Refusal {
+    /// When to send the request again; `None` where that does not help.
+    ///
+    /// It is short, because senders give up when it is longer than the time they have left, and it varies, so
+    /// that those who were refused together do not come back together.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Malformed(_) => None,
+            Self::Full | Self::Draining | Self::Unavailable => {
+                Some(Duration::from_millis(fastrand::u64(1000..=2000)))
+            }
+        }
+    }
+}
+
+impl Admitted {
+    fn shed(&mut self, reason: DropReason, records: &SeverityCounts) {
+        match reason {
+            DropReason::TooLarge => self.too_large += records.total(),
+            _ => self.full += records.total(),
+        }
+    }
+
+    fn answer(&self) -> Accepted {
+        let reasons = [
+            (self.full, "dropped because the buffer is full"),
+            (self.too_large, "dropped because they are larger than the whole buffer"),
+            (self.malformed, "refused because they are not valid protobuf"),
+            (self.settled.dead_lettered, "put aside as dead letters because the database refused them"),
+            (self.settled.lost, "dropped because they could not be stored in time"),
+        ];
+        let said = reasons.iter().filter(|(records, _)| *records > 0);
+        let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
+        Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
+    }
+}
+
+/// The severities of a request of which nothing is taken.
+fn severities(request: &[u8]) -> Result<SeverityCounts, Malformed> {
+    let mut severities = SeverityCounts::default();
+    for resource in resource_logs(request) {
+        for scope in resource?.scope_logs() {
+            for record in scope?.log_records() {
+                severities.add(Severity::from_number(LogRecord::severity_of(record?)), 1);
+            }
+        }
+    }
+    Ok(severities)
+}
+
+/// Whether this thread may be taken from the runtime for a while.
+fn may_block() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,207 @@
+//! What a sender is answered, and what the books say of it.
+
+use super::*;
+use crate::buffer::samples::{bodies_of, malformed_record, record, request, request_of};
+use crate::buffer::{DropReason, RejectReason};
+
+#[tokio::test]
+async fn what_is_accepted_is_in_the_buffer() {
+    let gateway = Setup::default().start().await;
+    assert_eq!(gateway.export(request(["a", "b"])).await.unwrap(), None);
+    assert_eq!(gateway.export_gzip(request(["c"])).await.unwrap(), None);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b", "c"]);
+    batch.settle_written(&all_but([]));
+    let books = gateway.buffer.books();
+    assert_eq!((books.received(), books.accepted(), books.flushed()), (3, 3, 3));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_request_succeeds() {
+    let gateway = Setup::default().start().await;
+    assert_eq!(gateway.export(Bytes::new()).await.unwrap(), None);
+    assert_eq!(gateway.export(request_of([])).await.unwrap(), None);
+    assert_eq!(gateway.buffer.books().received(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_request_is_refused_for_good() {
+    let gateway = Setup::default().start().await;
+    let cut = request(["a", "b"]);
+    for bytes in [Bytes::from_static(b"this is not protobuf"), cut.slice(..cut.len() - 1)] {
+        let message = assert_final(gateway.export(bytes).await, Code::InvalidArgument);
+        assert!(message.contains("malformed protobuf"), "{message}");
+    }
+    assert_eq!(gateway.buffer.books().received(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn one_bad_record_does_not_cost_the_others() {
+    let gateway = Setup::default().start().await;
+    let answer = gateway.export(request_of([record("a"), malformed_record(), record("b")])).await;
+    assert_eq!(rejected(answer), (1, "1 refused because they are not valid protobuf".into()));
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b"]);
+    batch.settle_written(&all_but([]));
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Malformed), 1);
+
+    let answer = gateway.export(request_of([malformed_record()])).await;
+    assert_eq!(rejected(answer).0, 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn values_are_replaced_and_counted() {
+    let gateway = Setup::default().start().await;
+    assert_eq!(gateway.export(request(["nul \0"])).await.unwrap(), None);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["nul \u{fffd}"]);
+    batch.settle_written(&all_but([]));
+    assert_eq!(gateway.buffer.books().replaced(crate::table::ReplacedKind::Nul), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_limit_holds_before_and_after_decompression() {
+    let gateway = Setup::default().start().await;
+    let large = request(["x".repeat(1 << 20)]);
+    for answer in [gateway.export(large.clone()).await, gateway.export_gzip(large).await] {
+        let message = assert_final(answer, Code::ResourceExhausted);
+        assert!(message.contains("1 MiB") && message.contains("max_recv_msg_size_mib"), "{message}");
+    }
+    let largest = request(["x".repeat((1 << 20) - 100)]);
+    assert_eq!(gateway.export_gzip(largest).await.unwrap(), None);
+    gateway.take().await.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn drop_newest_takes_what_fits_and_counts_the_rest() {
+    let gateway = Setup::overflow(Overflow::DropNewest).start().await;
+    let answer = gateway.export(request(["a", "b", "c", "d", "e", "f"])).await;
+    assert_eq!(rejected(answer), (2, "2 dropped because the buffer is full".into()));
+    assert_eq!(rejected(gateway.export(request(["g"])).await).0, 1);
+    assert_eq!(gateway.buffer.books().dropped_for(DropReason::DropNewest), 3);
+    assert_eq!(gateway.buffer.books().dropped(DropReason::DropNewest, crate::table::Severity::Info), 3);
+    assert_balanced(&gateway.buffer);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn drop_oldest_takes_the_newest_and_says_nothing() {
+    let gateway = Setup::overflow(Overflow::DropOldest).start().await;
+    assert_eq!(gateway.export(request(["a", "b", "c"])).await.unwrap(), None);
+    assert_eq!(gateway.export(request(["d", "e"])).await.unwrap(), None);
+    assert_eq!(gateway.buffer.books().dropped_for(DropReason::DropOldest), 1);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["b", "c", "d", "e"]);
+    // What is being written does not give way.
+    assert_eq!(rejected(gateway.export(request(["f"])).await).0, 1);
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn reject_sends_the_whole_request_back_for_a_while() {
+    let gateway = Setup::overflow(Overflow::Reject).start().await;
+    assert_eq!(gateway.export(request(["a", "b", "c"])).await.unwrap(), None);
+    assert_retryable(gateway.export(request(["d", "e"])).await);
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Full), 2);
+    gateway.take().await.settle_written(&all_but([]));
+    assert_eq!(gateway.export(request(["d", "e"])).await.unwrap(), None);
+    gateway.take().await.settle_written(&all_but([]));
+    // It will never fit as a whole, so that sending it again does not help.
+    assert_eq!(rejected(gateway.export(request(["a", "b", "c", "d", "e"])).await).0, 1);
+    gateway.take().await.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_larger_than_the_buffer_is_said_to_be() {
+    let mut setup = Setup::overflow(Overflow::Reject);
+    setup.queue.max_bytes = 1000;
+    let gateway = setup.start().await;
+    let answer = gateway.export(request(["x".repeat(2000)])).await;
+    assert_eq!(rejected(answer), (1, "1 dropped because they are larger than the whole buffer".into()));
+    assert_eq!(gateway.buffer.books().dropped_for(DropReason::TooLarge), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn while_draining_everything_is_sent_elsewhere() {
+    let gateway = Setup::default().start().await;
+    gateway.intake.drain();
+    assert_retryable(gateway.export(request(["a", "b"])).await);
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Draining), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_the_result_is_told_it() {
+    let gateway = Setup::waits_for_result().start().await;
+    let exported = async |count| gateway.export(request(["a", "b", "c"].into_iter().take(count))).await;
+
+    let lane = async |dead: &[usize]| gateway.take().await.settle_written(&all_but(dead.iter().copied()));
+    let (answer, ()) = tokio::join!(exported(3), lane(&[]));
+    assert_eq!(answer.unwrap(), None);
+    let (answer, ()) = tokio::join!(exported(3), lane(&[1]));
+    assert_eq!(rejected(answer), (1, "1 put aside as dead letters because the database refused them".into()));
+    let (answer, ()) = tokio::join!(exported(1), lane(&[0]));
+    assert_eq!(rejected(answer).0, 1);
+
+    let lane = async || gateway.take().await.settle_rejected(RejectReason::Unavailable);
+    let (answer, ()) = tokio::join!(exported(2), lane());
+    assert_retryable(answer);
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Unavailable), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_stored_in_part_is_not_sent_again() {
+    let mut setup = Setup::waits_for_result();
+    // One record is evicted from under its waiting sender.
+    setup.queue.overflow = Overflow::DropOldest;
+    let gateway = setup.start().await;
+    let lane = async {
+        while gateway.buffer.budget().records() < 4 {
+            tokio::task::yield_now().await;
+        }
+        let evicting = gateway.buffer.reserve(1, 100);
+        drop(evicting);
+        gateway.take().await.settle_written(&all_but([]));
+    };
+    let (answer, ()) = tokio::join!(gateway.export(request(["a", "b", "c", "d"])), lane);
+    assert_eq!(rejected(answer), (1, "1 dropped because they could not be stored in time".into()));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_waits_too_long_sends_again_and_is_counted_once() {
+    let mut setup = Setup::waits_for_result();
+    setup.result_timeout = Duration::from_millis(20);
+    let gateway = setup.start().await;
+    assert_retryable(gateway.export(request(["a"])).await);
+    assert_balanced(&gateway.buffer);
+    gateway.take().await.settle_written(&all_but([]));
+    assert_eq!((gateway.buffer.books().flushed(), gateway.buffer.books().received()), (1, 1));
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_are_taken_beside_the_others() {
+    let mut setup = Setup::default();
+    setup.queue.queue_size = 10_000;
+    let gateway = setup.start().await;
+    let bodies: Vec<_> = (0..4000).map(|number| format!("{number:0200}")).collect();
+    assert_eq!(gateway.export(request(&bodies)).await.unwrap(), None);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), bodies);
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}

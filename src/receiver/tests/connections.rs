@@ -1,0 +1,164 @@
+//! What is not an export request by gRPC, and how connections begin and end.
+
+use http::{Method, Request as HttpRequest, Response as HttpResponse, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::body::Body;
+use tower_service::Service;
+
+use super::*;
+use crate::buffer::samples::request;
+
+/// Sends frames of gRPC as they are.
+async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse<Body> {
+    let body = axum::body::Body::from(Bytes::copy_from_slice(body));
+    let mut request = HttpRequest::builder().method(Method::POST).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let mut channel = gateway.channel().await;
+    std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+    soon(channel.call(request.body(Body::new(body)).unwrap())).await.unwrap()
+}
+
+const GRPC: (&str, &str) = ("content-type", "application/grpc");
+
+async fn status(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let response = post(gateway, path, headers, body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    Err(Status::from_header_map(response.headers()).expect("an answer without a message"))
+}
+
+fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+    [&[flag][..], &(message.len() as u32).to_be_bytes(), message].concat()
+}
+
+#[tokio::test]
+async fn another_path_is_told_the_right_one() {
+    let gateway = Setup::default().start().await;
+    for path in ["/opentelemetry.proto.collector.trace.v1.TraceService/Export", "/v1/logs", "/"] {
+        let answer = status(&gateway, path, &[GRPC], &frame(0, &request(["a"]))).await;
+        let message = assert_final(answer, Code::Unimplemented);
+        assert!(message.contains(path) && message.contains(PATH), "{message}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn broken_frames_are_refused_for_good() {
+    let gateway = Setup::default().start().await;
+    let (good, gzip) = (frame(0, &request(["a"])), [GRPC, ("grpc-encoding", "gzip")]);
+    for body in [&good[..3], &good[..good.len() - 1], &frame(7, b"x"), &frame(1, b"x"), &good.repeat(2), b""]
+    {
+        assert_final(status(&gateway, PATH, &[GRPC], body).await, Code::InvalidArgument);
+    }
+    assert_final(status(&gateway, PATH, &gzip, &frame(1, b"not gzip")).await, Code::InvalidArgument);
+    let other = [GRPC, ("grpc-encoding", "snappy")];
+    let message = assert_final(status(&gateway, PATH, &other, &frame(1, b"x")).await, Code::Unimplemented);
+    assert!(message.contains("snappy"), "{message}");
+    assert_eq!(gateway.buffer.books().received(), 0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn another_content_type_is_told_by_http() {
+    let gateway = Setup::default().start().await;
+    for headers in
+        [&[("content-type", "application/json")][..], &[], &[("content-type", "application/grpc-web")]]
+    {
+        let response = post(&gateway, PATH, headers, b"{}").await;
+        assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    for accepted in ["application/grpc+proto", "application/grpc; charset=utf-8"] {
+        let headers = [("content-type", accepted)];
+        assert_eq!(post(&gateway, PATH, &headers, &frame(0, b"")).await.status(), StatusCode::OK);
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn http1_is_told_that_this_is_grpc() {
+    let gateway = Setup::default().start().await;
+    let body = vec![0; 1 << 20];
+    let head = "POST /v1/logs HTTP/1.1\r\nhost: forebay\r\ncontent-type: application/x-protobuf\r\n";
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(format!("{head}content-length: {}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
+    assert!(answer.contains("OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "{answer}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_hold_the_shutdown() {
+    let gateway = Setup::default().start().await;
+    let channel = gateway.channel().await;
+    assert_eq!(export(Grpc::new(channel.clone()), Bytes::new()).await.unwrap(), None);
+    let silent = TcpStream::connect(gateway.address).await.unwrap();
+    // Connections are accepted in turn, so that the silent one is once this one has its answer.
+    assert_eq!(gateway.export(Bytes::new()).await.unwrap(), None);
+    let address = gateway.address;
+    // The grace is ten minutes here.
+    gateway.stop().await;
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any longer");
+    drop((channel, silent));
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_after_the_shutdown() {
+    let gateway = Setup::waits_for_result().start().await;
+    let client = Grpc::new(gateway.channel().await);
+    let sender = tokio::spawn(export(client, request(["a"])));
+    let batch = gateway.take().await;
+    gateway.stop.send(()).unwrap();
+    batch.settle_written(&all_but([]));
+    assert_eq!(soon(sender).await.unwrap().unwrap(), None);
+    soon(gateway.server).await.unwrap().unwrap();
+    assert_balanced(&gateway.buffer);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
+    let mut setup = Setup::waits_for_result();
+    setup.limits.grace = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let client = Grpc::new(gateway.channel().await);
+    let sender = tokio::spawn(export(client, request(["a"])));
+    let batch = gateway.take().await;
+    gateway.stop.send(()).unwrap();
+    soon(gateway.server).await.unwrap().unwrap();
+    soon(sender).await.unwrap().unwrap_err();
+    batch.settle_written(&all_but([]));
+    assert_eq!(gateway.buffer.books().flushed(), 1, "who has gone away is counted all the same");
+    assert_balanced(&gateway.buffer);
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_cut() {
+    let mut setup = Setup::default();
+    setup.limits.preface = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let mut silent = TcpStream::connect(gateway.address).await.unwrap();
+    silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = soon(silent.read_to_end(&mut answer)).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_free_one() {
+    let mut setup = Setup::default();
+    setup.limits.connections = 1;
+    let gateway = setup.start().await;
+    let first = gateway.channel().await;
+    assert_eq!(export(Grpc::new(first.clone()), Bytes::new()).await.unwrap(), None);
+    let mut second = Box::pin(gateway.export(Bytes::new()));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+    assert!(early.is_err(), "the only connection is taken");
+    drop(first);
+    assert_eq!(soon(&mut second).await.unwrap(), None);
+    drop(second);
+    gateway.stop().await;
+}

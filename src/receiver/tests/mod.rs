@@ -1,0 +1,176 @@
+//! A gateway on a port of its own, and a client that sends it any bytes.
+
+mod answers;
+mod connections;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, CompressionEncoding};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::{ProstCodec, ProstDecoder};
+use tonic_types::StatusExt;
+
+use super::config::GrpcConfig;
+use super::grpc::{PATH, RawCodec, serve_within};
+use super::listen::Limits;
+use super::{Error, Intake, answer};
+use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
+use crate::buffer::samples::assert_balanced;
+use crate::buffer::{Batch, Books, Buffer};
+use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse, retry_info};
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// What a test wants to be different.
+struct Setup {
+    limits: Limits,
+    queue: QueueConfig,
+    result_timeout: Duration,
+}
+
+struct Gateway {
+    buffer: Arc<Buffer>,
+    intake: Arc<Intake>,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), Error>>,
+}
+
+type Answer = Result<Option<ExportLogsPartialSuccess>, Status>;
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Limits { connections: 16, preface: LONG, grace: LONG },
+            queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
+            result_timeout: LONG,
+        }
+    }
+}
+
+impl Setup {
+    fn overflow(overflow: Overflow) -> Self {
+        let mut setup = Self::default();
+        setup.queue.overflow = overflow;
+        setup
+    }
+
+    fn waits_for_result() -> Self {
+        let mut setup = Self::default();
+        setup.queue.enabled = false;
+        setup
+    }
+
+    async fn start(self) -> Gateway {
+        let batch = BatchConfig { send_batch_size: 1, ..BatchConfig::default() };
+        let buffer = Arc::new(Buffer::new(&self.queue, &batch, Arc::new(Books::default())));
+        let intake = Arc::new(Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = {
+            let intake = intake.clone();
+            tokio::spawn(async move {
+                let config = GrpcConfig { max_recv_msg_size_mib: 1, ..GrpcConfig::default() };
+                let stopped = async move {
+                    let _ = stopped.await;
+                };
+                serve_within(self.limits, listener, &config, intake, stopped).await
+            })
+        };
+        Gateway { buffer, intake, address, stop, server }
+    }
+}
+
+impl Gateway {
+    async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    async fn export(&self, request: Bytes) -> Answer {
+        export(Grpc::new(self.channel().await), request).await
+    }
+
+    async fn export_gzip(&self, request: Bytes) -> Answer {
+        let client = Grpc::new(self.channel().await).send_compressed(CompressionEncoding::Gzip);
+        export(client, request).await
+    }
+
+    /// The next batch, as a lane takes it.
+    async fn take(&self) -> Batch {
+        soon(self.buffer.take()).await.unwrap()
+    }
+
+    /// Ends the server; nothing of it is left, and the books balance.
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        soon(self.server).await.unwrap().unwrap();
+        assert_balanced(&self.buffer);
+    }
+}
+
+async fn export(mut client: Grpc<Channel>, request: Bytes) -> Answer {
+    client.ready().await.unwrap();
+    let call = client.unary(Request::new(request), PATH.parse().unwrap(), RawRequest);
+    Ok(soon(call).await?.into_inner().partial_success)
+}
+
+/// Sends bytes as the message, and decodes the answer.
+struct RawRequest;
+
+impl Codec for RawRequest {
+    type Encode = Bytes;
+    type Decode = ExportLogsServiceResponse;
+    type Encoder = RawCodec;
+    type Decoder = ProstDecoder<ExportLogsServiceResponse>;
+
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<(), _>::default().decoder()
+    }
+}
+
+/// Makes a wait without an end a failure.
+async fn soon<F: Future>(wait: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("this should have ended")
+}
+
+fn all_but(dead: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+    dead.into_iter().collect()
+}
+
+fn rejected(answer: Answer) -> (i64, String) {
+    let partial = answer.unwrap().expect("some are rejected");
+    (partial.rejected_log_records, partial.error_message)
+}
+
+/// The answer is to send again, with a hint in both places.
+fn assert_retryable(answer: Answer) {
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let hint = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&hint), "{hint:?}");
+    let python = status.metadata().get_bin(answer::RETRY_INFO).unwrap().to_bytes().unwrap();
+    assert_eq!(python, retry_info(hint));
+}
+
+/// The answer is never to send that again.
+fn assert_final(answer: Answer, code: Code) -> String {
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), code, "{status}");
+    assert!(status.get_details_retry_info().is_none());
+    assert!(!status.metadata().contains_key(answer::RETRY_INFO));
+    status.message().to_owned()
+}

@@ -1,0 +1,169 @@
+//! The columns of `log_records`, each stated once: name, type, and how a record fills it.
+//!
+//! Their order is that of the table and of every row. Fixed-size columns come first, widest first, so that
+//! PostgreSQL pads nothing between them.
+
+use super::interned::Id;
+use super::row::RowWriter;
+use super::text::ReplacedKind;
+use crate::otlp::value::AnyValue;
+use crate::otlp::{LogRecord, Malformed};
+
+/// One column of `log_records`.
+#[derive(Debug)]
+pub struct Column {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type, as PostgreSQL's `format_type` spells it.
+    pub sql_type: &'static str,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// What it holds, for those who look at the table.
+    pub comment: &'static str,
+    pub(super) fill: Fill,
+}
+
+/// Everything from which a row is filled.
+#[derive(Debug)]
+pub(super) struct Source<'a, 'b> {
+    pub(super) record: &'b LogRecord<'a>,
+    /// The record's time, else its observed time, else its arrival; nanoseconds since 1970.
+    pub(super) time: u64,
+    pub(super) resource: Id,
+    pub(super) scope: Id,
+}
+
+type Fill = fn(&mut RowWriter<'_>, &Source<'_, '_>) -> Result<(), Malformed>;
+
+/// The columns, in the order of the table.
+pub const COLUMNS: &[Column] = &[
+    required("time", "timestamp with time zone", "When it happened, to the microsecond", |row, source| {
+        row.timestamptz(source.time);
+        Ok(())
+    }),
+    required("time_unix_nano", "bigint", "The same in nanoseconds since 1970", |row, source| {
+        nanoseconds(row, source.time);
+        Ok(())
+    }),
+    optional("observed_time_unix_nano", "bigint", "When it was collected", |row, source| {
+        match source.record.observed_time_unix_nano {
+            0 => row.null(),
+            observed => nanoseconds(row, observed),
+        }
+        Ok(())
+    }),
+    required("resource_id", "uuid", "The sender, in resources", |row, source| {
+        row.uuid(source.resource);
+        Ok(())
+    }),
+    required("scope_id", "uuid", "The instrumentation scope, in scopes", |row, source| {
+        row.uuid(source.scope);
+        Ok(())
+    }),
+    optional("trace_flags", "integer", "OTLP's flags; NULL is 0", |row, source| {
+        match source.record.flags {
+            0 => row.null(),
+            // All 32 bits are kept; the highest one shows as the sign.
+            flags => row.int4(flags as i32),
+        }
+        Ok(())
+    }),
+    optional(
+        "dropped_attributes_count",
+        "integer",
+        "Attributes the sender dropped; NULL is 0",
+        |row, source| {
+            match source.record.dropped_attributes_count {
+                0 => row.null(),
+                count => {
+                    let value = clamp(row, i32::try_from(count).ok(), i32::MAX);
+                    row.int4(value);
+                }
+            }
+            Ok(())
+        },
+    ),
+    optional(
+        "severity_number",
+        "smallint",
+        "1 (TRACE) to 24 (FATAL4); NULL is unspecified",
+        |row, source| {
+            match source.record.severity_number {
+                0 => row.null(),
+                number => {
+                    let nearest = if number > 0 { i16::MAX } else { i16::MIN };
+                    let value = clamp(row, i16::try_from(number).ok(), nearest);
+                    row.int2(value);
+                }
+            }
+            Ok(())
+        },
+    ),
+    optional("severity_text", "text", "The severity as the source names it", |row, source| {
+        text_or_null(row, source.record.severity_text);
+        Ok(())
+    }),
+    optional("trace_id", "bytea", "NULL where absent or all zero", |row, source| {
+        id_or_null(row, source.record.trace_id);
+        Ok(())
+    }),
+    optional("span_id", "bytea", "NULL where absent or all zero", |row, source| {
+        id_or_null(row, source.record.span_id);
+        Ok(())
+    }),
+    optional("event_name", "text", "The event's name; NULL where it is no event", |row, source| {
+        text_or_null(row, source.record.event_name);
+        Ok(())
+    }),
+    optional("body", "text", "A body that is a string", |row, source| {
+        match source.record.body {
+            Some(AnyValue::String(text)) => row.text(text),
+            _ => row.null(),
+        }
+        Ok(())
+    }),
+    optional("body_json", "jsonb", "A body of any other kind", |row, source| match source.record.body {
+        None | Some(AnyValue::String(_)) => {
+            row.null();
+            Ok(())
+        }
+        Some(value) => row.jsonb_value(value),
+    }),
+    required("attributes", "jsonb", "The record's attributes", |row, source| {
+        row.jsonb_object(source.record.attributes.iter().copied())
+    }),
+];
+
+const fn required(name: &'static str, sql_type: &'static str, comment: &'static str, fill: Fill) -> Column {
+    Column { name, sql_type, nullable: false, comment, fill }
+}
+
+const fn optional(name: &'static str, sql_type: &'static str, comment: &'static str, fill: Fill) -> Column {
+    Column { name, sql_type, nullable: true, comment, fill }
+}
+
+/// bigint ends in the year 2262, OTLP's fixed64 in 2554.
+fn nanoseconds(row: &mut RowWriter<'_>, unix_nano: u64) {
+    let value = i64::try_from(unix_nano).unwrap_or_else(|_| {
+        row.replaced().count(ReplacedKind::Time);
+        i64::MAX
+    });
+    row.int8(value);
+}
+
+fn clamp<T>(row: &mut RowWriter<'_>, value: Option<T>, nearest: T) -> T {
+    value.unwrap_or_else(|| {
+        row.replaced().count(ReplacedKind::Number);
+        nearest
+    })
+}
+
+/// In proto3 an empty string is an absent one.
+fn text_or_null(row: &mut RowWriter<'_>, text: &[u8]) {
+    if text.is_empty() { row.null() } else { row.text(text) }
+}
+
+/// OTLP: an id of zeros is an invalid one, the same as none.
+fn id_or_null(row: &mut RowWriter<'_>, id: &[u8]) {
+    if id.iter().all(|&byte| byte == 0) { row.null() } else { row.bytea(id) }
+}

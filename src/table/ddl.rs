@@ -1,0 +1,290 @@
+//! The store's DDL: tables, the view that people read, and the migrations that lead there.
+//!
+//! The tables are stated here once, `log_records` from [`COLUMNS`]; the statements that make them and the
+//! check of a live schema ([`TABLES`]) come from the same lists. The migrations are numbered and only ever
+//! added to.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use super::columns::COLUMNS;
+use super::identifier::{Schema, literal};
+
+/// A table of the store.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name in the schema.
+    pub name: &'static str,
+    /// What it is for.
+    pub comment: &'static str,
+    /// Its columns.
+    pub columns: Vec<TableColumn>,
+    /// What follows the list of columns.
+    options: &'static str,
+}
+
+/// A column of a [`Table`].
+#[derive(Clone, Copy, Debug)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type, as PostgreSQL's `format_type` spells it.
+    pub sql_type: &'static str,
+    constraint: &'static str,
+    comment: &'static str,
+}
+
+/// One step from one version of the schema to the next.
+#[derive(Debug)]
+pub struct Migration {
+    /// The version that it leads to.
+    pub version: i32,
+    /// Its statements, for a schema.
+    pub sql: fn(&Schema) -> String,
+}
+
+/// All migrations, in order.
+pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: create_store }];
+
+/// The tables of the store, as the newest version has them.
+pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
+
+/// The statement that streams rows into `log_records`.
+pub fn copy_statement(schema: &Schema) -> String {
+    let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+    format!("COPY {schema}.log_records ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
+}
+
+/// Everything that a database without the store needs, as a DBA would run it.
+pub fn full_ddl(schema: &Schema) -> String {
+    let mut ddl = format!("BEGIN;\nCREATE SCHEMA IF NOT EXISTS {schema};\n{};\n", migrations_table(schema));
+    for migration in MIGRATIONS {
+        ddl.push_str(&(migration.sql)(schema));
+        let _ =
+            writeln!(ddl, "INSERT INTO {schema}.schema_migrations (version) VALUES ({});", migration.version);
+    }
+    ddl + "COMMIT;\n"
+}
+
+/// The statement that makes the table of applied migrations.
+pub fn migrations_table(schema: &Schema) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {schema}.schema_migrations (\n    \
+         version integer PRIMARY KEY,\n    applied_at timestamp with time zone NOT NULL DEFAULT now()\n)"
+    )
+}
+
+/// The statements that add the partition of the day that begins `day` days after 1970, in UTC.
+///
+/// The table is made beside the parent and then attached, because attaching lets reads and writes of the
+/// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning").
+pub fn partition_statements(schema: &Schema, day: i64) -> String {
+    let name = partition_name(day);
+    let (from, to) = (date(day), date(day + 1));
+    format!(
+        "CREATE TABLE IF NOT EXISTS {schema}.{name} (LIKE {schema}.log_records INCLUDING DEFAULTS INCLUDING COMMENTS);\n\
+         ALTER TABLE {schema}.log_records ATTACH PARTITION {schema}.{name} \
+         FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00');"
+    )
+}
+
+/// The name of a day's partition, such as `log_records_20261123`.
+pub fn partition_name(day: i64) -> String {
+    format!("log_records_{}", date(day).strftime("%Y%m%d"))
+}
+
+fn date(day: i64) -> jiff::civil::Date {
+    // Days come from nanoseconds in 64 bits, so they end in the year 2554.
+    jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(day))
+}
+
+fn column(
+    name: &'static str,
+    sql_type: &'static str,
+    constraint: &'static str,
+    comment: &'static str,
+) -> TableColumn {
+    TableColumn { name, sql_type, constraint, comment }
+}
+
+fn tables() -> Vec<Table> {
+    let json = |comment| column("attributes", "jsonb", "NOT NULL", comment);
+    let text = |name, comment| column(name, "text", "", comment);
+    let id = |comment| column("id", "uuid", "PRIMARY KEY", comment);
+    let dropped = column("dropped_attributes_count", "integer", "NOT NULL", "Attributes the sender dropped");
+    let first_seen =
+        column("first_seen", "timestamp with time zone", "NOT NULL DEFAULT now()", "When it was stored");
+    let records = COLUMNS
+        .iter()
+        .map(|c| column(c.name, c.sql_type, if c.nullable { "" } else { "NOT NULL" }, c.comment));
+    vec![
+        Table {
+            name: "resources",
+            comment: "The senders of log records, each stored once",
+            columns: vec![
+                id("A hash of the rest"),
+                text("service_name", "The attribute service.name"),
+                json("All attributes"),
+                text("schema_url", "The schema of the attributes"),
+                dropped,
+                first_seen,
+            ],
+            options: "",
+        },
+        Table {
+            name: "scopes",
+            comment: "The instrumentation scopes of log records, each stored once",
+            columns: vec![
+                id("A hash of the rest"),
+                text("name", "The library or logger"),
+                text("version", "Its version"),
+                json("All attributes"),
+                text("schema_url", "The schema of the scope's records"),
+                dropped,
+                first_seen,
+            ],
+            options: "",
+        },
+        Table {
+            name: "log_records",
+            comment: "Storage of log records; read the view logs instead, storage may change",
+            columns: records.collect(),
+            options: " PARTITION BY RANGE (time)",
+        },
+        Table {
+            name: "dead_letters",
+            comment: "Rows that log_records refused, with the reason",
+            columns: vec![
+                column("id", "bigint", "PRIMARY KEY GENERATED ALWAYS AS IDENTITY", ""),
+                column("at", "timestamp with time zone", "NOT NULL DEFAULT now()", "When it was refused"),
+                column("sqlstate", "text", "NOT NULL", "PostgreSQL's error code"),
+                column("message", "text", "NOT NULL", "PostgreSQL's error message"),
+                column("columns", "text[]", "NOT NULL", "The names of the row's fields"),
+                column("row", "bytea", "NOT NULL", "The row in PostgreSQL's binary COPY format"),
+            ],
+            options: "",
+        },
+        Table {
+            name: "lanes",
+            comment: "The last batch of each writer lane, by which an unanswered COMMIT is looked up",
+            columns: vec![
+                column("gateway", "uuid", "NOT NULL", "One run of forebay"),
+                column("lane", "smallint", "NOT NULL", "A connection of that run"),
+                column("sequence", "bigint", "NOT NULL", "The number of its last batch"),
+                column("updated_at", "timestamp with time zone", "NOT NULL DEFAULT now()", ""),
+            ],
+            options: "",
+        },
+    ]
+}
+
+/// Version 1: the tables, the default partition, the index and the view.
+fn create_store(schema: &Schema) -> String {
+    let mut sql = String::new();
+    for table in TABLES.iter() {
+        let columns: Vec<_> = table.columns.iter().map(TableColumn::definition).collect();
+        let name = table.name;
+        let _ = writeln!(
+            sql,
+            "CREATE TABLE {schema}.{name} (\n    {}\n){};",
+            columns.join(",\n    "),
+            table.options
+        );
+        let _ = writeln!(sql, "COMMENT ON TABLE {schema}.{name} IS {};", literal(table.comment));
+        for column in table.columns.iter().filter(|column| !column.comment.is_empty()) {
+            let comment = literal(column.comment);
+            let _ = writeln!(sql, "COMMENT ON COLUMN {schema}.{name}.{} IS {comment};", column.name);
+        }
+    }
+    let _ = writeln!(
+        sql,
+        "ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n\
+         CREATE INDEX resources_service_name ON {schema}.resources USING hash (service_name);\n\
+         CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
+         CREATE INDEX log_records_time ON {schema}.log_records USING brin (time);"
+    );
+    sql + &create_view(schema)
+}
+
+fn create_view(schema: &Schema) -> String {
+    let columns: Vec<_> =
+        VIEW.iter().map(|(name, expression)| format!("    {expression} AS {name}")).collect();
+    format!(
+        "CREATE VIEW {schema}.logs AS\nSELECT\n{}\nFROM {schema}.log_records l\n\
+         LEFT JOIN {schema}.resources r ON r.id = l.resource_id\n\
+         LEFT JOIN {schema}.scopes s ON s.id = l.scope_id;\n\
+         COMMENT ON VIEW {schema}.logs IS 'Log records, for reading';\n",
+        columns.join(",\n")
+    )
+}
+
+/// The view's columns, each with what it is made of.
+const VIEW: &[(&str, &str)] = &[
+    ("time", "l.time"),
+    ("time_unix_nano", "l.time_unix_nano"),
+    (
+        "observed_time",
+        // In two steps, because an interval is multiplied by a double, which has not all of the digits.
+        "timestamp with time zone 'epoch' + l.observed_time_unix_nano / 1000000000 * interval '1 second' \
+         + l.observed_time_unix_nano % 1000000000 / 1000 * interval '1 microsecond'",
+    ),
+    ("severity_number", "l.severity_number"),
+    ("severity_text", "l.severity_text"),
+    (
+        "severity",
+        "CASE WHEN l.severity_number BETWEEN 1 AND 24 THEN \
+         (ARRAY['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'])[(l.severity_number + 3) / 4] END",
+    ),
+    ("service_name", "r.service_name"),
+    ("body", "coalesce(l.body, l.body_json::text)"),
+    ("body_json", "l.body_json"),
+    ("event_name", "l.event_name"),
+    ("trace_id", "encode(l.trace_id, 'hex')"),
+    ("span_id", "encode(l.span_id, 'hex')"),
+    ("trace_flags", "coalesce(l.trace_flags, 0)"),
+    ("attributes", "l.attributes"),
+    ("resource", "r.attributes"),
+    ("scope_attributes", "s.attributes"),
+    ("scope_name", "s.name"),
+    ("scope_version", "s.version"),
+    ("resource_schema_url", "r.schema_url"),
+    ("scope_schema_url", "s.schema_url"),
+    ("dropped_attributes_count", "coalesce(l.dropped_attributes_count, 0)"),
+    ("observed_time_unix_nano", "l.observed_time_unix_nano"),
+    ("resource_dropped_attributes_count", "r.dropped_attributes_count"),
+    ("scope_dropped_attributes_count", "s.dropped_attributes_count"),
+];
+
+impl TableColumn {
+    fn definition(&self) -> String {
+        format!("{} {} {}", self.name, self.sql_type, self.constraint).trim_end().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_numbered_without_gaps() {
+        for (index, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(migration.version, index as i32 + 1);
+        }
+    }
+
+    #[test]
+    fn a_days_partition_holds_that_day_in_utc() {
+        let schema = Schema::new("otel");
+        assert_eq!(partition_name(20_780), "log_records_20261123");
+        let sql = partition_statements(&schema, 20_780);
+        assert!(sql.contains("FROM ('2026-11-23 00:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
+        assert_eq!(partition_name((u64::MAX / 86_400_000_000_000) as i64), "log_records_25540721");
+    }
+
+    #[test]
+    fn the_copy_statement_names_every_column() {
+        let copy = copy_statement(&Schema::new("odd \"name"));
+        assert!(copy.starts_with("COPY \"odd \"\"name\".log_records (time, time_unix_nano, "), "{copy}");
+        assert!(COLUMNS.iter().all(|column| copy.contains(column.name)));
+    }
+}

@@ -1,0 +1,318 @@
+//! Resources and scopes, which are stored once each and named in the rows by an id.
+//!
+//! The id is a cryptographic hash of the content, so that every gateway gives the same content the same id
+//! without asking the database: the first 128 bits of the SHA-256 over schema URL, the scalar fields, and the
+//! attributes sorted by key. (Two contents of one sender would have to collide on purpose, at about 2^64 tries,
+//! to mix up that sender's own resources.)
+//!
+//! [`Interner`] remembers what was met lately, so that the JSON of a resource is made once and not for each
+//! request.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::json::push_object;
+use super::text::{Replaced, ReplacedKind, to_text};
+use crate::otlp::value::{AnyValue, KeyValue};
+use crate::otlp::wire::{Fields, Malformed};
+
+/// The id of a resource or a scope.
+pub type Id = [u8; 16];
+
+/// A resource as it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// The hash of the rest.
+    pub id: Id,
+    /// The attributes as a JSON object.
+    pub attributes: String,
+    /// The attribute `service.name`.
+    pub service_name: Option<String>,
+    /// The schema URL of the resource.
+    pub schema_url: Option<String>,
+    /// Attributes that the sender dropped.
+    pub dropped_attributes_count: i32,
+}
+
+/// An instrumentation scope as it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The hash of the rest.
+    pub id: Id,
+    /// The scope's name.
+    pub name: Option<String>,
+    /// The scope's version.
+    pub version: Option<String>,
+    /// The attributes as a JSON object.
+    pub attributes: String,
+    /// The schema URL of the scope.
+    pub schema_url: Option<String>,
+    /// Attributes that the sender dropped.
+    pub dropped_attributes_count: i32,
+}
+
+/// The resources and scopes met lately.
+#[derive(Debug, Default)]
+pub struct Interner {
+    resources: Mutex<Recent<Resource>>,
+    scopes: Mutex<Recent<Scope>>,
+}
+
+/// A cache that is emptied when it is full: what is still in use comes back with the next request.
+#[derive(Debug)]
+struct Recent<T> {
+    entries: HashMap<Id, Arc<T>>,
+    bytes: usize,
+}
+
+/// The most bytes that each cache keeps.
+const RECENT_BYTES: usize = 2 << 20;
+
+impl Resource {
+    /// About how much memory this takes, for the buffer's books.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.attributes.len() + length(&self.service_name) + length(&self.schema_url)
+    }
+}
+
+impl Scope {
+    /// About how much memory this takes, for the buffer's books.
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.attributes.len()
+            + length(&self.name)
+            + length(&self.version)
+            + length(&self.schema_url)
+    }
+}
+
+fn length(text: &Option<String>) -> usize {
+    text.as_ref().map_or(0, String::len)
+}
+
+impl Interner {
+    /// The resource of a `Resource` message and its schema URL.
+    pub fn resource(
+        &self,
+        message: &[u8],
+        schema_url: &[u8],
+        replaced: &mut Replaced,
+    ) -> Result<Arc<Resource>, Malformed> {
+        let mut attributes = Vec::new();
+        let mut dropped = 0;
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => attributes.push(keyed(field.bytes()?)?),
+                2 => dropped = field.varint()? as u32,
+                _ => {}
+            }
+        }
+        let id = content_id("resource", &[schema_url], dropped, &mut attributes);
+        intern(&self.resources, id, Resource::size, || {
+            Ok(Resource {
+                id,
+                service_name: service_name(&attributes, replaced)?,
+                attributes: object(&attributes, replaced)?,
+                schema_url: optional(schema_url, replaced),
+                dropped_attributes_count: count_to_int4(dropped, replaced),
+            })
+        })
+    }
+
+    /// The scope of an `InstrumentationScope` message and its schema URL.
+    pub fn scope(
+        &self,
+        message: &[u8],
+        schema_url: &[u8],
+        replaced: &mut Replaced,
+    ) -> Result<Arc<Scope>, Malformed> {
+        let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
+        let mut attributes = Vec::new();
+        let mut dropped = 0;
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => name = field.bytes()?,
+                2 => version = field.bytes()?,
+                3 => attributes.push(keyed(field.bytes()?)?),
+                4 => dropped = field.varint()? as u32,
+                _ => {}
+            }
+        }
+        let id = content_id("scope", &[schema_url, name, version], dropped, &mut attributes);
+        intern(&self.scopes, id, Scope::size, || {
+            Ok(Scope {
+                id,
+                name: optional(name, replaced),
+                version: optional(version, replaced),
+                attributes: object(&attributes, replaced)?,
+                schema_url: optional(schema_url, replaced),
+                dropped_attributes_count: count_to_int4(dropped, replaced),
+            })
+        })
+    }
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), bytes: 0 }
+    }
+}
+
+fn intern<T>(
+    recent: &Mutex<Recent<T>>,
+    id: Id,
+    size: fn(&T) -> usize,
+    make: impl FnOnce() -> Result<T, Malformed>,
+) -> Result<Arc<T>, Malformed> {
+    // A poisoned cache is still a cache: nothing in it is half written.
+    if let Some(known) = recent.lock().unwrap_or_else(PoisonError::into_inner).entries.get(&id) {
+        return Ok(known.clone());
+    }
+    let made = Arc::new(make()?);
+    let bytes = size(&made);
+    let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
+    if recent.bytes + bytes > RECENT_BYTES {
+        *recent = Recent::default();
+    }
+    if bytes <= RECENT_BYTES && recent.entries.insert(id, made.clone()).is_none() {
+        recent.bytes += bytes;
+    }
+    Ok(made)
+}
+
+/// An attribute with its key, by which it is sorted.
+type Keyed<'a> = (&'a [u8], &'a [u8]);
+
+fn keyed(message: &[u8]) -> Result<Keyed<'_>, Malformed> {
+    Ok((KeyValue::read(message)?.key, message))
+}
+
+/// Sorts `attributes` by key, and hashes the content with the length of each part before it.
+fn content_id(kind: &str, texts: &[&[u8]], dropped: u32, attributes: &mut [Keyed<'_>]) -> Id {
+    // The sort is stable: of equal keys the last stays the last, which is the one that jsonb keeps.
+    attributes.sort_by_key(|(key, _)| *key);
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(kind.as_bytes());
+    texts.iter().for_each(|text| part(text));
+    part(&dropped.to_le_bytes());
+    attributes.iter().for_each(|(_, message)| part(message));
+    *hash.finalize().first_chunk().expect("SHA-256 has 32 bytes")
+}
+
+fn object(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<String, Malformed> {
+    let mut out = Vec::new();
+    push_object(&mut out, attributes.iter().map(|(_, message)| *message), replaced)?;
+    Ok(String::from_utf8(out).expect("JSON is written as UTF-8"))
+}
+
+fn service_name(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<Option<String>, Malformed> {
+    let Some((_, message)) = attributes.iter().rev().find(|(key, _)| *key == b"service.name") else {
+        return Ok(None);
+    };
+    Ok(match KeyValue::read(message)?.value {
+        // Its replacements are counted with the attribute itself.
+        AnyValue::String(name) => Some(to_text(name, &mut Replaced::default())),
+        AnyValue::Empty => None,
+        other => {
+            let mut out = Vec::new();
+            super::json::push_value(&mut out, other, replaced)?;
+            String::from_utf8(out).ok()
+        }
+    })
+}
+
+fn optional(text: &[u8], replaced: &mut Replaced) -> Option<String> {
+    (!text.is_empty()).then(|| to_text(text, replaced))
+}
+
+fn count_to_int4(count: u32, replaced: &mut Replaced) -> i32 {
+    i32::try_from(count).unwrap_or_else(|_| {
+        replaced.count(ReplacedKind::Number);
+        i32::MAX
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::otlp::messages::any_value::Value;
+    use crate::otlp::messages::{
+        AnyValue as ValueMessage, InstrumentationScope, KeyValue as PairMessage, Resource as ResourceMessage,
+    };
+
+    fn pair(key: &str, value: &str) -> PairMessage {
+        let value = ValueMessage { value: Some(Value::StringValue(value.into())) };
+        PairMessage { key: key.into(), value: Some(value) }
+    }
+
+    fn resource(interner: &Interner, attributes: Vec<PairMessage>, url: &str) -> Arc<Resource> {
+        let message = ResourceMessage { attributes, dropped_attributes_count: 3 }.encode_to_vec();
+        interner.resource(&message, url.as_bytes(), &mut Replaced::default()).unwrap()
+    }
+
+    #[test]
+    fn the_id_depends_on_the_content_and_not_on_the_order() {
+        let interner = Interner::default();
+        let one = resource(&interner, vec![pair("service.name", "shop"), pair("b", "2")], "");
+        let turned = resource(&interner, vec![pair("b", "2"), pair("service.name", "shop")], "");
+        assert_eq!(one.id, turned.id);
+        assert!(Arc::ptr_eq(&one, &turned), "the second is the one remembered");
+        assert_eq!(one.service_name.as_deref(), Some("shop"));
+        assert_eq!(one.dropped_attributes_count, 3);
+        for other in [
+            resource(&interner, vec![pair("service.name", "shop")], ""),
+            resource(&interner, vec![pair("service.name", "shop"), pair("b", "2")], "https://url"),
+            resource(&interner, vec![pair("service.name", "shopb"), pair("", "2")], ""),
+        ] {
+            assert_ne!(one.id, other.id);
+        }
+    }
+
+    #[test]
+    fn a_scope_and_a_resource_of_nothing_differ() {
+        let interner = Interner::default();
+        let mut replaced = Replaced::default();
+        let resource = interner.resource(&[], &[], &mut replaced).unwrap();
+        let scope = interner.scope(&[], &[], &mut replaced).unwrap();
+        assert_ne!(resource.id, scope.id);
+        assert_eq!((resource.attributes.as_str(), resource.service_name.as_deref()), ("{}", None));
+        assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (None, None));
+    }
+
+    #[test]
+    fn a_scope_keeps_its_fields() {
+        let message = InstrumentationScope {
+            name: "lib".into(),
+            version: "1.2".into(),
+            attributes: vec![pair("k", "v")],
+            dropped_attributes_count: u32::MAX,
+        };
+        let mut replaced = Replaced::default();
+        let scope = Interner::default().scope(&message.encode_to_vec(), b"u", &mut replaced).unwrap();
+        assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (Some("lib"), Some("1.2")));
+        assert_eq!((scope.attributes.as_str(), scope.schema_url.as_deref()), (r#"{"k":"v"}"#, Some("u")));
+        assert_eq!(scope.dropped_attributes_count, i32::MAX);
+        assert_eq!(replaced.iter().map(|(_, count)| count).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_bytes() {
+        let interner = Interner::default();
+        for index in 0..100 {
+            resource(&interner, vec![pair(&index.to_string(), &"x".repeat(100_000))], "");
+        }
+        let recent = interner.resources.lock().unwrap();
+        assert!(recent.bytes <= RECENT_BYTES && !recent.entries.is_empty());
+        assert_eq!(recent.bytes, recent.entries.values().map(|entry| entry.size()).sum::<usize>());
+    }
+}

@@ -1,0 +1,24 @@
+//! What a log record is in PostgreSQL: the one list of columns, and the way from wire bytes to rows.
+//!
+//! [`columns`] states each column once: its name, its type, how a record fills it. The COPY statement, the
+//! DDL, the check of a live table and every row come from that list. [`transcode`] writes the records of a
+//! request as rows of binary COPY, in one pass, straight from the protobuf bytes.
+//!
+//! Transcoding is total: a value that PostgreSQL cannot hold is replaced and counted ([`Replaced`]), it
+//! never costs the record. Only a record that is not protobuf is given back as malformed.
+
+pub mod columns;
+pub mod ddl;
+pub mod identifier;
+pub mod interned;
+mod json;
+pub mod row;
+mod severity;
+mod text;
+pub mod transcode;
+
+pub use interned::{Interner, Resource, Scope};
+pub use json::MAX_DEPTH;
+pub use severity::{Severity, SeverityCounts};
+pub use text::{Replaced, ReplacedKind};
+pub use transcode::{Rows, Transcoded, Transcoder};

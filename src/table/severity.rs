@@ -1,0 +1,109 @@
+//! The six named severities of OpenTelemetry and the one that is not given.
+
+/// A severity, by its range of severity numbers (OpenTelemetry, Logs Data Model, "Field: SeverityNumber").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Severity {
+    /// 0, or a number outside 1 to 24.
+    Unspecified,
+    /// 1 to 4.
+    Trace,
+    /// 5 to 8.
+    Debug,
+    /// 9 to 12.
+    Info,
+    /// 13 to 16.
+    Warn,
+    /// 17 to 20.
+    Error,
+    /// 21 to 24.
+    Fatal,
+}
+
+/// A number of records for each severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeverityCounts([usize; Severity::ALL.len()]);
+
+impl Severity {
+    /// All of them, in the order of their severity.
+    pub const ALL: [Severity; 7] =
+        [Self::Unspecified, Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Fatal];
+
+    /// The severity to which `number` belongs.
+    pub fn from_number(number: i32) -> Self {
+        match number {
+            1..=24 => Self::ALL[1 + (number as usize - 1) / 4],
+            _ => Self::Unspecified,
+        }
+    }
+
+    /// The value of the label `severity` in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Fatal => "fatal",
+        }
+    }
+}
+
+impl SeverityCounts {
+    /// Counts `records` more of `severity`.
+    pub fn add(&mut self, severity: Severity, records: usize) {
+        self.0[severity as usize] += records;
+    }
+
+    /// Each severity with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (Severity, usize)> + '_ {
+        Severity::ALL.into_iter().zip(self.0)
+    }
+
+    /// The number of all severities together.
+    pub fn total(&self) -> usize {
+        self.0.iter().sum()
+    }
+}
+
+impl std::ops::AddAssign for SeverityCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+impl FromIterator<Severity> for SeverityCounts {
+    fn from_iter<I: IntoIterator<Item = Severity>>(severities: I) -> Self {
+        let mut counts = Self::default();
+        severities.into_iter().for_each(|severity| counts.add(severity, 1));
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fall_into_their_ranges() {
+        let ends = [(1, "trace"), (4, "trace"), (5, "debug"), (9, "info"), (12, "info"), (13, "warn")];
+        for (number, label) in ends {
+            assert_eq!(Severity::from_number(number).label(), label, "{number}");
+        }
+        for (number, label) in
+            [(17, "error"), (21, "fatal"), (24, "fatal"), (0, "unspecified"), (25, "unspecified")]
+        {
+            assert_eq!(Severity::from_number(number).label(), label, "{number}");
+        }
+        assert_eq!(Severity::from_number(i32::MIN), Severity::Unspecified);
+    }
+
+    #[test]
+    fn the_order_of_all_is_the_order_of_the_discriminants() {
+        for (index, severity) in Severity::ALL.into_iter().enumerate() {
+            assert_eq!(severity as usize, index);
+        }
+    }
+}

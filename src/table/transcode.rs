@@ -1,0 +1,319 @@
+//! From a request's wire bytes to rows of binary COPY, in one pass over borrowed bytes.
+
+use std::sync::Arc;
+
+use super::columns::{COLUMNS, Source};
+use super::interned::{Interner, Resource, Scope};
+use super::row::RowWriter;
+use super::severity::{Severity, SeverityCounts};
+use super::text::Replaced;
+use crate::otlp::{LogRecord, Malformed, ScopeLogs, resource_logs};
+
+/// Turns requests into rows.
+#[derive(Debug, Default)]
+pub struct Transcoder {
+    interner: Interner,
+}
+
+/// Rows of one request, as COPY wants them, and the resources and scopes that they name.
+#[derive(Debug, Default)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    rows: Vec<RowEnd>,
+    /// The resources that the rows name.
+    pub resources: Vec<Arc<Resource>>,
+    /// The scopes that the rows name.
+    pub scopes: Vec<Arc<Scope>>,
+    /// The days of the rows, as days since 1970, each once; no more than [`MAX_DAYS`].
+    pub days: Vec<i64>,
+}
+
+/// What became of a request's records.
+#[derive(Debug, Default)]
+pub struct Transcoded {
+    /// The records that are rows now.
+    pub rows: Rows,
+    /// The records that are not protobuf, or whose resource or scope is not.
+    pub malformed: usize,
+    /// The records beyond the limit, which were not looked into.
+    pub beyond: SeverityCounts,
+    /// What had to be replaced in the rows.
+    pub replaced: Replaced,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RowEnd {
+    end: u32,
+    severity: Severity,
+}
+
+/// How many different days are noted for one request. Rows of further days find the partition that is there.
+pub const MAX_DAYS: usize = 16;
+
+const NANOS_PER_DAY: u64 = 86_400_000_000_000;
+
+/// What a row takes at most beside the bytes that its record has on the wire, in the usual case: lengths, ids,
+/// times. It is an estimate, made before the work and put right after it.
+pub const ROW_OVERHEAD: usize = 180;
+
+impl Transcoder {
+    /// Writes the first `limit` records of `request` as rows. `arrival` (nanoseconds since 1970) is the time of
+    /// records that have none.
+    ///
+    /// # Errors
+    ///
+    /// Only where the nesting down to the records is broken, which [`crate::otlp::count_records`] has ruled out.
+    pub fn transcode(&self, request: &[u8], limit: usize, arrival: u64) -> Result<Transcoded, Malformed> {
+        let mut done = Transcoded::default();
+        done.rows.bytes.reserve(request.len() + limit.min(request.len()) * ROW_OVERHEAD);
+        done.rows.rows.reserve(limit.min(request.len()));
+        let mut record = LogRecord::default();
+        for resource in resource_logs(request) {
+            let resource = resource?;
+            let interned = self.interner.resource(resource.resource, resource.schema_url, &mut done.replaced);
+            for scope in resource.scope_logs() {
+                let scope = scope?;
+                let ids = interned.as_ref().ok().zip(self.scope(&scope, &mut done.replaced));
+                done.transcode_scope(&scope, ids, &mut record, limit, arrival)?;
+            }
+        }
+        done.rows.bytes.shrink_to_fit();
+        Ok(done)
+    }
+
+    fn scope(&self, scope: &ScopeLogs<'_>, replaced: &mut Replaced) -> Option<Arc<Scope>> {
+        self.interner.scope(scope.scope, scope.schema_url, replaced).ok()
+    }
+}
+
+impl Transcoded {
+    fn transcode_scope<'a>(
+        &mut self,
+        scope: &ScopeLogs<'a>,
+        ids: Option<(&Arc<Resource>, Arc<Scope>)>,
+        record: &mut LogRecord<'a>,
+        limit: usize,
+        arrival: u64,
+    ) -> Result<(), Malformed> {
+        for message in scope.log_records() {
+            let message = message?;
+            if self.rows.len() + self.malformed >= limit {
+                self.beyond.add(Severity::from_number(LogRecord::severity_of(message)), 1);
+                continue;
+            }
+            let Some((resource, scope)) = &ids else {
+                self.malformed += 1;
+                continue;
+            };
+            let written = record
+                .read(message)
+                .and_then(|()| self.rows.push(record, resource, scope, arrival, &mut self.replaced));
+            if written.is_err() {
+                self.malformed += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The bytes of rows `start` to `end`, without COPY's header and trailer.
+    pub fn range(&self, start: usize, end: usize) -> std::ops::Range<usize> {
+        self.offset(start)..self.offset(end)
+    }
+
+    /// The bytes of all rows.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The severity of row `index`.
+    pub fn severity(&self, index: usize) -> Severity {
+        self.rows[index].severity
+    }
+
+    /// All the memory that these rows hold on to, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.bytes.capacity()
+            + self.rows.capacity() * size_of::<RowEnd>()
+            + self.resources.iter().map(|resource| resource.size()).sum::<usize>()
+            + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
+    }
+
+    /// Keeps the first `len` rows only; gives the severities of the others.
+    pub fn truncate(&mut self, len: usize) -> SeverityCounts {
+        let cut = self.rows.drain(len.min(self.rows.len())..).map(|row| row.severity).collect();
+        self.bytes.truncate(self.offset(self.rows.len()));
+        self.bytes.shrink_to_fit();
+        self.rows.shrink_to_fit();
+        cut
+    }
+
+    fn offset(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.rows[row - 1].end as usize }
+    }
+
+    /// Writes one record; on an error nothing of it is left.
+    #[inline]
+    fn push(
+        &mut self,
+        record: &LogRecord<'_>,
+        resource: &Arc<Resource>,
+        scope: &Arc<Scope>,
+        arrival: u64,
+        replaced: &mut Replaced,
+    ) -> Result<(), Malformed> {
+        let start = self.bytes.len();
+        let before = *replaced;
+        let times = [record.time_unix_nano, record.observed_time_unix_nano];
+        let time = times.into_iter().find(|&time| time != 0).unwrap_or(arrival);
+        let source = Source { record, time, resource: resource.id, scope: scope.id };
+        let mut row = RowWriter::begin(&mut self.bytes, COLUMNS.len(), replaced);
+        let written = COLUMNS.iter().try_for_each(|column| (column.fill)(&mut row, &source));
+        // The offsets of the rows are 32 bits wide; no request comes near that.
+        let end = u32::try_from(self.bytes.len()).ok();
+        let (Ok(()), Some(end)) = (written, end) else {
+            self.bytes.truncate(start);
+            *replaced = before;
+            return Err(written.err().unwrap_or(Malformed::TOO_LARGE));
+        };
+        self.rows.push(RowEnd { end, severity: Severity::from_number(record.severity_number) });
+        self.note(resource, scope, time);
+        Ok(())
+    }
+
+    #[inline]
+    fn note(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, time: u64) {
+        // Rows of one resource and scope stand together, so only the last noted needs a look.
+        if self.resources.last().is_none_or(|last| last.id != resource.id) {
+            self.resources.push(resource.clone());
+        }
+        if self.scopes.last().is_none_or(|last| last.id != scope.id) {
+            self.scopes.push(scope.clone());
+        }
+        let day = (time / NANOS_PER_DAY) as i64;
+        if self.days.last() != Some(&day) && self.days.len() < MAX_DAYS && !self.days.contains(&day) {
+            self.days.push(day);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::otlp::messages::any_value::Value;
+    use crate::otlp::messages::{
+        AnyValue, ExportLogsServiceRequest, LogRecord as RecordMessage, ResourceLogs as ResourceMessage,
+        ScopeLogs as ScopeMessage,
+    };
+
+    const DAY: u64 = NANOS_PER_DAY;
+
+    fn record(time_unix_nano: u64, severity_number: i32, body: &str) -> RecordMessage {
+        let body = Some(AnyValue { value: Some(Value::StringValue(body.into())) });
+        RecordMessage { time_unix_nano, severity_number, body, ..Default::default() }
+    }
+
+    fn request(records: Vec<RecordMessage>) -> Vec<u8> {
+        let scope_logs = vec![ScopeMessage { log_records: records, ..Default::default() }];
+        let resource_logs = vec![ResourceMessage { scope_logs, ..Default::default() }];
+        ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+    }
+
+    fn transcode(request: &[u8], limit: usize) -> Transcoded {
+        Transcoder::default().transcode(request, limit, 5 * DAY).unwrap()
+    }
+
+    /// The lengths of a row's fields; -1 is NULL.
+    fn field_lengths(mut row: &[u8]) -> Vec<i32> {
+        let count = i16::from_be_bytes([row[0], row[1]]);
+        row = &row[2..];
+        let lengths = (0..count).map(|_| {
+            let length = i32::from_be_bytes(*row.first_chunk().unwrap());
+            row = &row[4 + length.max(0) as usize..];
+            length
+        });
+        let lengths = lengths.collect();
+        assert!(row.is_empty(), "the row ends with its last field");
+        lengths
+    }
+
+    #[test]
+    fn each_row_has_every_column() {
+        let done = transcode(&request(vec![record(DAY, 9, "hello"), RecordMessage::default()]), 10);
+        assert_eq!(done.rows.len(), 2);
+        let rows: Vec<_> =
+            (0..2).map(|row| field_lengths(&done.rows.bytes()[done.rows.range(row, row + 1)])).collect();
+        assert_eq!(rows[0].len(), COLUMNS.len());
+        for (column, (full, empty)) in COLUMNS.iter().zip(rows[0].iter().zip(&rows[1])) {
+            assert!(column.nullable || (*full >= 0 && *empty >= 0), "{} is NULL", column.name);
+        }
+        let body = COLUMNS.iter().position(|column| column.name == "body").unwrap();
+        assert_eq!((rows[0][body], rows[1][body]), (5, -1));
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_is_counted_by_severity_and_not_written() {
+        let records = [9, 9, 17, 17, 17, 0].into_iter().map(|severity| record(DAY, severity, "x")).collect();
+        let done = transcode(&request(records), 2);
+        assert_eq!((done.rows.len(), done.malformed), (2, 0));
+        let expected = [(Severity::Error, 3), (Severity::Unspecified, 1)];
+        for (severity, count) in done.beyond.iter() {
+            let expected =
+                expected.iter().find(|(known, _)| *known == severity).map_or(0, |(_, count)| *count);
+            assert_eq!(count, expected, "{severity:?}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_record_costs_only_itself() {
+        let good = record(DAY, 9, "\0good").encode_to_vec();
+        // A body that claims 100 bytes, behind a severity text with a NUL, whose replacement must not be counted.
+        let bad = [&[0x1a, 1, 0][..], &[0x2a, 100, 1]].concat();
+        let mut scope = Vec::new();
+        for message in [&good, &bad, &good] {
+            prost::encoding::encode_key(2, prost::encoding::WireType::LengthDelimited, &mut scope);
+            prost::encoding::encode_varint(message.len() as u64, &mut scope);
+            scope.extend_from_slice(message);
+        }
+        let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
+        let request = [&[0x0a, resource.len() as u8][..], &resource].concat();
+        assert_eq!(crate::otlp::count_records(&request), Ok(3));
+        let done = transcode(&request, 3);
+        assert_eq!((done.rows.len(), done.malformed), (2, 1));
+        assert_eq!(done.rows.bytes()[done.rows.range(0, 1)], done.rows.bytes()[done.rows.range(1, 2)]);
+        assert_eq!(done.replaced.iter().map(|(_, count)| count).sum::<u64>(), 2);
+    }
+
+    #[test]
+    fn days_are_noted_once_and_a_record_without_time_arrives_today() {
+        let times = [3 * DAY, 3 * DAY + 1, 4 * DAY, 3 * DAY, 0];
+        let done = transcode(&request(times.into_iter().map(|time| record(time, 0, "")).collect()), 10);
+        assert_eq!(done.rows.days, [3, 4, 5]);
+        let many = (1..40).map(|day| record(day * DAY, 0, "")).collect();
+        assert_eq!(transcode(&request(many), 100).rows.days.len(), MAX_DAYS);
+    }
+
+    #[test]
+    fn truncating_gives_the_severities_of_what_is_cut() {
+        let mut rows = transcode(&request((1..=8).map(|n| record(DAY, n, "body")).collect()), 10).rows;
+        let before = rows.bytes().to_vec();
+        let cut = rows.truncate(3);
+        assert_eq!((rows.len(), cut.total()), (3, 5));
+        assert_eq!(cut.iter().find(|(severity, _)| *severity == Severity::Debug), Some((Severity::Debug, 4)));
+        assert_eq!(rows.bytes(), &before[..rows.range(0, 3).end]);
+    }
+}

@@ -1,0 +1,286 @@
+//! Health: the one thing that keeps forebay from accepting and writing right now, if there is one.
+//!
+//! The parts report what they meet; the health keeps the latest, says each change once in the log, and answers with
+//! a [`Report`]. The reasons are a closed set of strings, for machines; the detail is for people and must hold no
+//! secret, since the page may be seen by anyone who reaches it. Draining is final.
+
+use std::fmt::{self, Display};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::json;
+use tracing::{info, warn};
+
+/// The program's health; clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    state: Arc<Mutex<State>>,
+}
+
+/// Why forebay is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It has not met the store yet.
+    Starting,
+    /// The store takes no rows.
+    Store(StoreTrouble),
+    /// It is ending.
+    Draining,
+}
+
+/// Why the store takes no rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// No connection, or it does not answer.
+    DatabaseUnreachable,
+    /// The live tables are not the ones forebay writes to.
+    SchemaMismatch,
+    /// It answers with no: login, rights, read-only, full.
+    DatabaseRefuses,
+}
+
+/// What the health page says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Why forebay is not ready, and the detail for people; `None` while it is.
+    pub trouble: Option<(Reason, String)>,
+    /// Since when it has been so.
+    pub since: Timestamp,
+    /// For how long it has been so.
+    pub lasting: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    trouble: Option<(Reason, String)>,
+    since: Timestamp,
+    /// The wall clock may jump; durations are taken from this one.
+    steady_since: Instant,
+}
+
+impl Health {
+    /// A program that is starting.
+    #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
+    pub fn new() -> Self {
+        let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
+        let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// What the start is busy with; nothing once the store has been met.
+    pub fn starting(&self, detail: impl Into<String>) {
+        if let Some((Reason::Starting, shown)) = &mut self.lock().trouble {
+            *shown = detail.into();
+        }
+    }
+
+    /// The store takes rows.
+    pub fn store_ready(&self) {
+        self.change(None);
+    }
+
+    /// The store takes no rows. Cheap to repeat: the detail is brought up to date, the log hears of it once.
+    pub fn store_unavailable(&self, trouble: StoreTrouble, detail: impl Into<String>) {
+        self.change(Some((Reason::Store(trouble), detail.into())));
+    }
+
+    /// The program is ending; whatever the store does from here on, this stays.
+    pub fn draining(&self) {
+        self.change(Some((Reason::Draining, "shutting down".to_owned())));
+    }
+
+    /// How it stands now.
+    pub fn report(&self) -> Report {
+        let state = self.lock();
+        Report { trouble: state.trouble.clone(), since: state.since, lasting: state.steady_since.elapsed() }
+    }
+
+    fn change(&self, to: Option<(Reason, String)>) {
+        let mut state = self.lock();
+        let (from, reason) = (state.reason(), to.as_ref().map(|(reason, _)| *reason));
+        if from == Some(Reason::Draining) {
+            return;
+        }
+        state.trouble = to;
+        if from == reason {
+            return;
+        }
+        let lasted = state.steady_since.elapsed();
+        state.since = Timestamp::now();
+        state.steady_since = Instant::now();
+        let detail = state.trouble.as_ref().map(|(_, detail)| detail.clone()).unwrap_or_default();
+        drop(state);
+        announce(from, reason, lasted, &detail);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn reason(&self) -> Option<Reason> {
+        self.trouble.as_ref().map(|(reason, _)| *reason)
+    }
+}
+
+impl Report {
+    /// Whether forebay can accept and write.
+    pub fn ready(&self) -> bool {
+        self.trouble.is_none()
+    }
+
+    /// The report as the Collector's health_check extension words it.
+    pub fn to_json(&self) -> String {
+        let since = format!("{:.0}", self.since);
+        match &self.trouble {
+            None => json!({
+                "status": "Server available",
+                "upSince": since,
+                "uptime": InGo(self.lasting).to_string(),
+            }),
+            Some((reason, detail)) => json!({
+                "status": "Server not available",
+                "reason": reason.as_str(),
+                "detail": detail,
+                "since": since,
+            }),
+        }
+        .to_string()
+    }
+}
+
+impl Reason {
+    /// The reason's name on the health page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Store(StoreTrouble::DatabaseUnreachable) => "database_unreachable",
+            Self::Store(StoreTrouble::SchemaMismatch) => "schema_mismatch",
+            Self::Store(StoreTrouble::DatabaseRefuses) => "database_refuses",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Says a change in the log. Each has a place of its own, so that the fold never lets one hide another; the good news
+/// after trouble is a warning, because who was warned must hear the end of it at the same level.
+fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: &str) {
+    match (from, to) {
+        (Some(Reason::Store(trouble)), None) => {
+            let (reason, lasted) = (Reason::Store(trouble).as_str(), InGo(lasted));
+            warn!(reason, %lasted, "the database takes rows again");
+        }
+        (_, None) => info!("ready: the database takes rows"),
+        (_, Some(Reason::Starting)) => {}
+        (_, Some(Reason::Store(StoreTrouble::DatabaseUnreachable))) => {
+            warn!(detail, "the database cannot be reached; records are held and shed by the overflow policy");
+        }
+        (_, Some(Reason::Store(StoreTrouble::SchemaMismatch))) => {
+            warn!(detail, "the tables do not fit; records are held and shed by the overflow policy");
+        }
+        (_, Some(Reason::Store(StoreTrouble::DatabaseRefuses))) => {
+            warn!(detail, "the database refuses rows; records are held and shed by the overflow policy");
+        }
+        (_, Some(Reason::Draining)) => info!("draining: nothing more is accepted"),
+    }
+}
+
+/// A duration in whole seconds as Go writes it: `45s`, `3m2s`, `1h0m5s`.
+struct InGo(Duration);
+
+impl Display for InGo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        match (hours, minutes) {
+            (0, 0) => write!(f, "{seconds}s"),
+            (0, _) => write!(f, "{minutes}m{seconds}s"),
+            _ => write!(f, "{hours}h{minutes}m{seconds}s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNREACHABLE: StoreTrouble = StoreTrouble::DatabaseUnreachable;
+
+    fn reason(health: &Health) -> Option<&'static str> {
+        health.report().trouble.map(|(reason, _)| reason.as_str())
+    }
+
+    #[test]
+    fn it_follows_the_store() {
+        let health = Health::new();
+        assert_eq!(reason(&health), Some("starting"));
+        health.store_unavailable(UNREACHABLE, "connection refused");
+        assert_eq!(reason(&health.clone()), Some("database_unreachable"));
+        health.store_unavailable(StoreTrouble::SchemaMismatch, "");
+        assert_eq!(reason(&health), Some("schema_mismatch"));
+        health.store_unavailable(StoreTrouble::DatabaseRefuses, "");
+        assert_eq!(reason(&health), Some("database_refuses"));
+        health.store_ready();
+        assert_eq!(reason(&health), None);
+        assert!(health.report().ready());
+    }
+
+    #[test]
+    fn the_start_is_not_gone_back_to() {
+        let health = Health::new();
+        health.starting("creating the schema");
+        assert_eq!(health.report().trouble, Some((Reason::Starting, "creating the schema".to_owned())));
+        health.store_ready();
+        health.starting("again");
+        assert!(health.report().ready());
+    }
+
+    #[test]
+    fn draining_is_final() {
+        let health = Health::new();
+        health.store_ready();
+        health.draining();
+        health.store_ready();
+        health.store_unavailable(UNREACHABLE, "gone");
+        health.starting("again");
+        assert_eq!(reason(&health), Some("draining"));
+    }
+
+    #[test]
+    fn the_same_trouble_keeps_its_beginning_and_renews_its_detail() {
+        let health = Health::new();
+        health.store_unavailable(UNREACHABLE, "connection refused");
+        let first = health.report();
+        health.store_unavailable(UNREACHABLE, "no route to host");
+        let second = health.report();
+        assert_eq!(second.since, first.since);
+        assert_eq!(second.trouble, Some((Reason::Store(UNREACHABLE), "no route to host".to_owned())));
+    }
+
+    #[test]
+    fn the_page_is_worded_like_the_collectors() {
+        let since = Timestamp::from_second(1_795_428_000).unwrap();
+        let mut report = Report { trouble: None, since, lasting: Duration::from_millis(182_900) };
+        assert_eq!(
+            report.to_json(),
+            r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
+        );
+        report.trouble = Some((Reason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
+        assert_eq!(
+            report.to_json(),
+            concat!(
+                r#"{"status":"Server not available","reason":"database_unreachable","#,
+                r#""detail":"connection refused (127.0.0.1:5432)","since":"2026-11-23T10:00:00Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn durations_read_as_in_go() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3605, "1h0m5s"), (90_061, "25h1m1s")] {
+            assert_eq!(InGo(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What forebay says about itself: metrics, messages and health.
+//!
+//! The metrics are OpenTelemetry instruments shown to Prometheus under exactly pinned names ([`Metrics`] has the
+//! rule for naming them). The messages go to stderr alone and their repeats are folded, so that trouble never makes
+//! forebay louder ([`logs`]). [`Health`] holds the one thing that keeps rows from being written right now. [`pages`]
+//! and [`serve()`] put both before HTTP, bounded so that no slow client can hold up the end.
+//!
+//! Only this module names opentelemetry_sdk, prometheus and tracing-subscriber; a stage is handed its `Meter` and
+//! writes its messages with `tracing`'s macros.
+
+pub mod config;
+mod error;
+mod fold;
+mod health;
+mod line;
+pub mod logs;
+mod metrics;
+pub mod pages;
+mod process;
+mod serve;
+
+pub use error::Error;
+pub use health::{Health, Reason, Report, StoreTrouble};
+pub use logs::Logs;
+pub use metrics::Metrics;
+pub use serve::serve;

@@ -1,0 +1,20 @@
+//! The whole program against real parts: PostgreSQL servers that the tests start themselves, the official SDKs,
+//! Prometheus. One binary, so that the cluster is started once; each test has a database of its own.
+
+// Nothing outside can reach a test binary, so pub is as good as pub(crate).
+#![allow(unreachable_pub)]
+// A test fails by panicking, and a list of one range of numbers is meant as such.
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
+
+mod bad_config;
+mod bad_input;
+mod commits;
+mod embedded;
+mod fields;
+mod lifecycle;
+mod load;
+mod outage;
+mod prometheus;
+mod schema;
+mod sdk;
+mod support;

@@ -1,0 +1,139 @@
+//! The store: made, migrated and checked; partitions; dead letters.
+
+use std::process::Stdio;
+
+use crate::support::eventually;
+use crate::support::forebay::{Forebay, command};
+use crate::support::postgres::database;
+use crate::support::records::{now, numbered, numbered_request, request};
+
+const DAY: u64 = 86_400_000_000_000;
+
+/// Scenario: four forebays start at once on an empty database. Guarantee: all become ready, the schema is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_at_once_make_the_schema_once() {
+    let database = database().await;
+    let start = || Forebay::ready(database.dsn(), &[]);
+    let forebays: [Forebay; 4] = tokio::join!(start(), start(), start(), start()).into();
+    for (index, forebay) in (0..).zip(&forebays) {
+        forebay.sender().await.send(numbered_request(index * 10..index * 10 + 10)).await.unwrap();
+        forebay.settles().await;
+    }
+    let client = database.connect().await;
+    let count = |sql: &'static str| async { client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) };
+    assert_eq!(count("SELECT count(*) FROM otel.schema_migrations").await, 1);
+    assert_eq!(count("SELECT count(*) FROM otel.logs").await, 40);
+    assert_eq!(count("SELECT count(*) FROM otel.resources").await, 1, "they agree on the id");
+}
+
+/// Scenario: `create_schema: false` on an empty database, then a DBA runs the printed DDL. Guarantee: health says what
+/// is missing, and forebay goes on by itself afterwards, also in a schema with an odd name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dba_makes_the_schema() {
+    let database = database().await;
+    let name = r#"odd "name; --"#;
+    let schema = format!("exporters.postgres.schema='{name}'");
+    let forebay = Forebay::start(database.dsn(), &["exporters.postgres.create_schema=false", &schema]).await;
+    forebay.becomes_unready("schema_mismatch").await;
+    let (_, body) = forebay.health().await;
+    assert!(body["detail"].as_str().unwrap().contains("table log_records is missing"), "{body}");
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    let printed =
+        command().args(["schema", "--set", &schema]).stderr(Stdio::inherit()).output().await.unwrap();
+    assert!(printed.status.success());
+    let client = database.connect().await;
+    client.batch_execute(std::str::from_utf8(&printed.stdout).unwrap()).await.unwrap();
+    forebay.becomes_ready().await;
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 10);
+    client
+        .batch_execute(&format!("ALTER TABLE {}.log_records RENAME body TO text", r#""odd ""name; --""#))
+        .await
+        .unwrap();
+    let second = Forebay::start(database.dsn(), &["exporters.postgres.create_schema=false", &schema]).await;
+    second.becomes_unready("schema_mismatch").await;
+    let (_, body) = second.health().await;
+    assert!(body["detail"].as_str().unwrap().contains("column log_records.body is missing"), "{body}");
+}
+
+/// Scenario: records of yesterday, today, 1970 and 2554. Guarantee: each is stored, days near today in a partition of
+/// their own, the others in the default partition; today and three days ahead are made at start.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_have_partitions_and_any_time_is_kept() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let client = database.connect().await;
+    let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'otel.log_records'::regclass";
+    let count = || async { client.query_one(partitions, &[]).await.unwrap().get::<_, i64>(0) };
+    assert_eq!(count().await, 5, "today, three days ahead, default");
+    let times = [now() - DAY, now(), 1, u64::MAX];
+    let records = (0..).zip(times).map(|(number, time_unix_nano)| ::forebay::otlp::messages::LogRecord {
+        time_unix_nano,
+        ..numbered(number)
+    });
+    forebay.sender().await.send(request(records.collect())).await.unwrap();
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 4);
+    assert_eq!(count().await, 6, "and yesterday");
+    let odd = client.query_one("SELECT count(*) FROM otel.log_records_default", &[]).await.unwrap();
+    assert_eq!(odd.get::<_, i64>(0), 2);
+}
+
+/// Scenario: a CHECK constraint that 3 of 50 rows break. Guarantee: these three are dead letters with code and bytes,
+/// the others are stored, the books balance.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_refused_are_dead_letters_and_cost_no_other() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let client = database.connect().await;
+    let check = "ALTER TABLE otel.log_records ADD CHECK ((attributes->'number')::int NOT IN (0, 17, 49))";
+    client.batch_execute(check).await.unwrap();
+    forebay.sender().await.send(numbered_request(0..50)).await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 47);
+    assert_eq!(scrape.value("log_buffer_dead_lettered_total"), 3);
+    assert_eq!(scrape.value("otelcol_exporter_send_failed_log_records_total"), 3);
+    let letters = "SELECT sqlstate, position('record 17 of a run'::bytea in row) > 0 FROM otel.dead_letters ORDER BY id";
+    let letters = client.query(letters, &[]).await.unwrap();
+    let found: Vec<(String, bool)> = letters.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(found, [("23514".into(), false), ("23514".into(), true), ("23514".into(), false)]);
+}
+
+/// Scenario: the table is renamed away under load and comes back. Guarantee: records are held, health names the cause,
+/// and everything is written afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_away_holds_the_records() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let client = database.connect().await;
+    client.batch_execute("ALTER TABLE otel.log_records RENAME TO elsewhere").await.unwrap();
+    forebay.sender().await.send(numbered_request(0..200)).await.unwrap();
+    forebay.becomes_unready("database_refuses").await;
+    assert_eq!(forebay.scrape().await.value("log_buffer_size"), 200);
+    client.batch_execute("ALTER TABLE otel.elsewhere RENAME TO log_records").await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 200);
+    assert!(scrape.sum("log_buffer_flush_errors_total", r#"class="refused""#) > 0);
+}
+
+/// Scenario: all sessions are terminated again and again under load. Guarantee: nothing is lost, nothing is twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn terminated_sessions_lose_nothing() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let client = database.connect().await;
+    let sender = forebay.sender().await;
+    let mut told = crate::support::sender::Told::default();
+    for number in 0..20 {
+        sender.send_numbered(number * 100..number * 100 + 100, &mut told).await;
+        let ours =
+            "FROM pg_stat_activity WHERE application_name = 'forebay' AND datname = current_database()";
+        eventually("forebay has one or two sessions", || async {
+            let count =
+                client.query_one(&format!("SELECT count(*) {ours}"), &[]).await.unwrap().get::<_, i64>(0);
+            (1..=2).contains(&count).then_some(())
+        })
+        .await;
+        client.query(&format!("SELECT pg_terminate_backend(pid) {ours}"), &[]).await.unwrap();
+    }
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 2000);
+    crate::support::stored(&database).await.assert_holds_each_once(&told.stored);
+}

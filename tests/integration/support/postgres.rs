@@ -1,0 +1,235 @@
+//! PostgreSQL for the tests: real, of the run's own, and gone with it.
+//!
+//! [`database`] gives a test a database of its own in a cluster that all tests of the process share.
+//! [`Postgres::start`] gives it a cluster of its own, to stop, kill and start again.
+//!
+//! A static is never dropped and a test may panic, so no cluster relies on the tests for its end: a watchdog outside
+//! of the process sees it end, however it ends, and clears away all of its clusters. Should the watchdog
+//! have been killed as well, the next run does.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use forebay::embedded::{Access, Cluster, Options, Server, Stop};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+
+/// Where runs have their directories: short enough for sockets, and open to the user that the server runs as.
+const PLACE: &str = "/tmp";
+/// What their names begin with.
+const PREFIX: &str = "forebay-test-";
+
+/// Ends the servers of the run in `$1` and removes it, once standard input has come to its end.
+const CLEAR: &str = r#"
+read -r _
+for file in "$1"/*/cluster/postmaster.pid; do
+    pid=$(head -n 1 "$file" 2>/dev/null) && [ -n "$pid" ] || continue
+    # The number may have been used again.
+    arguments=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o args= -p "$pid")
+    case $arguments in *"$1/"*) kill -QUIT "$pid" ;; esac
+done
+# A server that has yet to end may still be writing. The lock goes last: with it, the next run can try once more.
+tries=100
+while [ "$tries" -gt 0 ]; do
+    rm -rf "$1"/*/ && rm -rf "$1" && break
+    tries=$((tries - 1))
+    sleep 0.2
+done
+"#;
+
+static RUN: LazyLock<Run> = LazyLock::new(Run::begin);
+static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+
+/// A database of the test's own in the shared cluster.
+pub(crate) async fn database() -> Database {
+    SHARED.get_or_init(Postgres::start).await.database().await
+}
+
+/// A database.
+#[derive(Clone, Debug)]
+pub(crate) struct Database {
+    name: String,
+    dsn: String,
+    address: SocketAddr,
+}
+
+impl Database {
+    /// The connection string, through the Unix socket. It holds after the server was started again.
+    pub(crate) fn dsn(&self) -> &str {
+        &self.dsn
+    }
+
+    /// The server's address for connections over TCP, to put something in between.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The connection string over TCP by way of `address`.
+    pub(crate) fn dsn_by_way_of(&self, address: SocketAddr) -> String {
+        let (host, port) = (address.ip(), address.port());
+        format!("host={host} port={port} user={} dbname={}", forebay::embedded::NAME, self.name)
+    }
+
+    /// A new connection. It ends with the client.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.dsn).await
+    }
+}
+
+/// A cluster. Everybody on this machine may connect; nothing in it survives the machine.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    cluster: Cluster,
+    server: Option<Server>,
+    dsn: String,
+    address: SocketAddr,
+}
+
+impl Postgres {
+    /// Makes and starts a cluster, which takes about a second.
+    pub(crate) async fn start() -> Self {
+        let settings = &[
+            ("max_connections", "200"),
+            ("shared_buffers", "32MB"),
+            ("timezone", "UTC"),
+            ("log_checkpoints", "off"),
+        ];
+        let options = Options { access: Access::Trust, durable: false, settings };
+        let cluster = Cluster::open(&RUN.directory(), &options).await.expect("a cluster");
+        let server = cluster.start().await.expect("a server");
+        let dsn = server.dsn("postgres", None);
+        let address = (Ipv4Addr::LOCALHOST, server.port()).into();
+        Self { cluster, server: Some(server), dsn, address }
+    }
+
+    /// A new, empty database.
+    pub(crate) async fn database(&self) -> Database {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let admin = connect(&self.dsn).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        let dsn = self.server.as_ref().expect("a running server").dsn(&name, None);
+        Database { name, dsn, address: self.address }
+    }
+
+    /// Stops the server, or kills it.
+    pub(crate) async fn stop(&mut self, stop: Stop) {
+        self.server.take().expect("a running server").stop(stop).await.expect("its end");
+    }
+
+    /// Starts the server after a stop, at the same address.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.server.is_none(), "the server is running");
+        let server = self.cluster.start().await.expect("a server");
+        assert_eq!(server.port(), self.address.port(), "somebody took the port meanwhile");
+        self.server = Some(server);
+    }
+}
+
+/// What belongs to this run of the tests.
+struct Run {
+    dir: PathBuf,
+    // Held open for as long as the process lives: the lock tells the next run that this one lives, and the end of
+    // the watchdog's input tells the watchdog that it does not.
+    _lock: File,
+    _watchdog: Child,
+}
+
+impl Run {
+    fn begin() -> Self {
+        clear_dead_runs();
+        let made = tempfile::Builder::new().prefix(PREFIX).tempdir_in(PLACE);
+        let dir = made.expect("a directory for the run").keep();
+        fs::set_permissions(&dir, Permissions::from_mode(0o711)).expect("a directory for every user");
+        let watchdog = clear(&dir);
+        // It gets its name only when it is locked: without the name, nobody takes the run for a dead one.
+        let lock = File::create(dir.join("lock.new")).expect("a file to lock");
+        lock.lock().expect("a lock");
+        fs::rename(dir.join("lock.new"), dir.join("lock")).expect("a lock's name");
+        Self { dir, _lock: lock, _watchdog: watchdog }
+    }
+
+    /// A directory for one more cluster.
+    fn directory(&self) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        self.dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+}
+
+/// Clears away what runs have left whose watchdog did not get to it.
+fn clear_dead_runs() {
+    for entry in fs::read_dir(PLACE).expect("a place for tests").flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let dir = entry.path();
+        let dead =
+            OpenOptions::new().write(true).open(dir.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+        if dead {
+            // Its input ends with the last handle on it, which `wait` closes.
+            let _ = clear(&dir).wait();
+        }
+    }
+}
+
+/// Starts what clears the run in `dir` away once its standard input is closed.
+fn clear(dir: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", CLEAR, "sh"])
+        .arg(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Ctrl-C is for the tests; this has its work after them.
+        .process_group(0)
+        .spawn()
+        .expect("sh")
+}
+
+async fn connect(dsn: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(dsn, NoTls).await.expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn count(client: &Client) -> i64 {
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS rows (); INSERT INTO rows DEFAULT VALUES")
+            .await
+            .unwrap();
+        client.query_one("SELECT count(*) FROM rows", &[]).await.unwrap().get(0)
+    }
+
+    #[tokio::test]
+    async fn every_test_has_a_database_of_its_own() {
+        let (first, second) = tokio::join!(database(), database());
+        assert_eq!(count(&first.connect().await).await, 1);
+        assert_eq!(count(&second.connect().await).await, 1);
+        let over_tcp = connect(&first.dsn_by_way_of(first.address())).await;
+        assert_eq!(count(&over_tcp).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_of_ones_own_comes_back_where_it_was() {
+        let mut postgres = Postgres::start().await;
+        let database = postgres.database().await;
+        for (row, stop) in (1..).zip([Stop::Fast, Stop::Immediate, Stop::Kill]) {
+            let client = database.connect().await;
+            assert_eq!(count(&client).await, row);
+            postgres.stop(stop).await;
+            assert!(tokio_postgres::connect(database.dsn(), NoTls).await.is_err());
+            postgres.start_again().await;
+        }
+        assert_eq!(count(&database.connect().await).await, 4);
+    }
+}

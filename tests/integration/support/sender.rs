@@ -1,0 +1,171 @@
+//! A sender of OTLP over gRPC that says exactly what it was answered. The SDKs do not, and they retry.
+
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BufMut, Bytes};
+use forebay::otlp::messages::{ExportLogsServiceRequest, ExportLogsServiceResponse};
+use prost::Message;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tower_service::Service;
+
+use super::records::numbered_request;
+
+/// The path of the method.
+pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+
+/// One connection.
+#[derive(Clone)]
+pub struct Sender {
+    channel: Channel,
+}
+
+/// What one sender was told about its records, and how long the answers took.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Numbers of records in requests that were answered OK without a rejection.
+    pub stored: Vec<std::ops::Range<u64>>,
+    /// Records in all requests.
+    pub sent: u64,
+    /// Records that `partial_success` rejected.
+    pub rejected: u64,
+    /// Records in requests that were refused and may be sent again.
+    pub refused: u64,
+    /// Records in requests that had no answer.
+    pub unanswered: u64,
+    /// How long each answer took.
+    pub waits: Vec<Duration>,
+}
+
+impl Sender {
+    /// Connects.
+    pub async fn connect(endpoint: &str) -> Self {
+        let endpoint = Channel::from_shared(endpoint.to_owned()).unwrap();
+        Self { channel: endpoint.connect().await.expect("forebay listens") }
+    }
+
+    /// Sends one request.
+    pub async fn send(&self, request: ExportLogsServiceRequest) -> Result<ExportLogsServiceResponse, Status> {
+        self.send_bytes(request.encode_to_vec().into()).await
+    }
+
+    /// Sends bytes as if they were a request.
+    pub async fn send_bytes(&self, request: Bytes) -> Result<ExportLogsServiceResponse, Status> {
+        self.send_to(PATH, request).await
+    }
+
+    /// Sends bytes as if they were a request, compressed.
+    pub async fn send_gzip(&self, request: Bytes) -> Result<ExportLogsServiceResponse, Status> {
+        let client = tonic::client::Grpc::new(self.channel.clone());
+        unary(client.send_compressed(CompressionEncoding::Gzip), PATH, request).await
+    }
+
+    /// Sends bytes to any path.
+    pub async fn send_to(
+        &self,
+        path: &'static str,
+        request: Bytes,
+    ) -> Result<ExportLogsServiceResponse, Status> {
+        unary(tonic::client::Grpc::new(self.channel.clone()), path, request).await
+    }
+
+    /// Sends a request of HTTP/2 that need not be gRPC; gives the answer's head.
+    pub async fn send_raw(&self, request: http::Request<Bytes>) -> http::response::Parts {
+        let mut channel = self.channel.clone();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await.expect("a connection");
+        let body = |bytes| tonic::body::Body::new(axum::body::Body::from(bytes));
+        channel.call(request.map(body)).await.expect("an answer").into_parts().0
+    }
+
+    /// Sends records of these numbers in one request, and notes what it was told.
+    pub async fn send_numbered(&self, numbers: std::ops::Range<u64>, told: &mut Told) {
+        let request = numbered_request(numbers.clone());
+        let started = Instant::now();
+        let answer = self.send(request).await;
+        told.waits.push(started.elapsed());
+        told.note(numbers, answer);
+    }
+}
+
+async fn unary(
+    mut client: tonic::client::Grpc<Channel>,
+    path: &'static str,
+    request: Bytes,
+) -> Result<ExportLogsServiceResponse, Status> {
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let path = http::uri::PathAndQuery::from_static(path);
+    let answer = client.unary(tonic::Request::new(request), path, BytesCodec).await?;
+    ExportLogsServiceResponse::decode(answer.into_inner())
+        .map_err(|error| Status::internal(error.to_string()))
+}
+
+impl Told {
+    fn note(&mut self, numbers: std::ops::Range<u64>, answer: Result<ExportLogsServiceResponse, Status>) {
+        let count = numbers.end - numbers.start;
+        self.sent += count;
+        match answer {
+            Ok(response) => match response.partial_success {
+                None => self.stored.push(numbers),
+                Some(partial) => self.rejected += partial.rejected_log_records as u64,
+            },
+            // forebay's own refusals say when to come again; a connection that broke does not.
+            Err(status) if status.code() == Code::Unavailable && retry_delay(&status).is_some() => {
+                self.refused += count;
+            }
+            Err(status) if status.code() == Code::Unavailable => self.unanswered += count,
+            Err(status) => panic!("an answer that no test expects: {status:?}"),
+        }
+    }
+
+    /// Adds what another sender was told.
+    pub fn add(&mut self, other: Told) {
+        self.stored.extend(other.stored);
+        self.sent += other.sent;
+        self.rejected += other.rejected;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.waits.extend(other.waits);
+    }
+}
+
+/// The retry hint of a refusal, from the trailer that Python's SDK reads.
+pub fn retry_delay(status: &Status) -> Option<Duration> {
+    let info = status.metadata().get_bin("google.rpc.retryinfo-bin")?.to_bytes().ok()?;
+    let info = tonic_types::pb::RetryInfo::decode(info).ok()?;
+    info.retry_delay.map(|delay| Duration::new(delay.seconds as u64, delay.nanos as u32))
+}
+
+/// Hands bytes over as they are.
+#[derive(Clone, Copy, Default)]
+struct BytesCodec;
+
+impl Codec for BytesCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+    fn encode(&mut self, item: Bytes, target: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        target.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for BytesCodec {
+    type Item = Bytes;
+    type Error = Status;
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}

@@ -1,0 +1,308 @@
+//! The shape of the source, held by a test: imports go down only, foreign crates come in by their doors, files
+//! stay short. ARCHITECTURE.md says why; the tables below are the rules themselves.
+//!
+//! Tests are exempt: `#[cfg(test)]` items, `tests.rs` and files in `tests/` may name whatever they need.
+
+#[path = "tidy/source.rs"]
+mod source;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use source::{code, paths, tokens};
+
+/// Each module's floor. An import leads to a lower floor, or stays in its module.
+const FLOORS: &[(&str, u8)] = &[
+    ("duration", 0),
+    ("shutdown", 0),
+    ("telemetry", 0),
+    ("otlp", 0),
+    ("embedded", 0),
+    ("table", 1),
+    ("buffer", 2),
+    ("receiver", 3),
+    ("exporter", 3),
+    ("config", 4),
+    ("app", 5),
+    ("cli", 6),
+    ("main", 6),
+];
+
+/// The imports between modules of one floor.
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "duration"), ("main", "cli")];
+
+/// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
+const DOORS: &[(&[&str], &[&str], &str)] = &[
+    (&["tonic", "http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
+    (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
+    (&["axum", "hyper"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
+    (
+        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls", "rustls_native_certs"],
+        &["exporter"],
+        "speak to PostgreSQL in exporter",
+    ),
+    (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
+    (
+        &["opentelemetry_sdk", "opentelemetry_prometheus", "prometheus", "tracing_subscriber"],
+        &["telemetry"],
+        "take a Meter as an argument, and write messages with tracing's macros",
+    ),
+    (&["opentelemetry::global"], &[], "take a Meter as an argument"),
+    (&["serde_saphyr"], &["config"], "read YAML in config"),
+    (&["clap"], &["cli.rs"], "read the command line in cli"),
+    (
+        &[
+            "std::env::var",
+            "std::env::var_os",
+            "std::env::vars",
+            "std::env::vars_os",
+            "env::var",
+            "env::var_os",
+            "env::vars",
+            "env::vars_os",
+        ],
+        &["config", "telemetry/logs.rs", "embedded"],
+        "make it a key of the configuration",
+    ),
+    (
+        &[
+            "tokio::spawn",
+            "tokio::task::spawn",
+            "tokio::task::spawn_blocking",
+            "tokio::task::JoinSet",
+            "task::spawn",
+            "task::spawn_blocking",
+            "std::thread::spawn",
+            "thread::spawn",
+        ],
+        &["app"],
+        "return a future, and let app spawn and join it",
+    ),
+];
+
+/// Names that say nothing of what is inside.
+const BUCKETS: &[&str] = &["util", "utils", "common", "misc", "helper", "helpers"];
+
+const MAX_LINES: usize = 400;
+
+#[test]
+fn the_source_is_tidy() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    read_folder(&src, &src, &mut files);
+    assert!(files.len() > 20, "src has more files than the {} found", files.len());
+    let violations: Vec<String> =
+        files.iter().flat_map(check).map(|violation| violation.to_string()).collect();
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+}
+
+/// One file of `src`.
+struct Source {
+    /// Its path below `src`.
+    path: PathBuf,
+    text: String,
+}
+
+struct Violation {
+    path: PathBuf,
+    line: usize,
+    rule: String,
+    cure: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, line, rule, cure } = self;
+        write!(f, "src/{}:{line}: {rule}; {cure}", path.display())
+    }
+}
+
+impl Source {
+    /// The module that the file is of: the first step below `src`.
+    fn module(&self) -> String {
+        self.steps().remove(0)
+    }
+
+    /// Its path as steps, without `.rs` and `mod`.
+    fn steps(&self) -> Vec<String> {
+        let path = self.path.with_extension("");
+        let mut steps: Vec<_> = path.iter().map(|step| step.to_string_lossy().into_owned()).collect();
+        if steps.len() > 1 && steps.last().is_some_and(|last| last == "mod") {
+            steps.pop();
+        }
+        steps
+    }
+
+    /// Whether it has nothing but tests: `tests.rs`, or a file in `tests/`.
+    fn is_test(&self) -> bool {
+        self.steps().iter().skip(1).any(|step| step == "tests")
+    }
+
+    fn is_in(&self, rooms: &[&str]) -> bool {
+        rooms.iter().any(|room| self.path.starts_with(room))
+    }
+
+    fn violation(&self, line: usize, rule: impl Into<String>, cure: impl Into<String>) -> Violation {
+        Violation { path: self.path.clone(), line, rule: rule.into(), cure: cure.into() }
+    }
+}
+
+fn read_folder(src: &Path, folder: &Path, files: &mut Vec<Source>) {
+    let generated = src.join("otlp/generated");
+    for entry in fs::read_dir(folder).expect("src can be read") {
+        let path = entry.expect("src can be read").path();
+        if path.is_dir() && path != generated {
+            assert!(path.join("mod.rs").exists(), "{}: a folder has a mod.rs; add one", path.display());
+            read_folder(src, &path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("src is UTF-8");
+            let path = path.strip_prefix(src).expect("it is below src").to_owned();
+            files.push(Source { path, text });
+        }
+    }
+}
+
+fn check(file: &Source) -> Vec<Violation> {
+    let mut violations = check_file(file);
+    if !file.is_test() {
+        let code = code(&file.text);
+        let tokens = tokens(&code);
+        for (line, path) in paths(&tokens) {
+            violations.extend(check_floor(file, line, &path));
+            violations.extend(check_doors(file, line, &path));
+        }
+        for window in tokens.windows(2) {
+            if let [(line, name @ ("todo" | "unimplemented")), (_, "!")] = window {
+                violations.push(file.violation(*line, format!("{name}! is left"), "write it"));
+            }
+        }
+    }
+    violations
+}
+
+fn check_file(file: &Source) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let lines = file.text.lines().count();
+    if lines > MAX_LINES {
+        let cure = "split it by its nouns, or move its tests to tests.rs";
+        violations.push(file.violation(lines, format!("{lines} lines are more than {MAX_LINES}"), cure));
+    }
+    if !file.text.starts_with("//!") {
+        violations.push(file.violation(1, "the module has no docs", "say in //! what it promises"));
+    }
+    if file.steps().iter().any(|step| BUCKETS.contains(&step.as_str())) {
+        violations.push(file.violation(1, "the name says nothing", "name it after what it holds"));
+    }
+    violations
+}
+
+fn check_floor(file: &Source, line: usize, path: &[&str]) -> Option<Violation> {
+    let from = file.module();
+    let to = match path {
+        ["crate", to, ..] => *to,
+        ["forebay", to, ..] if from == "main" => *to,
+        ["super", ..] => {
+            // A file's own module is as many steps below the crate as its path has.
+            let ups = path.iter().take_while(|step| **step == "super").count();
+            let leaves = ups >= file.steps().len();
+            return leaves.then(|| file.violation(line, "super:: leaves the module", "write crate::"));
+        }
+        _ => return None,
+    };
+    if from == to || from == "lib" || SIDEWAYS.contains(&(&from, to)) {
+        return None;
+    }
+    match (floor(&from), floor(to)) {
+        (Some(here), Some(there)) if there < here => None,
+        (Some(here), Some(there)) => Some(file.violation(
+            line,
+            format!("{from} (floor {here}) imports {to} (floor {there}); imports go down only"),
+            "hand it in from above, or move what both need to a lower floor",
+        )),
+        (here, _) => {
+            let unknown = if here.is_none() { &from } else { to };
+            let cure = "add it to FLOORS in tests/tidy.rs and to ARCHITECTURE.md";
+            Some(file.violation(line, format!("{unknown} has no floor"), cure))
+        }
+    }
+}
+
+fn floor(module: &str) -> Option<u8> {
+    FLOORS.iter().find(|(name, _)| *name == module).map(|(_, floor)| *floor)
+}
+
+fn check_doors(file: &Source, line: usize, path: &[&str]) -> Option<Violation> {
+    let path = path.join("::");
+    let (_, rooms, cure) = DOORS.iter().find(|(doors, ..)| {
+        doors
+            .iter()
+            .any(|door| path.strip_prefix(door).is_some_and(|rest| rest.is_empty() || rest.starts_with("::")))
+    })?;
+    let allowed = if rooms.is_empty() { "nobody".to_owned() } else { rooms.join(", ") };
+    (!file.is_in(rooms)).then(|| file.violation(line, format!("{path} is named; only by {allowed}"), *cure))
+}
+
+mod rules {
+    use super::{Source, check};
+
+    /// The rules that `text` breaks as the file `path`, one line each.
+    fn broken(path: &str, text: &str) -> Vec<String> {
+        let file = Source { path: path.into(), text: format!("//! Docs.\n{text}") };
+        check(&file).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn imports_go_down_only() {
+        let up = broken("table/row.rs", "use crate::{otlp::wire, buffer::{Batch, Buffer}};\n");
+        assert_eq!(up.len(), 2, "{up:?}");
+        assert!(up[0].starts_with("src/table/row.rs:2: table (floor 1) imports buffer (floor 2)"), "{up:?}");
+        assert_eq!(broken("receiver/mod.rs", "fn f() {\n    crate::exporter::go();\n}\n").len(), 1);
+        assert_eq!(broken("buffer/mod.rs", "use super::table::Rows;\n").len(), 1);
+        assert_eq!(broken("main.rs", "use forebay::nothing;\n").len(), 1);
+        for (path, text) in [
+            ("app/mod.rs", "use crate::config::Config;\n"),
+            ("telemetry/logs.rs", "use crate::duration::GoDuration;\n"),
+            (
+                "buffer/batch.rs",
+                "use super::queue::Queue;\n/// See [`crate::exporter`].\nconst A: &str = \"crate::app::x\";\n",
+            ),
+            ("buffer/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::exporter::Exporter;\n}\n"),
+            ("buffer/tests/mod.rs", "use crate::exporter::Exporter;\n"),
+        ] {
+            assert_eq!(broken(path, text), [""; 0], "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn foreign_crates_have_doors() {
+        assert_eq!(broken("exporter/mod.rs", "use {std::io, tonic::Status};\n").len(), 1);
+        assert_eq!(broken("app/mod.rs", "fn f(e: tokio_postgres::Error) {}\n").len(), 1);
+        assert_eq!(broken("receiver/mod.rs", "use opentelemetry::{global, KeyValue};\n").len(), 1);
+        assert_eq!(
+            broken("exporter/mod.rs", "use std::env;\nconst A: char = '\"';\nfn f() { env::var(\"A\"); }\n")
+                .len(),
+            1
+        );
+        assert_eq!(
+            broken("buffer/mod.rs", "#[cfg(test)]\nmod tests;\nfn f() { tokio::spawn(g()); }\n").len(),
+            1
+        );
+        for (path, text) in [
+            ("telemetry/pages.rs", "use axum::{Router, http::Method};\n"),
+            ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\n"),
+            ("app/mod.rs", "fn f<'a>(x: &'a str) { tokio::spawn(g('\\'')); }\n"),
+        ] {
+            assert_eq!(broken(path, text), [""; 0], "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn files_are_short_finished_and_named() {
+        assert_eq!(broken("buffer/mod.rs", &"// line\n".repeat(400)).len(), 1);
+        assert_eq!(broken("buffer/common.rs", "").len(), 1);
+        assert_eq!(broken("buffer/mod.rs", "fn f() { todo!() }\n").len(), 1);
+        let undocumented = Source { path: "buffer/mod.rs".into(), text: "use std::io;\n".to_owned() };
+        assert_eq!(check(&undocumented).len(), 1);
+    }
+}
