@@ -28,8 +28,8 @@ pub enum Overflow {
     DropNewest,
     /// The records that have waited longest are shed; the answer is OK.
     DropOldest,
-    /// The arriving records are refused: UNAVAILABLE with a retry hint where none of a request
-    /// fits, else OK with the number refused in `partial_success`.
+    /// The whole request is refused, UNAVAILABLE with a retry hint. Only one that is larger than the whole buffer
+    /// is taken in part, with the number of the others in `partial_success`.
     Reject,
 }
 

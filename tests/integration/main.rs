@@ -9,6 +9,7 @@
 mod bad_config;
 mod bad_input;
 mod commits;
+mod connections;
 mod embedded;
 mod fields;
 mod lifecycle;

@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -65,6 +65,11 @@ impl Database {
         &self.dsn
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The server's address for connections over TCP, to put something in between.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -94,14 +99,29 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Makes and starts a cluster, which takes about a second.
     pub(crate) async fn start() -> Self {
-        let settings = &[
+        Self::start_with(&[], &[]).await
+    }
+
+    /// The same, with a certificate and its key in PEM, so that the server speaks TLS.
+    pub(crate) async fn start_with_tls(certificate: &str, key: &str) -> Self {
+        Self::start_with(&[("ssl", "on")], &[("server.crt", certificate), ("server.key", key)]).await
+    }
+
+    /// A cluster with further settings, and further files in its data directory.
+    async fn start_with(more: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
+        let settings = [
             ("max_connections", "200"),
             ("shared_buffers", "32MB"),
             ("timezone", "UTC"),
             ("log_checkpoints", "off"),
         ];
+        let settings = &[&settings, more].concat();
         let options = Options { access: Access::Trust, durable: false, settings };
-        let cluster = Cluster::open(&RUN.directory(), &options).await.expect("a cluster");
+        let dir = RUN.directory();
+        let cluster = Cluster::open(&dir, &options).await.expect("a cluster");
+        for (name, text) in files {
+            write_as_owner(&dir.join("cluster"), name, text);
+        }
         let server = cluster.start().await.expect("a server");
         let dsn = server.dsn("postgres", None);
         let address = (Ipv4Addr::LOCALHOST, server.port()).into();
@@ -111,11 +131,15 @@ impl Postgres {
     /// A new, empty database.
     pub(crate) async fn database(&self) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(1);
-        let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.database_named(&format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed))).await
+    }
+
+    /// A new, empty database of this name.
+    pub(crate) async fn database_named(&self, name: &str) -> Database {
         let admin = connect(&self.dsn).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
-        let dsn = self.server.as_ref().expect("a running server").dsn(&name, None);
-        Database { name, dsn, address: self.address }
+        let dsn = self.server.as_ref().expect("a running server").dsn(name, None);
+        Database { name: name.to_owned(), dsn, address: self.address }
     }
 
     /// Stops the server, or kills it.
@@ -190,6 +214,14 @@ fn clear(dir: &Path) -> Child {
         .process_group(0)
         .spawn()
         .expect("sh")
+}
+
+/// Writes a file that PostgreSQL's user alone may read, as PostgreSQL asks of a key.
+fn write_as_owner(data: &Path, name: &str, text: &str) {
+    let (path, owner) = (data.join(name), fs::metadata(data).expect("a data directory"));
+    fs::write(&path, text).expect("a file");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its mode");
+    chown(&path, Some(owner.uid()), Some(owner.gid())).expect("its owner");
 }
 
 async fn connect(dsn: &str) -> Client {

@@ -1,5 +1,6 @@
 //! A sender of OTLP over gRPC that says exactly what it was answered. The SDKs do not, and they retry.
 
+use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -93,7 +94,7 @@ async fn unary(
     path: &'static str,
     request: Bytes,
 ) -> Result<ExportLogsServiceResponse, Status> {
-    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = http::uri::PathAndQuery::from_static(path);
     let answer = client.unary(tonic::Request::new(request), path, BytesCodec).await?;
     ExportLogsServiceResponse::decode(answer.into_inner())
@@ -109,11 +110,12 @@ impl Told {
                 None => self.stored.push(numbers),
                 Some(partial) => self.rejected += partial.rejected_log_records as u64,
             },
-            // forebay's own refusals say when to come again; a connection that broke does not.
             Err(status) if status.code() == Code::Unavailable && retry_delay(&status).is_some() => {
                 self.refused += count;
             }
-            Err(status) if status.code() == Code::Unavailable => self.unanswered += count,
+            // What came over the wire has no source. This is the client's own word for a connection that ended,
+            // in whatever code: a GOAWAY, a reset, a close.
+            Err(status) if status.source().is_some() => self.unanswered += count,
             Err(status) => panic!("an answer that no test expects: {status:?}"),
         }
     }

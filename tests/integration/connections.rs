@@ -1,0 +1,182 @@
+//! The two connections to PostgreSQL: encrypted as `sslmode` asks, protected by their own timeouts, and to the server
+//! of several that can be written to.
+
+use std::path::PathBuf;
+
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use tempfile::TempDir;
+
+use crate::support::forebay::{Forebay, QUICK};
+use crate::support::postgres::{Database, Postgres, database};
+use crate::support::records::numbered_request;
+use crate::support::sender::Told;
+use crate::support::{eventually, stored};
+
+/// A self-signed certificate for `localhost`, which is its own authority.
+fn certificate() -> CertifiedKey<KeyPair> {
+    generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+/// `certificate` as a file for `sslrootcert`.
+fn root_file(dir: &TempDir, name: &str, certificate: &CertifiedKey<KeyPair>) -> PathBuf {
+    let path = dir.path().join(name);
+    std::fs::write(&path, certificate.cert.pem()).unwrap();
+    path
+}
+
+/// A connection string to `database` by `host`, with TLS options.
+fn dsn(database: &Database, host: &str, tls: &str) -> String {
+    let (port, user) = (database.address().port(), forebay::embedded::NAME);
+    format!("host={host} port={port} user={user} dbname={} {tls}", database.name())
+}
+
+/// Whether each of forebay's sessions is encrypted.
+async fn encrypted(database: &Database) -> Vec<bool> {
+    let sessions = "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                    WHERE application_name = 'forebay' AND datname = current_database()";
+    let rows = database.connect().await.query(sessions, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Scenario: a server with a certificate for `localhost`, and every `sslmode`. Guarantee: each is encrypted, or not,
+/// as libpq has it, and what is wrong with a certificate is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_what_sslmode_asks_for() {
+    let (of_server, other) = (certificate(), certificate());
+    let postgres =
+        Postgres::start_with_tls(&of_server.cert.pem(), &of_server.signing_key.serialize_pem()).await;
+    let dir = TempDir::new().unwrap();
+    let (root, wrong) = (root_file(&dir, "root.pem", &of_server), root_file(&dir, "wrong.pem", &other));
+    let (root, wrong) =
+        (format!("sslrootcert={}", root.display()), format!("sslrootcert={}", wrong.display()));
+    for (host, tls, expected) in [
+        ("localhost", "sslmode=disable".to_owned(), false),
+        ("localhost", "".to_owned(), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", format!("sslmode=verify-ca {root}"), true),
+        ("localhost", format!("sslmode=verify-full {root}"), true),
+    ] {
+        let database = postgres.database().await;
+        let forebay = Forebay::ready(&dsn(&database, host, &tls), QUICK).await;
+        forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+        assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 10, "{host} {tls}");
+        let sessions = encrypted(&database).await;
+        assert!(
+            !sessions.is_empty() && sessions.iter().all(|is| *is == expected),
+            "{host} {tls}: {sessions:?}"
+        );
+    }
+    for (host, tls, why) in [
+        ("localhost", format!("sslmode=verify-ca {wrong}"), "certificate"),
+        ("localhost", format!("sslmode=verify-full {wrong}"), "certificate"),
+        ("127.0.0.1", format!("sslmode=verify-full {root}"), "not valid for name"),
+    ] {
+        let database = postgres.database().await;
+        let forebay = Forebay::start(&dsn(&database, host, &tls), QUICK).await;
+        forebay.becomes_unready("database_unreachable").await;
+        let (_, body) = forebay.health().await;
+        assert!(body["detail"].as_str().unwrap().contains(why), "{host} {tls}: {body}");
+        assert!(encrypted(&database).await.is_empty(), "{host} {tls}");
+    }
+}
+
+/// Scenario: `sslmode=require` and a server without TLS. Guarantee: nothing is sent in the clear.
+#[tokio::test(flavor = "multi_thread")]
+async fn require_does_not_fall_back_to_clear_text() {
+    let database = database().await;
+    let forebay = Forebay::start(&dsn(&database, "localhost", "sslmode=require"), QUICK).await;
+    forebay.becomes_unready("database_unreachable").await;
+    let (_, body) = forebay.health().await;
+    assert!(body["detail"].as_str().unwrap().contains("TLS"), "{body}");
+}
+
+/// Scenario: role and database have the defaults of a DBA who cares little. Guarantee: forebay's sessions, two at
+/// most, have settings of their own: commits are durable, and a forebay that vanishes holds nothing for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_set_their_own_timeouts() {
+    let database = database().await;
+    let client = database.connect().await;
+    let careless = format!(
+        "ALTER DATABASE {0} SET synchronous_commit = off; ALTER DATABASE {0} SET lock_timeout = 0;
+         CREATE TABLE seen (name text, value text)",
+        database.name()
+    );
+    client.batch_execute(&careless).await.unwrap();
+    // Over TCP: a Unix socket has no keepalives.
+    let over_tcp = database.dsn_by_way_of(database.address());
+    let forebay = Forebay::ready(&over_tcp, &["exporters.postgres.timeout=7s"]).await;
+    let spy = "CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO seen SELECT name, current_setting(name) FROM pg_settings; RETURN NULL;
+        END $$;
+        CREATE TRIGGER spy AFTER INSERT OR UPDATE ON otel.lanes FOR EACH ROW EXECUTE FUNCTION public.spy()";
+    client.batch_execute(spy).await.unwrap();
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    forebay.settles().await;
+    for (name, expected) in [
+        ("application_name", "forebay"),
+        ("synchronous_commit", "on"),
+        ("statement_timeout", "7s"),
+        ("lock_timeout", "2s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "20000"),
+        ("client_connection_check_interval", "5s"),
+    ] {
+        let values = client.query("SELECT DISTINCT value FROM seen WHERE name = $1", &[&name]).await.unwrap();
+        let values: Vec<String> = values.iter().map(|row| row.get(0)).collect();
+        assert_eq!(values, [expected], "{name}");
+    }
+    let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'forebay' \
+                AND datname = current_database()";
+    let sessions: i64 = client.query_one(ours, &[]).await.unwrap().get(0);
+    assert!((1..=2).contains(&sessions), "{sessions} sessions");
+}
+
+/// Makes new transactions on `database`'s server read-only, as on a standby, or ends that.
+async fn set_read_only(database: &Database, on: bool) {
+    let client = database.connect().await;
+    let set = format!("ALTER SYSTEM SET default_transaction_read_only = {on}");
+    client.batch_execute(&set).await.unwrap();
+    client.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
+    eventually("the server has changed", || async {
+        let row = database.connect().await.query_one("SHOW transaction_read_only", &[]).await.unwrap();
+        ((row.get::<_, String>(0) == "on") == on).then_some(())
+    })
+    .await;
+}
+
+/// Scenario: two servers in the connection string; under load the one that can be written to becomes read-only and
+/// the other one takes over, and back again. Guarantee: forebay leaves the sessions that are of no use and finds the
+/// other server, nothing is lost or stored twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_that_can_be_written_to_is_found() {
+    let (first, second) = tokio::join!(Postgres::start(), Postgres::start());
+    let one = first.database().await;
+    let two = second.database_named(one.name()).await;
+    // Makes the schema, which replication would have brought there.
+    Forebay::ready(two.dsn(), QUICK).await.terminate().await;
+    set_read_only(&two, true).await;
+    let both = format!(
+        "host=127.0.0.1,127.0.0.1 port={},{} user={} dbname={}",
+        one.address().port(),
+        two.address().port(),
+        forebay::embedded::NAME,
+        one.name()
+    );
+    let forebay = Forebay::ready(&both, QUICK).await;
+    let sender = forebay.sender().await;
+    let mut told = Told::default();
+    sender.send_numbered(0..100, &mut told).await;
+    forebay.settles().await;
+    assert_eq!(stored(&one).await.rows(), 100);
+    set_read_only(&one, true).await;
+    sender.send_numbered(100..200, &mut told).await;
+    forebay.becomes_unready("database_unreachable").await;
+    set_read_only(&two, false).await;
+    forebay.becomes_ready().await;
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 200);
+    stored(&two).await.assert_holds_each_once(&[100..200]);
+    assert_eq!(stored(&two).await.rows(), 100);
+}
