@@ -1,5 +1,6 @@
-//! How long the buffer itself holds up a request: `reserve` and `enqueue`, call by call, back to back on
-//! several threads at once, which is more contention than any receiver makes.
+//! How long the buffer itself holds up a request: `reserve` and `enqueue`, call by call, on as many threads of the
+//! runtime as there are senders, back to back, which is more contention than any receiver makes. Two lanes take
+//! batches meanwhile, each as long at work on one as the shortest of transactions.
 //!
 //! The contract is one microsecond at the 99th percentile with four threads and room for all. Run it with
 //! `cargo bench --bench admission`; every figure includes reading the clock once, whose cost is printed.
@@ -7,17 +8,25 @@
 #![expect(clippy::print_stdout, reason = "the table is the output")]
 
 use std::hint::black_box;
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forebay::buffer::Buffer;
 use forebay::buffer::config::{BatchConfig, Overflow, QueueConfig};
-use forebay::buffer::{Books, Buffer};
 use forebay::duration::GoDuration;
 use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, ResourceLogs, ScopeLogs, any_value::Value,
 };
 use forebay::table::{Rows, Transcoder};
 use prost::Message;
+use tokio::sync::Barrier;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LANES: usize = 2;
+const ROUNDS: usize = 20;
+const TRANSACTION: Duration = Duration::from_millis(1);
 
 /// One row of the table.
 struct Case {
@@ -89,7 +98,7 @@ fn run(case: &Case) -> Vec<u32> {
         timeout: GoDuration(Duration::from_secs(1)),
         send_batch_max_size: 10_000,
     };
-    let buffer = Arc::new(Buffer::new(&queue, &batch, Arc::new(Books::default())));
+    let buffer = Arc::new(Buffer::new(&queue, &batch));
     let request = request(case.records);
     let transcoder = Transcoder::default();
     let rows = || transcoder.transcode(&request, usize::MAX, 1).expect("it is well-formed").rows;
@@ -100,31 +109,52 @@ fn run(case: &Case) -> Vec<u32> {
             buffer.enqueue(buffer.reserve(case.records, request.len()), rows(), None);
         }
     }
-    let lane = case.lane.then(|| {
-        let buffer = buffer.clone();
-        std::thread::spawn(move || write(&buffer))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(case.threads).enable_time().build().expect("a runtime");
+    let times = runtime.block_on(async {
+        let lanes = (0..if case.lane { LANES } else { 0 }).map(|_| tokio::spawn(write(buffer.clone())));
+        let lanes: Vec<_> = lanes.collect();
+        let start = Arc::new(tokio::sync::Barrier::new(case.threads));
+        let producers = pools.into_iter().map(|pool| {
+            tokio::spawn(produce(buffer.clone(), case.records, request.len(), pool, start.clone(), case.lane))
+        });
+        let mut times = Vec::new();
+        for producer in producers.collect::<Vec<_>>() {
+            times.extend(producer.await.expect("it does not panic"));
+        }
+        buffer.close();
+        for lane in lanes {
+            lane.await.expect("it does not panic");
+        }
+        times
     });
-    let start = Barrier::new(case.threads);
-    let times = std::thread::scope(|scope| {
-        let producers: Vec<_> = pools
-            .into_iter()
-            .map(|pool| scope.spawn(|| produce(&buffer, case.records, request.len(), pool, &start)))
-            .collect();
-        producers.into_iter().flat_map(|producer| producer.join().expect("it does not panic")).collect()
-    });
-    buffer.close();
-    if let Some(lane) = lane {
-        lane.join().expect("it does not panic");
+    if case.lane {
         let lost = buffer.books().dropped_total();
         assert!(lost == 0, "{}: there was no room for {lost} records", case.name);
     }
     times
 }
 
-fn produce(buffer: &Buffer, records: usize, wire: usize, pool: Vec<Rows>, start: &Barrier) -> Vec<u32> {
+/// Offers the requests one by one, as a receiver's task does: with each answer, another task has its turn. In between
+/// the buffer drains some times, and the first rounds are not timed: in those the memory is touched for the first
+/// time, which is the kernel's work and not the buffer's.
+async fn produce(
+    buffer: Arc<Buffer>,
+    records: usize,
+    wire: usize,
+    pool: Vec<Rows>,
+    start: Arc<Barrier>,
+    drains: bool,
+) -> Vec<u32> {
     let mut times = Vec::with_capacity(pool.len());
-    start.wait();
-    for rows in pool {
+    let round = pool.len().div_ceil(ROUNDS).max(1);
+    for (index, rows) in pool.into_iter().enumerate() {
+        if index % round == 0 {
+            while buffer.budget().records() > 0 && index > 0 && drains {
+                tokio::time::sleep(TRANSACTION).await;
+            }
+            start.wait().await;
+        }
         let begin = Instant::now();
         let reservation = buffer.reserve(records, wire);
         let unused = if reservation.records() == records {
@@ -133,20 +163,22 @@ fn produce(buffer: &Buffer, records: usize, wire: usize, pool: Vec<Rows>, start:
         } else {
             Some(rows)
         };
-        times.push(u32::try_from(begin.elapsed().as_nanos()).unwrap_or(u32::MAX));
+        let elapsed = u32::try_from(begin.elapsed().as_nanos()).unwrap_or(u32::MAX);
+        if index >= 2 * round {
+            times.push(elapsed);
+        }
         drop(unused);
+        tokio::task::yield_now().await;
     }
     times
 }
 
-/// A lane of no cost of its own.
-fn write(buffer: &Buffer) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-    runtime.block_on(async {
-        while let Some(batch) = buffer.take().await {
-            batch.settle_written(&Default::default());
-        }
-    });
+/// A lane that takes as long for a batch as the shortest of transactions.
+async fn write(buffer: Arc<Buffer>) {
+    while let Some(batch) = buffer.take().await {
+        tokio::time::sleep(TRANSACTION).await;
+        batch.settle_written(&Default::default());
+    }
 }
 
 fn clock(calls: usize) -> Vec<u32> {

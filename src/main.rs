@@ -11,6 +11,11 @@ use forebay::config::{self, Config};
 use forebay::table::ddl::full_ddl;
 use forebay::table::identifier::Schema;
 
+/// A lane frees what receivers have allocated, and the other way round only memory comes back; glibc's arenas take
+/// locks for that, which a sender would wait for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Something failed while running, undelivered records included.
 const FAILED: u8 = 1;
 /// The command line or the configuration is wrong.

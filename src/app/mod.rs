@@ -19,7 +19,7 @@ pub use ending::Summary;
 pub use error::Error;
 use tasks::Tasks;
 
-use crate::buffer::{Books, Buffer};
+use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
@@ -126,7 +126,7 @@ impl App {
         let metrics = Metrics::new()?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
-        let buffer = Arc::new(Buffer::new(queue, &config.batch, Arc::new(Books::default())));
+        let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
         let exporter = Exporter::new(
             config.exporter.clone(),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::books::{Books, DropReason, RejectReason};
-use super::budget::{Budget, Room};
+use super::books::{DropReason, RejectReason};
+use super::budget::{Room, free_records};
 use crate::table::{Resource, Rows, Scope, SeverityCounts};
 
 /// Rows that wait to be written or are being written. Whoever drops one without settling it has it counted
@@ -27,10 +27,8 @@ pub(super) struct Chunk {
 struct Held {
     rows: Rows,
     since: Instant,
-    books: Arc<Books>,
-    budget: Arc<Budget>,
     /// Frees the bytes when the last user of the rows is gone.
-    _bytes: Room,
+    bytes: Room,
     /// Last, so that the room is free before the sender is told.
     receipt: Option<Receipt>,
 }
@@ -74,21 +72,17 @@ enum Outcome {
 
 impl Chunk {
     /// All of `rows`, in their `room`.
-    pub(super) fn new(
-        rows: Rows,
-        room: Room,
-        books: Arc<Books>,
-        receipt: Option<oneshot::Sender<Settled>>,
-    ) -> Self {
+    pub(super) fn new(rows: Rows, mut room: Room, receipt: Option<oneshot::Sender<Settled>>) -> Self {
         let end = rows.len() as u32;
-        let (bytes, budget) = room.into_bytes();
+        // From here on the records are freed one by one, as they are settled.
+        room.keep_bytes();
         let receipt = receipt.map(|reply| Receipt {
             flushed: AtomicUsize::new(0),
             dead_lettered: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
             reply: Some(reply),
         });
-        let held = Held { rows, since: Instant::now(), books, budget, _bytes: bytes, receipt };
+        let held = Held { rows, since: Instant::now(), bytes: room, receipt };
         Self { held: Arc::new(held), start: 0, end }
     }
 
@@ -136,7 +130,7 @@ impl Chunk {
         let settled = self.start..self.start + len as u32;
         self.held.count(settled.start as usize..settled.end as usize, outcome);
         self.start = settled.end;
-        self.held.budget.free_records(len);
+        free_records(self.held.bytes.ledger(), len);
     }
 }
 
@@ -150,15 +144,15 @@ impl Drop for Chunk {
 
 impl Held {
     fn count(&self, rows: Range<usize>, outcome: Outcome) {
-        let len = rows.len();
+        let (len, books) = (rows.len(), &self.bytes.ledger().books);
         match outcome {
-            Outcome::Flushed => self.books.flush(len),
-            Outcome::DeadLettered => self.books.dead_letter(len),
+            Outcome::Flushed => books.flush(len),
+            Outcome::DeadLettered => books.dead_letter(len),
             Outcome::Dropped(reason) => {
                 let severities: SeverityCounts = rows.map(|row| self.rows.severity(row)).collect();
-                self.books.drop_records(reason, &severities);
+                books.drop_records(reason, &severities);
             }
-            Outcome::Rejected(reason) => self.books.reject(reason, len),
+            Outcome::Rejected(reason) => books.reject(reason, len),
         }
         if let Some(receipt) = &self.receipt {
             let counter = match outcome {

@@ -1,39 +1,61 @@
 //! The one bound, in records and in bytes, and the room in it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ledger::Ledger;
 
 /// How much may be held, and how much is.
 #[derive(Debug)]
 pub struct Budget {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Records and bytes in one word, so that room is taken in one step and there is no moment at which one of them
+    /// has been taken and the other has not.
+    held: AtomicU64,
     max_records: usize,
     max_bytes: usize,
 }
 
-/// Room in a [`Budget`]. Dropping it frees it.
+/// Room in the budget of a [`Ledger`]. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Room {
-    budget: Arc<Budget>,
+    ledger: Arc<Ledger>,
     records: usize,
     bytes: usize,
 }
 
+/// The bits of the word that count bytes; the ones above them count records.
+const BYTES_BITS: u32 = 40;
+/// The most records that a budget can be for.
+pub const MOST_RECORDS: usize = (1 << (u64::BITS - BYTES_BITS)) - 1;
+/// The most bytes that a budget can be for: a terabyte.
+pub const MOST_BYTES: usize = (1 << BYTES_BITS) - 1;
+
+fn pack(records: usize, bytes: usize) -> u64 {
+    ((records as u64) << BYTES_BITS) + bytes as u64
+}
+
+fn unpack(held: u64) -> (usize, usize) {
+    ((held >> BYTES_BITS) as usize, (held & MOST_BYTES as u64) as usize)
+}
+
 impl Budget {
-    /// An empty budget with these bounds.
+    /// An empty budget with these bounds, which are lowered to [`MOST_RECORDS`] and [`MOST_BYTES`].
     pub fn new(max_records: usize, max_bytes: usize) -> Self {
-        Self { records: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_records, max_bytes }
+        Self {
+            held: AtomicU64::new(0),
+            max_records: max_records.min(MOST_RECORDS),
+            max_bytes: max_bytes.min(MOST_BYTES),
+        }
     }
 
     /// Records that are held now.
     pub fn records(&self) -> usize {
-        self.records.load(Ordering::Relaxed)
+        self.held().0
     }
 
     /// Bytes that are held now.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.held().1
     }
 
     /// The most records that may be held.
@@ -45,59 +67,66 @@ impl Budget {
     pub fn max_bytes(&self) -> usize {
         self.max_bytes
     }
-}
 
-/// Takes up to `wanted` of what is free below `max`. The counters guard nothing but themselves, so that
-/// relaxed ordering is enough.
-fn take_up_to(held: &AtomicUsize, max: usize, wanted: usize) -> usize {
-    let mut taken = 0;
-    let _ = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-        taken = wanted.min(max.saturating_sub(held));
-        (taken > 0).then(|| held + taken)
-    });
-    taken
+    // The word guards nothing but itself, so that relaxed ordering is enough everywhere.
+
+    fn held(&self) -> (usize, usize) {
+        unpack(self.held.load(Ordering::Relaxed))
+    }
+
+    /// Takes what `wanted` makes of the records and bytes that are free, if that is anything.
+    fn take(&self, wanted: impl Fn(usize, usize) -> (usize, usize)) -> (usize, usize) {
+        let mut taken = (0, 0);
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            let (records, bytes) = unpack(held);
+            taken = wanted(self.max_records - records, self.max_bytes - bytes);
+            (taken != (0, 0)).then(|| held + pack(taken.0, taken.1))
+        });
+        taken
+    }
+
+    fn free(&self, records: usize, bytes: usize) {
+        if (records, bytes) != (0, 0) {
+            self.held.fetch_sub(pack(records, bytes), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Room {
     /// Room for up to `records` records of `bytes_each` bytes, as many as fit.
-    pub(super) fn reserve(budget: &Arc<Budget>, records: usize, bytes_each: usize) -> Self {
-        let mut room = Self { budget: budget.clone(), records: 0, bytes: 0 };
+    pub(super) fn reserve(ledger: &Arc<Ledger>, records: usize, bytes_each: usize) -> Self {
+        let mut room = Self { ledger: ledger.clone(), records: 0, bytes: 0 };
         room.grow(records, bytes_each);
         room
     }
 
     /// Room for up to `records` more records of `bytes_each` bytes, as many as fit.
     pub(super) fn grow(&mut self, records: usize, bytes_each: usize) {
-        let budget = &self.budget;
-        let records = take_up_to(&budget.records, budget.max_records, records);
-        let bytes = take_up_to(&budget.bytes, budget.max_bytes, records * bytes_each);
-        let fitting = bytes.checked_div(bytes_each).unwrap_or(records).min(records);
-        self.records += fitting;
-        self.bytes += fitting * bytes_each;
-        budget.records.fetch_sub(records - fitting, Ordering::Relaxed);
-        budget.bytes.fetch_sub(bytes - fitting * bytes_each, Ordering::Relaxed);
+        let (records, bytes) = self.ledger.budget.take(|free_records, free_bytes| {
+            let fitting = free_bytes.checked_div(bytes_each).unwrap_or(records);
+            let fitting = fitting.min(free_records).min(records);
+            (fitting, fitting * bytes_each)
+        });
+        self.records += records;
+        self.bytes += bytes;
     }
 
     /// Makes this the room for `records` records (no more than now) and `bytes` bytes. Gives `false` where so
     /// many bytes are not to be had; this is then room for all those that are, and for as many records as before.
     pub(super) fn resize(&mut self, records: usize, bytes: usize) -> bool {
         debug_assert!(records <= self.records, "room for records only shrinks");
-        let missing = bytes.saturating_sub(self.bytes);
-        self.bytes += take_up_to(&self.budget.bytes, self.budget.max_bytes, missing);
-        // No rows need no room, whatever their container takes.
-        if self.bytes < bytes && records > 0 {
-            return false;
+        if bytes > self.bytes {
+            let missing = bytes - self.bytes;
+            self.bytes += self.ledger.budget.take(|_, free| (0, missing.min(free))).1;
+            // No rows need no room, whatever their container takes.
+            if self.bytes < bytes && records > 0 {
+                return false;
+            }
         }
-        self.free_records(self.records - records);
-        self.budget.bytes.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.ledger.budget.free(self.records - records, self.bytes.saturating_sub(bytes));
+        self.records = records;
         self.bytes = self.bytes.min(bytes);
         true
-    }
-
-    /// Frees the room of `records` records, whose bytes are still held.
-    pub(super) fn free_records(&mut self, records: usize) {
-        self.records -= records;
-        self.budget.records.fetch_sub(records, Ordering::Relaxed);
     }
 
     /// The records that this is room for.
@@ -110,25 +139,25 @@ impl Room {
         self.bytes
     }
 
-    /// Splits this into the bytes, which stay, and the records, which whoever calls frees one by one.
-    pub(super) fn into_bytes(mut self) -> (Room, Arc<Budget>) {
+    /// The ledger that it is counted in.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Lets go of the records, which whoever calls frees one by one by [`free_records`]; the bytes stay.
+    pub(super) fn keep_bytes(&mut self) {
         self.records = 0;
-        let budget = self.budget.clone();
-        (self, budget)
     }
 }
 
-impl Budget {
-    /// Frees the room of `records` records that [`Room::into_bytes`] let go of.
-    pub(super) fn free_records(&self, records: usize) {
-        self.records.fetch_sub(records, Ordering::Relaxed);
-    }
+/// Frees the room of `records` records that [`Room::keep_bytes`] let go of.
+pub(super) fn free_records(ledger: &Ledger, records: usize) {
+    ledger.budget.free(records, 0);
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.budget.records.fetch_sub(self.records, Ordering::Relaxed);
-        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.budget.free(self.records, self.bytes);
     }
 }
 
@@ -136,58 +165,77 @@ impl Drop for Room {
 mod tests {
     use super::*;
 
-    fn held(budget: &Budget) -> (usize, usize) {
-        (budget.records(), budget.bytes())
+    fn ledger(max_records: usize, max_bytes: usize) -> Arc<Ledger> {
+        Arc::new(Ledger::new(max_records, max_bytes))
+    }
+
+    fn held(ledger: &Ledger) -> (usize, usize) {
+        ledger.budget.held()
     }
 
     #[test]
     fn room_is_granted_in_part_by_records_and_by_bytes() {
-        let budget = Arc::new(Budget::new(10, 1000));
-        let first = Room::reserve(&budget, 8, 50);
-        assert_eq!((first.records(), held(&budget)), (8, (8, 400)));
-        let by_records = Room::reserve(&budget, 5, 10);
-        assert_eq!((by_records.records(), held(&budget)), (2, (10, 420)));
+        let ledger = ledger(10, 1000);
+        let first = Room::reserve(&ledger, 8, 50);
+        assert_eq!((first.records(), held(&ledger)), (8, (8, 400)));
+        let by_records = Room::reserve(&ledger, 5, 10);
+        assert_eq!((by_records.records(), held(&ledger)), (2, (10, 420)));
         drop(by_records);
-        let by_bytes = Room::reserve(&budget, 2, 400);
-        assert_eq!((by_bytes.records(), held(&budget)), (1, (9, 800)));
+        let by_bytes = Room::reserve(&ledger, 2, 400);
+        assert_eq!((by_bytes.records(), held(&ledger)), (1, (9, 800)));
         drop((first, by_bytes));
-        assert_eq!(held(&budget), (0, 0));
+        assert_eq!(held(&ledger), (0, 0));
     }
 
     #[test]
     fn resizing_is_exact_and_refuses_what_is_not_there() {
-        let budget = Arc::new(Budget::new(10, 1000));
-        let mut room = Room::reserve(&budget, 5, 100);
+        let ledger = ledger(10, 1000);
+        let mut room = Room::reserve(&ledger, 5, 100);
         assert!(room.resize(4, 450));
-        assert_eq!(held(&budget), (4, 450));
+        assert_eq!(held(&ledger), (4, 450));
         assert!(room.resize(4, 1000));
-        assert_eq!(held(&budget), (4, 1000));
+        assert_eq!(held(&ledger), (4, 1000));
         assert!(!room.resize(3, 1001));
-        assert_eq!((room.records(), held(&budget)), (4, (4, 1000)), "nothing beyond the bound");
+        assert_eq!((room.records(), held(&ledger)), (4, (4, 1000)), "nothing beyond the bound");
         assert!(room.resize(3, 200));
-        assert_eq!(held(&budget), (3, 200));
-        let other = Room::reserve(&budget, 1, 300);
+        assert_eq!(held(&ledger), (3, 200));
+        let other = Room::reserve(&ledger, 1, 300);
         assert!(!room.resize(3, 701));
-        assert_eq!((room.bytes(), held(&budget)), (700, (4, 1000)), "all that is to be had");
+        assert_eq!((room.bytes(), held(&ledger)), (700, (4, 1000)), "all that is to be had");
         drop((room, other));
-        assert_eq!(held(&budget), (0, 0));
+        assert_eq!(held(&ledger), (0, 0));
     }
 
     #[test]
     fn four_threads_never_exceed_the_bound_and_leave_nothing_behind() {
-        let budget = Arc::new(Budget::new(100, 10_000));
+        let ledger = ledger(100, 10_000);
         std::thread::scope(|scope| {
             for seed in 0..4usize {
-                let budget = &budget;
+                let ledger = &ledger;
                 scope.spawn(move || {
                     for step in 0..20_000 {
-                        let mut room = Room::reserve(budget, 1 + (seed + step) % 60, 150);
-                        assert!(budget.records() <= 100 && budget.bytes() <= 10_000);
+                        let mut room = Room::reserve(ledger, 1 + (seed + step) % 60, 150);
+                        let (records, bytes) = held(ledger);
+                        assert!(records <= 100 && bytes <= 10_000);
                         room.resize(room.records() / 2, room.bytes() + 10);
                     }
                 });
             }
         });
-        assert_eq!(held(&budget), (0, 0));
+        assert_eq!(held(&ledger), (0, 0));
+    }
+
+    #[test]
+    fn the_bounds_are_those_that_the_word_can_count() {
+        let ledger = ledger(usize::MAX, usize::MAX);
+        let room = Room::reserve(&ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
+        assert_eq!(room.records(), MOST_RECORDS);
+        assert_eq!(Room::reserve(&ledger, 1, 0).records(), 0);
+        drop(room);
+        let room = Room::reserve(&ledger, 1, MOST_BYTES);
+        assert_eq!(held(&ledger), (1, MOST_BYTES));
+        assert_eq!(Room::reserve(&ledger, 1, 1).records(), 0);
+        drop(room);
+        assert_eq!(held(&ledger), (0, 0));
     }
 }

@@ -28,18 +28,19 @@ fn gauges(buffer: &Arc<Buffer>, meter: &Meter) {
             .with_callback(move |observer| observer.observe(read(&buffer) as u64, &[]))
             .build();
     };
-    gauge("log_buffer_size", "Records held, those being written included.", |b| b.budget.records());
-    gauge("log_buffer_capacity", "The most records that may be held.", |b| b.budget.max_records());
-    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", |b| b.budget.bytes());
-    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", |b| b.budget.max_bytes());
+    gauge("log_buffer_size", "Records held, those being written included.", |b| b.budget().records());
+    gauge("log_buffer_capacity", "The most records that may be held.", |b| b.budget().max_records());
+    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", |b| b.budget().bytes());
+    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", |b| {
+        b.budget().max_bytes()
+    });
 }
 
 fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
-    let books = &buffer.books;
-    counter(books, meter, "log_buffer_received", "Records that arrived.", &[], Books::received);
-    counter(books, meter, "log_buffer_flushed", "Records written to PostgreSQL.", &[], Books::flushed);
+    counter(buffer, meter, "log_buffer_received", "Records that arrived.", &[], Books::received);
+    counter(buffer, meter, "log_buffer_flushed", "Records written to PostgreSQL.", &[], Books::flushed);
     counter(
-        books,
+        buffer,
         meter,
         "log_buffer_dead_lettered",
         "Records that PostgreSQL refused, kept as dead letters.",
@@ -47,12 +48,12 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
         Books::dead_lettered,
     );
     let labelled = |name, description, observe: ObserveLabelled| {
-        let books = books.clone();
+        let buffer = buffer.clone();
         meter
             .u64_observable_counter(name)
             .with_description(description)
             .with_callback(move |observer| {
-                observe(&books, &mut |value, labels| observer.observe(value, labels));
+                observe(buffer.books(), &mut |value, labels| observer.observe(value, labels));
             })
             .build();
     };
@@ -85,9 +86,8 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
 fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
     let receiver = [KeyValue::new("receiver", "otlp"), KeyValue::new("transport", "grpc")];
     let exporter = [KeyValue::new("exporter", "postgres")];
-    let books = &buffer.books;
     counter(
-        books,
+        buffer,
         meter,
         "otelcol_receiver_accepted_log_records",
         "Records put into the buffer.",
@@ -95,7 +95,7 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         Books::accepted,
     );
     counter(
-        books,
+        buffer,
         meter,
         "otelcol_receiver_refused_log_records",
         "Records given back to their sender.",
@@ -103,7 +103,7 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         Books::rejected_total,
     );
     counter(
-        books,
+        buffer,
         meter,
         "otelcol_exporter_sent_log_records",
         "Records written to PostgreSQL.",
@@ -111,7 +111,7 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         Books::flushed,
     );
     counter(
-        books,
+        buffer,
         meter,
         "otelcol_exporter_send_failed_log_records",
         "Records that were held and could not be written.",
@@ -122,7 +122,7 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         },
     );
     counter(
-        books,
+        buffer,
         meter,
         "otelcol_exporter_enqueue_failed_log_records",
         "Records for which the buffer had no room.",
@@ -141,24 +141,24 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
             .with_callback(move |observer| observer.observe(read(&buffer) as u64, &labels))
             .build();
     };
-    gauge("otelcol_exporter_queue_size", "Records held.", |b| b.budget.records());
+    gauge("otelcol_exporter_queue_size", "Records held.", |b| b.budget().records());
     gauge("otelcol_exporter_queue_capacity", "The most records that may be held.", |b| {
-        b.budget.max_records()
+        b.budget().max_records()
     });
 }
 
 fn counter(
-    books: &Arc<Books>,
+    buffer: &Arc<Buffer>,
     meter: &Meter,
     name: &'static str,
     description: &'static str,
     labels: &[KeyValue],
     read: fn(&Books) -> u64,
 ) {
-    let (books, labels) = (books.clone(), labels.to_vec());
+    let (buffer, labels) = (buffer.clone(), labels.to_vec());
     meter
         .u64_observable_counter(name)
         .with_description(description)
-        .with_callback(move |observer| observer.observe(read(&books), &labels))
+        .with_callback(move |observer| observer.observe(read(buffer.books()), &labels))
         .build();
 }

@@ -9,8 +9,9 @@
 
 mod batch;
 pub mod books;
-mod budget;
+pub mod budget;
 pub mod config;
+mod ledger;
 mod metrics;
 mod queue;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use books::{Books, DropReason, RejectReason};
 pub use budget::Budget;
 use budget::Room;
 use config::{BatchConfig, Overflow, QueueConfig};
+use ledger::Ledger;
 use queue::Queue;
 
 use crate::table::transcode::ROW_OVERHEAD;
@@ -37,8 +39,7 @@ use crate::table::{Rows, SeverityCounts};
 /// The bounded buffer.
 #[derive(Debug)]
 pub struct Buffer {
-    budget: Arc<Budget>,
-    books: Arc<Books>,
+    ledger: Arc<Ledger>,
     queue: Queue,
     overflow: Overflow,
 }
@@ -61,7 +62,7 @@ pub enum Rest {
 
 impl Buffer {
     /// An empty buffer.
-    pub fn new(config: &QueueConfig, batch: &BatchConfig, books: Arc<Books>) -> Self {
+    pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
         // Where the sender waits for the result, a batch is due as soon as it has a record.
         let due_size = if config.enabled { batch.send_batch_size } else { 1 };
         let largest = match batch.send_batch_max_size {
@@ -69,8 +70,7 @@ impl Buffer {
             size => size,
         };
         Self {
-            budget: Arc::new(Budget::new(config.queue_size, config.max_bytes)),
-            books,
+            ledger: Arc::new(Ledger::new(config.queue_size, config.max_bytes)),
             queue: Queue::new(config.queue_size, due_size, batch.timeout.0, largest),
             overflow: config.overflow,
         }
@@ -83,10 +83,10 @@ impl Buffer {
         // The bytes of the rows are known only after the work, which is not done for what is refused. So they
         // are estimated here and put right in `enqueue`.
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
-        if per_record > self.budget.max_bytes() {
+        if per_record > self.budget().max_bytes() {
             return Reservation { room: self.no_room(), rest: Rest::Shed(DropReason::TooLarge) };
         }
-        let mut room = Room::reserve(&self.budget, records, per_record);
+        let mut room = Room::reserve(&self.ledger, records, per_record);
         if room.records() < records {
             self.queue.press();
         }
@@ -97,8 +97,8 @@ impl Buffer {
                 Reservation { room, rest: Rest::Shed(DropReason::DropNewest) }
             }
             Overflow::Reject => {
-                let fits_when_empty =
-                    records <= self.budget.max_records() && records * per_record <= self.budget.max_bytes();
+                let fits_when_empty = records <= self.budget().max_records()
+                    && records * per_record <= self.budget().max_bytes();
                 if room.records() < records && (fits_when_empty || room.records() == 0) {
                     return Reservation { room: self.no_room(), rest: Rest::Refused };
                 }
@@ -128,12 +128,12 @@ impl Buffer {
             // At most as many rows as the room has bytes for; one less where that is all of them.
             let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
             let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
-            self.books.drop_records(DropReason::DropNewest, &cut);
+            self.books().drop_records(DropReason::DropNewest, &cut);
             shed += cut;
         }
         if !rows.is_empty() {
-            self.books.accept(rows.len());
-            self.queue.push(Chunk::new(rows, room, self.books.clone(), receipt));
+            self.books().accept(rows.len());
+            self.queue.push(Chunk::new(rows, room, receipt));
         }
         shed
     }
@@ -157,12 +157,12 @@ impl Buffer {
 
     /// How full the buffer is.
     pub fn budget(&self) -> &Budget {
-        &self.budget
+        &self.ledger.budget
     }
 
     /// What became of the records.
     pub fn books(&self) -> &Books {
-        &self.books
+        &self.ledger.books
     }
 
     /// Registers the buffer's instruments with `meter`.
@@ -188,7 +188,7 @@ impl Buffer {
     }
 
     fn no_room(&self) -> Room {
-        Room::reserve(&self.budget, 0, 0)
+        Room::reserve(&self.ledger, 0, 0)
     }
 }
 

@@ -3,12 +3,10 @@
 //! Pushing takes a few atomic operations and never waits. Taking is for one lane at a time: it waits until a
 //! batch is due, then takes all that waits, up to the largest batch.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -20,14 +18,17 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 /// How often an idle lane looks, at the least often.
 const IDLE_LOOK: Duration = Duration::from_millis(500);
 
-/// Chunks in the order of their arrival.
+/// Chunks in the order of their arrival. Their number is bounded by the budget, since each has a record.
 #[derive(Debug)]
 pub(super) struct Queue {
-    arrived: ArrayQueue<Chunk>,
-    /// What was taken out of `arrived` to be looked at or split, and is older than all of it.
-    front: Mutex<VecDeque<Chunk>>,
-    /// Records in `arrived` and `front`. It is raised before a push and lowered after a pop.
+    arrived: SegQueue<Chunk>,
+    /// What is left of chunks that were taken in part, which is older than all of `arrived`.
+    split: SegQueue<Chunk>,
+    /// Records in `arrived` and `split`. It is raised before a push and lowered after a pop.
     waiting: AtomicUsize,
+    /// When the oldest of them was enqueued, in nanoseconds since `start`, or somewhat before that.
+    oldest: AtomicU64,
+    start: Instant,
     wake: Notify,
     turn: tokio::sync::Mutex<()>,
     /// Something had no room, so that waiting for a larger batch would only shed more.
@@ -42,10 +43,11 @@ impl Queue {
     /// An empty queue for up to `capacity` records.
     pub(super) fn new(capacity: usize, due_size: usize, due_age: Duration, largest: usize) -> Self {
         Self {
-            // A chunk has at least one record, so that there are never more chunks than records.
-            arrived: ArrayQueue::new(capacity.max(1)),
-            front: Mutex::default(),
+            arrived: SegQueue::new(),
+            split: SegQueue::new(),
             waiting: AtomicUsize::new(0),
+            oldest: AtomicU64::new(0),
+            start: Instant::now(),
             wake: Notify::new(),
             turn: tokio::sync::Mutex::default(),
             pressed: AtomicBool::new(false),
@@ -61,12 +63,10 @@ impl Queue {
     pub(super) fn push(&self, chunk: Chunk) {
         let len = chunk.len();
         let before = self.waiting.fetch_add(len, Ordering::AcqRel);
-        if let Err(chunk) = self.arrived.push(chunk) {
-            // The budget admits no more records than there are places. Dropping the chunk counts it.
-            debug_assert!(false, "the queue has a place for each record of the budget");
-            drop(chunk);
-            self.waiting.fetch_sub(len, Ordering::AcqRel);
+        if before == 0 {
+            self.note_oldest(chunk.since());
         }
+        self.arrived.push(chunk);
         // Waking a lane costs a sender more than all the rest of a put, so it is done once a batch: when enough waits.
         // An idle lane looks by itself whether something has begun to wait.
         if before < self.due_size && before + len >= self.due_size {
@@ -100,11 +100,7 @@ impl Queue {
 
     /// Takes up to `most` records of the oldest chunk.
     pub(super) fn pop_oldest(&self, most: usize) -> Option<Chunk> {
-        let mut front = self.front();
-        let mut chunk = front.pop_front().or_else(|| self.arrived.pop())?;
-        if let Some(rest) = chunk.split_off(most) {
-            front.push_front(rest);
-        }
+        let chunk = self.pop(|chunk| most.min(chunk.len()))?;
         self.waiting.fetch_sub(chunk.len(), Ordering::AcqRel);
         Some(chunk)
     }
@@ -119,8 +115,22 @@ impl Queue {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn front(&self) -> MutexGuard<'_, VecDeque<Chunk>> {
-        self.front.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes as many of the oldest chunk's rows as `fitting` says; the others are the oldest then.
+    fn pop(&self, fitting: impl FnOnce(&Chunk) -> usize) -> Option<Chunk> {
+        let mut chunk = self.split.pop().or_else(|| self.arrived.pop())?;
+        if let Some(rest) = chunk.split_off(fitting(&chunk)) {
+            self.split.push(rest);
+        }
+        Some(chunk)
+    }
+
+    fn note_oldest(&self, since: Instant) {
+        let nanos = since.saturating_duration_since(self.start).as_nanos();
+        self.oldest.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    fn oldest(&self) -> Instant {
+        self.start + Duration::from_nanos(self.oldest.load(Ordering::Acquire))
     }
 
     /// Waits until enough waits, or the oldest has waited long enough, or more had no room, or the queue is
@@ -132,29 +142,18 @@ impl Queue {
                 self.pressed.store(false, Ordering::Release);
                 return;
             }
-            match self.oldest() {
-                Some(since) if since.elapsed() >= self.due_age => return,
-                Some(since) => {
-                    let _ = tokio::time::timeout_at(since + self.due_age, self.wake.notified()).await;
+            let look = if waiting > 0 {
+                let due = self.oldest() + self.due_age;
+                if due <= Instant::now() {
+                    return;
                 }
+                due
+            } else {
                 // Soon enough to find a record before it is due.
-                None if waiting == 0 => {
-                    let look = (self.due_age / 2).clamp(Duration::from_millis(1), IDLE_LOOK);
-                    let _ = tokio::time::timeout(look, self.wake.notified()).await;
-                }
-                // A producer has raised the count and is about to push.
-                None => tokio::time::sleep(Duration::from_millis(1)).await,
-            }
+                Instant::now() + (self.due_age / 2).clamp(Duration::from_millis(1), IDLE_LOOK)
+            };
+            let _ = tokio::time::timeout_at(look, self.wake.notified()).await;
         }
-    }
-
-    /// When the oldest chunk was enqueued.
-    fn oldest(&self) -> Option<Instant> {
-        let mut front = self.front();
-        if front.is_empty() {
-            front.extend(self.arrived.pop());
-        }
-        front.front().map(Chunk::since)
     }
 
     /// Takes all that waits, up to the largest batch in records and bytes.
@@ -162,25 +161,22 @@ impl Queue {
         let mut chunks = Vec::new();
         let (mut records, mut bytes) = (0, 0);
         while records < self.largest && bytes < MAX_BATCH_BYTES {
-            let mut front = self.front();
-            let Some(mut chunk) = front.pop_front().or_else(|| self.arrived.pop()) else {
-                break;
+            let room = |chunk: &Chunk| {
+                let fitting = (self.largest - records).min(chunk.rows_within(MAX_BATCH_BYTES - bytes));
+                if chunks.is_empty() { fitting.max(1) } else { fitting }
             };
-            let mut fitting = (self.largest - records).min(chunk.rows_within(MAX_BATCH_BYTES - bytes));
-            if chunks.is_empty() {
-                fitting = fitting.max(1);
-            }
-            if let Some(rest) = chunk.split_off(fitting) {
-                front.push_front(rest);
-            }
-            drop(front);
+            let Some(chunk) = self.pop(room) else { break };
             if chunk.len() == 0 {
                 break;
             }
-            self.waiting.fetch_sub(chunk.len(), Ordering::AcqRel);
             records += chunk.len();
             bytes += chunk.row_bytes();
             chunks.push(chunk);
+        }
+        if let Some(last) = chunks.last() {
+            // What stays behind is not older than this. Whoever finds nothing waiting notes its own time.
+            self.note_oldest(last.since());
+            self.waiting.fetch_sub(records, Ordering::AcqRel);
         }
         chunks
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::error::KeyError;
+use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::{buffer, exporter, receiver, telemetry};
 
@@ -69,8 +70,8 @@ fn schema(key: &str, name: &str) -> Checked {
 }
 
 fn queue(config: &buffer::config::QueueConfig) -> Checked {
-    within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=1_000_000_000)?;
-    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=MIB << 20)
+    within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=MOST_RECORDS)?;
+    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=MOST_BYTES)
 }
 
 fn retry(config: &exporter::config::RetryConfig) -> Checked {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::config::{BatchConfig, Overflow, QueueConfig};
 use super::samples::{assert_balanced, bodies_of, request};
-use super::{Batch, Books, Buffer, DropReason, RejectReason, Rest, Settled};
+use super::{Batch, Buffer, DropReason, RejectReason, Rest, Settled};
 use crate::duration::GoDuration;
 use crate::otlp::count_records;
 use crate::table::Transcoder;
@@ -33,7 +33,7 @@ fn buffer(records: usize, overflow: Overflow) -> Buffer {
 }
 
 fn buffer_of(queue: QueueConfig, batch: BatchConfig) -> Buffer {
-    Buffer::new(&queue, &batch, Arc::new(Books::default()))
+    Buffer::new(&queue, &batch)
 }
 
 fn batches(due_size: usize, largest: usize) -> BatchConfig {

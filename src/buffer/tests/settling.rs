@@ -74,10 +74,10 @@ async fn no_loss_without_a_count() {
     assert_empty(&buffer);
 
     let buffer = super::buffer(8, Overflow::DropNewest);
-    let books = buffer.books.clone();
+    let ledger = buffer.ledger.clone();
     offer(&buffer, ["a", "b"]);
     drop(buffer);
-    assert_eq!(books.dropped_for(DropReason::Undelivered), 2);
+    assert_eq!(ledger.books.dropped_for(DropReason::Undelivered), 2);
 }
 
 #[tokio::test]

@@ -103,11 +103,11 @@ fn each_bad_key_is_refused_by_name() {
         ),
         (
             "exporters.postgres.sending_queue.queue_size=0",
-            "exporters.postgres.sending_queue.queue_size: found 0, expected 1 to 1000000000",
+            "exporters.postgres.sending_queue.queue_size: found 0, expected 1 to 16777215",
         ),
         (
             "exporters.postgres.sending_queue.max_bytes=4096",
-            "exporters.postgres.sending_queue.max_bytes: found 4096, expected 1048576 to 1099511627776",
+            "exporters.postgres.sending_queue.max_bytes: found 4096, expected 1048576 to 1099511627775",
         ),
         ("exporters.postgres.pool_size=0", "exporters.postgres.pool_size: found 0, expected 1 to 64"),
         (

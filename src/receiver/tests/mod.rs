@@ -25,7 +25,7 @@ use super::listen::Limits;
 use super::{Error, Intake, answer};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
-use crate::buffer::{Batch, Books, Buffer};
+use crate::buffer::{Batch, Buffer};
 use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse, retry_info};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -72,7 +72,7 @@ impl Setup {
 
     async fn start(self) -> Gateway {
         let batch = BatchConfig { send_batch_size: 1, ..BatchConfig::default() };
-        let buffer = Arc::new(Buffer::new(&self.queue, &batch, Arc::new(Books::default())));
+        let buffer = Arc::new(Buffer::new(&self.queue, &batch));
         let intake = Arc::new(Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
