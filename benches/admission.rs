@@ -106,7 +106,7 @@ fn run(case: &Case) -> Vec<u32> {
     pools.resize_with(case.threads, || (0..case.calls / case.threads).map(|_| rows()).collect());
     if !case.lane {
         for _ in 0..case.queue_size {
-            buffer.enqueue(buffer.reserve(case.records, request.len()), rows(), None);
+            let _ = buffer.enqueue(buffer.reserve(case.records, request.len()), rows(), None);
         }
     }
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -158,7 +158,7 @@ async fn produce(
         let begin = Instant::now();
         let reservation = buffer.reserve(records, wire);
         let unused = if reservation.records() == records {
-            buffer.enqueue(reservation, rows, None);
+            let _ = buffer.enqueue(reservation, rows, None);
             None
         } else {
             Some(rows)

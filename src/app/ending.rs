@@ -43,6 +43,8 @@ impl Summary {
 
 /// The longest wait for requests under way, and for the pages.
 const FINISHING: Duration = Duration::from_secs(6);
+/// The longest wait, when there is no more time, for the answers to what was sent already.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Ends everything. The buffer drains until the deadline, or until a second signal.
 pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Summary {
@@ -58,11 +60,16 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
         }
         signal = signals.next() => warn!(signal, held = app.buffer.budget().records(), "asked again; ending at once"),
     }
-    // Whatever still runs is cut here. The batches of the lanes count as undelivered when they are dropped.
+    // Whatever still runs is cut here. The batches of the lanes count as undelivered when they are dropped, but for
+    // those whose last answer is only just on its way: what is stored should not be counted as lost.
     tasks.receiver.abort();
     tasks.keeper.abort();
-    tasks.lanes.shutdown().await;
     app.buffer.close();
+    app.buffer.abandon();
+    if app.buffer.budget().records() > 0 {
+        let _ = timeout(LAST_ANSWERS, all_ended(&mut tasks.lanes)).await;
+    }
+    tasks.lanes.shutdown().await;
     app.buffer.abandon();
     app.exporter.close();
     tasks.stop_pages();
@@ -89,7 +96,10 @@ async fn drain(app: &App, tasks: &mut Tasks) {
         tasks.receiver.abort();
     }
     app.buffer.close();
-    all_ended(&mut tasks.lanes).await;
+    // With nothing to write there is nothing to wait for, such as a store that was never met.
+    if app.buffer.budget().records() > 0 {
+        all_ended(&mut tasks.lanes).await;
+    }
 }
 
 async fn all_ended(tasks: &mut JoinSet<()>) {

@@ -120,6 +120,22 @@ impl Chunk {
         low
     }
 
+    /// Whether other chunks or a lane hold on to the same memory, which is then not free with this chunk.
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.held) > 1
+    }
+
+    /// Whether a sender waited for the result of these rows, and does so no longer.
+    pub(super) fn is_given_up(&self) -> bool {
+        let reply = self.held.receipt.as_ref().and_then(|receipt| receipt.reply.as_ref());
+        reply.is_some_and(oneshot::Sender::is_closed)
+    }
+
+    /// Gives its records back to the sender, who has been told so or has gone away.
+    pub(super) fn give_back(mut self, reason: RejectReason) {
+        self.settle_first(self.len(), Outcome::Rejected(reason));
+    }
+
     /// Gives its records up.
     pub(super) fn shed(mut self, reason: DropReason) {
         self.settle_first(self.len(), Outcome::Dropped(reason));
@@ -270,9 +286,12 @@ impl Batch {
 
     /// Counts its records as given back to the senders, who wait for the result; then frees their room.
     pub fn settle_rejected(self, reason: RejectReason) {
-        for mut chunk in self.chunks {
-            chunk.settle_first(chunk.len(), Outcome::Rejected(reason));
-        }
+        self.chunks.into_iter().for_each(|chunk| chunk.give_back(reason));
+    }
+
+    /// Whether senders waited for the result, and none does so any longer.
+    pub fn nobody_waits_any_more(&self) -> bool {
+        self.chunks.iter().all(Chunk::is_given_up)
     }
 }
 

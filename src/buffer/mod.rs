@@ -48,8 +48,14 @@ pub struct Buffer {
 #[derive(Debug)]
 pub struct Reservation {
     room: Room,
+    /// It is for all of the request's records.
+    whole: bool,
     rest: Rest,
 }
+
+/// The rows are larger than was estimated, the buffer has no room for that just now, and its policy is to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 /// What happens to the records of a request for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,46 +90,54 @@ impl Buffer {
         // are estimated here and put right in `enqueue`.
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
         if per_record > self.budget().max_bytes() {
-            return Reservation { room: self.no_room(), rest: Rest::Shed(DropReason::TooLarge) };
+            let rest = Rest::Shed(DropReason::TooLarge);
+            return Reservation { room: self.no_room(), whole: false, rest };
         }
         let mut room = Room::reserve(&self.ledger, records, per_record);
         if room.records() < records {
             self.queue.press();
         }
         match self.overflow {
-            Overflow::DropNewest => Reservation { room, rest: Rest::Shed(DropReason::DropNewest) },
-            Overflow::DropOldest => {
-                self.evict_for(&mut room, records, per_record);
-                Reservation { room, rest: Rest::Shed(DropReason::DropNewest) }
-            }
+            Overflow::DropNewest => {}
+            Overflow::DropOldest => self.evict_for(&mut room, records, per_record),
             Overflow::Reject => {
                 let fits_when_empty = records <= self.budget().max_records()
                     && records * per_record <= self.budget().max_bytes();
                 if room.records() < records && (fits_when_empty || room.records() == 0) {
-                    return Reservation { room: self.no_room(), rest: Rest::Refused };
+                    return Reservation { room: self.no_room(), whole: false, rest: Rest::Refused };
                 }
-                Reservation { room, rest: Rest::Shed(DropReason::DropNewest) }
             }
         }
+        let whole = room.records() == records;
+        Reservation { room, whole, rest: Rest::Shed(DropReason::DropNewest) }
     }
 
-    /// Enqueues `rows` in the room that was reserved for them. Never waits and cannot fail.
+    /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
     /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
     /// rows are shed; their severities are given back, already counted. `receipt` is answered when the last of
     /// the rows is settled.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] in that case where the policy is to refuse and the rows would fit into an empty buffer: then none of
+    /// them is taken.
     pub fn enqueue(
         &self,
         reservation: Reservation,
         mut rows: Rows,
         receipt: Option<oneshot::Sender<Settled>>,
-    ) -> SeverityCounts {
-        let mut room = reservation.room;
+    ) -> Result<SeverityCounts, Full> {
+        let Reservation { mut room, whole, .. } = reservation;
         let mut shed = SeverityCounts::default();
         while !room.resize(rows.len(), rows.held_bytes()) {
             self.queue.press();
-            if self.overflow == Overflow::DropOldest && self.evict_one() {
-                continue;
+            match self.overflow {
+                Overflow::DropOldest if self.evict_bytes() => continue,
+                Overflow::Reject if whole && rows.held_bytes() <= self.budget().max_bytes() => {
+                    return Err(Full);
+                }
+                _ => {}
             }
             // At most as many rows as the room has bytes for; one less where that is all of them.
             let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
@@ -135,7 +149,7 @@ impl Buffer {
             self.books().accept(rows.len());
             self.queue.push(Chunk::new(rows, room, receipt));
         }
-        shed
+        Ok(shed)
     }
 
     /// The next batch, as soon as one is due; `None` once the buffer is closed and empty.
@@ -174,17 +188,23 @@ impl Buffer {
     fn evict_for(&self, room: &mut Room, records: usize, per_record: usize) {
         while room.records() < records {
             let missing = records - room.records();
-            match self.queue.pop_oldest(missing) {
-                Some(chunk) => chunk.shed(DropReason::DropOldest),
-                // Everything that is held is being written.
-                None => return,
-            }
+            let lacks_bytes = self.budget().max_records() - self.budget().records() >= missing;
+            let evicted = if lacks_bytes { self.evict_bytes() } else { self.evict_records(missing) };
             room.grow(missing, per_record);
+            if !evicted {
+                // Everything that is held is being written.
+                return;
+            }
         }
     }
 
-    fn evict_one(&self) -> bool {
-        self.queue.pop_oldest(1).map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
+    fn evict_records(&self, most: usize) -> bool {
+        self.queue.pop_oldest(most).map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
+    }
+
+    /// Sheds the oldest chunk. The memory of its rows is free with the last of them only, so that less would not help.
+    fn evict_bytes(&self) -> bool {
+        self.queue.pop_unshared().map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
     }
 
     fn no_room(&self) -> Room {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Chunk};
+use super::books::RejectReason;
 
 /// The most bytes of rows in one batch (a larger single row still goes): short transactions hold back no
 /// vacuum, and a retry costs little.
@@ -105,6 +106,20 @@ impl Queue {
         Some(chunk)
     }
 
+    /// Takes the oldest chunk whose memory is free with it. One that a lane is writing a part of stays.
+    pub(super) fn pop_unshared(&self) -> Option<Chunk> {
+        let mut shared = Vec::new();
+        let found = loop {
+            match self.pop(Chunk::len) {
+                Some(chunk) if chunk.is_shared() => shared.push(chunk),
+                found => break found,
+            }
+        };
+        shared.into_iter().for_each(|chunk| self.split.push(chunk));
+        self.waiting.fetch_sub(found.as_ref().map_or(0, Chunk::len), Ordering::AcqRel);
+        found
+    }
+
     /// Nothing waits any longer for a full batch.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -168,6 +183,12 @@ impl Queue {
             let Some(chunk) = self.pop(room) else { break };
             if chunk.len() == 0 {
                 break;
+            }
+            if chunk.is_given_up() {
+                // The sender will send it again, and it must not be there twice then.
+                self.waiting.fetch_sub(chunk.len(), Ordering::AcqRel);
+                chunk.give_back(RejectReason::Unavailable);
+                continue;
             }
             records += chunk.len();
             bytes += chunk.row_bytes();

@@ -8,6 +8,8 @@ use std::fmt;
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::DbError;
 
+use crate::table::ddl::LOG_RECORDS;
+
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -37,6 +39,7 @@ pub struct Failure {
     pub message: String,
     /// The line of the COPY that PostgreSQL names, counted from 1.
     pub copy_line: Option<usize>,
+    own_pool: bool,
 }
 
 impl Class {
@@ -83,12 +86,25 @@ impl Class {
 impl Failure {
     /// A failure that has no SQLSTATE.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, sqlstate: None, message: message.into(), copy_line: None }
+        Self { class, sqlstate: None, message: message.into(), copy_line: None, own_pool: false }
     }
 
     /// The batch took longer than its deadline.
     pub fn deadline(seconds: f64) -> Self {
         Self::new(Class::Connection, format!("PostgreSQL did not answer within {seconds} s"))
+    }
+
+    /// Whether a COMMIT that ended like this may have been carried out all the same: there was no answer, or the
+    /// server's last word before the session's end.
+    pub fn leaves_commit_unknown(&self) -> bool {
+        self.sqlstate
+            .as_deref()
+            .is_none_or(|code| code == "40003" || code.starts_with("08") || code.starts_with("57P"))
+    }
+
+    /// No connection was free in time, which is no fault of the database: nothing was tried.
+    pub fn is_a_wait_for_our_own_pool(&self) -> bool {
+        self.own_pool
     }
 
     /// Whether the connection can be used again after a rollback.
@@ -118,7 +134,8 @@ impl From<&DbError> for Failure {
             // No row is named, so none can be taken out.
             class = Class::Unknown;
         }
-        Self { class, sqlstate: Some(code.to_owned()), message: error.message().to_owned(), copy_line }
+        let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
+        Self { class, sqlstate, message, copy_line, own_pool: false }
     }
 }
 
@@ -138,7 +155,9 @@ impl From<PoolError> for Failure {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error.into(),
             PoolError::PostCreateHook(HookError::Message(message)) => Self::new(Class::Connection, message),
             // All connections are at work, which is no fault of the database.
-            PoolError::Timeout(TimeoutType::Wait) => Self::new(Class::Busy, "all connections are in use"),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Self { own_pool: true, ..Self::new(Class::Busy, "all connections are in use") }
+            }
             PoolError::Timeout(_) => Self::new(Class::Connection, "no connection in time"),
             PoolError::Closed | PoolError::NoRuntimeSpecified => {
                 Self::new(Class::Connection, error.to_string())
@@ -158,13 +177,15 @@ fn with_source(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The line in a context such as `COPY log_records, line 3, column body`. The table's name may have any
-/// characters, so the last `, line ` counts.
+/// The line in a context such as `COPY log_records, line 3, column body`. Its words are in the server's language
+/// (`COPY log_records, Zeile 3`), so only the table's name and the number behind it are looked for. COPY is outermost,
+/// which is last, behind the contexts of triggers.
 fn copy_line(context: &str) -> Option<usize> {
-    let copy = context.lines().find(|line| line.starts_with("COPY "))?;
-    let (_, after) = copy.rsplit_once(", line ")?;
-    let digits = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
-    after[..digits].parse().ok().filter(|line| *line > 0)
+    let copy = context.lines().rfind(|line| line.contains("COPY") || line.starts_with(LOG_RECORDS))?;
+    let (_, after) = copy.split_once(LOG_RECORDS)?;
+    let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok().filter(|line| *line > 0)
 }
 
 #[cfg(test)]
@@ -197,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_was_answered_is_not_in_doubt() {
+        let failure = |code: Option<&str>| Failure {
+            sqlstate: code.map(str::to_owned),
+            ..Failure::new(Class::Connection, "any")
+        };
+        for code in [None, Some("40003"), Some("08006"), Some("57P01"), Some("57P02")] {
+            assert!(failure(code).leaves_commit_unknown(), "{code:?}");
+        }
+        for code in ["40001", "23514", "P0001", "53100", "25006", "57014"] {
+            assert!(!failure(Some(code)).leaves_commit_unknown(), "{code}");
+        }
+    }
+
+    #[test]
     fn labels_are_a_closed_set() {
         let labels = Class::ALL.map(Class::label);
         assert_eq!(labels, ["connection", "busy", "disk_full", "poison", "refused", "unknown"]);
@@ -206,8 +241,20 @@ mod tests {
     fn the_line_of_a_copy_is_found() {
         assert_eq!(copy_line("COPY log_records, line 3, column body"), Some(3));
         assert_eq!(copy_line("COPY log_records, line 12"), Some(12));
-        assert_eq!(copy_line("COPY odd, line 5, line 7, column x"), Some(7));
+        assert_eq!(copy_line("COPY log_records, line 7, column 2nd"), Some(7));
         assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE\nCOPY log_records, line 2"), Some(2));
+        let insert = "SQL statement \"INSERT INTO log_records VALUES (9)\"";
+        assert_eq!(copy_line(&format!("{insert}\nCOPY log_records, line 4")), Some(4));
+        assert_eq!(copy_line(insert), None);
+        for translated in [
+            "COPY log_records, Zeile 3, Spalte body",
+            "COPY log_records, ligne 3, colonne body",
+            "COPY log_records, строка 3, столбец body",
+            "log_recordsのCOPY、行 3、列 body",
+            "log_records 복사, 3번째 줄, body 열",
+        ] {
+            assert_eq!(copy_line(translated), Some(3), "{translated}");
+        }
         assert_eq!(copy_line("SQL statement \"SELECT 1\""), None);
         assert_eq!(copy_line("COPY log_records, line x"), None);
     }

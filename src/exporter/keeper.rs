@@ -40,7 +40,7 @@ impl Exporter {
                 continue;
             }
             match self.look(partitions_due).await {
-                Ok(()) => self.health.store_ready(),
+                Ok(()) => self.met(),
                 // Both connections are at work: that is an answer as well.
                 Err(failure) if failure.class == Class::Busy => {}
                 Err(failure) => self.report(&failure),
@@ -54,7 +54,7 @@ impl Exporter {
     /// A lane has written a batch.
     pub(super) fn wrote(&self) {
         self.wrote_lately.store(true, Ordering::Relaxed);
-        self.health.store_ready();
+        self.met();
     }
 
     /// Creates or checks the schema, and makes the partitions of the next days.

@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::error::{Class, Failure};
 use super::pool::{Connection, discard};
 use super::write::{DeadLetter, Job, Progress, Written, write};
-use super::{Exporter, HOUSEKEEPING};
+use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
 
@@ -33,12 +33,13 @@ struct Lane<'a> {
 }
 
 /// A batch on its way, over all its tries.
-struct Delivery {
+struct Delivery<'a> {
     batch: Batch,
     dead: BTreeMap<usize, DeadLetter>,
     started: Instant,
     /// COMMIT was sent and not answered: the batch may be in the database.
     in_doubt: bool,
+    trouble: Option<Trouble<'a>>,
 }
 
 impl Exporter {
@@ -59,39 +60,43 @@ impl Exporter {
     }
 }
 
-impl Lane<'_> {
+impl<'a> Lane<'a> {
     /// Tries until the batch is written or given up. When this is dropped on the way, the batch is counted as
     /// undelivered.
     async fn deliver(&mut self, batch: Batch) {
-        let started = Instant::now();
-        let mut delivery = Delivery { batch, dead: BTreeMap::new(), started, in_doubt: false };
-        let mut backoff = Backoff::new(&self.exporter.config.retry_on_failure);
+        let exporter = self.exporter;
+        let (dead, started) = (BTreeMap::new(), Instant::now());
+        let mut delivery = Delivery { batch, dead, started, in_doubt: false, trouble: None };
+        let mut backoff = Backoff::new(&exporter.config.retry_on_failure);
         loop {
             let tried = Instant::now();
             let failure = match self.try_once(&mut delivery).await {
                 Ok(written) => return self.settle(delivery, written, tried),
+                // The keeper has the connection for a moment, and the wait for it was bounded.
+                Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
-            self.exporter.metrics.failed(failure.class);
+            exporter.metrics.failed(failure.class);
             if self.bury(&mut delivery, &failure) {
                 continue;
             }
+            delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
             self.tell(&failure, &delivery);
-            if self.gives_up(&backoff, &delivery) {
-                return self.give_up(delivery, &failure);
-            }
             let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
             let wait = match failure.class {
                 _ if at_once => Duration::ZERO,
                 Class::DiskFull => backoff.next_wait().max(DISK_FULL_WAIT),
                 _ => backoff.next_wait(),
             };
+            if self.gives_up(&backoff, &delivery, wait) {
+                return self.give_up(delivery, &failure);
+            }
             tokio::time::sleep(wait).await;
         }
     }
 
     /// One try, on a connection that is given back only if it is clean.
-    async fn try_once(&mut self, delivery: &mut Delivery) -> Result<Written, Failure> {
+    async fn try_once(&mut self, delivery: &mut Delivery<'a>) -> Result<Written, Failure> {
         let exporter = self.exporter;
         let connection = exporter.pool.get().await?;
         let job = Job {
@@ -117,7 +122,7 @@ impl Lane<'_> {
         let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
         match (&result, progress) {
             (Ok(_), _) | (_, Progress::Advanced) => delivery.in_doubt = false,
-            (Err(_), Progress::Committing) => delivery.in_doubt = true,
+            (Err(failure), Progress::Committing) => delivery.in_doubt = failure.leaves_commit_unknown(),
             (Err(_), Progress::Begun) => {}
         }
         match &result {
@@ -131,8 +136,9 @@ impl Lane<'_> {
         result
     }
 
-    fn settle(&mut self, delivery: Delivery, written: Written, tried: Instant) {
-        let Delivery { batch, dead, .. } = delivery;
+    fn settle(&mut self, delivery: Delivery<'a>, written: Written, tried: Instant) {
+        let Delivery { batch, dead, trouble, .. } = delivery;
+        drop(trouble);
         self.sequence += 1;
         self.healthy = true;
         self.remember(&batch);
@@ -146,7 +152,7 @@ impl Lane<'_> {
     }
 
     /// Takes a row at fault out of the batch. Gives `false` for every other failure.
-    fn bury(&self, delivery: &mut Delivery, failure: &Failure) -> bool {
+    fn bury(&self, delivery: &mut Delivery<'a>, failure: &Failure) -> bool {
         let (Class::Poison, Some(line), Some(sqlstate)) =
             (failure.class, failure.copy_line, &failure.sqlstate)
         else {
@@ -163,15 +169,17 @@ impl Lane<'_> {
         true
     }
 
-    fn gives_up(&self, backoff: &Backoff<'_>, delivery: &Delivery) -> bool {
+    /// Whether there is to be no further try, which would come after `wait`.
+    fn gives_up(&self, backoff: &Backoff<'_>, delivery: &Delivery<'a>, wait: Duration) -> bool {
         let elapsed = delivery.started.elapsed();
+        // Senders send again what they had no answer for, so that it must not be written behind their backs.
+        let too_late =
+            || elapsed + wait >= self.exporter.config.timeout.0 || delivery.batch.nobody_waits_any_more();
         // A batch in doubt is never given up: it may be stored, and then it would be counted as lost.
-        !delivery.in_doubt
-            && (backoff.is_exhausted(elapsed)
-                || (self.senders_wait() && elapsed >= self.exporter.config.timeout.0))
+        !delivery.in_doubt && (backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
     }
 
-    fn give_up(&self, delivery: Delivery, failure: &Failure) {
+    fn give_up(&self, delivery: Delivery<'a>, failure: &Failure) {
         let records = delivery.batch.len();
         if self.senders_wait() {
             delivery.batch.settle_rejected(RejectReason::Unavailable);
@@ -186,7 +194,7 @@ impl Lane<'_> {
         !self.exporter.config.sending_queue.enabled
     }
 
-    fn tell(&self, failure: &Failure, delivery: &Delivery) {
+    fn tell(&self, failure: &Failure, delivery: &Delivery<'a>) {
         self.exporter.report(failure);
         tracing::debug!(
             lane = self.number,

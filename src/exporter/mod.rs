@@ -22,7 +22,7 @@ mod tls;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
@@ -54,7 +54,12 @@ pub struct Exporter {
     store_ready: watch::Sender<bool>,
     /// A lane has written a batch since the keeper last looked.
     wrote_lately: AtomicBool,
+    /// Lanes whose batch has failed and is not written yet.
+    troubled: AtomicUsize,
 }
+
+/// A lane's batch has failed and is not written yet, for as long as this lives.
+struct Trouble<'a>(&'a AtomicUsize);
 
 impl Exporter {
     /// An exporter from `buffer` to `target`. It connects when its tasks run.
@@ -80,6 +85,7 @@ impl Exporter {
             health,
             store_ready: watch::Sender::new(false),
             wrote_lately: AtomicBool::new(false),
+            troubled: AtomicUsize::new(0),
             config,
         })
     }
@@ -104,10 +110,34 @@ impl Exporter {
     fn report(&self, failure: &Failure) {
         use crate::telemetry::StoreTrouble;
         let trouble = match failure.class {
-            Class::Refused | Class::Unknown => StoreTrouble::DatabaseRefuses,
-            _ => StoreTrouble::DatabaseUnreachable,
+            Class::Refused | Class::DiskFull | Class::Unknown => StoreTrouble::DatabaseRefuses,
+            Class::Connection if failure.sqlstate.as_deref() == Some("25006") => {
+                StoreTrouble::DatabaseRefuses
+            }
+            Class::Connection | Class::Busy | Class::Poison => StoreTrouble::DatabaseUnreachable,
         };
         self.health.store_unavailable(trouble, failure.to_string());
+    }
+
+    /// Tells health that the store was met, which is good news unless a lane is stuck all the same: a session can be
+    /// had of a database whose disk is full.
+    fn met(&self) {
+        if self.troubled.load(Ordering::Acquire) == 0 {
+            self.health.store_ready();
+        }
+    }
+}
+
+impl<'a> Trouble<'a> {
+    fn new(troubled: &'a AtomicUsize) -> Self {
+        troubled.fetch_add(1, Ordering::AcqRel);
+        Self(troubled)
+    }
+}
+
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -3,10 +3,10 @@
 //! Where a day has no partition, the default partition takes its rows, so that no time fails. A partition for a
 //! day of which the default partition has rows already cannot be attached; the rows stay readable where they are.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::error::{Class, Failure};
 use super::pool::Connection;
@@ -14,11 +14,16 @@ use super::schema::DDL_LOCK;
 use crate::table::ddl::{partition_name, partition_statements};
 use crate::table::identifier::Schema;
 
-/// The days whose partition is there, or was found not to be had.
+/// The days that need no look: their partition is there, or was found not to be had.
 #[derive(Debug, Default)]
 pub struct Partitions {
-    known: Mutex<HashSet<i64>>,
+    known: Mutex<HashMap<i64, Instant>>,
 }
+
+/// How long a day needs no look. (The keeper looks at the days ahead more often.)
+const SETTLED: Duration = Duration::from_secs(24 * 3600);
+/// The same for a day whose partition was kept from being made by something that passes, such as a lock.
+const IN_THE_WAY: Duration = Duration::from_secs(60);
 
 /// Partitions are made for so many days before today. A sender's clock or a sender's malice must not make
 /// thousands of tables.
@@ -46,7 +51,7 @@ impl Partitions {
 
     /// Looks each partition up again when it is next needed.
     pub(super) fn forget(&self) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known().clear();
     }
 
     async fn ensure(
@@ -56,14 +61,18 @@ impl Partitions {
         days: impl Iterator<Item = i64>,
     ) -> Result<(), Failure> {
         for day in days {
-            if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&day) {
+            if self.known().get(&day).is_some_and(|until| Instant::now() < *until) {
                 continue;
             }
+            let mut needs_no_look = SETTLED;
             match create(connection, schema, day).await {
                 Ok(()) => {}
                 Err(failure) if failure.class == Class::Connection => return Err(failure),
                 Err(failure) => {
                     connection.batch_execute("ROLLBACK").await?;
+                    if failure.class == Class::Busy {
+                        needs_no_look = IN_THE_WAY;
+                    }
                     tracing::warn!(
                         partition = partition_name(day),
                         %failure,
@@ -71,9 +80,13 @@ impl Partitions {
                     );
                 }
             }
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(day);
+            self.known().insert(day, Instant::now() + needs_no_look);
         }
         Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<i64, Instant>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -117,6 +117,10 @@ async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<Str
         live.entry(row.get(0)).or_default().insert(row.get(1), (row.get(2), row.get(3)));
     }
     let mut problems = Vec::new();
+    let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
+    if encoding != "UTF8" {
+        problems.push(format!("the database's encoding is {encoding} and should be UTF8"));
+    }
     for table in TABLES.iter() {
         let Some(columns) = live.get(table.name) else {
             problems.push(format!("table {} is missing", table.name));

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use crate::buffer::{Buffer, DropReason, RejectReason, Rest, Settled};
+use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
 use crate::table::{Severity, SeverityCounts, Transcoder};
 
@@ -144,8 +144,14 @@ impl Intake {
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
-        let shed = self.buffer.enqueue(reservation, transcoded.rows, reply);
-        admitted.full += shed.total();
+        let rows = transcoded.rows.len();
+        match self.buffer.enqueue(reservation, transcoded.rows, reply) {
+            Ok(shed) => admitted.full += shed.total(),
+            Err(Full) => {
+                books.reject(RejectReason::Full, rows);
+                return Err(Refusal::Full);
+            }
+        }
         Ok(admitted)
     }
 }

@@ -49,10 +49,13 @@ pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: create_store
 /// The tables of the store, as the newest version has them.
 pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
 
+/// The table of the records.
+pub const LOG_RECORDS: &str = "log_records";
+
 /// The statement that streams rows into `log_records`.
 pub fn copy_statement(schema: &Schema) -> String {
     let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
-    format!("COPY {schema}.log_records ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
+    format!("COPY {schema}.{LOG_RECORDS} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
 }
 
 /// Everything that a database without the store needs, as a DBA would run it.
@@ -146,7 +149,7 @@ fn tables() -> Vec<Table> {
             options: "",
         },
         Table {
-            name: "log_records",
+            name: LOG_RECORDS,
             comment: "Storage of log records; read the view logs instead, storage may change",
             columns: records.collect(),
             options: " PARTITION BY RANGE (time)",

@@ -84,6 +84,17 @@ async fn what_cannot_be_delivered_is_counted_and_shows_in_the_exit_status() {
     assert!(said.last().unwrap().contains(r#""received":70,"flushed":0,"dropped":70"#), "{said:#?}");
 }
 
+/// Scenario: SIGTERM where the database was never there and nothing is held. Guarantee: there is nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nothing_held_the_end_does_not_wait_for_the_database() {
+    let nowhere = "host=127.0.0.1 port=1 user=nobody";
+    let forebay = Forebay::start(nowhere, &["exporters.postgres.shutdown_timeout=10m"]).await;
+    forebay.becomes_unready("database_unreachable").await;
+    let (status, said) = forebay.terminate().await;
+    assert_eq!(status, Some(0), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("deadline")), "{said:#?}");
+}
+
 /// Scenario: a drain that cannot succeed, and a second signal. Guarantee: it ends at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
@@ -98,6 +109,38 @@ async fn a_second_signal_ends_at_once() {
     forebay.signal("TERM").await;
     assert_eq!(forebay.ends().await.code(), Some(1));
     assert!(asked.elapsed() < Duration::from_secs(10), "the ten minutes of the drain are over");
+}
+
+/// Scenario: `enabled: false`, no database, and a sender that sends the same again after each refusal, as SDKs do; then
+/// the database comes. Guarantee: what was refused is not written behind the sender's back, so that nothing is twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_queue_off_a_refusal_means_not_stored() {
+    let mut postgres = Postgres::start().await;
+    let database = postgres.database().await;
+    postgres.stop(Stop::Fast).await;
+    let sets = ["exporters.postgres.sending_queue.enabled=false", "exporters.postgres.timeout=200ms"];
+    let forebay = Forebay::start(database.dsn(), &sets).await;
+    let sender = forebay.sender().await;
+    for _ in 0..3 {
+        let refusal = sender.send(numbered_request(0..10)).await.unwrap_err();
+        assert_eq!(refusal.code(), tonic::Code::Unavailable);
+    }
+    postgres.start_again().await;
+    forebay.becomes_ready().await;
+    let mut told = Told::default();
+    eventually("the records are taken", || {
+        let mut once = Told::default();
+        let sender = &sender;
+        async move {
+            sender.send_numbered(0..10, &mut once).await;
+            (!once.stored.is_empty()).then_some(once)
+        }
+    })
+    .await
+    .stored
+    .clone_into(&mut told.stored);
+    forebay.settles().await;
+    stored(&database).await.assert_holds_each_once(&told.stored);
 }
 
 /// Scenario: `enabled: false`. Guarantee: an OK means that the records are in PostgreSQL already; while the

@@ -97,6 +97,22 @@ async fn rows_that_are_refused_are_dead_letters_and_cost_no_other() {
     assert_eq!(found, [("23514".into(), false), ("23514".into(), true), ("23514".into(), false)]);
 }
 
+/// Scenario: a database in another encoding, which cannot hold every character. Guarantee: health says so, before
+/// anything is refused for its content.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_encoding_is_a_mismatch() {
+    let database = database().await;
+    let latin = format!("{}_latin", database.name());
+    let create =
+        format!("CREATE DATABASE {latin} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+    database.connect().await.batch_execute(&create).await.unwrap();
+    let dsn = database.dsn().replace(database.name(), &latin);
+    let forebay = Forebay::start(&dsn, &[]).await;
+    forebay.becomes_unready("schema_mismatch").await;
+    let (_, body) = forebay.health().await;
+    assert!(body["detail"].as_str().unwrap().contains("encoding is LATIN1"), "{body}");
+}
+
 /// Scenario: the table is renamed away under load and comes back. Guarantee: records are held, health names the cause,
 /// and everything is written afterwards.
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +123,16 @@ async fn a_table_that_is_away_holds_the_records() {
     client.batch_execute("ALTER TABLE otel.log_records RENAME TO elsewhere").await.unwrap();
     forebay.sender().await.send(numbered_request(0..200)).await.unwrap();
     forebay.becomes_unready("database_refuses").await;
+    let since = forebay.health().await.1["since"].clone();
     assert_eq!(forebay.scrape().await.value("log_buffer_size"), 200);
+    // A session can be had all the while, which is no good news yet.
+    eventually("some more tries have failed", || async {
+        let failed = forebay.scrape().await.sum("log_buffer_flush_errors_total", r#"class="refused""#);
+        (failed >= 5).then_some(())
+    })
+    .await;
+    let (status, body) = forebay.health().await;
+    assert_eq!((status, &body["since"]), (503, &since), "it was never well in between");
     client.batch_execute("ALTER TABLE otel.elsewhere RENAME TO log_records").await.unwrap();
     let scrape = forebay.settles().await;
     assert_eq!(scrape.value("log_buffer_flushed_total"), 200);

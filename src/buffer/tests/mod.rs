@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::config::{BatchConfig, Overflow, QueueConfig};
 use super::samples::{assert_balanced, bodies_of, request};
-use super::{Batch, Buffer, DropReason, RejectReason, Rest, Settled};
+use super::{Batch, Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::duration::GoDuration;
 use crate::otlp::count_records;
 use crate::table::Transcoder;
@@ -68,7 +68,13 @@ fn offer_with<B: AsRef<str>>(
     let done = Transcoder::default().transcode(&request, reservation.records(), 1).unwrap();
     buffer.books().drop_records(reason, &done.beyond);
     let reserved = done.rows.len();
-    Offered::Held(reserved - buffer.enqueue(reservation, done.rows, receipt).total())
+    match buffer.enqueue(reservation, done.rows, receipt) {
+        Ok(shed) => Offered::Held(reserved - shed.total()),
+        Err(Full) => {
+            buffer.books().reject(RejectReason::Full, reserved);
+            Offered::Refused
+        }
+    }
 }
 
 /// What is taken now, written, by its bodies.

@@ -140,6 +140,39 @@ async fn rows_larger_than_estimated_are_shed_from_the_end() {
     }
 }
 
+/// Such a request fits when the buffer is empty, so that the policy is to refuse all of it.
+#[tokio::test]
+async fn rows_larger_than_estimated_are_refused_where_they_fit_later() {
+    let (old, new) = (held_bytes(["old"]), held_bytes([swelling(), swelling()]));
+    let buffer = buffer_of_bytes(old + new - 1, Overflow::Reject);
+    offer(&buffer, ["old"]);
+    assert_eq!(offer(&buffer, [swelling(), swelling()]), Offered::Refused);
+    assert_eq!(dropped(&buffer, DropReason::DropNewest), 0);
+    assert_eq!(buffer.budget().bytes(), old, "what was refused holds nothing");
+    assert_balanced(&buffer);
+    assert_eq!(drain(&buffer).await, ["old"]);
+}
+
+/// The bytes of a request are free with the last of its rows only. Shedding what a lane has the rest of would
+/// lose records and gain nothing.
+#[tokio::test]
+async fn bytes_are_made_room_for_by_whole_requests_and_not_by_those_in_flight() {
+    let body = "x".repeat(1000);
+    let (two, four) = (held_bytes([&body; 2]), held_bytes([&body; 4]));
+    let queue =
+        QueueConfig { max_bytes: two + four + 100, overflow: Overflow::DropOldest, ..QueueConfig::default() };
+    let buffer = buffer_of(queue, batches(1, 1));
+    offer(&buffer, [&body; 4]);
+    let in_flight = take_now(&buffer).await.unwrap();
+    offer(&buffer, [&body; 2]);
+    assert_eq!(offer(&buffer, [&body]), Offered::Held(1));
+    assert_eq!(dropped(&buffer, DropReason::DropOldest), 2, "the second request as a whole");
+    assert_eq!(buffer.budget().records(), 5, "the first one, part of which is in flight, and the third");
+    in_flight.settle_written(&BTreeSet::new());
+    assert_balanced(&buffer);
+    assert_eq!(drain(&buffer).await.len(), 4);
+}
+
 #[tokio::test]
 async fn rows_larger_than_estimated_push_the_oldest_out() {
     let (old, new) = (held_bytes(["old"]), held_bytes([swelling()]));

@@ -80,6 +80,27 @@ async fn no_loss_without_a_count() {
     assert_eq!(ledger.books.dropped_for(DropReason::Undelivered), 2);
 }
 
+/// A sender that waits for the result and goes away, or was told that there was none in time, sends again.
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_given_back_instead_of_written() {
+    let buffer = buffer_of(QueueConfig { enabled: false, ..QueueConfig::default() }, batches(1, 0));
+    let [(one, gone), (two, stays), (three, leaves)] = [(); 3].map(|()| oneshot::channel());
+    offer_with(&buffer, ["a", "b"], Some(one));
+    offer_with(&buffer, ["c"], Some(two));
+    offer_with(&buffer, ["d"], Some(three));
+    drop(gone);
+    let batch = take_now(&buffer).await.unwrap();
+    assert_eq!(bodies_of(&batch), ["c", "d"]);
+    assert_eq!(buffer.books().rejected(RejectReason::Unavailable), 2);
+    drop(leaves);
+    assert!(!batch.nobody_waits_any_more());
+    drop(stays);
+    assert!(batch.nobody_waits_any_more());
+    batch.settle_rejected(RejectReason::Unavailable);
+    assert_eq!(buffer.books().rejected(RejectReason::Unavailable), 4);
+    assert_empty(&buffer);
+}
+
 #[tokio::test]
 async fn the_bytes_of_a_request_are_free_when_its_last_row_is_gone() {
     let buffer = buffer_of(QueueConfig::default(), batches(1, 2));

@@ -188,8 +188,15 @@ async fn who_waits_too_long_sends_again_and_is_counted_once() {
     let gateway = setup.start().await;
     assert_retryable(gateway.export(request(["a"])).await);
     assert_balanced(&gateway.buffer);
-    gateway.take().await.settle_written(&all_but([]));
-    assert_eq!((gateway.buffer.books().flushed(), gateway.buffer.books().received()), (1, 1));
+    // What was sent again is taken, and what nobody waits for any longer is not.
+    let lane = async { gateway.take().await };
+    let (answer, batch) = tokio::join!(gateway.export(request(["a, again"])), lane);
+    assert_retryable(answer);
+    assert_eq!(bodies_of(&batch), ["a, again"]);
+    batch.settle_written(&all_but([]));
+    let books = gateway.buffer.books();
+    let counted = (books.received(), books.flushed(), books.rejected(RejectReason::Unavailable));
+    assert_eq!(counted, (2, 1, 1));
     gateway.stop().await;
 }
 
