@@ -31,7 +31,12 @@ pub const QUICK: &[&str] = &[
 
 /// The command line of the binary, with nothing of the tests' environment in it.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    command_of(env!("CARGO_BIN_EXE_forebay"))
+}
+
+/// The same of another binary.
+pub fn command_of(binary: &str) -> Command {
+    let mut command = Command::new(binary);
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
     for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -86,6 +91,11 @@ impl Forebay {
     /// The gRPC endpoint, as `http://address:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.grpc)
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// The address of the metrics page.

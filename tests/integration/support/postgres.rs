@@ -43,6 +43,9 @@ while [ "$tries" -gt 0 ]; do
 done
 "#;
 
+const TEST_SETTINGS: [(&str, &str); 4] =
+    [("max_connections", "200"), ("shared_buffers", "32MB"), ("timezone", "UTC"), ("log_checkpoints", "off")];
+
 static RUN: LazyLock<Run> = LazyLock::new(Run::begin);
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
 
@@ -99,24 +102,23 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Makes and starts a cluster, which takes about a second.
     pub(crate) async fn start() -> Self {
-        Self::start_with(&[], &[]).await
+        Self::start_with(&TEST_SETTINGS, &[], false).await
     }
 
     /// The same, with a certificate and its key in PEM, so that the server speaks TLS.
     pub(crate) async fn start_with_tls(certificate: &str, key: &str) -> Self {
-        Self::start_with(&[("ssl", "on")], &[("server.crt", certificate), ("server.key", key)]).await
+        let settings = [&TEST_SETTINGS, &[("ssl", "on")][..]].concat();
+        Self::start_with(&settings, &[("server.crt", certificate), ("server.key", key)], false).await
     }
 
-    /// A cluster with further settings, and further files in its data directory.
-    async fn start_with(more: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
-        let settings = [
-            ("max_connections", "200"),
-            ("shared_buffers", "32MB"),
-            ("timezone", "UTC"),
-            ("log_checkpoints", "off"),
-        ];
-        let settings = &[&settings, more].concat();
-        let options = Options { access: Access::Trust, durable: false, settings };
+    /// One that keeps what it has committed, for benchmarks.
+    pub(crate) async fn start_durable(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, &[], true).await
+    }
+
+    /// A cluster with settings, and with further files in its data directory.
+    async fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)], durable: bool) -> Self {
+        let options = Options { access: Access::Trust, durable, settings };
         let dir = RUN.directory();
         let cluster = Cluster::open(&dir, &options).await.expect("a cluster");
         for (name, text) in files {
@@ -126,6 +128,11 @@ impl Postgres {
         let dsn = server.dsn("postgres", None);
         let address = (Ipv4Addr::LOCALHOST, server.port()).into();
         Self { cluster, server: Some(server), dsn, address }
+    }
+
+    /// The server's first process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.as_ref().expect("a running server").pid()
     }
 
     /// A new, empty database.

@@ -1,0 +1,121 @@
+//! From the sender's socket to the committed row: how fast, at whose cost, against COPY of the same rows.
+//!
+//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--growth] [--results DIR]`
+//! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
+//! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
+
+#![allow(unreachable_pub, dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+
+mod corpus;
+mod generator;
+mod measure;
+mod raw_copy;
+mod report;
+#[path = "../../tests/integration/support/mod.rs"]
+mod support;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corpus::Corpus;
+use measure::{Bench, Load, Run};
+use report::Report;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Records in a request of the full speed.
+const REQUEST: u64 = 500;
+const RATES: [u64; 3] = [1_000, 10_000, 100_000];
+const RATE_LENGTH: Duration = Duration::from_secs(10);
+const LARGE_BUFFER: [&str; 2] = [
+    "exporters.postgres.sending_queue.queue_size=200000",
+    "exporters.postgres.sending_queue.max_bytes=268435456",
+];
+
+/// What the command line asks for.
+struct Options {
+    records: u64,
+    runs: usize,
+    binaries: Vec<(String, String)>,
+    growth: bool,
+    results: Option<String>,
+}
+
+impl Options {
+    fn read() -> Self {
+        let mut options =
+            Self { records: 1_000_000, runs: 5, binaries: Vec::new(), growth: false, results: None };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
+            match argument.as_str() {
+                "--records" => options.records = value().parse().expect("a number of records"),
+                "--runs" => options.runs = value().parse().expect("a number of runs"),
+                "--binary" => {
+                    let value = value();
+                    let (name, path) = value.split_once('=').expect("NAME=PATH");
+                    options.binaries.push((name.to_owned(), path.to_owned()));
+                }
+                "--growth" => options.growth = true,
+                "--results" => options.results = Some(value()),
+                "--bench" => {}
+                other => panic!("what is {other}?"),
+            }
+        }
+        if options.binaries.is_empty() {
+            options.binaries.push(("forebay".to_owned(), env!("CARGO_BIN_EXE_forebay").to_owned()));
+        }
+        options
+    }
+}
+
+fn main() {
+    let options = Options::read();
+    // One thread: the generator shares two cores with what it measures.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(measure_all(&options));
+    report.print();
+    if let Some(results) = &options.results {
+        report.write(results);
+    }
+}
+
+async fn measure_all(options: &Options) -> Report {
+    let corpus = Arc::new(Corpus::new(REQUEST));
+    let bench = Bench::start(&corpus).await;
+    let requests = options.records.div_ceil(REQUEST);
+    let mut report = Report::new(options.records);
+    let full = Load { requests, connections: 4, in_flight: 8 };
+    for number in 1..=options.runs {
+        for (name, path) in &options.binaries {
+            report.full_speed(name, bench.full_speed(path, &corpus, &full, &[]).await);
+        }
+        report.raw_copy(bench.raw_copy(requests, None).await);
+        eprintln!("run {number} of {} is done", options.runs);
+    }
+    for in_one in [5, 20] {
+        let name = format!("plain COPY, {} rows a transaction", in_one as u64 * REQUEST);
+        report.other(&name, bench.raw_copy(requests, Some(in_one)).await);
+    }
+    let (_, binary) = &options.binaries[0];
+    let large = bench.full_speed(binary, &corpus, &full, &LARGE_BUFFER).await;
+    report.other("full speed, buffer of 200,000 records", large);
+    for rate in RATES {
+        let size = (rate / 200).max(5);
+        let pace = Duration::from_nanos(1_000_000_000 * size / rate);
+        let run = bench.paced(binary, &Arc::new(Corpus::new(size)), pace, RATE_LENGTH).await;
+        report.other(&format!("{rate} records/s"), run);
+    }
+    if options.growth {
+        for connections in [1, 64] {
+            let load = Load { requests, connections, in_flight: connections.max(8) };
+            let run: Run = bench.full_speed(binary, &corpus, &load, &[]).await;
+            report.other(&format!("full speed, {connections} connections"), run);
+        }
+        let load = Load { requests: 20_000_000 / REQUEST, ..full };
+        report.other("full speed, 20 M records", bench.full_speed(binary, &corpus, &load, &[]).await);
+    }
+    report
+}

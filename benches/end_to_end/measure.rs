@@ -1,0 +1,190 @@
+//! One measurement: a fresh forebay, an empty table, and what each process has used meanwhile.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::corpus::Corpus;
+use crate::generator::{self, Answers};
+use crate::support::forebay::{Forebay, arguments, command_of};
+use crate::support::postgres::{Database, Postgres};
+use crate::{raw_copy, usage};
+
+/// PostgreSQL as it comes, durable, but with its checkpoints out of the way.
+const SETTINGS: &[(&str, &str)] = &[
+    ("max_wal_size", "8GB"),
+    ("checkpoint_timeout", "1h"),
+    ("autovacuum", "off"),
+    // For the freshness.
+    ("track_commit_timestamp", "on"),
+];
+
+/// The server, and the rows for the limit.
+pub struct Bench {
+    postgres: Postgres,
+    database: Database,
+    rows: Arc<Vec<Bytes>>,
+    size: u64,
+}
+
+/// How a generator at full speed sends.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub requests: u64,
+    pub connections: usize,
+    pub in_flight: usize,
+}
+
+/// What came of one measurement.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    pub records: u64,
+    pub elapsed: Duration,
+    pub cpu_forebay: Duration,
+    pub cpu_postgres: Duration,
+    pub cpu_generator: Duration,
+    pub peak_resident: u64,
+    pub peak_held: u64,
+    pub batches: u64,
+    /// Sorted.
+    pub waits: Vec<Duration>,
+    pub refused: u64,
+    /// From the record's time to its commit, 50th and 99th percentile.
+    pub freshness: Option<(Duration, Duration)>,
+}
+
+impl Bench {
+    pub async fn start(corpus: &Corpus) -> Self {
+        let postgres = Postgres::start_durable(SETTINGS).await;
+        let database = postgres.database().await;
+        Self { postgres, database, rows: raw_copy::bytes(&corpus.rows()), size: corpus.size }
+    }
+
+    /// Sends as fast as forebay takes it.
+    pub async fn full_speed(&self, binary: &str, corpus: &Arc<Corpus>, load: &Load, sets: &[&str]) -> Run {
+        let sets = [&["exporters.postgres.sending_queue.overflow=reject"], sets].concat();
+        let send = async |address| {
+            generator::at_full_speed(address, corpus, load.requests, load.connections, load.in_flight).await
+        };
+        self.measure(binary, &sets, load.requests * corpus.size, send).await
+    }
+
+    /// Sends a request every `pace`.
+    pub async fn paced(&self, binary: &str, corpus: &Arc<Corpus>, pace: Duration, length: Duration) -> Run {
+        let records = (length.as_nanos() / pace.as_nanos()) as u64 * corpus.size;
+        let send = async |address| generator::at_a_pace(address, corpus, pace, length).await;
+        let mut run = self.measure(binary, &[], records, send).await;
+        run.freshness = Some(self.freshness().await);
+        run
+    }
+
+    /// Replays the rows of as many requests by plain COPY, those of `in_one` requests at a time, or all.
+    pub async fn raw_copy(&self, requests: u64, in_one: Option<usize>) -> Run {
+        self.empty_table().await;
+        let before = usage::cpu_with_children(self.postgres.pid());
+        let elapsed = raw_copy::replay(&self.database, &self.rows, requests, in_one).await;
+        let cpu_postgres = usage::cpu_with_children(self.postgres.pid()) - before;
+        Run {
+            records: requests * self.size,
+            elapsed,
+            cpu_postgres,
+            batches: in_one.map_or(2, |in_one| requests / in_one as u64),
+            ..Run::default()
+        }
+    }
+
+    async fn measure(
+        &self,
+        binary: &str,
+        sets: &[&str],
+        records: u64,
+        send: impl AsyncFnOnce(SocketAddr) -> Answers,
+    ) -> Run {
+        let mut command = command_of(binary);
+        command.env("DATABASE_URL", self.database.dsn()).args(arguments(sets));
+        let forebay = Forebay::spawn(command).await;
+        forebay.becomes_ready().await;
+        self.empty_table().await;
+        let (own, pid, server) = (std::process::id(), forebay.pid(), self.postgres.pid());
+        let used = || [usage::cpu(own), usage::cpu(pid), usage::cpu_with_children(server)];
+        let before = used();
+        let started = Instant::now();
+        let address = forebay.endpoint().trim_start_matches("http://").parse().unwrap();
+        let mut peak_held = 0;
+        let sampling = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                peak_held = peak_held.max(forebay.scrape().await.value("log_buffer_bytes"));
+            }
+        };
+        let mut answers = tokio::select! {
+            answers = send(address) => answers,
+            () = sampling => unreachable!("it has no end"),
+        };
+        let scrape = loop {
+            let scrape = forebay.scrape().await;
+            if scrape.value("log_buffer_size") == 0 {
+                break scrape;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
+        let elapsed = started.elapsed();
+        let after = used();
+        scrape.assert_balanced();
+        assert_eq!(scrape.value("log_buffer_flushed_total"), records, "everything is stored");
+        answers.waits.sort();
+        let [cpu_generator, cpu_forebay, cpu_postgres] = [0, 1, 2].map(|index| after[index] - before[index]);
+        let run = Run {
+            records,
+            elapsed,
+            cpu_forebay,
+            cpu_postgres,
+            cpu_generator,
+            peak_resident: usage::peak_resident(pid),
+            peak_held,
+            batches: scrape.value("log_buffer_batch_size_count"),
+            waits: answers.waits,
+            refused: answers.refused,
+            freshness: None,
+        };
+        assert_eq!(forebay.terminate().await.0, Some(0));
+        run
+    }
+
+    async fn empty_table(&self) {
+        let client = self.database.connect().await;
+        let exists = "SELECT to_regclass('otel.log_records') IS NOT NULL";
+        if client.query_one(exists, &[]).await.unwrap().get(0) {
+            client.batch_execute("TRUNCATE otel.log_records").await.unwrap();
+        }
+        client.batch_execute("CHECKPOINT").await.unwrap();
+    }
+
+    async fn freshness(&self) -> (Duration, Duration) {
+        let client = self.database.connect().await;
+        let percentiles = "SELECT percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY
+            extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 - time_unix_nano / 1e9::float8)
+            FROM otel.log_records";
+        let found: Vec<f64> = client.query_one(percentiles, &[]).await.unwrap().get(0);
+        (Duration::from_secs_f64(found[0].max(0.0)), Duration::from_secs_f64(found[1].max(0.0)))
+    }
+}
+
+impl Run {
+    pub fn rate(&self) -> f64 {
+        self.records as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Microseconds of `cpu` for each record.
+    pub fn per_record(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.records as f64
+    }
+
+    /// The wait for an answer at this share of the answers, in milliseconds.
+    pub fn wait(&self, share: f64) -> f64 {
+        let last = self.waits.len().saturating_sub(1);
+        self.waits.get((last as f64 * share) as usize).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+    }
+}
