@@ -40,7 +40,9 @@ pub struct Items<'a> {
 
 impl<'a> AnyValue<'a> {
     /// Reads an `AnyValue` message. Of several values the last is meant (protobuf, oneof).
-    #[inline]
+    ///
+    /// Always inlined, because the value would otherwise travel through memory, which costs more than reading it.
+    #[inline(always)]
     pub fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut value = AnyValue::Empty;
         let mut fields = Fields::new(message);
@@ -62,7 +64,7 @@ impl<'a> AnyValue<'a> {
 
 impl<'a> KeyValue<'a> {
     /// Reads a `KeyValue` message.
-    #[inline]
+    #[inline(always)]
     pub fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut pair = KeyValue { key: &[], value: AnyValue::Empty };
         let mut fields = Fields::new(message);
@@ -84,7 +86,7 @@ impl<'a> Items<'a> {
     }
 
     /// The next element's bytes; `None` at the end.
-    #[inline]
+    #[inline(always)]
     pub fn next_item(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
         while let Some((number, field)) = self.fields.next_field()? {
             if number == 1 {

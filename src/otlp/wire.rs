@@ -39,7 +39,9 @@ impl<'a> Fields<'a> {
     }
 
     /// The next field's number and value; `None` at the end of the message.
-    #[inline]
+    ///
+    /// Always inlined, because the field would otherwise travel through memory, which costs more than reading it.
+    #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
         if self.rest.is_empty() {
             return Ok(None);
@@ -64,7 +66,7 @@ impl<'a> Fields<'a> {
         Ok(Some((number, field)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<u64, Malformed> {
         if let Some((&byte, rest)) = self.rest.split_first()
             && byte < 0x80
@@ -75,6 +77,7 @@ impl<'a> Fields<'a> {
         self.long_varint()
     }
 
+    #[inline(never)]
     fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (index, &byte) in self.rest.iter().enumerate().take(10) {
@@ -91,14 +94,14 @@ impl<'a> Fields<'a> {
         Err(if self.rest.len() < 10 { TRUNCATED } else { Malformed("a varint is longer than 64 bits") })
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(TRUNCATED)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(TRUNCATED)?;
         self.rest = rest;

@@ -9,6 +9,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::scan;
 use super::text::{REPLACEMENT, Replaced, ReplacedKind};
 use crate::otlp::Malformed;
 use crate::otlp::value::{AnyValue, Items, KeyValue};
@@ -58,6 +59,7 @@ fn push_pair(
 }
 
 /// `depth` is the number of arrays and maps around `value`, and the bound of the recursion.
+#[inline(always)]
 fn push_nested(
     out: &mut Vec<u8>,
     value: AnyValue<'_>,
@@ -76,27 +78,43 @@ fn push_nested(
             out.extend_from_slice(TOO_DEEP);
             replaced.count(ReplacedKind::Depth);
         }
-        AnyValue::Array(message) => {
-            out.push(b'[');
-            let mut items = Items::of(message);
-            let mut first = true;
-            while let Some(item) = items.next_item()? {
-                separate(out, &mut first);
-                push_nested(out, AnyValue::read(item)?, depth + 1, replaced)?;
-            }
-            out.push(b']');
-        }
-        AnyValue::Map(message) => {
-            out.push(b'{');
-            let mut items = Items::of(message);
-            let mut first = true;
-            while let Some(item) = items.next_item()? {
-                separate(out, &mut first);
-                push_pair(out, item, depth + 1, replaced)?;
-            }
-            out.push(b'}');
-        }
+        AnyValue::Array(message) => push_array(out, message, depth + 1, replaced)?,
+        AnyValue::Map(message) => push_map(out, message, depth + 1, replaced)?,
     }
+    Ok(())
+}
+
+fn push_array(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    depth: usize,
+    replaced: &mut Replaced,
+) -> Result<(), Malformed> {
+    out.push(b'[');
+    let mut items = Items::of(message);
+    let mut first = true;
+    while let Some(item) = items.next_item()? {
+        separate(out, &mut first);
+        push_nested(out, AnyValue::read(item)?, depth, replaced)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn push_map(
+    out: &mut Vec<u8>,
+    message: &[u8],
+    depth: usize,
+    replaced: &mut Replaced,
+) -> Result<(), Malformed> {
+    out.push(b'{');
+    let mut items = Items::of(message);
+    let mut first = true;
+    while let Some(item) = items.next_item()? {
+        separate(out, &mut first);
+        push_pair(out, item, depth, replaced)?;
+    }
+    out.push(b'}');
     Ok(())
 }
 
@@ -106,7 +124,7 @@ fn separate(out: &mut Vec<u8>, first: &mut bool) {
     }
 }
 
-/// Whole numbers from here on get an exponent from ryu, of which jsonb keeps the digits without a point.
+/// Whole numbers from here on get an exponent from zmij, of which jsonb keeps the digits without a point.
 const FIRST_WITH_EXPONENT: f64 = 1e16;
 /// No integer of 64 bits is as large as this.
 const BEYOND_INTEGERS: f64 = 1e19;
@@ -115,7 +133,7 @@ fn push_double(out: &mut Vec<u8>, number: f64) {
     if (FIRST_WITH_EXPONENT..BEYOND_INTEGERS).contains(&number.abs()) {
         out.extend_from_slice(format!("{number}.0").as_bytes());
     } else if number.is_finite() {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(number).as_bytes());
+        out.extend_from_slice(zmij::Buffer::new().format_finite(number).as_bytes());
     } else if number.is_nan() {
         out.extend_from_slice(br#""NaN""#);
     } else {
@@ -134,7 +152,9 @@ fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 #[inline]
 fn push_string(out: &mut Vec<u8>, bytes: &[u8], replaced: &mut Replaced) {
     out.push(b'"');
-    if std::str::from_utf8(bytes).is_ok() {
+    if scan::is_plain_json(bytes) {
+        out.extend_from_slice(bytes);
+    } else if std::str::from_utf8(bytes).is_ok() {
         push_escaped(out, bytes, replaced);
     } else {
         for chunk in bytes.utf8_chunks() {
@@ -230,7 +250,7 @@ mod tests {
             (Some(Value::DoubleValue(-9.9e15)), "-9900000000000000.0"),
             (Some(Value::DoubleValue(-1e16)), "-10000000000000000.0"),
             (Some(Value::DoubleValue(9.9e18)), "9900000000000000000.0"),
-            (Some(Value::DoubleValue(1e19)), "1e19"),
+            (Some(Value::DoubleValue(1e19)), "1e+19"),
             (Some(Value::DoubleValue(f64::NAN)), r#""NaN""#),
             (Some(Value::DoubleValue(f64::NEG_INFINITY)), r#""-Infinity""#),
             (Some(Value::BytesValue(vec![0, 255].into())), r#""AP8=""#),

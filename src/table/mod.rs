@@ -13,6 +13,7 @@ pub mod identifier;
 pub mod interned;
 mod json;
 pub mod row;
+mod scan;
 mod severity;
 mod text;
 pub mod transcode;

@@ -4,6 +4,7 @@
 //! its length in bytes (-1 for NULL) and its value in the type's binary form, all in network order.
 
 use super::json;
+use super::scan::is_plain_text;
 use super::text::{Replaced, push_text};
 use crate::otlp::Malformed;
 use crate::otlp::value::AnyValue;
@@ -75,13 +76,21 @@ impl<'a> RowWriter<'a> {
     /// A bytea.
     #[inline]
     pub fn bytea(&mut self, value: &[u8]) {
-        self.out.extend_from_slice(&(value.len() as i32).to_be_bytes());
-        self.out.extend_from_slice(value);
+        if let Ok(trace_id) = <[u8; 16]>::try_from(value) {
+            self.fixed(trace_id);
+        } else if let Ok(span_id) = <[u8; 8]>::try_from(value) {
+            self.fixed(span_id);
+        } else {
+            self.sized(value);
+        }
     }
 
     /// A text; bytes that PostgreSQL cannot hold are replaced.
     #[inline]
     pub fn text(&mut self, value: &[u8]) {
+        if is_plain_text(value) {
+            return self.sized(value);
+        }
         let start = self.begin_sized();
         push_text(self.out, value, self.replaced);
         self.end_sized(start);
@@ -110,10 +119,20 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
-    #[inline]
+    /// Length and value in one piece, of which the compiler makes two stores.
+    #[inline(always)]
     fn fixed<const N: usize>(&mut self, value: [u8; N]) {
-        self.out.extend_from_slice(&(N as i32).to_be_bytes());
-        self.out.extend_from_slice(&value);
+        const { assert!(N <= 16) };
+        let mut field = [0; 20];
+        field[..4].copy_from_slice(&(N as i32).to_be_bytes());
+        field[4..4 + N].copy_from_slice(&value);
+        self.out.extend_from_slice(&field[..4 + N]);
+    }
+
+    #[inline]
+    fn sized(&mut self, value: &[u8]) {
+        self.out.extend_from_slice(&(value.len() as i32).to_be_bytes());
+        self.out.extend_from_slice(value);
     }
 
     /// Leaves room for a length that is known only behind the value.

@@ -2,6 +2,8 @@
 
 use std::ops::AddAssign;
 
+use super::scan;
+
 /// What stands in the place of a byte sequence or character that PostgreSQL cannot hold.
 pub(super) const REPLACEMENT: &str = "\u{fffd}";
 
@@ -62,7 +64,7 @@ impl AddAssign for Replaced {
 /// Appends `bytes` as text. Counts one replacement for each NUL and for each broken sequence.
 #[inline]
 pub(super) fn push_text(out: &mut Vec<u8>, bytes: &[u8], replaced: &mut Replaced) {
-    if !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok() {
+    if scan::is_plain_text(bytes) || (!bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()) {
         out.extend_from_slice(bytes);
     } else {
         push_repaired(out, bytes, replaced);

@@ -1,0 +1,74 @@
+//! A look at a string: whether it is plain ASCII that can be copied as it is, which most strings in logs are.
+//!
+//! Long strings are looked at without an early end, which the compiler turns into vector instructions; for short ones,
+//! keys above all, that would be a byte at a time, so they are looked at eight bytes at a time in a word.
+
+/// From here on vectors are faster.
+const LONG: usize = 64;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = ONES << 7;
+
+/// Whether PostgreSQL holds `bytes` as text as they are, for sure: ASCII without NUL.
+#[inline]
+pub(super) fn is_plain_text(bytes: &[u8]) -> bool {
+    is_plain(bytes, |byte| byte == 0 || byte >= 0x80, |word| word & HIGHS | zeros(word))
+}
+
+/// Whether `bytes` stand in a JSON string as they are, for sure: ASCII without control characters, quotes and
+/// backslashes (RFC 8259, section 7).
+#[inline]
+pub(super) fn is_plain_json(bytes: &[u8]) -> bool {
+    is_plain(
+        bytes,
+        |byte| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\',
+        |word| {
+            let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+            (word | below_space) & HIGHS | zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))
+        },
+    )
+}
+
+/// `in_word` is not 0 exactly where `special` is true of one of the word's bytes.
+#[inline(always)]
+fn is_plain(bytes: &[u8], special: impl Fn(u8) -> bool, in_word: impl Fn(u64) -> u64) -> bool {
+    match bytes.last_chunk::<8>() {
+        Some(last) if bytes.len() < LONG => {
+            let words = bytes.as_chunks::<8>().0.iter();
+            // The last word may overlap the one before.
+            let found = words.fold(in_word(u64::from_le_bytes(*last)), |found, word| {
+                found | in_word(u64::from_le_bytes(*word))
+            });
+            found == 0
+        }
+        _ => !bytes.iter().fold(false, |found, &byte| found | special(byte)),
+    }
+}
+
+/// Not 0 exactly where one of the bytes is 0: the highest bit of the lowest such byte is set, perhaps with some above.
+#[inline(always)]
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & HIGHS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_found_at_every_place_in_strings_of_every_length() {
+        for length in (1..40).chain([LONG - 1, LONG, LONG + 1, 200]) {
+            for place in 0..length {
+                for byte in 0..=255u8 {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[place] = byte;
+                    let text = byte != 0 && byte < 0x80;
+                    assert_eq!(is_plain_text(&bytes), text, "{byte:#x} at {place} of {length}");
+                    let json = (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
+                    assert_eq!(is_plain_json(&bytes), json, "{byte:#x} at {place} of {length}");
+                }
+            }
+        }
+        assert!(is_plain_text(b"") && is_plain_json(b""));
+    }
+}
