@@ -69,15 +69,9 @@ pub enum Rest {
 impl Buffer {
     /// An empty buffer.
     pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
-        // Where the sender waits for the result, a batch is due as soon as it has a record.
-        let due_size = if config.enabled { batch.send_batch_size } else { 1 };
-        let largest = match batch.send_batch_max_size {
-            0 => config.queue_size,
-            size => size,
-        };
         Self {
             ledger: Arc::new(Ledger::new(config.queue_size, config.max_bytes)),
-            queue: Queue::new(config.queue_size, due_size, batch.timeout.0, largest),
+            queue: Queue::new(config.queue_size, batch, !config.enabled),
             overflow: config.overflow,
         }
     }

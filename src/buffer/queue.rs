@@ -12,10 +12,16 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, Chunk};
 use super::books::RejectReason;
+use super::config::BatchConfig;
 
 /// The most bytes of rows in one batch (a larger single row still goes): short transactions hold back no
 /// vacuum, and a retry costs little.
 const MAX_BATCH_BYTES: usize = 8 << 20;
+/// A batch that is due by its size waits for so long after the one before: a transaction costs PostgreSQL as much as
+/// some hundreds of rows, so that at a high rate fewer and larger batches are worth the wait.
+const GAP: Duration = Duration::from_millis(10);
+/// So many are worth a transaction without a wait.
+const FULL_SIZE: usize = 2000;
 /// How often an idle lane looks, at the least often.
 const IDLE_LOOK: Duration = Duration::from_millis(500);
 
@@ -31,18 +37,31 @@ pub(super) struct Queue {
     oldest: AtomicU64,
     start: Instant,
     wake: Notify,
-    turn: tokio::sync::Mutex<()>,
+    /// For the lane whose turn it is; holds the time of the last take.
+    turn: tokio::sync::Mutex<Option<Instant>>,
     /// Something had no room, so that waiting for a larger batch would only shed more.
     pressed: AtomicBool,
     closed: AtomicBool,
     due_size: usize,
     due_age: Duration,
+    /// So many are due at once, however short the gap.
+    full_size: usize,
+    /// Between two batches that are due by their size.
+    gap: Duration,
     largest: usize,
 }
 
 impl Queue {
-    /// An empty queue for up to `capacity` records.
-    pub(super) fn new(capacity: usize, due_size: usize, due_age: Duration, largest: usize) -> Self {
+    /// An empty queue for up to `capacity` records. Where senders wait for the result, a batch is due as soon as it
+    /// has a record.
+    pub(super) fn new(capacity: usize, batch: &BatchConfig, senders_wait: bool) -> Self {
+        let (due_size, gap) = if senders_wait { (1, Duration::ZERO) } else { (batch.send_batch_size, GAP) };
+        let largest = match batch.send_batch_max_size {
+            0 => capacity,
+            size => size,
+        };
+        // A full queue is due, however large batches should be.
+        let due_size = due_size.min(capacity);
         Self {
             arrived: SegQueue::new(),
             split: SegQueue::new(),
@@ -53,9 +72,11 @@ impl Queue {
             turn: tokio::sync::Mutex::default(),
             pressed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            // A full queue is due, however large batches should be.
-            due_size: due_size.min(capacity),
-            due_age,
+            due_size,
+            due_age: batch.timeout.0,
+            // Two lanes at work hold their shares as well, and there has to be room for what arrives meanwhile.
+            full_size: FULL_SIZE.min(capacity / 5).min(largest).max(due_size),
+            gap,
             largest,
         }
     }
@@ -70,7 +91,8 @@ impl Queue {
         self.arrived.push(chunk);
         // Waking a lane costs a sender more than all the rest of a put, so it is done once a batch: when enough waits.
         // An idle lane looks by itself whether something has begun to wait.
-        if before < self.due_size && before + len >= self.due_size {
+        let reaches = |size| before < size && before + len >= size;
+        if reaches(self.due_size) || reaches(self.full_size) {
             self.wake.notify_one();
         }
     }
@@ -84,11 +106,12 @@ impl Queue {
 
     /// The next batch, as soon as one is due; `None` once the queue is closed and empty.
     pub(super) async fn take(&self) -> Option<Batch> {
-        let _turn = self.turn.lock().await;
+        let mut last = self.turn.lock().await;
         loop {
-            self.due().await;
+            self.due(*last).await;
             let chunks = self.collect();
             if !chunks.is_empty() {
+                *last = Some(Instant::now());
                 return Some(Batch::new(chunks));
             }
             if self.is_closed() && self.waiting.load(Ordering::Acquire) == 0 {
@@ -150,15 +173,17 @@ impl Queue {
 
     /// Waits until enough waits, or the oldest has waited long enough, or more had no room, or the queue is
     /// closed.
-    async fn due(&self) {
+    async fn due(&self, last: Option<Instant>) {
         while !self.is_closed() {
             let waiting = self.waiting.load(Ordering::Acquire);
-            if waiting >= self.due_size || (waiting > 0 && self.pressed.load(Ordering::Acquire)) {
+            if waiting >= self.full_size || (waiting > 0 && self.pressed.load(Ordering::Acquire)) {
                 self.pressed.store(false, Ordering::Release);
                 return;
             }
             let look = if waiting > 0 {
-                let due = self.oldest() + self.due_age;
+                let by_age = self.oldest() + self.due_age;
+                let by_size = last.map_or(self.start, |last| last + self.gap);
+                let due = if waiting < self.due_size { by_age } else { by_age.min(by_size) };
                 if due <= Instant::now() {
                     return;
                 }

@@ -39,6 +39,24 @@ async fn who_waits_is_woken_when_enough_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn batches_that_are_due_by_their_size_keep_a_gap_unless_they_are_worth_it() {
+    let buffer = sized(100, 0);
+    offer(&buffer, numbers(0..100));
+    assert_eq!(take_now(&buffer).await.unwrap().len(), 100, "the first has none before it");
+    offer(&buffer, numbers(0..100));
+    let start = Instant::now();
+    advance(Duration::from_millis(4)).await;
+    assert!(take_now(&buffer).await.is_none());
+    offer(&buffer, numbers(0..50));
+    assert_eq!(buffer.take().await.unwrap().len(), 150, "with what has come meanwhile");
+    assert_eq!(start.elapsed().as_millis(), 10);
+    offer(&buffer, numbers(0..1999));
+    assert!(take_now(&buffer).await.is_none());
+    offer(&buffer, numbers(0..1));
+    assert_eq!(take_now(&buffer).await.unwrap().len(), 2000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_is_due_when_its_oldest_has_waited_long_enough() {
     let buffer = sized(100, 0);
     let start = Instant::now();
@@ -95,7 +113,7 @@ async fn a_batch_has_eight_mebibytes_of_rows_or_one_row() {
     offer(&buffer, ["x".repeat(9 << 20)]);
     offer(&buffer, ["last"]);
     let mut lengths = Vec::new();
-    while let Some(batch) = take_now(&buffer).await {
+    while let Some(batch) = take_soon(&buffer).await {
         assert!(batch.row_bytes() <= 8 << 20 || batch.len() == 1);
         lengths.push(batch.len());
     }

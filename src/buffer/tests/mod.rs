@@ -94,6 +94,11 @@ async fn take_now(buffer: &Buffer) -> Option<Batch> {
     tokio::time::timeout(Duration::from_millis(1), buffer.take()).await.ok().flatten()
 }
 
+/// The batch that is due by its size, however short ago the last one was taken; `None` where none is.
+async fn take_soon(buffer: &Buffer) -> Option<Batch> {
+    tokio::time::timeout(Duration::from_millis(20), buffer.take()).await.ok().flatten()
+}
+
 /// Nothing is held, and every record has its outcome.
 fn assert_empty(buffer: &Buffer) {
     assert_eq!((buffer.budget().records(), buffer.budget().bytes()), (0, 0));

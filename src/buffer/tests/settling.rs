@@ -106,7 +106,7 @@ async fn the_bytes_of_a_request_are_free_when_its_last_row_is_gone() {
     let buffer = buffer_of(QueueConfig::default(), batches(1, 2));
     offer(&buffer, ["a", "b", "c", "d", "e"]);
     let bytes = buffer.budget().bytes();
-    let [one, two, three] = [(); 3].map(|()| take_now(&buffer));
+    let [one, two, three] = [(); 3].map(|()| take_soon(&buffer));
     let (one, two, three) = (one.await.unwrap(), two.await.unwrap(), three.await.unwrap());
     two.settle_written(&some([]));
     assert_eq!((buffer.budget().records(), buffer.budget().bytes()), (3, bytes));
@@ -124,11 +124,11 @@ async fn a_sender_is_told_once_all_of_its_records_are_settled() {
     let buffer = buffer_of(QueueConfig { queue_size: 8, ..QueueConfig::default() }, batches(1, 2));
     let (reply, mut receipt) = oneshot::channel();
     offer_with(&buffer, ["a", "b", "c", "d", "e", "f", "g"], Some(reply));
-    take_now(&buffer).await.unwrap().settle_written(&some([1]));
-    take_now(&buffer).await.unwrap().settle_rejected(RejectReason::Unavailable);
-    take_now(&buffer).await.unwrap().settle_dropped(DropReason::RetryExhausted);
+    take_soon(&buffer).await.unwrap().settle_written(&some([1]));
+    take_soon(&buffer).await.unwrap().settle_rejected(RejectReason::Unavailable);
+    take_soon(&buffer).await.unwrap().settle_dropped(DropReason::RetryExhausted);
     assert!(receipt.try_recv().is_err(), "one is left");
-    take_now(&buffer).await.unwrap().settle_written(&some([]));
+    take_soon(&buffer).await.unwrap().settle_written(&some([]));
     assert_eq!(receipt.await.unwrap(), Settled { flushed: 2, dead_lettered: 1, lost: 4 });
     assert_empty(&buffer);
 }
