@@ -42,10 +42,10 @@ impl Pace {
 
     fn note(&mut self, taken: bool) {
         if taken {
-            self.interval = self.interval.mul_f64(0.99);
+            self.interval = self.interval.mul_f64(0.995);
         } else {
-            self.interval = self.interval.mul_f64(1.1);
-            self.next = Instant::now() + self.interval * 4;
+            self.interval = self.interval.mul_f64(1.03);
+            self.next = Instant::now() + self.interval * 2;
         }
     }
 }

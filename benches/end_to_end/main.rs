@@ -1,6 +1,6 @@
 //! From the sender's socket to the committed row: how fast, at whose cost, against COPY of the same rows.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--growth] [--results DIR]`
+//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--results DIR]`
 //! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
 //! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
 
@@ -29,6 +29,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const REQUEST: u64 = 500;
 const RATES: [u64; 3] = [1_000, 10_000, 100_000];
 const RATE_LENGTH: Duration = Duration::from_secs(10);
+/// The default buffer holds 25 ms of a full speed, which is less than two batches are on their way.
 const LARGE_BUFFER: [&str; 2] = [
     "exporters.postgres.sending_queue.queue_size=200000",
     "exporters.postgres.sending_queue.max_bytes=268435456",
@@ -39,14 +40,21 @@ struct Options {
     records: u64,
     runs: usize,
     binaries: Vec<(String, String)>,
+    rates: Vec<u64>,
     growth: bool,
     results: Option<String>,
 }
 
 impl Options {
     fn read() -> Self {
-        let mut options =
-            Self { records: 1_000_000, runs: 5, binaries: Vec::new(), growth: false, results: None };
+        let mut options = Self {
+            records: 1_000_000,
+            runs: 5,
+            binaries: Vec::new(),
+            rates: RATES.into(),
+            growth: false,
+            results: None,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
@@ -57,6 +65,10 @@ impl Options {
                     let value = value();
                     let (name, path) = value.split_once('=').expect("NAME=PATH");
                     options.binaries.push((name.to_owned(), path.to_owned()));
+                }
+                "--rates" => {
+                    let rates = value();
+                    options.rates = rates.split(',').map(|rate| rate.parse().expect("a rate")).collect();
                 }
                 "--growth" => options.growth = true,
                 "--results" => options.results = Some(value()),
@@ -91,6 +103,8 @@ async fn measure_all(options: &Options) -> Report {
     for number in 1..=options.runs {
         for (name, path) in &options.binaries {
             report.full_speed(name, bench.full_speed(path, &corpus, &full, &[]).await);
+            let large = bench.full_speed(path, &corpus, &full, &LARGE_BUFFER).await;
+            report.full_speed(&format!("{name}, large buffer"), large);
         }
         report.raw_copy(bench.raw_copy(requests, None).await);
         eprintln!("run {number} of {} is done", options.runs);
@@ -100,9 +114,7 @@ async fn measure_all(options: &Options) -> Report {
         report.other(&name, bench.raw_copy(requests, Some(in_one)).await);
     }
     let (_, binary) = &options.binaries[0];
-    let large = bench.full_speed(binary, &corpus, &full, &LARGE_BUFFER).await;
-    report.other("full speed, buffer of 200,000 records", large);
-    for rate in RATES {
+    for &rate in &options.rates {
         let size = (rate / 200).max(5);
         let pace = Duration::from_nanos(1_000_000_000 * size / rate);
         let run = bench.paced(binary, &Arc::new(Corpus::new(size)), pace, RATE_LENGTH).await;

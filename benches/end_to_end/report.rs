@@ -17,8 +17,10 @@ pub struct Report {
     others: Vec<(String, Run)>,
 }
 
+type Figure = fn(&Run) -> f64;
+
 /// The columns of the table: each a title and what it shows of a run.
-const COLUMNS: &[(&str, fn(&Run) -> f64)] = &[
+const COLUMNS: &[(&str, Figure)] = &[
     ("records/s", Run::rate),
     ("forebay us", |run| run.per_record(run.cpu_forebay)),
     ("postgres us", |run| run.per_record(run.cpu_postgres)),
@@ -125,18 +127,18 @@ impl Report {
             (max(bars.iter().map(|bar| bar.1)), max(bars.iter().map(|bar| bar.2.iter().sum())));
         let height = 70 + 50 * bars.len();
         let mut svg = format!(
-            "<svg xmlns='http://www.w3.org/2000/svg' width='760' height='{height}' font-family='sans-serif' font-size='13'>\n\
-             <rect width='760' height='{height}' fill='white'/>\n\
-             <text x='120' y='24'>records/s into PostgreSQL</text><text x='430' y='24'>CPU for each record, us: \
+            "<svg xmlns='http://www.w3.org/2000/svg' width='800' height='{height}' font-family='sans-serif' font-size='13'>\n\
+             <rect width='800' height='{height}' fill='white'/>\n\
+             <text x='180' y='24'>records/s into PostgreSQL</text><text x='480' y='24'>CPU for each record, us: \
              <tspan fill='#c2571a'>forebay</tspan>, <tspan fill='#336791'>PostgreSQL</tspan>, <tspan fill='#999'>senders</tspan></text>\n"
         );
         for (index, (name, rate, cpu)) in bars.iter().enumerate() {
             let y = 40 + 50 * index;
-            let _ = writeln!(svg, "<text x='110' y='{}' text-anchor='end'>{name}</text>", y + 20);
+            let _ = writeln!(svg, "<text x='170' y='{}' text-anchor='end'>{name}</text>", y + 20);
             let width = 220.0 * rate / most;
-            let _ = writeln!(svg, "<rect x='120' y='{y}' width='{width:.0}' height='30' fill='#4a7'/>");
-            let _ = writeln!(svg, "<text x='126' y='{}' fill='white'>{rate:.0}</text>", y + 20);
-            let mut x = 430.0;
+            let _ = writeln!(svg, "<rect x='180' y='{y}' width='{width:.0}' height='30' fill='#4a7'/>");
+            let _ = writeln!(svg, "<text x='186' y='{}' fill='white'>{rate:.0}</text>", y + 20);
+            let mut x = 480.0;
             for (share, colour) in cpu.iter().zip(["#c2571a", "#336791", "#999"]) {
                 let width = 260.0 * share / most_cpu;
                 let _ = writeln!(

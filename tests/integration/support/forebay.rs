@@ -149,7 +149,7 @@ impl Forebay {
 
     /// Sends a signal: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
     pub async fn signal(&self, name: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().await.expect("kill runs");
         assert!(sent.success());
     }

@@ -111,7 +111,8 @@ impl Postgres {
         Self::start_with(&settings, &[("server.crt", certificate), ("server.key", key)], false).await
     }
 
-    /// One that keeps what it has committed, for benchmarks.
+    /// One that keeps what it has committed.
+    #[allow(dead_code, reason = "for the benchmarks")]
     pub(crate) async fn start_durable(settings: &[(&str, &str)]) -> Self {
         Self::start_with(settings, &[], true).await
     }
@@ -131,6 +132,7 @@ impl Postgres {
     }
 
     /// The server's first process.
+    #[allow(dead_code, reason = "for the benchmarks")]
     pub(crate) fn pid(&self) -> u32 {
         self.server.as_ref().expect("a running server").pid()
     }
