@@ -29,6 +29,8 @@ pub struct Answers {
 struct Pace {
     next: Instant,
     interval: Duration,
+    /// Until then a further refusal tells nothing new: it was sent before the one that counted was known.
+    heard_until: Instant,
 }
 
 impl Pace {
@@ -43,9 +45,10 @@ impl Pace {
     fn note(&mut self, taken: bool) {
         if taken {
             self.interval = self.interval.mul_f64(0.995);
-        } else {
-            self.interval = self.interval.mul_f64(1.03);
+        } else if Instant::now() >= self.heard_until {
+            self.interval = self.interval.mul_f64(1.06);
             self.next = Instant::now() + self.interval * 2;
+            self.heard_until = self.next;
         }
     }
 }
@@ -60,7 +63,9 @@ pub async fn at_full_speed(
 ) -> Answers {
     let framed: Arc<Vec<Bytes>> = Arc::new(corpus.requests.iter().map(|request| framed(request)).collect());
     let next = Arc::new(AtomicU64::new(0));
-    let pace = Arc::new(Mutex::new(Pace { next: Instant::now(), interval: Duration::from_micros(500) }));
+    let now = Instant::now();
+    let pace = Pace { next: now, interval: Duration::from_micros(500), heard_until: now };
+    let pace = Arc::new(Mutex::new(pace));
     let mut senders = JoinSet::new();
     for client in connect(address, connections, in_flight).await {
         let (framed, next, pace) = (framed.clone(), next.clone(), pace.clone());

@@ -44,7 +44,7 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const MAX_HEADERS: u32 = 16 << 10;
 /// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
-const MAX_FRAME: u32 = 256 << 10;
+const MAX_FRAME: u32 = 64 << 10;
 
 /// Listens where `config` says.
 pub async fn bind(config: &GrpcConfig) -> Result<TcpListener, Error> {
