@@ -201,7 +201,7 @@ fn machine() -> Vec<String> {
     vec![
         format!("{} x {}", cpu.matches("processor\t").count(), find(&cpu, "model name")),
         format!("memory: {}", find(&memory, "MemTotal")),
-        format!("kernel: {}", run("uname", &["-sr"])),
+        format!("kernel: {}", run("uname", &["-sr"]).split('-').next().unwrap_or_default()),
         format!("date: {}", run("date", &["-u", "+%F"])),
         format!("commit: {}", run("git", &["describe", "--always", "--dirty"])),
     ]
