@@ -9,8 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{CopyInSink, Statement};
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
@@ -35,20 +33,6 @@ pub(super) struct Job<'a> {
     pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
     /// Resources and scopes that are known to be stored.
     pub(super) known: &'a BTreeSet<Id>,
-}
-
-impl Job<'_> {
-    /// The number of rows that go into the table.
-    fn rows(&self) -> usize {
-        self.batch.len() - self.dead.len()
-    }
-
-    /// There is nothing to write but rows.
-    fn is_rows_only(&self) -> bool {
-        self.dead.is_empty()
-            && self.batch.resources().all(|resource| self.known.contains(&resource.id))
-            && self.batch.scopes().all(|scope| self.known.contains(&scope.id))
-    }
 }
 
 /// Why a row became a dead letter.
@@ -87,81 +71,32 @@ pub(super) async fn write(
     job: &Job<'_>,
     progress: &mut Progress,
 ) -> Result<Written, Failure> {
-    let statements = Statements::prepare(connection, job.schema).await?;
-    let at_once = if job.is_rows_only() { begin_at_once(connection, job, &statements).await? } else { None };
-    if let Some(sink) = at_once {
-        *progress = Progress::Advanced;
-        copy_rows(job, sink).await?;
-    } else {
-        connection.batch_execute("BEGIN").await?;
-        if advance(connection, job, &statements).await? == Written::Before {
-            connection.batch_execute("ROLLBACK").await?;
-            return Ok(Written::Before);
-        }
-        *progress = Progress::Advanced;
-        insert_resources(connection, job).await?;
-        insert_scopes(connection, job).await?;
-        insert_dead_letters(connection, job).await?;
-        if job.rows() > 0 {
-            copy_rows(job, connection.copy_in(&statements.copy).await?).await?;
-        }
+    // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
+    connection.batch_execute("BEGIN").await?;
+    if advance(connection, job).await? == Written::Before {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(Written::Before);
     }
+    *progress = Progress::Advanced;
+    insert_resources(connection, job).await?;
+    insert_scopes(connection, job).await?;
+    insert_dead_letters(connection, job).await?;
+    copy_rows(connection, job).await?;
     *progress = Progress::Committing;
     connection.batch_execute("COMMIT").await?;
     Ok(Written::Now)
 }
 
-/// What every batch executes, prepared once on a connection.
-struct Statements {
-    upsert: Statement,
-    copy: Statement,
-}
-
-impl Statements {
-    async fn prepare(connection: &Connection, schema: &Schema) -> Result<Self, Failure> {
-        let upsert = format!(
-            "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
-             ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
-             WHERE l.sequence = excluded.sequence - 1"
-        );
-        Ok(Self {
-            upsert: connection.prepare_cached(&upsert).await?,
-            copy: connection.prepare_cached(&copy_statement(schema)).await?,
-        })
-    }
-}
-
-/// The usual case, in one round trip: each statement is sent without waiting for the answer to the one before, in the
-/// order in which they are polled. `None` where the sequence row is not as expected; then nothing has been begun.
-async fn begin_at_once(
-    connection: &Connection,
-    job: &Job<'_>,
-    statements: &Statements,
-) -> Result<Option<CopyInSink<Bytes>>, Failure> {
-    let parameters: [&(dyn ToSql + Sync); 3] = [&job.gateway, &job.lane, &job.sequence];
-    let (begun, advanced, sink) = tokio::join!(
-        connection.batch_execute("BEGIN"),
-        connection.execute(&statements.upsert, &parameters),
-        connection.copy_in(&statements.copy)
-    );
-    begun?;
-    if advanced? == 1 {
-        return Ok(Some(sink?));
-    }
-    // Dropping it ends the COPY, without a row.
-    drop(sink);
-    connection.batch_execute("ROLLBACK").await?;
-    Ok(None)
-}
-
 /// Moves the lane's sequence row to this batch.
-async fn advance(
-    connection: &Connection,
-    job: &Job<'_>,
-    statements: &Statements,
-) -> Result<Written, Failure> {
+async fn advance(connection: &Connection, job: &Job<'_>) -> Result<Written, Failure> {
     let Job { schema, gateway, lane, sequence, .. } = job;
-    if connection.execute(&statements.upsert, &[gateway, lane, sequence]).await? == 1 {
+    let upsert = format!(
+        "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
+         ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
+         WHERE l.sequence = excluded.sequence - 1"
+    );
+    let statement = connection.prepare_cached(&upsert).await?;
+    if connection.execute(&statement, &[gateway, lane, sequence]).await? == 1 {
         return Ok(Written::Now);
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
@@ -254,7 +189,13 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
 }
 
 /// Streams the rows in one go and compares their number.
-async fn copy_rows(job: &Job<'_>, sink: CopyInSink<Bytes>) -> Result<(), Failure> {
+async fn copy_rows(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
+    let expected = (job.batch.len() - job.dead.len()) as u64;
+    if expected == 0 {
+        return Ok(());
+    }
+    let statement = connection.prepare_cached(&copy_statement(job.schema)).await?;
+    let sink = connection.copy_in::<_, Bytes>(&statement).await?;
     let mut sink = std::pin::pin!(sink);
     let excluded = job.dead.keys().copied().collect();
     sink.feed(Bytes::from_static(HEADER)).await?;
@@ -264,7 +205,7 @@ async fn copy_rows(job: &Job<'_>, sink: CopyInSink<Bytes>) -> Result<(), Failure
         }
     }
     sink.feed(Bytes::from_static(TRAILER)).await?;
-    let (written, expected) = (sink.finish().await?, job.rows() as u64);
+    let written = sink.finish().await?;
     if written == expected {
         Ok(())
     } else {
