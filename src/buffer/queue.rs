@@ -99,7 +99,9 @@ impl Queue {
 
     /// Makes what waits due.
     pub(super) fn press(&self) {
-        if self.waiting.load(Ordering::Acquire) > 0 && !self.pressed.swap(true, Ordering::AcqRel) {
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.pressed.store(true, Ordering::Release);
+            // Each time: a lane may have taken an earlier call for what it took itself.
             self.wake.notify_one();
         }
     }
