@@ -238,7 +238,9 @@ fn double(number: f64) -> String {
         "inf" => quoted("Infinity"),
         "-inf" => quoted("-Infinity"),
         "-0" => "0.0".to_owned(),
-        digits if digits.contains('.') || number.abs() >= 1e19 => text,
+        // Of two shortest texts that are equally near, Rust's Display takes the other one than PostgreSQL does.
+        digits if digits.contains('.') => ryu::Buffer::new().format_finite(number).to_owned(),
+        _ if number.abs() >= 1e19 => text,
         _ => text + ".0",
     }
 }
