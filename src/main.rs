@@ -11,8 +11,7 @@ use forebay::config::{self, Config};
 use forebay::table::ddl::full_ddl;
 use forebay::table::identifier::Schema;
 
-/// A lane frees what receivers have allocated, and the other way round only memory comes back; glibc's arenas take
-/// locks for that, which a sender would wait for.
+/// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -147,9 +147,9 @@ async fn set_read_only(database: &Database, on: bool) {
     .await;
 }
 
-/// Scenario: two servers in the connection string; under load the one that can be written to becomes read-only and
-/// the other one takes over, and back again. Guarantee: forebay leaves the sessions that are of no use and finds the
-/// other server, nothing is lost or stored twice.
+/// Scenario: two servers in the connection string; the one that can be written to becomes read-only, and later the
+/// other one can be written to. Guarantee: forebay leaves the sessions that are of no use and finds the other server,
+/// nothing is lost or stored twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_that_can_be_written_to_is_found() {
     let (first, second) = tokio::join!(Postgres::start(), Postgres::start());

@@ -127,18 +127,12 @@ async fn with_the_queue_off_a_refusal_means_not_stored() {
     }
     postgres.start_again().await;
     forebay.becomes_ready().await;
-    let mut told = Told::default();
-    eventually("the records are taken", || {
-        let mut once = Told::default();
-        let sender = &sender;
-        async move {
-            sender.send_numbered(0..10, &mut once).await;
-            (!once.stored.is_empty()).then_some(once)
-        }
+    let told = eventually("the records are taken", || async {
+        let mut told = Told::default();
+        sender.send_numbered(0..10, &mut told).await;
+        (!told.stored.is_empty()).then_some(told)
     })
-    .await
-    .stored
-    .clone_into(&mut told.stored);
+    .await;
     forebay.settles().await;
     stored(&database).await.assert_holds_each_once(&told.stored);
 }
