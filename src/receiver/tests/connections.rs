@@ -96,14 +96,14 @@ async fn idle_connections_do_not_hold_the_shutdown() {
     let gateway = Setup::default().start().await;
     let channel = gateway.channel().await;
     assert_eq!(export(Grpc::new(channel.clone()), Bytes::new()).await.unwrap(), None);
-    let silent = TcpStream::connect(gateway.address).await.unwrap();
+    let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     // Connections are accepted in turn, so that the silent one is once this one has its answer.
     assert_eq!(gateway.export(Bytes::new()).await.unwrap(), None);
-    let address = gateway.address;
     // The grace is ten minutes here.
     gateway.stop().await;
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any longer");
-    drop((channel, silent));
+    // Its port may be another test's by now, so that connecting to it would tell nothing.
+    assert!(matches!(soon(silent.read(&mut [0])).await, Ok(0) | Err(_)), "it was ended, not forgotten");
+    drop(channel);
 }
 
 #[tokio::test]
