@@ -29,11 +29,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const REQUEST: u64 = 500;
 const RATES: [u64; 3] = [1_000, 10_000, 100_000];
 const RATE_LENGTH: Duration = Duration::from_secs(10);
+/// For the growth of the table: what the disk keeps up with. Beyond that, work on refusals would be measured as well.
+const GROWTH_RATE: u64 = 100_000;
 /// The default buffer holds 25 ms of a full speed, which is less than two batches are on their way.
 const LARGE_BUFFER: [&str; 2] = [
     "exporters.postgres.sending_queue.queue_size=200000",
     "exporters.postgres.sending_queue.max_bytes=268435456",
 ];
+
+/// One of those that take turns.
+enum Case<'a> {
+    RawCopy,
+    Forebay { name: String, path: &'a str, sets: &'static [&'static str] },
+}
 
 /// What the command line asks for.
 struct Options {
@@ -98,15 +106,26 @@ async fn measure_all(options: &Options) -> Report {
     let corpus = Arc::new(Corpus::new(REQUEST));
     let bench = Bench::start(&corpus).await;
     let requests = options.records.div_ceil(REQUEST);
-    let mut report = Report::new(options.records);
+    let mut report = Report::new(options.records, bench.version().await);
     let full = Load { requests, connections: 4, in_flight: 8 };
+    // Not measured: it fills the WAL's files for the first time, which costs as much again.
+    bench.full_speed(&options.binaries[0].1, &corpus, &full, &[]).await;
+    let mut cases = vec![Case::RawCopy];
+    for (name, path) in &options.binaries {
+        cases.push(Case::Forebay { name: name.clone(), path, sets: &[] });
+        cases.push(Case::Forebay { name: format!("{name}, large buffer"), path, sets: &LARGE_BUFFER });
+    }
     for number in 1..=options.runs {
-        for (name, path) in &options.binaries {
-            report.full_speed(name, bench.full_speed(path, &corpus, &full, &[]).await);
-            let large = bench.full_speed(path, &corpus, &full, &LARGE_BUFFER).await;
-            report.full_speed(&format!("{name}, large buffer"), large);
+        for case in &cases {
+            match case {
+                Case::RawCopy => report.raw_copy(bench.raw_copy(requests, None).await),
+                Case::Forebay { name, path, sets } => {
+                    report.full_speed(name, bench.full_speed(path, &corpus, &full, sets).await);
+                }
+            }
         }
-        report.raw_copy(bench.raw_copy(requests, None).await);
+        // Who comes after whom makes a difference, so everyone has every place.
+        cases.rotate_left(1);
         eprintln!("run {number} of {} is done", options.runs);
     }
     for in_one in [5, 20] {
@@ -126,8 +145,13 @@ async fn measure_all(options: &Options) -> Report {
             let run: Run = bench.full_speed(binary, &corpus, &load, &[]).await;
             report.other(&format!("full speed, {connections} connections"), run);
         }
-        let load = Load { requests: 20_000_000 / REQUEST, ..full };
-        report.other("full speed, 20 M records", bench.full_speed(binary, &corpus, &load, &[]).await);
+        for records in [1_000_000, 20_000_000] {
+            let (size, rate) = (REQUEST, GROWTH_RATE);
+            let pace = Duration::from_nanos(1_000_000_000 * size / rate);
+            let length = Duration::from_secs(records / rate);
+            let run = bench.paced(binary, &corpus, pace, length).await;
+            report.other(&format!("{rate} records/s until {records}"), run);
+        }
     }
     report
 }

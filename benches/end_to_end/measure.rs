@@ -12,9 +12,11 @@ use crate::support::forebay::{Forebay, arguments, command_of};
 use crate::support::postgres::{Database, Postgres};
 use crate::{raw_copy, usage};
 
-/// PostgreSQL as it comes, durable, but with its checkpoints out of the way.
+/// PostgreSQL as it comes, durable, but with its checkpoints out of the way, and with the WAL's files used again, as in
+/// a server that has run for a while.
 const SETTINGS: &[(&str, &str)] = &[
     ("max_wal_size", "8GB"),
+    ("min_wal_size", "2GB"),
     ("checkpoint_timeout", "1h"),
     ("autovacuum", "off"),
     // For the freshness.
@@ -151,6 +153,11 @@ impl Bench {
         };
         assert_eq!(forebay.terminate().await.0, Some(0));
         run
+    }
+
+    /// The server's version.
+    pub async fn version(&self) -> String {
+        self.database.connect().await.query_one("SHOW server_version", &[]).await.unwrap().get(0)
     }
 
     async fn empty_table(&self) {

@@ -12,6 +12,8 @@ use crate::measure::Run;
 
 pub struct Report {
     records: u64,
+    /// The server's version.
+    postgres: String,
     full_speed: BTreeMap<String, Vec<Run>>,
     raw_copy: Vec<Run>,
     others: Vec<(String, Run)>,
@@ -38,8 +40,8 @@ const COLUMNS: &[(&str, Figure)] = &[
 ];
 
 impl Report {
-    pub fn new(records: u64) -> Self {
-        Self { records, full_speed: BTreeMap::new(), raw_copy: Vec::new(), others: Vec::new() }
+    pub fn new(records: u64, postgres: String) -> Self {
+        Self { records, postgres, full_speed: BTreeMap::new(), raw_copy: Vec::new(), others: Vec::new() }
     }
 
     pub fn full_speed(&mut self, name: &str, run: Run) {
@@ -62,7 +64,7 @@ impl Report {
     pub fn write(&self, dir: &str) {
         let dir = Path::new(dir);
         fs::create_dir_all(dir).expect("a directory for the results");
-        let text = format!("{}\n\n{}", machine().join("\n"), self.text());
+        let text = format!("{}\n\n{}", machine(&self.postgres).join("\n"), self.text());
         let json = serde_json::to_string_pretty(&self.json()).expect("JSON") + "\n";
         for (name, content) in [("txt", text), ("json", json), ("svg", self.svg())] {
             fs::write(dir.join(format!("end_to_end.{name}")), content).expect("a file of results");
@@ -107,7 +109,7 @@ impl Report {
         let others: BTreeMap<_, _> =
             self.others.iter().map(|(name, run)| (name, figures(std::slice::from_ref(run)))).collect();
         json!({
-            "machine": machine(), "records": self.records, "runs": self.raw_copy.len(),
+            "machine": machine(&self.postgres), "records": self.records, "runs": self.raw_copy.len(),
             "plain COPY": figures(&self.raw_copy), "full speed": full, "others": others,
         })
     }
@@ -188,7 +190,7 @@ fn max(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// What this was measured on.
-fn machine() -> Vec<String> {
+fn machine(postgres: &str) -> Vec<String> {
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -202,6 +204,7 @@ fn machine() -> Vec<String> {
         format!("{} x {}", cpu.matches("processor\t").count(), find(&cpu, "model name")),
         format!("memory: {}", find(&memory, "MemTotal")),
         format!("kernel: {}", run("uname", &["-sr"]).split('-').next().unwrap_or_default()),
+        format!("PostgreSQL: {postgres}"),
         format!("date: {}", run("date", &["-u", "+%F"])),
         format!("commit: {}", run("git", &["describe", "--always", "--dirty"])),
     ]

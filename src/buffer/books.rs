@@ -87,9 +87,9 @@ impl Books {
         add(&self.received, records);
     }
 
-    /// `records` records are held now.
-    pub fn accept(&self, records: usize) {
-        add(&self.accepted, records);
+    /// `records` more records are held now; gives how many had been accepted before. The queue counts by it what waits.
+    pub(super) fn accept(&self, records: usize) -> u64 {
+        self.accepted.fetch_add(records as u64, Ordering::AcqRel)
     }
 
     /// `records` records are in PostgreSQL.
@@ -128,7 +128,7 @@ impl Books {
 
     /// Records that were put into the buffer.
     pub fn accepted(&self) -> u64 {
-        get(&self.accepted)
+        self.accepted.load(Ordering::Acquire)
     }
 
     /// Records that are in PostgreSQL.

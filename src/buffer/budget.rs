@@ -1,6 +1,5 @@
 //! The one bound, in records and in bytes, and the room in it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ledger::Ledger;
@@ -18,7 +17,7 @@ pub struct Budget {
 /// Room in the budget of a [`Ledger`]. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Room {
-    ledger: Arc<Ledger>,
+    ledger: &'static Ledger,
     records: usize,
     bytes: usize,
 }
@@ -94,8 +93,8 @@ impl Budget {
 
 impl Room {
     /// Room for up to `records` records of `bytes_each` bytes, as many as fit.
-    pub(super) fn reserve(ledger: &Arc<Ledger>, records: usize, bytes_each: usize) -> Self {
-        let mut room = Self { ledger: ledger.clone(), records: 0, bytes: 0 };
+    pub(super) fn reserve(ledger: &'static Ledger, records: usize, bytes_each: usize) -> Self {
+        let mut room = Self { ledger, records: 0, bytes: 0 };
         room.grow(records, bytes_each);
         room
     }
@@ -140,8 +139,8 @@ impl Room {
     }
 
     /// The ledger that it is counted in.
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+    pub(super) fn ledger(&self) -> &'static Ledger {
+        self.ledger
     }
 
     /// Lets go of the records, which whoever calls frees one by one by [`free_records`]; the bytes stay.
@@ -165,8 +164,8 @@ impl Drop for Room {
 mod tests {
     use super::*;
 
-    fn ledger(max_records: usize, max_bytes: usize) -> Arc<Ledger> {
-        Arc::new(Ledger::new(max_records, max_bytes))
+    fn ledger(max_records: usize, max_bytes: usize) -> &'static Ledger {
+        Ledger::new(max_records, max_bytes)
     }
 
     fn held(ledger: &Ledger) -> (usize, usize) {
@@ -176,34 +175,34 @@ mod tests {
     #[test]
     fn room_is_granted_in_part_by_records_and_by_bytes() {
         let ledger = ledger(10, 1000);
-        let first = Room::reserve(&ledger, 8, 50);
-        assert_eq!((first.records(), held(&ledger)), (8, (8, 400)));
-        let by_records = Room::reserve(&ledger, 5, 10);
-        assert_eq!((by_records.records(), held(&ledger)), (2, (10, 420)));
+        let first = Room::reserve(ledger, 8, 50);
+        assert_eq!((first.records(), held(ledger)), (8, (8, 400)));
+        let by_records = Room::reserve(ledger, 5, 10);
+        assert_eq!((by_records.records(), held(ledger)), (2, (10, 420)));
         drop(by_records);
-        let by_bytes = Room::reserve(&ledger, 2, 400);
-        assert_eq!((by_bytes.records(), held(&ledger)), (1, (9, 800)));
+        let by_bytes = Room::reserve(ledger, 2, 400);
+        assert_eq!((by_bytes.records(), held(ledger)), (1, (9, 800)));
         drop((first, by_bytes));
-        assert_eq!(held(&ledger), (0, 0));
+        assert_eq!(held(ledger), (0, 0));
     }
 
     #[test]
     fn resizing_is_exact_and_refuses_what_is_not_there() {
         let ledger = ledger(10, 1000);
-        let mut room = Room::reserve(&ledger, 5, 100);
+        let mut room = Room::reserve(ledger, 5, 100);
         assert!(room.resize(4, 450));
-        assert_eq!(held(&ledger), (4, 450));
+        assert_eq!(held(ledger), (4, 450));
         assert!(room.resize(4, 1000));
-        assert_eq!(held(&ledger), (4, 1000));
+        assert_eq!(held(ledger), (4, 1000));
         assert!(!room.resize(3, 1001));
-        assert_eq!((room.records(), held(&ledger)), (4, (4, 1000)), "nothing beyond the bound");
+        assert_eq!((room.records(), held(ledger)), (4, (4, 1000)), "nothing beyond the bound");
         assert!(room.resize(3, 200));
-        assert_eq!(held(&ledger), (3, 200));
-        let other = Room::reserve(&ledger, 1, 300);
+        assert_eq!(held(ledger), (3, 200));
+        let other = Room::reserve(ledger, 1, 300);
         assert!(!room.resize(3, 701));
-        assert_eq!((room.bytes(), held(&ledger)), (700, (4, 1000)), "all that is to be had");
+        assert_eq!((room.bytes(), held(ledger)), (700, (4, 1000)), "all that is to be had");
         drop((room, other));
-        assert_eq!(held(&ledger), (0, 0));
+        assert_eq!(held(ledger), (0, 0));
     }
 
     #[test]
@@ -211,7 +210,6 @@ mod tests {
         let ledger = ledger(100, 10_000);
         std::thread::scope(|scope| {
             for seed in 0..4usize {
-                let ledger = &ledger;
                 scope.spawn(move || {
                     for step in 0..20_000 {
                         let mut room = Room::reserve(ledger, 1 + (seed + step) % 60, 150);
@@ -222,20 +220,20 @@ mod tests {
                 });
             }
         });
-        assert_eq!(held(&ledger), (0, 0));
+        assert_eq!(held(ledger), (0, 0));
     }
 
     #[test]
     fn the_bounds_are_those_that_the_word_can_count() {
         let ledger = ledger(usize::MAX, usize::MAX);
-        let room = Room::reserve(&ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
+        let room = Room::reserve(ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
         assert_eq!(room.records(), MOST_RECORDS);
-        assert_eq!(Room::reserve(&ledger, 1, 0).records(), 0);
+        assert_eq!(Room::reserve(ledger, 1, 0).records(), 0);
         drop(room);
-        let room = Room::reserve(&ledger, 1, MOST_BYTES);
-        assert_eq!(held(&ledger), (1, MOST_BYTES));
-        assert_eq!(Room::reserve(&ledger, 1, 1).records(), 0);
+        let room = Room::reserve(ledger, 1, MOST_BYTES);
+        assert_eq!(held(ledger), (1, MOST_BYTES));
+        assert_eq!(Room::reserve(ledger, 1, 1).records(), 0);
         drop(room);
-        assert_eq!(held(&ledger), (0, 0));
+        assert_eq!(held(ledger), (0, 0));
     }
 }

@@ -39,7 +39,7 @@ use crate::table::{Rows, SeverityCounts};
 /// The bounded buffer.
 #[derive(Debug)]
 pub struct Buffer {
-    ledger: Arc<Ledger>,
+    ledger: &'static Ledger,
     queue: Queue,
     overflow: Overflow,
 }
@@ -69,9 +69,10 @@ pub enum Rest {
 impl Buffer {
     /// An empty buffer.
     pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
+        let ledger = Ledger::new(config.queue_size, config.max_bytes);
         Self {
-            ledger: Arc::new(Ledger::new(config.queue_size, config.max_bytes)),
-            queue: Queue::new(config.queue_size, batch, !config.enabled),
+            ledger,
+            queue: Queue::new(ledger, config.queue_size, batch, !config.enabled),
             overflow: config.overflow,
         }
     }
@@ -87,7 +88,7 @@ impl Buffer {
             let rest = Rest::Shed(DropReason::TooLarge);
             return Reservation { room: self.no_room(), whole: false, rest };
         }
-        let mut room = Room::reserve(&self.ledger, records, per_record);
+        let mut room = Room::reserve(self.ledger, records, per_record);
         if room.records() < records {
             self.queue.press();
         }
@@ -140,7 +141,6 @@ impl Buffer {
             shed += cut;
         }
         if !rows.is_empty() {
-            self.books().accept(rows.len());
             self.queue.push(Chunk::new(rows, room, receipt));
         }
         Ok(shed)
@@ -202,7 +202,7 @@ impl Buffer {
     }
 
     fn no_room(&self) -> Room {
-        Room::reserve(&self.ledger, 0, 0)
+        Room::reserve(self.ledger, 0, 0)
     }
 }
 

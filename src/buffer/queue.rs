@@ -3,7 +3,7 @@
 //! Pushing takes a few atomic operations and never waits. Taking is for one lane at a time: it waits until a
 //! batch is due, then takes all that waits, up to the largest batch.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::batch::{Batch, Chunk};
 use super::books::RejectReason;
 use super::config::BatchConfig;
+use super::ledger::Ledger;
 
 /// The most bytes of rows in one batch (a larger single row still goes): short transactions hold back no
 /// vacuum, and a retry costs little.
@@ -31,8 +32,10 @@ pub(super) struct Queue {
     arrived: SegQueue<Chunk>,
     /// What is left of chunks that were taken in part, which is older than all of `arrived`.
     split: SegQueue<Chunk>,
-    /// Records in `arrived` and `split`. It is raised before a push and lowered after a pop.
-    waiting: AtomicUsize,
+    /// Whose count of accepted records, less those that have left, is the count of those that wait.
+    ledger: &'static Ledger,
+    /// Records that are no longer in `arrived` and `split`. It is raised after a pop.
+    left: AtomicU64,
     /// When the oldest of them was enqueued, in nanoseconds since `start`, or somewhat before that.
     oldest: AtomicU64,
     start: Instant,
@@ -54,7 +57,12 @@ pub(super) struct Queue {
 impl Queue {
     /// An empty queue for up to `capacity` records. Where senders wait for the result, a batch is due as soon as it
     /// has a record.
-    pub(super) fn new(capacity: usize, batch: &BatchConfig, senders_wait: bool) -> Self {
+    pub(super) fn new(
+        ledger: &'static Ledger,
+        capacity: usize,
+        batch: &BatchConfig,
+        senders_wait: bool,
+    ) -> Self {
         let (due_size, gap) = if senders_wait { (1, Duration::ZERO) } else { (batch.send_batch_size, GAP) };
         let largest = match batch.send_batch_max_size {
             0 => capacity,
@@ -65,7 +73,8 @@ impl Queue {
         Self {
             arrived: SegQueue::new(),
             split: SegQueue::new(),
-            waiting: AtomicUsize::new(0),
+            ledger,
+            left: AtomicU64::new(0),
             oldest: AtomicU64::new(0),
             start: Instant::now(),
             wake: Notify::new(),
@@ -81,10 +90,12 @@ impl Queue {
         }
     }
 
-    /// Appends `chunk`, for which there is room.
+    /// Accepts `chunk`, for which there is room, and appends it.
     pub(super) fn push(&self, chunk: Chunk) {
         let len = chunk.len();
-        let before = self.waiting.fetch_add(len, Ordering::AcqRel);
+        let accepted = self.ledger.books.accept(len);
+        // What was accepted behind this may have left before it.
+        let before = accepted.saturating_sub(self.left.load(Ordering::Acquire)) as usize;
         if before == 0 {
             self.note_oldest(chunk.since());
         }
@@ -99,7 +110,7 @@ impl Queue {
 
     /// Makes what waits due.
     pub(super) fn press(&self) {
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        if self.waiting() > 0 {
             self.pressed.store(true, Ordering::Release);
             // Each time: a lane may have taken an earlier call for what it took itself.
             self.wake.notify_one();
@@ -116,7 +127,7 @@ impl Queue {
                 *last = Some(Instant::now());
                 return Some(Batch::new(chunks));
             }
-            if self.is_closed() && self.waiting.load(Ordering::Acquire) == 0 {
+            if self.is_closed() && self.waiting() == 0 {
                 return None;
             }
             // A producer has raised the count and is about to push.
@@ -127,7 +138,7 @@ impl Queue {
     /// Takes up to `most` records of the oldest chunk.
     pub(super) fn pop_oldest(&self, most: usize) -> Option<Chunk> {
         let chunk = self.pop(|chunk| most.min(chunk.len()))?;
-        self.waiting.fetch_sub(chunk.len(), Ordering::AcqRel);
+        self.leave(chunk.len());
         Some(chunk)
     }
 
@@ -141,7 +152,7 @@ impl Queue {
             }
         };
         shared.into_iter().for_each(|chunk| self.split.push(chunk));
-        self.waiting.fetch_sub(found.as_ref().map_or(0, Chunk::len), Ordering::AcqRel);
+        self.leave(found.as_ref().map_or(0, Chunk::len));
         found
     }
 
@@ -153,6 +164,17 @@ impl Queue {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Records that wait, those that are just about to be pushed included.
+    fn waiting(&self) -> usize {
+        // In this order, so that the difference is not below zero.
+        let left = self.left.load(Ordering::Acquire);
+        (self.ledger.books.accepted() - left) as usize
+    }
+
+    fn leave(&self, records: usize) {
+        self.left.fetch_add(records as u64, Ordering::AcqRel);
     }
 
     /// Takes as many of the oldest chunk's rows as `fitting` says; the others are the oldest then.
@@ -177,7 +199,7 @@ impl Queue {
     /// closed.
     async fn due(&self, last: Option<Instant>) {
         while !self.is_closed() {
-            let waiting = self.waiting.load(Ordering::Acquire);
+            let waiting = self.waiting();
             if waiting >= self.full_size || (waiting > 0 && self.pressed.load(Ordering::Acquire)) {
                 self.pressed.store(false, Ordering::Release);
                 return;
@@ -213,7 +235,7 @@ impl Queue {
             }
             if chunk.is_given_up() {
                 // The sender will send it again, and it must not be there twice then.
-                self.waiting.fetch_sub(chunk.len(), Ordering::AcqRel);
+                self.leave(chunk.len());
                 chunk.give_back(RejectReason::Unavailable);
                 continue;
             }
@@ -224,7 +246,7 @@ impl Queue {
         if let Some(last) = chunks.last() {
             // What stays behind is not older than this. Whoever finds nothing waiting notes its own time.
             self.note_oldest(last.since());
-            self.waiting.fetch_sub(records, Ordering::AcqRel);
+            self.leave(records);
         }
         chunks
     }

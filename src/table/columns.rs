@@ -20,7 +20,6 @@ pub struct Column {
     pub nullable: bool,
     /// What it holds, for those who look at the table.
     pub comment: &'static str,
-    pub(super) fill: Fill,
 }
 
 /// Everything from which a row is filled.
@@ -33,116 +32,91 @@ pub(super) struct Source<'a, 'b> {
     pub(super) scope: Id,
 }
 
-type Fill = fn(&mut RowWriter<'_>, &Source<'_, '_>) -> Result<(), Malformed>;
+/// States each column once, and makes of it the list and the filling of a row, in which nothing is called through a pointer.
+macro_rules! columns {
+    ($($presence:ident($name:literal, $sql_type:literal, $comment:literal, |$row:ident, $source:ident| $fill:expr);)*) => {
+        /// The columns, in the order of the table.
+        pub const COLUMNS: &[Column] = &[$($presence($name, $sql_type, $comment)),*];
 
-/// The columns, in the order of the table.
-pub const COLUMNS: &[Column] = &[
-    required("time", "timestamp with time zone", "When it happened, to the microsecond", |row, source| {
-        row.timestamptz(source.time);
-        Ok(())
-    }),
-    required("time_unix_nano", "bigint", "The same in nanoseconds since 1970", |row, source| {
-        nanoseconds(row, source.time);
-        Ok(())
-    }),
-    optional("observed_time_unix_nano", "bigint", "When it was collected", |row, source| {
-        match source.record.observed_time_unix_nano {
+        /// Fills a row, column by column.
+        #[inline]
+        pub(super) fn fill(row: &mut RowWriter<'_>, source: &Source<'_, '_>) -> Result<(), Malformed> {
+            $({
+                let ($row, $source) = (&mut *row, source);
+                $fill;
+            })*
+            Ok(())
+        }
+    };
+}
+
+columns! {
+    required("time", "timestamp with time zone", "When it happened, to the microsecond",
+        |row, source| row.timestamptz(source.time));
+    required("time_unix_nano", "bigint", "The same in nanoseconds since 1970",
+        |row, source| nanoseconds(row, source.time));
+    optional("observed_time_unix_nano", "bigint", "When it was collected",
+        |row, source| match source.record.observed_time_unix_nano {
             0 => row.null(),
             observed => nanoseconds(row, observed),
-        }
-        Ok(())
-    }),
-    required("resource_id", "uuid", "The sender, in resources", |row, source| {
-        row.uuid(source.resource);
-        Ok(())
-    }),
-    required("scope_id", "uuid", "The instrumentation scope, in scopes", |row, source| {
-        row.uuid(source.scope);
-        Ok(())
-    }),
-    optional("trace_flags", "integer", "OTLP's flags; NULL is 0", |row, source| {
-        match source.record.flags {
+        });
+    required("resource_id", "uuid", "The sender, in resources", |row, source| row.uuid(source.resource));
+    required("scope_id", "uuid", "The instrumentation scope, in scopes", |row, source| row.uuid(source.scope));
+    optional("trace_flags", "integer", "OTLP's flags; NULL is 0",
+        |row, source| match source.record.flags {
             0 => row.null(),
             // All 32 bits are kept; the highest one shows as the sign.
             flags => row.int4(flags as i32),
-        }
-        Ok(())
-    }),
-    optional(
-        "dropped_attributes_count",
-        "integer",
-        "Attributes the sender dropped; NULL is 0",
-        |row, source| {
-            match source.record.dropped_attributes_count {
-                0 => row.null(),
-                count => {
-                    let value = clamp(row, i32::try_from(count).ok(), i32::MAX);
-                    row.int4(value);
-                }
+        });
+    optional("dropped_attributes_count", "integer", "Attributes the sender dropped; NULL is 0",
+        |row, source| match source.record.dropped_attributes_count {
+            0 => row.null(),
+            count => {
+                let value = clamp(row, i32::try_from(count).ok(), i32::MAX);
+                row.int4(value);
             }
-            Ok(())
-        },
-    ),
-    optional(
-        "severity_number",
-        "smallint",
-        "1 (TRACE) to 24 (FATAL4); NULL is unspecified",
-        |row, source| {
-            match source.record.severity_number {
-                0 => row.null(),
-                number => {
-                    let nearest = if number > 0 { i16::MAX } else { i16::MIN };
-                    let value = clamp(row, i16::try_from(number).ok(), nearest);
-                    row.int2(value);
-                }
+        });
+    optional("severity_number", "smallint", "1 (TRACE) to 24 (FATAL4); NULL is unspecified",
+        |row, source| match source.record.severity_number {
+            0 => row.null(),
+            number => {
+                let nearest = if number > 0 { i16::MAX } else { i16::MIN };
+                let value = clamp(row, i16::try_from(number).ok(), nearest);
+                row.int2(value);
             }
-            Ok(())
-        },
-    ),
-    optional("severity_text", "text", "The severity as the source names it", |row, source| {
-        text_or_null(row, source.record.severity_text);
-        Ok(())
-    }),
-    optional("trace_id", "bytea", "NULL where absent or all zero", |row, source| {
-        id_or_null(row, source.record.trace_id);
-        Ok(())
-    }),
-    optional("span_id", "bytea", "NULL where absent or all zero", |row, source| {
-        id_or_null(row, source.record.span_id);
-        Ok(())
-    }),
-    optional("event_name", "text", "The event's name; NULL where it is no event", |row, source| {
-        text_or_null(row, source.record.event_name);
-        Ok(())
-    }),
-    optional("body", "text", "A body that is a string", |row, source| {
-        match source.record.body {
+        });
+    optional("severity_text", "text", "The severity as the source names it",
+        |row, source| text_or_null(row, source.record.severity_text));
+    optional("trace_id", "bytea", "NULL where absent or all zero",
+        |row, source| id_or_null(row, source.record.trace_id));
+    optional("span_id", "bytea", "NULL where absent or all zero",
+        |row, source| id_or_null(row, source.record.span_id));
+    optional("event_name", "text", "The event's name; NULL where it is no event",
+        |row, source| text_or_null(row, source.record.event_name));
+    optional("body", "text", "A body that is a string",
+        |row, source| match source.record.body {
             Some(AnyValue::String(text)) => row.text(text),
             _ => row.null(),
-        }
-        Ok(())
-    }),
-    optional("body_json", "jsonb", "A body of any other kind", |row, source| match source.record.body {
-        None | Some(AnyValue::String(_)) => {
-            row.null();
-            Ok(())
-        }
-        Some(value) => row.jsonb_value(value),
-    }),
-    required("attributes", "jsonb", "The record's attributes", |row, source| {
-        row.jsonb_object(source.record.attributes.iter().copied())
-    }),
-];
-
-const fn required(name: &'static str, sql_type: &'static str, comment: &'static str, fill: Fill) -> Column {
-    Column { name, sql_type, nullable: false, comment, fill }
+        });
+    optional("body_json", "jsonb", "A body of any other kind",
+        |row, source| match source.record.body {
+            None | Some(AnyValue::String(_)) => row.null(),
+            Some(value) => row.jsonb_value(value)?,
+        });
+    required("attributes", "jsonb", "The record's attributes",
+        |row, source| row.jsonb_object(source.record.attributes.iter().copied())?);
 }
 
-const fn optional(name: &'static str, sql_type: &'static str, comment: &'static str, fill: Fill) -> Column {
-    Column { name, sql_type, nullable: true, comment, fill }
+const fn required(name: &'static str, sql_type: &'static str, comment: &'static str) -> Column {
+    Column { name, sql_type, nullable: false, comment }
+}
+
+const fn optional(name: &'static str, sql_type: &'static str, comment: &'static str) -> Column {
+    Column { name, sql_type, nullable: true, comment }
 }
 
 /// bigint ends in the year 2262, OTLP's fixed64 in 2554.
+#[inline]
 fn nanoseconds(row: &mut RowWriter<'_>, unix_nano: u64) {
     let value = i64::try_from(unix_nano).unwrap_or_else(|_| {
         row.replaced().count(ReplacedKind::Time);
@@ -159,11 +133,13 @@ fn clamp<T>(row: &mut RowWriter<'_>, value: Option<T>, nearest: T) -> T {
 }
 
 /// In proto3 an empty string is an absent one.
+#[inline]
 fn text_or_null(row: &mut RowWriter<'_>, text: &[u8]) {
     if text.is_empty() { row.null() } else { row.text(text) }
 }
 
 /// OTLP: an id of zeros is an invalid one, the same as none.
+#[inline]
 fn id_or_null(row: &mut RowWriter<'_>, id: &[u8]) {
     if id.iter().all(|&byte| byte == 0) { row.null() } else { row.bytea(id) }
 }

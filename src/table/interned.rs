@@ -5,8 +5,8 @@
 //! attributes sorted by key. (Two contents of one sender would have to collide on purpose, at about 2^64 tries,
 //! to mix up that sender's own resources.)
 //!
-//! [`Interner`] remembers what was met lately, so that the JSON of a resource is made once and not for each
-//! request.
+//! [`Interner`] remembers what was met lately by its bytes on the wire, which senders repeat with each request, so that
+//! hash and JSON are made once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,7 +63,16 @@ pub struct Interner {
 /// A cache that is emptied when it is full: what is still in use comes back with the next request.
 #[derive(Debug)]
 struct Recent<T> {
-    entries: HashMap<Id, Arc<T>>,
+    /// By the message.
+    entries: HashMap<Box<[u8]>, Known<T>>,
+    bytes: usize,
+}
+
+/// What a message was found to be, with the schema URL that it had then.
+#[derive(Debug)]
+struct Known<T> {
+    schema_url: Box<[u8]>,
+    content: Arc<T>,
     bytes: usize,
 }
 
@@ -100,25 +109,8 @@ impl Interner {
         schema_url: &[u8],
         replaced: &mut Replaced,
     ) -> Result<Arc<Resource>, Malformed> {
-        let mut attributes = Vec::new();
-        let mut dropped = 0;
-        let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next_field()? {
-            match number {
-                1 => attributes.push(keyed(field.bytes()?)?),
-                2 => dropped = field.varint()? as u32,
-                _ => {}
-            }
-        }
-        let id = content_id("resource", &[schema_url], dropped, &mut attributes);
-        intern(&self.resources, id, Resource::size, || {
-            Ok(Resource {
-                id,
-                service_name: service_name(&attributes, replaced)?,
-                attributes: object(&attributes, replaced)?,
-                schema_url: optional(schema_url, replaced),
-                dropped_attributes_count: count_to_int4(dropped, replaced),
-            })
+        intern(&self.resources, message, schema_url, Resource::size, || {
+            Resource::read(message, schema_url, replaced)
         })
     }
 
@@ -129,6 +121,34 @@ impl Interner {
         schema_url: &[u8],
         replaced: &mut Replaced,
     ) -> Result<Arc<Scope>, Malformed> {
+        intern(&self.scopes, message, schema_url, Scope::size, || Scope::read(message, schema_url, replaced))
+    }
+}
+
+impl Resource {
+    fn read(message: &[u8], schema_url: &[u8], replaced: &mut Replaced) -> Result<Self, Malformed> {
+        let mut attributes = Vec::new();
+        let mut dropped = 0;
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next_field()? {
+            match number {
+                1 => attributes.push(keyed(field.bytes()?)?),
+                2 => dropped = field.varint()? as u32,
+                _ => {}
+            }
+        }
+        Ok(Self {
+            id: content_id("resource", &[schema_url], dropped, &mut attributes),
+            service_name: service_name(&attributes, replaced)?,
+            attributes: object(&attributes, replaced)?,
+            schema_url: optional(schema_url, replaced),
+            dropped_attributes_count: count_to_int4(dropped, replaced),
+        })
+    }
+}
+
+impl Scope {
+    fn read(message: &[u8], schema_url: &[u8], replaced: &mut Replaced) -> Result<Self, Malformed> {
         let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
         let mut attributes = Vec::new();
         let mut dropped = 0;
@@ -142,16 +162,13 @@ impl Interner {
                 _ => {}
             }
         }
-        let id = content_id("scope", &[schema_url, name, version], dropped, &mut attributes);
-        intern(&self.scopes, id, Scope::size, || {
-            Ok(Scope {
-                id,
-                name: optional(name, replaced),
-                version: optional(version, replaced),
-                attributes: object(&attributes, replaced)?,
-                schema_url: optional(schema_url, replaced),
-                dropped_attributes_count: count_to_int4(dropped, replaced),
-            })
+        Ok(Self {
+            id: content_id("scope", &[schema_url, name, version], dropped, &mut attributes),
+            name: optional(name, replaced),
+            version: optional(version, replaced),
+            attributes: object(&attributes, replaced)?,
+            schema_url: optional(schema_url, replaced),
+            dropped_attributes_count: count_to_int4(dropped, replaced),
         })
     }
 }
@@ -162,26 +179,40 @@ impl<T> Default for Recent<T> {
     }
 }
 
+impl<T> Recent<T> {
+    fn get(&self, message: &[u8], schema_url: &[u8]) -> Option<Arc<T>> {
+        let known = self.entries.get(message)?;
+        (*known.schema_url == *schema_url).then(|| known.content.clone())
+    }
+
+    fn remember(&mut self, message: &[u8], schema_url: &[u8], content: &Arc<T>, size: usize) {
+        let bytes = size + message.len() + schema_url.len();
+        if self.bytes + bytes > RECENT_BYTES {
+            *self = Self::default();
+        }
+        if bytes <= RECENT_BYTES {
+            let known = Known { schema_url: schema_url.into(), content: content.clone(), bytes };
+            let before = self.entries.insert(message.into(), known);
+            self.bytes = self.bytes + bytes - before.map_or(0, |before| before.bytes);
+        }
+    }
+}
+
 fn intern<T>(
     recent: &Mutex<Recent<T>>,
-    id: Id,
+    message: &[u8],
+    schema_url: &[u8],
     size: fn(&T) -> usize,
-    make: impl FnOnce() -> Result<T, Malformed>,
+    read: impl FnOnce() -> Result<T, Malformed>,
 ) -> Result<Arc<T>, Malformed> {
     // A poisoned cache is still a cache: nothing in it is half written.
-    if let Some(known) = recent.lock().unwrap_or_else(PoisonError::into_inner).entries.get(&id) {
-        return Ok(known.clone());
+    let cache = || recent.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = cache().get(message, schema_url) {
+        return Ok(known);
     }
-    let made = Arc::new(make()?);
-    let bytes = size(&made);
-    let mut recent = recent.lock().unwrap_or_else(PoisonError::into_inner);
-    if recent.bytes + bytes > RECENT_BYTES {
-        *recent = Recent::default();
-    }
-    if bytes <= RECENT_BYTES && recent.entries.insert(id, made.clone()).is_none() {
-        recent.bytes += bytes;
-    }
-    Ok(made)
+    let content = Arc::new(read()?);
+    cache().remember(message, schema_url, &content, size(&content));
+    Ok(content)
 }
 
 /// An attribute with its key, by which it is sorted.
@@ -266,7 +297,8 @@ mod tests {
         let one = resource(&interner, vec![pair("service.name", "shop"), pair("b", "2")], "");
         let turned = resource(&interner, vec![pair("b", "2"), pair("service.name", "shop")], "");
         assert_eq!(one.id, turned.id);
-        assert!(Arc::ptr_eq(&one, &turned), "the second is the one remembered");
+        let again = resource(&interner, vec![pair("b", "2"), pair("service.name", "shop")], "");
+        assert!(Arc::ptr_eq(&turned, &again), "it is the one remembered");
         assert_eq!(one.service_name.as_deref(), Some("shop"));
         assert_eq!(one.dropped_attributes_count, 3);
         for other in [
@@ -313,6 +345,6 @@ mod tests {
         }
         let recent = interner.resources.lock().unwrap();
         assert!(recent.bytes <= RECENT_BYTES && !recent.entries.is_empty());
-        assert_eq!(recent.bytes, recent.entries.values().map(|entry| entry.size()).sum::<usize>());
+        assert_eq!(recent.bytes, recent.entries.values().map(|known| known.bytes).sum::<usize>());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::columns::{COLUMNS, Source};
+use super::columns::{COLUMNS, Source, fill};
 use super::interned::{Interner, Resource, Scope};
 use super::row::RowWriter;
 use super::severity::{Severity, SeverityCounts};
@@ -180,7 +180,7 @@ impl Rows {
         let time = times.into_iter().find(|&time| time != 0).unwrap_or(arrival);
         let source = Source { record, time, resource: resource.id, scope: scope.id };
         let mut row = RowWriter::begin(&mut self.bytes, COLUMNS.len(), replaced);
-        let written = COLUMNS.iter().try_for_each(|column| (column.fill)(&mut row, &source));
+        let written = fill(&mut row, &source);
         // The offsets of the rows are 32 bits wide; no request comes near that.
         let end = u32::try_from(self.bytes.len()).ok();
         let (Ok(()), Some(end)) = (written, end) else {

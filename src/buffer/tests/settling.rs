@@ -74,7 +74,7 @@ async fn no_loss_without_a_count() {
     assert_empty(&buffer);
 
     let buffer = super::buffer(8, Overflow::DropNewest);
-    let ledger = buffer.ledger.clone();
+    let ledger = buffer.ledger;
     offer(&buffer, ["a", "b"]);
     drop(buffer);
     assert_eq!(ledger.books.dropped_for(DropReason::Undelivered), 2);
