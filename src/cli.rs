@@ -23,7 +23,10 @@ pub enum Command {
     /// Check the configuration.
     Validate,
     /// Print the DDL.
-    Schema,
+    Schema {
+        /// The version of the store that is there; 0 for none.
+        since: i32,
+    },
 }
 
 /// Reads the process's command line. Ends the process for `--help` and `--version` (status 0) and
@@ -50,7 +53,13 @@ enum Action {
     /// Check the configuration and exit
     Validate(Source),
     /// Print the DDL of the tables and the view, for a database where forebay may not create them
-    Schema(Source),
+    Schema {
+        /// Only what a store of this version lacks
+        #[arg(long, value_name = "VERSION", default_value_t = 0)]
+        since: i32,
+        #[command(flatten)]
+        source: Source,
+    },
 }
 
 /// Where the configuration comes from.
@@ -96,7 +105,7 @@ impl From<Cli> for Invocation {
         let (command, source) = match cli.action {
             None => return Self { command: Command::Run, files, sets },
             Some(Action::Validate(source)) => (Command::Validate, source),
-            Some(Action::Schema(source)) => (Command::Schema, source),
+            Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
         };
         files.extend(source.files);
         sets.extend(source.sets);
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn options_may_stand_before_and_after_a_subcommand() {
-        for (name, command) in [("validate", Command::Validate), ("schema", Command::Schema)] {
+        for (name, command) in [("validate", Command::Validate), ("schema", Command::Schema { since: 0 })] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command, &["a.yaml"], &["x=1"]));
             let arguments = ["--config", "a.yaml", name, "--config", "b.yaml"];

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use forebay::app;
 use forebay::cli::{self, Command};
 use forebay::config::{self, Config};
-use forebay::table::ddl::full_ddl;
+use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
 /// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
             Err(error) => fail(REFUSED, &error),
         },
-        Command::Schema => print(&full_ddl(&Schema::new(config.exporter.schema))),
+        Command::Schema { since } => print(&ddl_since(since, &Schema::new(config.exporter.schema))),
     }
 }
 
