@@ -2,12 +2,13 @@
 //! errors into the exit status.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use forebay::app;
 use forebay::cli::{self, Command};
 use forebay::config::{self, Config};
+use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(REFUSED, &error),
     };
     match invocation.command {
+        Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Run => run(config),
         Command::Validate => match app::check(&config) {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
@@ -40,12 +42,33 @@ fn run(config: Config) -> ExitCode {
     match app::run(config) {
         Ok(summary) if summary.undelivered > 0 => ExitCode::from(FAILED),
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => fail(if error.is_configuration() { REFUSED } else { FAILED }, &error),
+        Err(error) => end(&error),
+    }
+}
+
+fn dead_letters(config: &Config, command: &dead_letters::Command) -> ExitCode {
+    match app::dead_letters(config, command, &mut io::stdout().lock(), &mut io::stderr()) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeStayed) => ExitCode::from(FAILED),
+        Ok(Outcome::Unconfirmed) => ExitCode::from(REFUSED),
+        Err(error) => end(&error),
+    }
+}
+
+fn end(error: &app::Error) -> ExitCode {
+    match error {
+        // Whoever reads has seen enough, as with `| head`.
+        app::Error::DeadLetters(dead_letters::Error::Output(cause))
+            if cause.kind() == ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        error => fail(if error.is_configuration() { REFUSED } else { FAILED }, error),
     }
 }
 
 fn print(text: &str) -> ExitCode {
-    match writeln!(std::io::stdout(), "{text}") {
+    match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &format_args!("cannot write the answer: {error}")),
     }

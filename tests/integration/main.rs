@@ -10,6 +10,7 @@ mod bad_config;
 mod bad_input;
 mod commits;
 mod connections;
+mod dead_letters;
 mod embedded;
 mod fields;
 mod lifecycle;
