@@ -31,6 +31,11 @@ pub enum Command {
     },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
+    /// Look into everything that writing records takes.
+    Doctor {
+        /// As JSON objects.
+        json: bool,
+    },
 }
 
 /// Reads the process's command line. Ends the process for `--help` and `--version` (status 0) and
@@ -67,6 +72,18 @@ enum Action {
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Check the way to PostgreSQL and the store: what is well, and what to do where it is not
+    ///
+    /// It looks at connection and TLS, versions, privileges, connection slots, settings, schema, partitions, clocks and
+    /// sizes, and changes nothing. Exit status: 0 where all is well or there are warnings only, 1 where there is a
+    /// problem, 2 where the configuration is wrong.
+    Doctor {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        source: Source,
+    },
 }
 
 #[derive(Subcommand)]
@@ -163,7 +180,8 @@ Exit status:
   1  failed while running, or records were left that could not be written
   2  the command line or the configuration is wrong; no port was opened
 
-Where something is wrong:
+Where something is wrong, or before the first start:
+  forebay doctor                checks everything that writing takes, each with its cure
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -175,6 +193,7 @@ impl From<Cli> for Invocation {
             None => return Self { command: Command::Run, files, sets },
             Some(Action::Validate(source)) => (Command::Validate, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
+            Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();
                 (Command::DeadLetters(command), source)
@@ -247,6 +266,7 @@ mod tests {
         for (name, command) in [
             ("validate", Command::Validate),
             ("schema", Command::Schema { since: 0 }),
+            ("doctor", Command::Doctor { json: false }),
         ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     };
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
+        Command::Doctor { json } => doctor(&config, json),
         Command::Run => run(config),
         Command::Validate => match app::check(&config) {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
@@ -55,10 +56,18 @@ fn dead_letters(config: &Config, command: &dead_letters::Command) -> ExitCode {
     }
 }
 
+fn doctor(config: &Config, json: bool) -> ExitCode {
+    match app::doctor(config, json, &mut io::stdout().lock()) {
+        Ok(diagnosis) if diagnosis.problems > 0 => ExitCode::from(FAILED),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
 fn end(error: &app::Error) -> ExitCode {
     match error {
         // Whoever reads has seen enough, as with `| head`.
-        app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        app::Error::Output(cause) | app::Error::DeadLetters(dead_letters::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {
             ExitCode::SUCCESS

@@ -30,6 +30,9 @@ pub enum Error {
     /// The dead letters cannot be looked at, or not be written.
     #[error(transparent)]
     DeadLetters(#[from] exporter::dead_letters::Error),
+    /// What was found cannot be written out.
+    #[error("cannot write the answer: {0}")]
+    Output(#[source] io::Error),
     /// It was asked to end before it was done.
     #[error("ended by {0}")]
     Interrupted(&'static str),
@@ -55,6 +58,7 @@ impl Error {
             Self::Receiver(_)
             | Self::NoStore(_)
             | Self::DeadLetters(_)
+            | Self::Output(_)
             | Self::Interrupted(_)
             | Self::Embedded(_)
             | Self::Telemetry(_)

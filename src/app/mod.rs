@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
-pub use commands::dead_letters;
+pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
 use tasks::Tasks;

@@ -11,6 +11,7 @@ mod bad_input;
 mod commits;
 mod connections;
 mod dead_letters;
+mod doctor;
 mod embedded;
 mod fields;
 mod lifecycle;
