@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::exporter::dead_letters::{self, Filter, Since, Style};
+
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invocation {
@@ -16,14 +18,24 @@ pub struct Invocation {
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Take logs in and write them out until told to stop.
     Run,
     /// Check the configuration.
     Validate,
     /// Print the DDL.
-    Schema,
+    Schema {
+        /// The version of the store that is there; 0 for none.
+        since: i32,
+    },
+    /// Look at records that PostgreSQL refused, send them again, or delete them.
+    DeadLetters(dead_letters::Command),
+    /// Look into everything that writing records takes.
+    Doctor {
+        /// As JSON objects.
+        json: bool,
+    },
 }
 
 /// Reads the process's command line. Ends the process for `--help` and `--version` (status 0) and
@@ -50,7 +62,87 @@ enum Action {
     /// Check the configuration and exit
     Validate(Source),
     /// Print the DDL of the tables and the view, for a database where forebay may not create them
-    Schema(Source),
+    Schema {
+        /// Only what a store of this version lacks
+        #[arg(long, value_name = "VERSION", default_value_t = 0)]
+        since: i32,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Check the way to PostgreSQL and the store: what is well, and what to do where it is not
+    ///
+    /// It looks at connection and TLS, versions, privileges, connection slots, settings, schema, partitions, clocks and
+    /// sizes, and changes nothing. Exit status: 0 where all is well or there are warnings only, 1 where there is a
+    /// problem, 2 where the configuration is wrong.
+    Doctor {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Subcommand)]
+enum DeadLetters {
+    /// Show them, the newest first
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// The most to show; 0 is all
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        /// Print one JSON object a line, with everything
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Send them again, once what they were refused for is mended
+    ///
+    /// Each one that is stored leaves the dead letters in the same transaction. One that is refused again stays, with
+    /// the new reason. Exit status: 1 where some have stayed.
+    Retry {
+        #[command(flatten)]
+        which: Which,
+        /// All of them, or all that the other options leave
+        #[arg(long, required_unless_present = "ids")]
+        all: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Delete them
+    ///
+    /// Without --yes nothing is deleted: it says how many would be, and the exit status is 2.
+    Purge {
+        #[command(flatten)]
+        which: Which,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+/// Which dead letters are meant: those for which all of it holds.
+#[derive(Args)]
+struct Which {
+    /// The one with this id; may be repeated
+    #[arg(long = "id", value_name = "ID")]
+    ids: Vec<i64>,
+    /// Those refused with this SQLSTATE, such as 23514
+    #[arg(long, value_name = "CODE")]
+    sqlstate: Option<String>,
+    /// Those of this service
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
+    /// Those refused since then: a span such as 90m or 24h, a date (UTC) or a time
+    #[arg(long, value_name = "WHEN")]
+    since: Option<Since>,
 }
 
 /// Where the configuration comes from.
@@ -88,6 +180,10 @@ Exit status:
   1  failed while running, or records were left that could not be written
   2  the command line or the configuration is wrong; no port was opened
 
+Where something is wrong, or before the first start:
+  forebay doctor                checks everything that writing takes, each with its cure
+  forebay dead-letters list     shows the records that PostgreSQL refused for their content
+
 Every key of the configuration, with its default, is in otel-config.yaml.";
 
 impl From<Cli> for Invocation {
@@ -96,11 +192,40 @@ impl From<Cli> for Invocation {
         let (command, source) = match cli.action {
             None => return Self { command: Command::Run, files, sets },
             Some(Action::Validate(source)) => (Command::Validate, source),
-            Some(Action::Schema(source)) => (Command::Schema, source),
+            Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
+            Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
+            Some(Action::DeadLetters(action)) => {
+                let (command, source) = action.split();
+                (Command::DeadLetters(command), source)
+            }
         };
         files.extend(source.files);
         sets.extend(source.sets);
         Self { command, files, sets }
+    }
+}
+
+impl DeadLetters {
+    fn split(self) -> (dead_letters::Command, Source) {
+        match self {
+            Self::List { which, limit, json, source } => {
+                let style = if json { Style::Json } else { Style::Lines };
+                (dead_letters::Command::List { filter: which.into(), limit, style }, source)
+            }
+            Self::Retry { which, all: _, source } => {
+                (dead_letters::Command::Retry { filter: which.into() }, source)
+            }
+            Self::Purge { which, yes, source } => {
+                (dead_letters::Command::Purge { filter: which.into(), confirmed: yes }, source)
+            }
+        }
+    }
+}
+
+impl From<Which> for Filter {
+    fn from(which: Which) -> Self {
+        let Which { ids, sqlstate, service, since } = which;
+        Self { ids, sqlstate, service, since }
     }
 }
 
@@ -138,12 +263,45 @@ mod tests {
 
     #[test]
     fn options_may_stand_before_and_after_a_subcommand() {
-        for (name, command) in [("validate", Command::Validate), ("schema", Command::Schema)] {
+        for (name, command) in [
+            ("validate", Command::Validate),
+            ("schema", Command::Schema { since: 0 }),
+            ("doctor", Command::Doctor { json: false }),
+        ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
-            assert_eq!(read(&arguments), invocation(command, &["a.yaml"], &["x=1"]));
+            assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));
             let arguments = ["--config", "a.yaml", name, "--config", "b.yaml"];
             assert_eq!(read(&arguments), invocation(command, &["a.yaml", "b.yaml"], &[]));
         }
+    }
+
+    #[test]
+    fn dead_letters_are_chosen_by_what_is_said() {
+        use dead_letters::Command::{List, Purge, Retry};
+        let read = |arguments: &str| {
+            let arguments: Vec<_> = arguments.split(' ').collect();
+            read(&[&["dead-letters"], &arguments[..]].concat()).map(|invocation| invocation.command)
+        };
+        let command = |command| Ok(Command::DeadLetters(command));
+        let (filter, style) = (Filter::default(), Style::Lines);
+        assert_eq!(read("list"), command(List { filter, limit: 50, style }));
+        let filter = Filter {
+            ids: vec![3, 4],
+            sqlstate: Some("23514".into()),
+            service: Some("shop".into()),
+            since: Some(Since::Ago(std::time::Duration::from_secs(60))),
+        };
+        let which = "--id 3 --sqlstate 23514 --id=4 --service shop --since 1m";
+        let list = List { filter: filter.clone(), limit: 0, style: Style::Json };
+        assert_eq!(read(&format!("list {which} --json --limit 0")), command(list));
+        assert_eq!(read(&format!("retry {which}")), command(Retry { filter: filter.clone() }));
+        assert_eq!(read(&format!("retry --all {which}")), command(Retry { filter: filter.clone() }));
+        assert_eq!(read(&format!("purge {which} --yes")), command(Purge { filter, confirmed: true }));
+        let purge = Purge { filter: Filter::default(), confirmed: false };
+        assert_eq!(read("purge"), command(purge));
+        assert_eq!(read("retry"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(read("retry --sqlstate 23514"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(read("list --since yesterday"), Err(ErrorKind::ValueValidation));
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! errors into the exit status.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use forebay::app;
 use forebay::cli::{self, Command};
 use forebay::config::{self, Config};
-use forebay::table::ddl::full_ddl;
+use forebay::exporter::dead_letters::{self, Outcome};
+use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
 /// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
@@ -27,12 +28,14 @@ fn main() -> ExitCode {
         Err(error) => return fail(REFUSED, &error),
     };
     match invocation.command {
+        Command::DeadLetters(command) => dead_letters(&config, &command),
+        Command::Doctor { json } => doctor(&config, json),
         Command::Run => run(config),
         Command::Validate => match app::check(&config) {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
             Err(error) => fail(REFUSED, &error),
         },
-        Command::Schema => print(&full_ddl(&Schema::new(config.exporter.schema))),
+        Command::Schema { since } => print(&ddl_since(since, &Schema::new(config.exporter.schema))),
     }
 }
 
@@ -40,12 +43,41 @@ fn run(config: Config) -> ExitCode {
     match app::run(config) {
         Ok(summary) if summary.undelivered > 0 => ExitCode::from(FAILED),
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => fail(if error.is_configuration() { REFUSED } else { FAILED }, &error),
+        Err(error) => end(&error),
+    }
+}
+
+fn dead_letters(config: &Config, command: &dead_letters::Command) -> ExitCode {
+    match app::dead_letters(config, command, &mut io::stdout().lock(), &mut io::stderr()) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeStayed) => ExitCode::from(FAILED),
+        Ok(Outcome::Unconfirmed) => ExitCode::from(REFUSED),
+        Err(error) => end(&error),
+    }
+}
+
+fn doctor(config: &Config, json: bool) -> ExitCode {
+    match app::doctor(config, json, &mut io::stdout().lock()) {
+        Ok(diagnosis) if diagnosis.problems > 0 => ExitCode::from(FAILED),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
+fn end(error: &app::Error) -> ExitCode {
+    match error {
+        // Whoever reads has seen enough, as with `| head`.
+        app::Error::Output(cause) | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+            if cause.kind() == ErrorKind::BrokenPipe =>
+        {
+            ExitCode::SUCCESS
+        }
+        error => fail(if error.is_configuration() { REFUSED } else { FAILED }, error),
     }
 }
 
 fn print(text: &str) -> ExitCode {
-    match writeln!(std::io::stdout(), "{text}") {
+    match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(FAILED, &format_args!("cannot write the answer: {error}")),
     }

@@ -1,6 +1,7 @@
 //! Why forebay does not start, or ends by itself.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::{embedded, exporter, receiver, telemetry};
 
@@ -23,6 +24,18 @@ pub enum Error {
     /// The receiver's port is not to be had, or it cannot serve.
     #[error(transparent)]
     Receiver(#[from] receiver::Error),
+    /// There is no store to look into.
+    #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
+    NoStore(PathBuf),
+    /// The dead letters cannot be looked at, or not be written.
+    #[error(transparent)]
+    DeadLetters(#[from] exporter::dead_letters::Error),
+    /// What was found cannot be written out.
+    #[error("cannot write the answer: {0}")]
+    Output(#[source] io::Error),
+    /// It was asked to end before it was done.
+    #[error("ended by {0}")]
+    Interrupted(&'static str),
     /// The private PostgreSQL does not run.
     #[error(transparent)]
     Embedded(#[from] embedded::Error),
@@ -43,6 +56,10 @@ impl Error {
         match self {
             Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(receiver::Error::Listen { .. }) => true,
             Self::Receiver(_)
+            | Self::NoStore(_)
+            | Self::DeadLetters(_)
+            | Self::Output(_)
+            | Self::Interrupted(_)
             | Self::Embedded(_)
             | Self::Telemetry(_)
             | Self::Runtime(_)

@@ -4,6 +4,7 @@
 //! listeners closed, buffer drained to a deadline, connections closed, pages and messages last. Only here are
 //! tasks spawned, and each one is joined.
 
+mod commands;
 mod ending;
 mod error;
 mod tasks;
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
+pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
 use tasks::Tasks;

@@ -28,7 +28,7 @@ use tracing::info;
 pub use cluster::{Access, Cluster, Options};
 pub use error::Error;
 pub use process::Stop;
-pub use server::Server;
+pub use server::{Server, running};
 
 /// The role that owns a cluster made here, and the database it is given.
 pub const NAME: &str = "forebay";

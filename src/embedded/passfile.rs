@@ -68,7 +68,7 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 /// The password in the text of a passfile that was written here.
-fn read_password(text: &str) -> Option<String> {
+pub(super) fn read_password(text: &str) -> Option<String> {
     let (entry, password) = text.lines().next()?.rsplit_once(':')?;
     let ours = entry.ends_with(&format!(":{NAME}"))
         && !password.is_empty()

@@ -16,6 +16,7 @@ use super::binaries::Binaries;
 use super::error::Error;
 use super::home::Home;
 use super::log::Log;
+use super::passfile;
 use super::process::{POLL, Stop, end, serves};
 
 /// How long a start may take. It is short, unless there is a crash to recover from.
@@ -154,6 +155,21 @@ pub(super) async fn end_leftover(data: &Path) -> Result<(), Error> {
     } else {
         Ok(())
     }
+}
+
+/// The connection string of the server that runs on the cluster kept in `dir`, for those who are not its forebay;
+/// `None` where none runs, or what is needed to connect cannot be read.
+pub fn running(dir: &Path) -> Option<String> {
+    let data = fs::canonicalize(dir.join("cluster")).ok()?;
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
+    if !serves(pid, &data) {
+        return None;
+    }
+    // PostgreSQL's own order (`pidfile.h`): the process, the directory, the start, the port, the socket's directory.
+    let (port, sockets) = (text.lines().nth(3)?, text.lines().nth(4)?);
+    let password = passfile::read_password(&fs::read_to_string(dir.join("pgpass")).ok()?)?;
+    Some(format!("host={sockets} port={port} user={NAME} dbname={NAME} password={password}"))
 }
 
 /// Whether the text of `postmaster.pid` says that the server `pid` accepts connections: its eighth line does.

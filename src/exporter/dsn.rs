@@ -3,11 +3,12 @@
 //! tokio-postgres knows most of libpq's keys. The ones for TLS that it does not know (`sslmode=verify-ca`,
 //! `verify-full`, `sslrootcert`) are taken out here and handed to `tls.rs`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config as PgConfig;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// Where PostgreSQL is, and how to speak to it.
 #[derive(Clone)]
@@ -90,14 +91,34 @@ impl Target {
         each * u32::try_from(hosts).unwrap_or(u32::MAX)
     }
 
+    /// Each host as a target of its own, which takes whatever server it meets there.
+    pub(super) fn hosts(&self) -> Vec<Self> {
+        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
+        (0..hosts)
+            .map(|index| Self { config: only_host(&self.config, index), tls: self.tls.clone() })
+            .collect()
+    }
+
+    /// Whether nothing but this machine hears what is said to it.
+    pub(super) fn is_local(&self) -> bool {
+        let named = self.config.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => {
+                name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+        });
+        let addresses = self.config.get_hostaddrs();
+        if addresses.is_empty() { named } else { addresses.iter().all(IpAddr::is_loopback) }
+    }
+
     /// Host and port, for messages. No user, no password.
     pub fn describe(&self) -> String {
         let ports = self.config.get_ports();
         let hosts = self.config.get_hosts().iter().enumerate().map(|(index, host)| {
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
             match host {
-                tokio_postgres::config::Host::Tcp(name) => format!("{name}:{port}"),
-                tokio_postgres::config::Host::Unix(path) => format!("{}/.s.PGSQL.{port}", path.display()),
+                Host::Tcp(name) => format!("{name}:{port}"),
+                Host::Unix(path) => format!("{}/.s.PGSQL.{port}", path.display()),
             }
         });
         hosts.collect::<Vec<_>>().join(", ")
@@ -108,6 +129,31 @@ impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Target({})", self.describe())
     }
+}
+
+/// `config` with one of its hosts, without a wish as to what the server there is. tokio-postgres can only add hosts,
+/// so what else a connection string can say is carried over.
+fn only_host(config: &PgConfig, index: usize) -> PgConfig {
+    let mut one = PgConfig::new();
+    match config.get_hosts().get(index) {
+        Some(Host::Tcp(name)) => drop(one.host(name)),
+        Some(Host::Unix(path)) => drop(one.host_path(path)),
+        None => {}
+    }
+    config.get_hostaddrs().get(index).map(|address| one.hostaddr(*address));
+    let ports = config.get_ports();
+    ports.get(index).or(ports.first()).map(|port| one.port(*port));
+    config.get_user().map(|user| one.user(user));
+    config.get_password().map(|password| one.password(password));
+    config.get_dbname().map(|name| one.dbname(name));
+    config.get_options().map(|options| one.options(options));
+    config.get_application_name().map(|name| one.application_name(name));
+    config.get_connect_timeout().map(|timeout| one.connect_timeout(*timeout));
+    one.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    one.channel_binding(config.get_channel_binding());
+    set_defaults(&mut one);
+    one.target_session_attrs(TargetSessionAttrs::Any);
+    one
 }
 
 /// What the connection string leaves open.
@@ -263,6 +309,29 @@ mod tests {
         assert_eq!(target.describe(), "one:5432, two:5433");
         assert_eq!(target.config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
         assert_eq!(target.config.get_application_name(), Some("forebay"));
+    }
+
+    #[test]
+    fn each_host_is_a_target_of_its_own() {
+        let dsn = "host=one,/run port=5432,5433 user=me password=secret dbname=logs options=-cx.y=1 sslmode=require";
+        let hosts = parse(dsn).hosts();
+        let described: Vec<_> = hosts.iter().map(Target::describe).collect();
+        assert_eq!(described, ["one:5432", "/run/.s.PGSQL.5433"]);
+        assert_eq!((hosts[0].is_local(), hosts[1].is_local()), (false, true));
+        for host in hosts {
+            let rest = "port=1 user=me password=secret dbname=logs options=-cx.y=1 sslmode=require";
+            let expected = parse(&format!("host=x {rest}")).config;
+            let carried = |config: &PgConfig| {
+                let text = |text: Option<&str>| text.map(str::to_owned);
+                let password = config.get_password().map(<[u8]>::to_vec);
+                let (user, name, options) = (config.get_user(), config.get_dbname(), config.get_options());
+                (text(user), password, text(name), text(options), config.get_ssl_mode())
+            };
+            assert_eq!(carried(&host.config), carried(&expected));
+            assert_eq!(host.config.get_target_session_attrs(), TargetSessionAttrs::Any);
+        }
+        let one_port = parse("host=one,127.0.0.1 port=6432").hosts();
+        assert_eq!((one_port[1].describe(), one_port[1].is_local()), ("127.0.0.1:6432".to_owned(), true));
     }
 
     #[test]

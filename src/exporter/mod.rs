@@ -5,11 +5,15 @@
 //! (that row becomes a dead letter, the others are written), and what somebody has to repair. A COMMIT whose
 //! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
 //!
+//! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again.
+//!
 //! [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
 //! This is the only module that names tokio-postgres and deadpool.
 
 pub mod backoff;
 pub mod config;
+pub mod dead_letters;
+pub mod doctor;
 pub mod dsn;
 pub mod error;
 pub mod keeper;

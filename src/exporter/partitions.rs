@@ -27,9 +27,9 @@ const IN_THE_WAY: Duration = Duration::from_secs(60);
 
 /// Partitions are made for so many days before today. A sender's clock or a sender's malice must not make
 /// thousands of tables.
-const DAYS_BACK: i64 = 31;
+pub(super) const DAYS_BACK: i64 = 31;
 /// Partitions are made for so many days after today.
-const DAYS_AHEAD: i64 = 3;
+pub(super) const DAYS_AHEAD: i64 = 3;
 
 impl Partitions {
     /// Makes the partitions of today and the days to come.

@@ -50,7 +50,11 @@ pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> 
     if create {
         migrate(connection, schema).await?;
     }
-    let problems = differences(connection, schema).await?;
+    let mut problems = differences(connection, schema).await?;
+    let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
+    if encoding != "UTF8" {
+        problems.insert(0, format!("the database's encoding is {encoding} and should be UTF8"));
+    }
     if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
 }
 
@@ -101,7 +105,7 @@ async fn version(connection: &Connection, schema: &Schema) -> Result<i32, Schema
 
 /// What in the live schema is not as [`TABLES`] has it. Further columns are nobody's business, unless they must
 /// be filled.
-async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<String>, SchemaError> {
+pub(super) async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<String>, Failure> {
     let rows = connection
         .query(
             "SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), \
@@ -117,10 +121,6 @@ async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<Str
         live.entry(row.get(0)).or_default().insert(row.get(1), (row.get(2), row.get(3)));
     }
     let mut problems = Vec::new();
-    let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
-    if encoding != "UTF8" {
-        problems.push(format!("the database's encoding is {encoding} and should be UTF8"));
-    }
     for table in TABLES.iter() {
         let Some(columns) = live.get(table.name) else {
             problems.push(format!("table {} is missing", table.name));

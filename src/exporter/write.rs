@@ -16,6 +16,7 @@ use super::pool::Connection;
 use crate::buffer::Batch;
 use crate::table::columns::COLUMNS;
 use crate::table::ddl::copy_statement;
+use crate::table::decode::resource_id;
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::row::{HEADER, TRAILER};
@@ -175,16 +176,20 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
         return Ok(());
     }
     let insert = format!(
-        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row) \
-         SELECT sqlstate, message, $4, row FROM unnest($1::text[], $2::text[], $3::bytea[]) u(sqlstate, message, row)",
+        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service) \
+         SELECT sqlstate, message, $4, row, service \
+         FROM unnest($1::text[], $2::text[], $3::bytea[], $5::text[]) u(sqlstate, message, row, service)",
         job.schema
     );
     let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
     let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
     let rows: Vec<_> = job.dead.keys().map(|index| job.batch.row(*index)).collect();
     let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+    let resources: BTreeMap<Id, &Resource> = job.batch.resources().map(|r| (r.id, &**r)).collect();
+    let service = |row: &&[u8]| resources.get(&resource_id(row)?)?.service_name.as_deref();
+    let services: Vec<_> = rows.iter().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
-    connection.execute(&statement, &[&codes, &messages, &rows, &columns]).await?;
+    connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services]).await?;
     Ok(())
 }
 

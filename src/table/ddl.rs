@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use super::columns::COLUMNS;
-use super::identifier::{Schema, literal};
+use super::identifier::{Schema, literal, quoted};
 
 /// A table of the store.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Table {
     pub comment: &'static str,
     /// Its columns.
     pub columns: Vec<TableColumn>,
+    /// The privileges that forebay needs on it to write records, where somebody else has made it.
+    pub privileges: &'static [&'static str],
     /// What follows the list of columns.
     options: &'static str,
 }
@@ -44,7 +46,8 @@ pub struct Migration {
 }
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, sql: create_store }];
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, sql: create_store }, Migration { version: 2, sql: keep_service_and_attempts }];
 
 /// The tables of the store, as the newest version has them.
 pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
@@ -58,10 +61,16 @@ pub fn copy_statement(schema: &Schema) -> String {
     format!("COPY {schema}.{LOG_RECORDS} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
 }
 
-/// Everything that a database without the store needs, as a DBA would run it.
-pub fn full_ddl(schema: &Schema) -> String {
+/// The statement that streams rows with fields of these `names` into `log_records`.
+pub fn copy_statement_of(schema: &Schema, names: &[String]) -> String {
+    let columns: Vec<_> = names.iter().map(|name| quoted(name)).collect();
+    format!("COPY {schema}.{LOG_RECORDS} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
+}
+
+/// Everything that a database whose store has `version` needs (0: that has none), as a DBA would run it.
+pub fn ddl_since(version: i32, schema: &Schema) -> String {
     let mut ddl = format!("BEGIN;\nCREATE SCHEMA IF NOT EXISTS {schema};\n{};\n", migrations_table(schema));
-    for migration in MIGRATIONS {
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
         ddl.push_str(&(migration.sql)(schema));
         let _ =
             writeln!(ddl, "INSERT INTO {schema}.schema_migrations (version) VALUES ({});", migration.version);
@@ -101,7 +110,11 @@ fn date(day: i64) -> jiff::civil::Date {
     jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(day))
 }
 
-fn column(
+const SERVICE: TableColumn = column("service", "text", "", "The service name of the row's resource");
+const ATTEMPTS: TableColumn =
+    column("attempts", "integer", "NOT NULL DEFAULT 1", "How often PostgreSQL has refused the row");
+
+const fn column(
     name: &'static str,
     sql_type: &'static str,
     constraint: &'static str,
@@ -132,6 +145,7 @@ fn tables() -> Vec<Table> {
                 dropped,
                 first_seen,
             ],
+            privileges: &["INSERT"],
             options: "",
         },
         Table {
@@ -146,12 +160,14 @@ fn tables() -> Vec<Table> {
                 dropped,
                 first_seen,
             ],
+            privileges: &["INSERT"],
             options: "",
         },
         Table {
             name: LOG_RECORDS,
             comment: "Storage of log records; read the view logs instead, storage may change",
             columns: records.collect(),
+            privileges: &["INSERT"],
             options: " PARTITION BY RANGE (time)",
         },
         Table {
@@ -164,7 +180,10 @@ fn tables() -> Vec<Table> {
                 column("message", "text", "NOT NULL", "PostgreSQL's error message"),
                 column("columns", "text[]", "NOT NULL", "The names of the row's fields"),
                 column("row", "bytea", "NOT NULL", "The row in PostgreSQL's binary COPY format"),
+                SERVICE,
+                ATTEMPTS,
             ],
+            privileges: &["INSERT"],
             options: "",
         },
         Table {
@@ -176,12 +195,14 @@ fn tables() -> Vec<Table> {
                 column("sequence", "bigint", "NOT NULL", "The number of its last batch"),
                 column("updated_at", "timestamp with time zone", "NOT NULL DEFAULT now()", ""),
             ],
+            privileges: &["INSERT", "SELECT", "UPDATE"],
             options: "",
         },
     ]
 }
 
-/// Version 1: the tables, the default partition, the index and the view.
+/// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
+/// further migrations lead older ones there, and find nothing to do in new ones.
 fn create_store(schema: &Schema) -> String {
     let mut sql = String::new();
     for table in TABLES.iter() {
@@ -207,6 +228,20 @@ fn create_store(schema: &Schema) -> String {
          CREATE INDEX log_records_time ON {schema}.log_records USING brin (time);"
     );
     sql + &create_view(schema)
+}
+
+/// Version 2: dead letters name their service, and say how often they were tried.
+fn keep_service_and_attempts(schema: &Schema) -> String {
+    let mut sql = String::new();
+    for column in [SERVICE, ATTEMPTS] {
+        let (name, definition, comment) = (column.name, column.definition(), literal(column.comment));
+        let _ = writeln!(
+            sql,
+            "ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS {definition};\n\
+             COMMENT ON COLUMN {schema}.dead_letters.{name} IS {comment};"
+        );
+    }
+    sql
 }
 
 fn create_view(schema: &Schema) -> String {
@@ -289,5 +324,16 @@ mod tests {
         let copy = copy_statement(&Schema::new("odd \"name"));
         assert!(copy.starts_with("COPY \"odd \"\"name\".log_records (time, time_unix_nano, "), "{copy}");
         assert!(COLUMNS.iter().all(|column| copy.contains(column.name)));
+        let odd = copy_statement_of(&Schema::new("otel"), &["time".to_owned(), "a\"b".to_owned()]);
+        assert!(odd.starts_with(r#"COPY "otel".log_records ("time", "a""b") FROM STDIN"#), "{odd}");
+    }
+
+    #[test]
+    fn an_older_store_needs_only_the_migrations_that_it_has_not() {
+        let schema = Schema::new("otel");
+        let (all, rest) = (ddl_since(0, &schema), ddl_since(1, &schema));
+        assert!(all.contains("CREATE TABLE \"otel\".log_records (") && all.contains("(version) VALUES (1)"));
+        assert!(!rest.contains("CREATE TABLE \"otel\".log_records ("), "{rest}");
+        assert!(!rest.contains("(version) VALUES (1)") && rest.contains("(version) VALUES (2)"), "{rest}");
     }
 }

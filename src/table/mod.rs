@@ -5,10 +5,12 @@
 //! request as rows of binary COPY, in one pass, straight from the protobuf bytes.
 //!
 //! Transcoding is total: a value that PostgreSQL cannot hold is replaced and counted ([`Replaced`]), it
-//! never costs the record. Only a record that is not protobuf is given back as malformed.
+//! never costs the record. Only a record that is not protobuf is given back as malformed. [`decode`] reads a row
+//! again, for people.
 
 pub mod columns;
 pub mod ddl;
+pub mod decode;
 pub mod identifier;
 pub mod interned;
 mod json;

@@ -14,6 +14,11 @@ pub const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What stands behind the last row.
 pub const TRAILER: &[u8; 2] = &(-1i16).to_be_bytes();
 
+/// PostgreSQL's times count from here, in microseconds since 1970.
+pub(super) const EPOCH_2000: i64 = 946_684_800_000_000;
+/// The first byte of jsonb's binary form; the JSON text follows.
+pub(super) const JSONB_VERSION: u8 = 1;
+
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
 /// The row that is being written, and the count of what had to be replaced in it.
@@ -63,7 +68,6 @@ impl<'a> RowWriter<'a> {
     /// A timestamptz, given in nanoseconds since 1970. PostgreSQL counts microseconds since 2000.
     #[inline]
     pub fn timestamptz(&mut self, unix_nano: u64) {
-        const EPOCH_2000: i64 = 946_684_800_000_000;
         self.int8((unix_nano / 1000) as i64 - EPOCH_2000);
     }
 
@@ -149,9 +153,6 @@ impl<'a> RowWriter<'a> {
         self.out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }
 }
-
-/// The first byte of jsonb's binary form; the JSON text follows.
-const JSONB_VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,8 @@ mod bad_config;
 mod bad_input;
 mod commits;
 mod connections;
+mod dead_letters;
+mod doctor;
 mod embedded;
 mod fields;
 mod lifecycle;

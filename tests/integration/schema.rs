@@ -21,7 +21,7 @@ async fn four_at_once_make_the_schema_once() {
     }
     let client = database.connect().await;
     let count = |sql: &'static str| async { client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) };
-    assert_eq!(count("SELECT count(*) FROM otel.schema_migrations").await, 1);
+    assert_eq!(count("SELECT count(*) FROM otel.schema_migrations").await, 2);
     assert_eq!(count("SELECT count(*) FROM otel.logs").await, 40);
     assert_eq!(count("SELECT count(*) FROM otel.resources").await, 1, "they agree on the id");
 }
@@ -91,10 +91,48 @@ async fn rows_that_are_refused_are_dead_letters_and_cost_no_other() {
     assert_eq!(scrape.value("log_buffer_flushed_total"), 47);
     assert_eq!(scrape.value("log_buffer_dead_lettered_total"), 3);
     assert_eq!(scrape.value("otelcol_exporter_send_failed_log_records_total"), 3);
-    let letters = "SELECT sqlstate, position('record 17 of a run'::bytea in row) > 0 FROM otel.dead_letters ORDER BY id";
+    let letters = "SELECT sqlstate, service, position('record 17 of a run'::bytea in row) > 0 \
+                   FROM otel.dead_letters ORDER BY id";
     let letters = client.query(letters, &[]).await.unwrap();
-    let found: Vec<(String, bool)> = letters.iter().map(|row| (row.get(0), row.get(1))).collect();
-    assert_eq!(found, [("23514".into(), false), ("23514".into(), true), ("23514".into(), false)]);
+    let found: Vec<(String, String, bool)> =
+        letters.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    assert_eq!(found, [false, true, false].map(|is_17| ("23514".into(), "shop".into(), is_17)));
+}
+
+/// Takes the store back to what forebay's first version made.
+pub async fn back_to_version_1(client: &tokio_postgres::Client) {
+    let back = "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts;
+        DELETE FROM otel.schema_migrations WHERE version > 1";
+    client.batch_execute(back).await.unwrap();
+}
+
+/// Scenario: a store of version 1 with a dead letter in it. Guarantee: the migration makes of it what is made anew,
+/// comments included, and keeps what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_store_becomes_a_new_one() {
+    let database = database().await;
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    let client = database.connect().await;
+    let columns = "SELECT attname::text, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum), \
+                   pg_get_expr(adbin, adrelid) \
+                   FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum \
+                   WHERE attrelid = 'otel.dead_letters'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    type Column = (String, String, bool, Option<String>, Option<String>);
+    let columns = async || {
+        let rows = client.query(columns, &[]).await.unwrap();
+        let column = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
+        rows.iter().map(column).collect::<Vec<Column>>()
+    };
+    let new = columns().await;
+    back_to_version_1(&client).await;
+    assert_eq!(columns().await.len(), new.len() - 2);
+    let letter =
+        "INSERT INTO otel.dead_letters (sqlstate, message, columns, row) VALUES ('23514', 'old', '{}', '')";
+    client.batch_execute(letter).await.unwrap();
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    assert_eq!(columns().await, new);
+    let kept = client.query_one("SELECT service, attempts FROM otel.dead_letters", &[]).await.unwrap();
+    assert_eq!((kept.get::<_, Option<String>>(0), kept.get::<_, i32>(1)), (None, 1));
 }
 
 /// Scenario: a database in another encoding, which cannot hold every character. Guarantee: health says so, before

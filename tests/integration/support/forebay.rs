@@ -46,6 +46,38 @@ pub fn command_of(binary: &str) -> Command {
     command
 }
 
+/// Runs a command of the binary on `dsn`, with `arguments` that are parted by spaces.
+pub async fn run(dsn: &str, arguments: &str, sets: &[&str]) -> Ran {
+    let mut command = command();
+    command.env("DATABASE_URL", dsn).args(arguments.split(' '));
+    ran(command.args(sets.iter().flat_map(|set| ["--set", set]))).await
+}
+
+/// Runs `command` to its end.
+pub async fn ran(command: &mut Command) -> Ran {
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { status: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// What a command has answered.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    /// Its answer, which is one JSON object a line.
+    pub fn json(&self) -> Vec<Value> {
+        self.out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{self:?}")))
+            .collect()
+    }
+}
+
 /// The arguments that every forebay of the tests has: free ports, messages as JSON.
 pub fn arguments(sets: &[&str]) -> Vec<String> {
     let fixed = [

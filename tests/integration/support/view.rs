@@ -108,7 +108,7 @@ fn times(record: &LogRecord) -> impl Iterator<Item = u64> {
 }
 
 /// The row of a record; its JSON is not yet in PostgreSQL's form.
-fn expected(sent: Sent<'_>, arrival: u64) -> Row {
+pub fn expected(sent: Sent<'_>, arrival: u64) -> Row {
     let Sent { resource: resource_logs, scope: scope_logs, record } = sent;
     let resource = resource_logs.resource.clone().unwrap_or_default();
     let scope = scope_logs.scope.clone().unwrap_or_default();
@@ -250,7 +250,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Brings the JSON of `rows` into the form in which PostgreSQL shows it.
-async fn canonical(client: &Client, mut rows: Vec<Row>) -> Vec<Row> {
+pub async fn canonical(client: &Client, mut rows: Vec<Row>) -> Vec<Row> {
     let texts: Vec<_> =
         rows.iter().flat_map(|row| JSON.map(|column| row[column].clone())).collect::<Vec<Option<String>>>();
     let statement =

@@ -1,0 +1,131 @@
+//! The commands that look into the store and end, beside a running forebay or without one.
+
+use std::io::Write;
+
+use super::{Error, check};
+use crate::config::Config;
+use crate::embedded::{self, Embedded};
+use crate::exporter::dead_letters::{self, Outcome};
+use crate::exporter::doctor::{Finding, Verdict, examine};
+use crate::exporter::dsn::Target;
+use crate::shutdown::Signals;
+
+/// What the doctor has found in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    ok: u64,
+    warnings: u64,
+    /// What keeps records from being written.
+    pub problems: u64,
+}
+
+/// Carries `command` out. The answer goes to `out`, progress to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached, or does not let us.
+pub fn dead_letters(
+    config: &Config,
+    command: &dead_letters::Command,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let target = check(config)?;
+    let work =
+        async |target: Target| Ok(dead_letters::run(command, target, &config.exporter, out, progress).await?);
+    block_on(at_the_store(config, target, work))
+}
+
+/// Looks into everything that writing records takes, and says each finding in a line of `out`: for people, or as a
+/// JSON object.
+///
+/// # Errors
+///
+/// Where the connection string cannot be used, the private PostgreSQL cannot be started, or nothing can be written to
+/// `out`. What is found is no error.
+pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagnosis, Error> {
+    let mut diagnosis = Diagnosis::default();
+    let mut written = Ok(());
+    let mut tell = |finding: Finding| {
+        diagnosis.count(finding.verdict);
+        if written.is_ok() {
+            written = write_finding(&finding, json, out);
+        }
+    };
+    let target = check(config)?;
+    tell(Finding { check: "configuration", verdict: Verdict::Ok, text: config.to_string() });
+    let looked = block_on(at_the_store(config, target, async |target: Target| {
+        examine(&target, &config.exporter, &mut tell).await;
+        Ok(())
+    }));
+    match looked {
+        // What is not there yet has nothing wrong with it.
+        Err(error @ Error::NoStore(_)) => {
+            tell(Finding { check: "connection", verdict: Verdict::Ok, text: error.to_string() });
+        }
+        other => other?,
+    }
+    written.map_err(Error::Output)?;
+    if !json {
+        let Diagnosis { ok, warnings, problems } = diagnosis;
+        writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(Error::Output)?;
+    }
+    Ok(diagnosis)
+}
+
+impl Diagnosis {
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Ok => self.ok += 1,
+            Verdict::Warning => self.warnings += 1,
+            Verdict::Problem => self.problems += 1,
+        }
+    }
+}
+
+fn write_finding(finding: &Finding, json: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(finding)?)
+    } else {
+        let verdict = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "PROBLEM",
+        };
+        writeln!(out, "{verdict:<8} {:<14} {}", finding.check, finding.text)
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(work)
+}
+
+/// Has `work` done at `target`, or at the private PostgreSQL: the one that a forebay is running, or else one that is
+/// started for this.
+async fn at_the_store<T>(
+    config: &Config,
+    target: Option<Target>,
+    work: impl AsyncFnOnce(Target) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let dir = &config.exporter.data_dir;
+    if let Some(target) = target {
+        return work(target).await;
+    }
+    if let Some(dsn) = embedded::running(dir) {
+        return work(Target::parse(&dsn)?).await;
+    }
+    if !dir.join("cluster").exists() {
+        return Err(Error::NoStore(dir.clone()));
+    }
+    let mut signals = Signals::listen().map_err(Error::Runtime)?;
+    let embedded = Embedded::start(dir).await?;
+    let target = Target::parse(&embedded.dsn())?;
+    let done = tokio::select! {
+        done = work(target) => done,
+        signal = signals.next() => Err(Error::Interrupted(signal)),
+    };
+    embedded.stop().await?;
+    done
+}

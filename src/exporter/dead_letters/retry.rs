@@ -1,0 +1,196 @@
+//! Dead letters sent again: out of `dead_letters` and into `log_records` in one transaction, so that a crash at any
+//! point leaves each of them in exactly one of the two.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+
+use super::{DeadLetters, Error, Filter};
+use crate::exporter::error::{Class, Failure};
+use crate::exporter::pool::Connection;
+use crate::table::ddl::copy_statement_of;
+use crate::table::decode::fields;
+use crate::table::row::{HEADER, TRAILER};
+
+/// What became of the letters that were sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// They are in `log_records` now.
+    pub stored: u64,
+    /// They were refused again, and have stayed.
+    pub refused: u64,
+}
+
+/// The rows of letters, by the names of their fields: a letter of another version may have others.
+type Rows = BTreeMap<Vec<String>, Vec<Vec<u8>>>;
+
+/// How sending some letters ended.
+enum Sent {
+    /// So many of them were still there, and are stored.
+    Stored(u64),
+    /// One of them is at fault, and all are where they were.
+    Refused(Failure),
+}
+
+impl DeadLetters {
+    pub(super) async fn retry(&self, filter: &Filter, progress: &mut dyn Write) -> Result<Retried, Error> {
+        let (mut below, mut done) = (i64::MAX, Retried::default());
+        loop {
+            let ids = self.page(filter, below).await?;
+            let Some(last) = ids.last() else { return Ok(done) };
+            below = *last;
+            if let Err(failure) = self.retry_page(&ids, &mut done).await {
+                writeln!(
+                    progress,
+                    "{} stored, {} refused again before the failure",
+                    done.stored, done.refused
+                )?;
+                return Err(failure.into());
+            }
+            writeln!(progress, "{} stored, {} refused again so far", done.stored, done.refused)?;
+        }
+    }
+
+    /// Sends the letters together; where one of them is at fault, each by itself.
+    async fn retry_page(&self, ids: &[i64], done: &mut Retried) -> Result<(), Failure> {
+        match self.send(ids).await? {
+            Sent::Stored(stored) => done.stored += stored,
+            Sent::Refused(_) => {
+                for id in ids {
+                    self.retry_one(*id, done).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn retry_one(&self, id: i64, done: &mut Retried) -> Result<(), Failure> {
+        match self.send(&[id]).await? {
+            Sent::Stored(stored) => done.stored += stored,
+            Sent::Refused(failure) => {
+                self.note(id, &failure).await?;
+                done.refused += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves those of the letters that are still there.
+    async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
+        let sent = self.connected(async |c| match self.transfer(c, ids).await {
+            // The server had begun to take rows, after which the connection is as good as before. Of a COPY that is
+            // refused before that, tokio-postgres sends one Sync more than it awaits answers for.
+            Err(failure) if failure.leaves_connection_usable() => {
+                c.batch_execute("ROLLBACK").await?;
+                Ok(Sent::Refused(failure))
+            }
+            other => other.map(Sent::Stored),
+        });
+        match sent.await {
+            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
+            other => other,
+        }
+    }
+
+    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<u64, Failure> {
+        connection.batch_execute("BEGIN").await?;
+        let mut stored = 0;
+        for (names, rows) in self.take(connection, ids).await? {
+            stored += self.copy(connection, &names, rows).await?;
+        }
+        connection.batch_execute("COMMIT").await?;
+        Ok(stored)
+    }
+
+    /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.
+    async fn take(&self, connection: &Connection, ids: &[i64]) -> Result<Rows, Failure> {
+        let delete =
+            format!("DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row", self.schema);
+        let statement = connection.prepare_cached(&delete).await?;
+        let mut rows = Rows::new();
+        for letter in connection.query(&statement, &[&ids]).await? {
+            let (names, row): (Vec<String>, Vec<u8>) = (letter.get(0), letter.get(1));
+            // Whatever else these bytes are, they must not change how PostgreSQL reads the rows beside them.
+            if fields(&row).is_none_or(|fields| fields.len() != names.len()) {
+                let message =
+                    format!("the bytes are not one row of {} fields in binary COPY format", names.len());
+                let mut failure = Failure::new(Class::Poison, message);
+                failure.sqlstate = Some("22P04".to_owned());
+                return Err(failure);
+            }
+            rows.entry(names).or_default().push(row);
+        }
+        Ok(rows)
+    }
+
+    async fn copy(
+        &self,
+        connection: &Connection,
+        names: &[String],
+        rows: Vec<Vec<u8>>,
+    ) -> Result<u64, Failure> {
+        let expected = rows.len() as u64;
+        let statement = connection.prepare_cached(&copy_statement_of(&self.schema, names)).await?;
+        let sink = connection.copy_in::<_, Bytes>(&statement).await?;
+        let mut sink = std::pin::pin!(sink);
+        sink.feed(Bytes::from_static(HEADER)).await?;
+        for row in rows {
+            sink.feed(row.into()).await?;
+        }
+        sink.feed(Bytes::from_static(TRAILER)).await?;
+        match sink.finish().await? {
+            written if written == expected => Ok(written),
+            written => {
+                Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}")))
+            }
+        }
+    }
+
+    /// Keeps the reason for which the letter was refused this time.
+    async fn note(&self, id: i64, failure: &Failure) -> Result<(), Failure> {
+        let update = format!(
+            "UPDATE {}.dead_letters SET sqlstate = $2, message = $3, attempts = attempts + 1 WHERE id = $1",
+            self.schema
+        );
+        self.connected(async |c| {
+            let statement = c.prepare_cached(&update).await?;
+            c.execute(&statement, &[&id, &failure.sqlstate, &failure.message]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Whether a row is at fault, so that the others can do without it: its content, its format, or a field for which
+/// there is no column any more. Nothing here needs the line that PostgreSQL names.
+fn is_of_a_row(failure: &Failure) -> bool {
+    let Some(code) = failure.sqlstate.as_deref() else { return false };
+    // The partition that a row lacks is the table's fault, and of that class.
+    failure.class != Class::Refused && Class::of_sqlstate(code, None) == Class::Poison
+        || matches!(code, "22P04" | "08P01" | "42703")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rows_own_fault_leaves_it_behind() {
+        let failure = |class, code: Option<&str>| {
+            let mut failure = Failure::new(class, "any");
+            failure.sqlstate = code.map(str::to_owned);
+            failure
+        };
+        for code in ["23514", "22021", "54000", "P0001", "22P04", "08P01"] {
+            assert!(is_of_a_row(&failure(Class::Unknown, Some(code))), "{code}");
+        }
+        assert!(is_of_a_row(&failure(Class::Refused, Some("42703"))), "its column is gone");
+        for code in ["42501", "53100", "57P01", "25006", "55P03", "XX000"] {
+            assert!(!is_of_a_row(&failure(Class::of_sqlstate(code, None), Some(code))), "{code}");
+        }
+        assert!(!is_of_a_row(&failure(Class::Refused, Some("23514"))), "a partition is missing");
+        assert!(!is_of_a_row(&failure(Class::Connection, None)));
+    }
+}

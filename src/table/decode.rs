@@ -1,0 +1,231 @@
+//! A row of binary COPY, read again: for people who look at dead letters, and for what has to be known of a row.
+//!
+//! Reading is total. The fields are told apart by their lengths alone, and each is read by the type that
+//! [`COLUMNS`] has for its name; what cannot be read like that is given as the bytes that it is.
+
+use jiff::Timestamp;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::columns::COLUMNS;
+use super::interned::Id;
+use super::row::{EPOCH_2000, JSONB_VERSION};
+
+/// A row with the names of its fields. It serializes as a map.
+#[derive(Debug)]
+pub struct Record<'a> {
+    fields: Vec<(&'a str, Value<'a>)>,
+}
+
+/// The value of a field.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// NULL.
+    Null,
+    /// A timestamptz.
+    Time(Timestamp),
+    /// A smallint, integer or bigint.
+    Integer(i64),
+    /// A uuid.
+    Uuid(Uuid),
+    /// A bytea.
+    Bytes(&'a [u8]),
+    /// A text.
+    Text(&'a str),
+    /// A jsonb, as the text that it was sent as.
+    Json(&'a RawValue),
+    /// Bytes that are no value of the column's type, or of a column that is not known.
+    Unreadable(&'a [u8]),
+}
+
+/// The fields of `row`, `None` for NULL; or `None` where the bytes are not exactly one row.
+pub fn fields(row: &[u8]) -> Option<Vec<Option<&[u8]>>> {
+    let (count, mut rest) = row.split_first_chunk()?;
+    let count = usize::try_from(i16::from_be_bytes(*count)).ok()?;
+    let mut fields = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (field, behind) = match i32::from_be_bytes(*length) {
+            -1 => (None, behind),
+            length => {
+                let (field, behind) = behind.split_at_checked(usize::try_from(length).ok()?)?;
+                (Some(field), behind)
+            }
+        };
+        fields.push(field);
+        rest = behind;
+    }
+    rest.is_empty().then_some(fields)
+}
+
+/// The id of the resource that a row of [`COLUMNS`] names.
+pub fn resource_id(row: &[u8]) -> Option<Id> {
+    let index = COLUMNS.iter().position(|column| column.name == "resource_id")?;
+    fields(row)?.get(index).copied()??.try_into().ok()
+}
+
+impl<'a> Record<'a> {
+    /// Reads `row`, whose fields have these `names`; `None` where the bytes are not one row of so many fields.
+    pub fn read(row: &'a [u8], names: &'a [String]) -> Option<Self> {
+        let fields = fields(row).filter(|fields| fields.len() == names.len())?;
+        let named = names.iter().zip(fields).map(|(name, field)| {
+            let column = COLUMNS.iter().find(|column| column.name == name);
+            (name.as_str(), Value::read(column.map(|column| column.sql_type), field))
+        });
+        Some(Self { fields: named.collect() })
+    }
+
+    /// The value of the field `name`; NULL where there is no such field.
+    pub fn get(&self, name: &str) -> Value<'a> {
+        self.fields.iter().find(|(known, _)| *known == name).map_or(Value::Null, |(_, value)| *value)
+    }
+}
+
+impl<'a> Value<'a> {
+    fn read(sql_type: Option<&str>, field: Option<&'a [u8]>) -> Self {
+        let Some(bytes) = field else { return Self::Null };
+        let value = match sql_type {
+            Some("timestamp with time zone") => time(bytes).map(Self::Time),
+            Some("bigint") => bytes.try_into().ok().map(|bytes| Self::Integer(i64::from_be_bytes(bytes))),
+            Some("integer") => {
+                bytes.try_into().ok().map(|bytes| Self::Integer(i32::from_be_bytes(bytes).into()))
+            }
+            Some("smallint") => {
+                bytes.try_into().ok().map(|bytes| Self::Integer(i16::from_be_bytes(bytes).into()))
+            }
+            Some("uuid") => Uuid::from_slice(bytes).ok().map(Self::Uuid),
+            Some("bytea") => Some(Self::Bytes(bytes)),
+            Some("text") => std::str::from_utf8(bytes).ok().map(Self::Text),
+            Some("jsonb") => json(bytes).map(Self::Json),
+            _ => None,
+        };
+        value.unwrap_or(Self::Unreadable(bytes))
+    }
+}
+
+fn time(bytes: &[u8]) -> Option<Timestamp> {
+    let since_2000 = i64::from_be_bytes(bytes.try_into().ok()?);
+    Timestamp::from_microsecond(since_2000.checked_add(EPOCH_2000)?).ok()
+}
+
+fn json(bytes: &[u8]) -> Option<&RawValue> {
+    let text = bytes.strip_prefix(&[JSONB_VERSION])?;
+    serde_json::from_slice(text).ok()
+}
+
+/// `bytes` in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Serialize for Record<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.fields.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_none(),
+            Self::Time(time) => serializer.collect_str(time),
+            Self::Integer(number) => serializer.serialize_i64(*number),
+            Self::Uuid(id) => serializer.collect_str(id),
+            Self::Bytes(bytes) => serializer.serialize_str(&hex(bytes)),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Json(json) => json.serialize(serializer),
+            Self::Unreadable(bytes) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry("hex", &hex(bytes))?;
+                map.end()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A row of fields as they are given.
+    fn row(fields: &[Option<&[u8]>]) -> Vec<u8> {
+        let mut row = (fields.len() as i16).to_be_bytes().to_vec();
+        for field in fields {
+            row.extend(field.map_or(-1, |field| field.len() as i32).to_be_bytes());
+            row.extend(field.unwrap_or_default());
+        }
+        row
+    }
+
+    fn as_json(row: &[u8], names: &[&str]) -> Option<String> {
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        Record::read(row, &names).map(|record| serde_json::to_string(&record).unwrap())
+    }
+
+    #[test]
+    fn each_type_is_read_by_the_name_of_its_column() {
+        let id: Vec<u8> = (0..16).collect();
+        let fields: [(&str, Option<&[u8]>, &str); 9] = [
+            ("time", Some(&(-EPOCH_2000).to_be_bytes()), r#""1970-01-01T00:00:00Z""#),
+            ("time_unix_nano", Some(&(-2i64).to_be_bytes()), "-2"),
+            ("trace_flags", Some(&i32::MIN.to_be_bytes()), "-2147483648"),
+            ("severity_number", Some(&17i16.to_be_bytes()), "17"),
+            ("resource_id", Some(&id), r#""00010203-0405-0607-0809-0a0b0c0d0e0f""#),
+            ("trace_id", Some(&id), r#""000102030405060708090a0b0c0d0e0f""#),
+            ("body", Some("grüße\n".as_bytes()), r#""grüße\n""#),
+            ("attributes", Some(b"\x01{\"a\": 1e300}"), r#"{"a": 1e300}"#),
+            ("span_id", None, "null"),
+        ];
+        let names = fields.map(|(name, ..)| name);
+        let pairs = fields.map(|(name, _, json)| format!("\"{name}\":{json}"));
+        let read = as_json(&row(&fields.map(|(_, field, _)| field)), &names);
+        assert_eq!(read, Some(format!("{{{}}}", pairs.join(","))));
+    }
+
+    #[test]
+    fn what_cannot_be_read_as_its_type_is_shown_as_bytes() {
+        for (name, field) in [
+            ("time", &b"\x01"[..]),
+            ("time", &i64::MAX.to_be_bytes()),
+            ("time_unix_nano", b"123"),
+            ("severity_number", b""),
+            ("resource_id", b"short"),
+            ("body", b"\xff"),
+            ("attributes", b"{}"),
+            ("attributes", b"\x01{"),
+            ("attributes", b"\x02{}"),
+            ("a column of later", b"x"),
+        ] {
+            let expected = format!("{{\"{name}\":{{\"hex\":\"{}\"}}}}", hex(field));
+            assert_eq!(as_json(&row(&[Some(field)]), &[name]), Some(expected), "{name} {field:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_row_of_these_columns_is_not_read() {
+        let whole = row(&[Some(b"body"), None]);
+        assert!(as_json(&whole, &["body", "event_name"]).is_some());
+        assert!(as_json(&whole, &["body"]).is_none(), "more fields than names");
+        assert!(as_json(&[&whole[..], &[0]].concat(), &["body", "event_name"]).is_none(), "bytes behind it");
+        for end in 0..whole.len() {
+            assert!(fields(&whole[..end]).is_none(), "cut at {end}");
+        }
+        assert!(fields(&[0xff, 0xff]).is_none(), "the trailer");
+        assert!(fields(&[0, 1, 0xff, 0xff, 0xff, 0xfe]).is_none(), "a length below NULL's");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let names: Vec<_> = COLUMNS.iter().map(|column| column.name.to_owned()).collect();
+            for count in 0..4.min(names.len()) {
+                let row = [&(count as i16).to_be_bytes()[..], &bytes].concat();
+                let _ = Record::read(&row, &names[..count]).map(|record| serde_json::to_string(&record));
+            }
+            let _ = (fields(&bytes), resource_id(&bytes));
+        }
+    }
+}
