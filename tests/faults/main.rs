@@ -14,7 +14,9 @@ mod load;
 mod network;
 mod oracle;
 mod proxy;
+mod resources;
 mod scene;
+mod schema;
 mod server;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]
