@@ -18,6 +18,7 @@ mod resources;
 mod scene;
 mod schema;
 mod server;
+mod soak;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]
 mod support;
