@@ -138,6 +138,23 @@ async fn frozen_sessions() {
     assert_eq!(account.lost + account.copies, 0);
 }
 
+/// Fault 6, at rest. Scenario: the only session has its server process frozen while forebay has nothing to write; then
+/// the load comes. Promise: the session is given up as soon as it is asked and does not answer, which is within seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_session_at_rest() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.pool_size=1"]).await;
+    let client = database.connect().await;
+    session_where(&client, "state = 'idle'").await;
+    let frozen = Frozen::freeze(sessions(&client).await);
+    let load = Load::start(forebay.endpoint(), 0);
+    let scene = Scene::of(forebay, &database, load);
+    let recovery = scene.recovers().await;
+    drop(frozen);
+    let account = scene.ends("fault 6, session frozen at rest", recovery).await;
+    assert_eq!(account.lost + account.copies, 0);
+}
+
 /// Fault 7. Scenario: the postmaster is frozen and there are no sessions, so that connections are made and nobody
 /// speaks. Promise: connecting has a bound, and forebay does not pile up sockets.
 #[tokio::test(flavor = "multi_thread")]
