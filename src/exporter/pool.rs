@@ -22,6 +22,7 @@ pub struct Pool {
 
 const WAITING: Duration = Duration::from_secs(2);
 const RECYCLING: Duration = Duration::from_secs(2);
+const PREPARING: Duration = Duration::from_secs(5);
 
 /// A connection from the pool; it goes back when it is dropped.
 pub type Connection = Object;
@@ -37,10 +38,12 @@ impl Pool {
         let settings = session_settings(statement_timeout);
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             let settings = settings.clone();
-            Box::pin(async move { client.batch_execute(&settings).await.map_err(HookError::Backend) })
+            Box::pin(answered(PREPARING, async move {
+                client.batch_execute(&settings).await.map_err(HookError::Backend)
+            }))
         });
         let check = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-            Box::pin(async move { check_writable(client).await })
+            Box::pin(answered(RECYCLING, check_writable(client)))
         });
         let pool = DeadPool::builder(manager)
             .max_size(size)
@@ -52,8 +55,7 @@ impl Pool {
             .post_recycle(check)
             .build()
             .expect("a runtime is set, which is all that the builder can miss");
-        // deadpool bounds creating and recycling but not the hooks that follow.
-        let patience = WAITING + RECYCLING * 2 + creating + Duration::from_secs(5);
+        let patience = WAITING + RECYCLING * 2 + creating + PREPARING;
         Ok(Self { pool, target, patience })
     }
 
@@ -105,6 +107,15 @@ fn session_settings(statement_timeout: Duration) -> String {
          JOIN pg_settings USING (name)",
         values.join(", ")
     )
+}
+
+/// Bounds a hook, which deadpool does not. A session that does not answer is given up, and the next one has its turn.
+async fn answered(
+    limit: Duration,
+    hook: impl Future<Output = Result<(), HookError>>,
+) -> Result<(), HookError> {
+    let silent = |_| Err(HookError::message("the session does not answer"));
+    tokio::time::timeout(limit, hook).await.unwrap_or_else(silent)
 }
 
 /// A server that has become a standby, or read-only by a setting, keeps its sessions. They are of no use.

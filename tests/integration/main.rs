@@ -8,7 +8,7 @@
 
 mod bad_config;
 mod bad_input;
-mod commits;
+mod clusters;
 mod connections;
 mod dead_letters;
 mod doctor;

@@ -4,7 +4,6 @@ pub mod arbitrary;
 pub mod forebay;
 pub mod metrics;
 pub mod postgres;
-pub mod proxy;
 pub mod records;
 pub mod sender;
 mod stored;

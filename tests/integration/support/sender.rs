@@ -39,11 +39,47 @@ pub struct Told {
     pub waits: Vec<Duration>,
 }
 
+/// What one request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// OK, but for so many of its records, which `partial_success` rejected.
+    Taken { rejected: u64 },
+    /// It may be sent again.
+    Refused,
+    /// Nothing came: the connection ended, or was never had.
+    None,
+}
+
+impl Answer {
+    /// Reads an answer. One that no test expects is a panic.
+    pub fn of(answer: Result<ExportLogsServiceResponse, Status>) -> Self {
+        match answer {
+            Ok(response) => {
+                let rejected = response.partial_success.map_or(0, |partial| partial.rejected_log_records);
+                Self::Taken { rejected: rejected as u64 }
+            }
+            Err(status) if status.code() == Code::Unavailable && retry_delay(&status).is_some() => {
+                Self::Refused
+            }
+            // What came over the wire has no source. This is the client's own word for a connection that ended,
+            // in whatever code: a GOAWAY, a reset, a close.
+            Err(status) if status.source().is_some() => Self::None,
+            Err(status) => panic!("an answer that no test expects: {status:?}"),
+        }
+    }
+}
+
 impl Sender {
     /// Connects.
     pub async fn connect(endpoint: &str) -> Self {
         let endpoint = Channel::from_shared(endpoint.to_owned()).unwrap();
         Self { channel: endpoint.connect().await.expect("forebay listens") }
+    }
+
+    /// One that connects when it first sends.
+    #[allow(dead_code, reason = "for the faults")]
+    pub fn lazy(endpoint: &str) -> Self {
+        Self { channel: Channel::from_shared(endpoint.to_owned()).unwrap().connect_lazy() }
     }
 
     /// Sends one request.
@@ -105,18 +141,11 @@ impl Told {
     fn note(&mut self, numbers: std::ops::Range<u64>, answer: Result<ExportLogsServiceResponse, Status>) {
         let count = numbers.end - numbers.start;
         self.sent += count;
-        match answer {
-            Ok(response) => match response.partial_success {
-                None => self.stored.push(numbers),
-                Some(partial) => self.rejected += partial.rejected_log_records as u64,
-            },
-            Err(status) if status.code() == Code::Unavailable && retry_delay(&status).is_some() => {
-                self.refused += count;
-            }
-            // What came over the wire has no source. This is the client's own word for a connection that ended,
-            // in whatever code: a GOAWAY, a reset, a close.
-            Err(status) if status.source().is_some() => self.unanswered += count,
-            Err(status) => panic!("an answer that no test expects: {status:?}"),
+        match Answer::of(answer) {
+            Answer::Taken { rejected: 0 } => self.stored.push(numbers),
+            Answer::Taken { rejected } => self.rejected += rejected,
+            Answer::Refused => self.refused += count,
+            Answer::None => self.unanswered += count,
         }
     }
 

@@ -26,6 +26,12 @@ pub async fn stored(database: &Database) -> Stored {
 }
 
 impl Stored {
+    /// How many times this number is stored.
+    #[allow(dead_code, reason = "for the faults")]
+    pub fn copies(&self, number: u64) -> u32 {
+        self.copies.get(&number).copied().unwrap_or_default()
+    }
+
     /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.copies.values().map(|copies| u64::from(*copies)).sum()

@@ -1,0 +1,24 @@
+//! Faults, each really injected into a real PostgreSQL and a real forebay under load. README.md has the table; each
+//! test ends with the books: sent = stored + counted losses, nothing twice, nothing uncounted.
+
+// Nothing outside can reach a test binary, so pub is as good as pub(crate).
+#![allow(unreachable_pub)]
+// A test fails by panicking, and says what it has observed.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod chance;
+mod collector;
+mod commits;
+mod inject;
+mod load;
+mod network;
+mod oracle;
+mod proxy;
+mod resources;
+mod scene;
+mod schema;
+mod server;
+mod soak;
+#[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
+#[path = "../integration/support/mod.rs"]
+mod support;

@@ -1,0 +1,188 @@
+//! The oracle: who has been told what of each record, and whether that is what became of it.
+//!
+//! A record's number says who has sent it as which one, and its body is a function of its number. [`Oracle::settle`] is
+//! the one place in which all that must hold is checked; the numbers I1 to I5 are those of the table in README.md.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::support::metrics::Scrape;
+use crate::support::postgres::Database;
+use crate::support::sender::Answer;
+use crate::support::stored;
+
+/// A request: what is in it, and what each of its sends was answered.
+pub struct Sent {
+    pub numbers: Range<u64>,
+    pub answers: Vec<Answer>,
+}
+
+/// All that senders remember.
+#[derive(Default)]
+pub struct Oracle {
+    pub requests: Vec<Sent>,
+    /// How long each answer took.
+    pub waits: Vec<Duration>,
+    /// Whether a refusal is given by a deadline, behind which the records may be stored all the same. So it is where
+    /// the queue is off.
+    pub refused_may_be_stored: bool,
+}
+
+/// Where each record is: one of these places, each record counted once.
+#[derive(Debug, Default)]
+pub struct Account {
+    pub sent: u64,
+    pub stored: u64,
+    pub dead: u64,
+    /// Its sender was told that it is dropped.
+    pub rejected: u64,
+    /// Its sender was told to keep it.
+    pub refused: u64,
+    /// Its sender was told nothing.
+    pub unanswered: u64,
+    /// Its sender was told that it is taken, and it is nowhere.
+    pub lost: u64,
+    /// Rows that are stored beyond one for each record: a record that was sent twice, for lack of an answer.
+    pub copies: u64,
+    /// Records in requests that were sent again.
+    pub again: u64,
+    pub p99: Duration,
+}
+
+/// What the senders' requests come to, by sends and not by records: what forebay's own books count.
+#[derive(Default)]
+struct Sends {
+    all: u64,
+    rejected: u64,
+    refused: u64,
+    unanswered: u64,
+}
+
+impl Oracle {
+    /// Adds what another sender remembers.
+    pub fn add(&mut self, other: Oracle) {
+        self.requests.extend(other.requests);
+        self.waits.extend(other.waits);
+    }
+
+    /// Checks the invariants against the database and `page`, the metrics of the forebay that took everything and
+    /// holds nothing any more.
+    pub async fn settle(&self, database: &Database, page: &Scrape) -> Account {
+        let account = self.look_up(database).await;
+        let sends = self.sends();
+        page.assert_balanced();
+        // What had no answer may have been received, and become anything.
+        let counted = |what: &str, found: u64, told: u64| {
+            let most = told + sends.unanswered;
+            assert!((told..=most).contains(&found), "I4: {what}: {found} counted, {told} to {most} told");
+        };
+        let dropped = |reason: &str| page.sum("log_buffer_dropped_total", &format!("reason=\"{reason}\""));
+        let later = dropped("drop_oldest") + dropped("retry_exhausted") + dropped("undelivered");
+        assert_eq!(page.value("log_buffer_flushed_total"), account.stored + account.copies, "I4: flushed");
+        assert_eq!(page.value("log_buffer_dead_lettered_total"), account.dead, "I4: dead letters");
+        counted("received", page.value("log_buffer_received_total"), sends.all - sends.unanswered);
+        counted("refused", page.value("log_buffer_rejected_total"), sends.refused);
+        counted("lost after an OK", later, account.lost);
+        if !self.refused_may_be_stored {
+            counted("rejected", dropped("drop_newest") + dropped("too_large"), sends.rejected);
+        }
+        let (resident, limit) =
+            (page.value("otelcol_process_memory_rss_bytes"), page.value("log_buffer_bytes_capacity"));
+        assert!(resident <= limit + (64 << 20), "I5: {resident} bytes are resident, {limit} may be held");
+        account
+    }
+
+    /// Checks what can be checked where a forebay was killed and its books with it: of what was answered OK, no more
+    /// than `most_lost` records are gone.
+    pub async fn settle_killed(&self, database: &Database, most_lost: u64) -> Account {
+        let account = self.look_up(database).await;
+        assert!(account.lost <= most_lost, "I1: more than {most_lost} are lost: {account}");
+        account
+    }
+
+    /// Finds each record in the database, or what was said of it.
+    async fn look_up(&self, database: &Database) -> Account {
+        let (stored, dead) = (stored(database).await, dead_letters(database).await);
+        let (mut account, mut rows, mut letters) = (Account::default(), 0, 0);
+        for Sent { numbers, answers } in &self.requests {
+            let refusals = answers.iter().filter(|answer| **answer == Answer::Refused).count();
+            let most =
+                if self.refused_may_be_stored { answers.len() } else { answers.len() - refusals } as u64;
+            let mut absent = 0;
+            for number in numbers.clone() {
+                let in_table = u64::from(stored.copies(number));
+                let in_letters = dead.get(&number).copied().unwrap_or_default();
+                let copies = in_table + in_letters;
+                assert!(copies <= most, "I3: {number} is stored {copies} times and was answered {answers:?}");
+                (rows, letters) = (rows + in_table, letters + in_letters);
+                account.sent += 1;
+                match (in_table, in_letters) {
+                    (0, 0) => absent += 1,
+                    (0, _) => account.dead += 1,
+                    (copies, _) => {
+                        account.stored += 1;
+                        account.copies += copies - 1;
+                    }
+                }
+            }
+            match answers.last().copied().unwrap_or(Answer::None) {
+                Answer::Taken { rejected } => {
+                    account.rejected += absent.min(rejected);
+                    account.lost += absent.saturating_sub(rejected);
+                }
+                Answer::Refused => account.refused += absent,
+                Answer::None => account.unanswered += absent,
+            }
+        }
+        assert_eq!(stored.rows(), rows, "I2: something is stored that was not sent");
+        assert_eq!(dead.values().sum::<u64>(), letters, "I2: something is a dead letter that was not sent");
+        let again = |sent: &Sent| (sent.numbers.end - sent.numbers.start) * (sent.answers.len() as u64 - 1);
+        account.again = self.requests.iter().map(again).sum();
+        account.p99 = self.p99();
+        account
+    }
+
+    fn sends(&self) -> Sends {
+        let mut sends = Sends::default();
+        for Sent { numbers, answers } in &self.requests {
+            let records = numbers.end - numbers.start;
+            for answer in answers {
+                sends.all += records;
+                match answer {
+                    Answer::Taken { rejected } => sends.rejected += rejected,
+                    Answer::Refused => sends.refused += records,
+                    Answer::None => sends.unanswered += records,
+                }
+            }
+        }
+        sends
+    }
+
+    fn p99(&self) -> Duration {
+        let mut waits = self.waits.clone();
+        waits.sort();
+        waits.get(waits.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sent, stored, dead, rejected, refused, unanswered, lost, copies, again, p99 } = self;
+        write!(
+            f,
+            "sent {sent} = stored {stored} + dead letters {dead} + rejected {rejected} + refused {refused} \
+             + unanswered {unanswered} + dropped later {lost}; sent again {again}, stored twice {copies}; p99 of the answers {p99:.1?}"
+        )
+    }
+}
+
+/// The numbers among the dead letters, each with how many times. The row's own bytes are there, its body among them.
+async fn dead_letters(database: &Database) -> HashMap<u64, u64> {
+    let client = database.connect().await;
+    let numbers = "SELECT substring(encode(row, 'escape') FROM 'record (\\d+) of a run')::bigint, count(*) \
+                   FROM otel.dead_letters GROUP BY 1";
+    let rows = client.query(numbers, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64)).collect()
+}

@@ -1,0 +1,137 @@
+//! What a fault is injected into: a real forebay on a real database, under load.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::load::Load;
+use crate::oracle::Account;
+use crate::support::eventually;
+use crate::support::forebay::Forebay;
+use crate::support::postgres::Database;
+
+/// Records by which a rate is measured.
+const MEASURED: u64 = 1_000;
+/// I8: the longest that the earlier rate may take to be back.
+const RECOVERY: Duration = Duration::from_secs(10);
+/// The share of the earlier rate that counts as back.
+const BACK: f64 = 0.9;
+
+/// A forebay under load.
+pub struct Scene {
+    pub forebay: Forebay,
+    pub database: Database,
+    pub load: Load,
+    /// Records written a second before the fault.
+    rate: f64,
+}
+
+impl Scene {
+    /// Starts a forebay with these `--set` arguments on `dsn`, which leads to `database`, loads it, and waits until
+    /// it writes.
+    pub async fn begin(database: &Database, dsn: &str, sets: &[&str]) -> Self {
+        let forebay = Forebay::ready(dsn, sets).await;
+        let load = Load::start(forebay.endpoint(), 0);
+        let mut scene = Self::of(forebay, database, load);
+        scene.flushes(MEASURED).await;
+        let began = Instant::now();
+        let records = scene.flushes(MEASURED).await;
+        scene.rate = records as f64 / began.elapsed().as_secs_f64();
+        scene
+    }
+
+    /// A forebay of which no earlier rate is known.
+    pub fn of(forebay: Forebay, database: &Database, load: Load) -> Self {
+        Self { forebay, database: database.clone(), load, rate: 0.0 }
+    }
+
+    /// The rate before the fault, in records a second.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Waits until `records` more are written; gives how many more there are.
+    pub async fn flushes(&self, records: u64) -> u64 {
+        let before = self.flushed().await;
+        eventually("more records are written", || async {
+            let more = self.flushed().await - before;
+            (more >= records).then_some(more)
+        })
+        .await
+    }
+
+    /// Records that are written.
+    pub async fn flushed(&self) -> u64 {
+        self.forebay.scrape().await.value("log_buffer_flushed_total")
+    }
+
+    /// Failed tries to write a batch.
+    pub async fn failures(&self) -> u64 {
+        self.forebay.scrape().await.value("log_buffer_flush_errors_total")
+    }
+
+    /// Whether forebay has said something with this in it.
+    pub fn says(&self, words: &str) -> bool {
+        self.forebay.said().iter().any(|line| line.contains(words))
+    }
+
+    /// How often forebay has found a batch stored whose COMMIT had no answer.
+    pub fn looked_up(&self) -> usize {
+        let said = self.forebay.said();
+        said.iter().filter(|line| line.contains("the batch whose COMMIT was not answered is stored")).count()
+    }
+
+    /// I7: since `began`, when there were `failures`, each of two lanes has tried no more than once a second, after
+    /// one immediate second try.
+    pub async fn was_calm_since(&self, failures: u64, began: Instant) {
+        let (failed, seconds) = (self.failures().await - failures, began.elapsed().as_secs_f64());
+        let most = 2.0 * (2.0 + seconds);
+        assert!(failed as f64 <= most, "I7: {failed} tries failed within {seconds} s");
+    }
+
+    /// Waits until the earlier rate is back. The fault ends now; gives how long it takes.
+    pub async fn recovers(&self) -> Duration {
+        let ended = Instant::now();
+        let mut seen: Vec<(Instant, u64)> = Vec::new();
+        let back = async {
+            loop {
+                let (now, flushed) = (Instant::now(), self.flushed().await);
+                let measured = seen.iter().rev().find(|(_, before)| flushed - before >= MEASURED);
+                if let Some((then, before)) = measured
+                    && (flushed - before) as f64 >= BACK * self.rate * (now - *then).as_secs_f64()
+                {
+                    return;
+                }
+                seen.push((now, flushed));
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let within = timeout(RECOVERY, back).await;
+        assert!(within.is_ok(), "I8: {} records/s are not back, {:#?}", self.rate, self.forebay.said());
+        ended.elapsed()
+    }
+
+    /// Ends the load, lets forebay write what it holds, checks all that must hold, and says what was observed.
+    pub async fn ends(self, fault: &str, recovery: Duration) -> Account {
+        let oracle = self.load.end().await;
+        let page = self.forebay.settles().await;
+        let account = oracle.settle(&self.database, &page).await;
+        is_kind_to(&self.database, 2).await;
+        println!("{fault}: {account}; recovered in {recovery:.1?}");
+        let (status, said) = self.forebay.terminate().await;
+        assert_eq!(status, Some(0), "{said:#?}");
+        account
+    }
+}
+
+/// I7: no more than so many sessions of ours are left, and none of them in an old transaction.
+pub async fn is_kind_to(database: &Database, most: i64) {
+    let client = database.connect().await;
+    let ours = "SELECT count(*), count(*) FILTER (WHERE xact_start < now() - interval '10 s') \
+                FROM pg_stat_activity WHERE application_name = 'forebay' AND datname = current_database()";
+    eventually("I7: few sessions of ours, without old transactions", || async {
+        let row = client.query_one(ours, &[]).await.unwrap();
+        (row.get::<_, i64>(0) <= most && row.get::<_, i64>(1) == 0).then_some(())
+    })
+    .await;
+}
