@@ -8,6 +8,7 @@
 
 mod bad_config;
 mod bad_input;
+mod clusters;
 mod commits;
 mod connections;
 mod embedded;
