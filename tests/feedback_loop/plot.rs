@@ -27,7 +27,7 @@ pub struct Span {
 }
 
 /// Left, top, width and height of the curves.
-const AREA: [f64; 4] = [60.0, 40.0, 510.0, 220.0];
+const AREA: [f64; 4] = [60.0, 40.0, 480.0, 220.0];
 /// The decades of the log calls' axis, in seconds, and their names.
 const DECADES: [(f64, &str); 7] = [
     (1e-7, "0.1 us"),
