@@ -8,6 +8,7 @@
 
 mod corpus;
 mod generator;
+mod machine;
 mod measure;
 mod raw_copy;
 mod report;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::machine::machine;
 use crate::measure::Run;
 
 pub struct Report {
@@ -64,11 +64,17 @@ impl Report {
     pub fn write(&self, dir: &str) {
         let dir = Path::new(dir);
         fs::create_dir_all(dir).expect("a directory for the results");
-        let text = format!("{}\n\n{}", machine(&self.postgres).join("\n"), self.text());
+        let text = format!("{}\n\n{}", self.machine().join("\n"), self.text());
         let json = serde_json::to_string_pretty(&self.json()).expect("JSON") + "\n";
         for (name, content) in [("txt", text), ("json", json), ("svg", self.svg())] {
             fs::write(dir.join(format!("end_to_end.{name}")), content).expect("a file of results");
         }
+    }
+
+    fn machine(&self) -> Vec<String> {
+        let mut lines = machine();
+        lines.push(format!("PostgreSQL: {}", self.postgres));
+        lines
     }
 
     fn text(&self) -> String {
@@ -109,7 +115,7 @@ impl Report {
         let others: BTreeMap<_, _> =
             self.others.iter().map(|(name, run)| (name, figures(std::slice::from_ref(run)))).collect();
         json!({
-            "machine": machine(&self.postgres), "records": self.records, "runs": self.raw_copy.len(),
+            "machine": self.machine(), "records": self.records, "runs": self.raw_copy.len(),
             "plain COPY": figures(&self.raw_copy), "full speed": full, "others": others,
         })
     }
@@ -187,25 +193,4 @@ fn median_of(mut values: Vec<f64>) -> f64 {
 
 fn max(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::MIN_POSITIVE, f64::max)
-}
-
-/// What this was measured on.
-fn machine(postgres: &str) -> Vec<String> {
-    let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().ok();
-        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-    };
-    let find = |text: &str, key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-        line.split_once(':').map_or(String::new(), |(_, value)| value.trim().to_owned())
-    };
-    let (cpu, memory) = (run("cat", &["/proc/cpuinfo"]), run("cat", &["/proc/meminfo"]));
-    vec![
-        format!("{} x {}", cpu.matches("processor\t").count(), find(&cpu, "model name")),
-        format!("memory: {}", find(&memory, "MemTotal")),
-        format!("kernel: {}", run("uname", &["-sr"]).split('-').next().unwrap_or_default()),
-        format!("PostgreSQL: {postgres}"),
-        format!("date: {}", run("date", &["-u", "+%F"])),
-        format!("commit: {}", run("git", &["describe", "--always", "--dirty"])),
-    ]
 }

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::chance::{chance, either};
-use crate::proxy::{Action, End, Message, Proxy};
 use crate::scene::Scene;
 use crate::support::eventually;
 use crate::support::forebay::QUICK;
 use crate::support::postgres::{Database, database};
+use crate::support::proxy::{Action, End, Message, Proxy};
 
 /// A scene with the proxy in between that lets everything through until it is told to cut.
 async fn begin(

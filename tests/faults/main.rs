@@ -13,7 +13,6 @@ mod inject;
 mod load;
 mod network;
 mod oracle;
-mod proxy;
 mod resources;
 mod scene;
 mod schema;

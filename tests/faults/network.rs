@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::chance::either;
-use crate::proxy::{Action, Line, Message, Proxy};
 use crate::scene::Scene;
 use crate::support::eventually;
 use crate::support::postgres::{Database, database};
+use crate::support::proxy::{Action, Line, Message, Proxy};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::chance::chance;
 use crate::inject::{Frozen, sessions, terminate_sessions};
-use crate::proxy::{Action, End, Line, Message, Proxy};
 use crate::resources::take_all_connections;
 use crate::scene::Scene;
 use crate::support::postgres::{Database, Postgres};
+use crate::support::proxy::{Action, End, Line, Message, Proxy};
 
 /// How many minutes it takes.
 const MINUTES: &str = "FOREBAY_SOAK_MINUTES";

@@ -4,6 +4,8 @@ pub mod arbitrary;
 pub mod forebay;
 pub mod metrics;
 pub mod postgres;
+#[allow(dead_code, reason = "the faults need more of it")]
+pub mod proxy;
 pub mod records;
 pub mod sender;
 mod stored;
