@@ -211,6 +211,24 @@ impl Batch {
         self.records == 0
     }
 
+    /// Keeps the first `len` records; gives the others.
+    pub fn split_off(&mut self, len: usize) -> Batch {
+        let mut kept = 0;
+        let cut = self.chunks.iter().position(|chunk| {
+            kept += chunk.len();
+            kept > len
+        });
+        let Some(cut) = cut else { return Batch::new(Vec::new()) };
+        let mut rest = self.chunks.split_off(cut);
+        let before = kept - rest[0].len();
+        if len > before {
+            let others = rest[0].split_off(len - before);
+            self.chunks.push(std::mem::replace(&mut rest[0], others.expect("more than that are in it")));
+        }
+        self.records = self.records.min(len);
+        Batch::new(rest)
+    }
+
     /// The bytes of its rows.
     pub fn row_bytes(&self) -> usize {
         self.chunks.iter().map(Chunk::row_bytes).sum()

@@ -19,7 +19,7 @@ pub enum Class {
     Busy,
     /// The disk is full: keep the batch, wait long, since each try leaves dead rows behind.
     DiskFull,
-    /// One row is at fault: take it out, write the others.
+    /// One row is at fault: find it, take it out, write the others.
     Poison,
     /// The database does not let us, and somebody has to repair it: keep the batch, say so, wait.
     Refused,
@@ -39,7 +39,18 @@ pub struct Failure {
     pub message: String,
     /// The line of the COPY that PostgreSQL names, counted from 1.
     pub copy_line: Option<usize>,
-    own_pool: bool,
+    origin: Origin,
+}
+
+/// Where a failure comes from, as far as its class does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The server or the way to it.
+    Server,
+    /// No connection of our own was free in time.
+    OwnPool,
+    /// Our own deadline.
+    Deadline,
 }
 
 impl Class {
@@ -86,12 +97,13 @@ impl Class {
 impl Failure {
     /// A failure that has no SQLSTATE.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, sqlstate: None, message: message.into(), copy_line: None, own_pool: false }
+        Self { class, sqlstate: None, message: message.into(), copy_line: None, origin: Origin::Server }
     }
 
     /// The batch took longer than its deadline.
     pub fn deadline(seconds: f64) -> Self {
-        Self::new(Class::Connection, format!("PostgreSQL did not answer within {seconds} s"))
+        let message = format!("PostgreSQL did not answer within {seconds} s");
+        Self { origin: Origin::Deadline, ..Self::new(Class::Connection, message) }
     }
 
     /// Whether a COMMIT that ended like this may have been carried out all the same: there was no answer, or the
@@ -104,7 +116,28 @@ impl Failure {
 
     /// No connection was free in time, which is no fault of the database: nothing was tried.
     pub fn is_a_wait_for_our_own_pool(&self) -> bool {
-        self.own_pool
+        self.origin == Origin::OwnPool
+    }
+
+    /// Whether less at a time may go well: it took too long, was cancelled for that, or took too much memory.
+    pub fn asks_for_less(&self) -> bool {
+        self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("57014" | "53200"))
+    }
+
+    /// Whether it may be that somebody else holds on to what we need.
+    pub fn may_be_a_lock(&self) -> bool {
+        self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"))
+    }
+
+    /// Whether a row like it is there already.
+    pub fn is_a_duplicate(&self) -> bool {
+        matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
+    }
+
+    /// The same, as what is wrong with the table, since it refuses a row that it took before.
+    pub fn of_the_table(self) -> Self {
+        let message = format!("the table refuses records that it took before: {}", self.message);
+        Self { class: Class::Refused, message, ..self }
     }
 
     /// Whether the connection can be used again after a rollback.
@@ -129,13 +162,9 @@ impl From<&DbError> for Failure {
     fn from(error: &DbError) -> Self {
         let code = error.code().code();
         let copy_line = error.where_().and_then(copy_line);
-        let mut class = Class::of_sqlstate(code, error.routine());
-        if class == Class::Poison && copy_line.is_none() {
-            // No row is named, so none can be taken out.
-            class = Class::Unknown;
-        }
+        let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
-        Self { class, sqlstate, message, copy_line, own_pool: false }
+        Self { class, sqlstate, message, copy_line, origin: Origin::Server }
     }
 }
 
@@ -156,7 +185,7 @@ impl From<PoolError> for Failure {
             PoolError::PostCreateHook(HookError::Message(message)) => Self::new(Class::Connection, message),
             // All connections are at work, which is no fault of the database.
             PoolError::Timeout(TimeoutType::Wait) => {
-                Self { own_pool: true, ..Self::new(Class::Busy, "all connections are in use") }
+                Self { origin: Origin::OwnPool, ..Self::new(Class::Busy, "all connections are in use") }
             }
             PoolError::Timeout(_) => Self::new(Class::Connection, "no connection in time"),
             PoolError::Closed | PoolError::NoRuntimeSpecified => {

@@ -66,6 +66,7 @@ impl Exporter {
             if create {
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
+            schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
             schema::forget_old_lanes(&connection, &self.schema).await
         });
         let prepared =

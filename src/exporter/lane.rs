@@ -1,18 +1,25 @@
 //! A writer lane: take a batch, write it, settle it, for as long as there is something to take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
 use super::backoff::Backoff;
+use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::pool::{Connection, discard};
-use super::write::{DeadLetter, Job, Progress, Written, write};
+use super::write::{DeadLetter, Job, Progress, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
 
+/// No transaction is divided further for taking too long.
+const SMALLEST: usize = 100;
+/// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
+const MOST_AMONG_FAULTS: usize = 1000;
+/// So many rows refused in a row, and none stored, make one ask whether it is the table that refuses.
+const SUSPICIOUS: usize = 20;
 /// After 53100: each failed COPY leaves dead rows on the very disk that is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
 /// How many resources and scopes a lane remembers, and for how long. What it has forgotten is inserted again,
@@ -30,16 +37,10 @@ struct Lane<'a> {
     known_since: Instant,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
     healthy: bool,
-}
-
-/// A batch on its way, over all its tries.
-struct Delivery<'a> {
-    batch: Batch,
-    dead: BTreeMap<usize, DeadLetter>,
-    started: Instant,
-    /// COMMIT was sent and not answered: the batch may be in the database.
-    in_doubt: bool,
-    trouble: Option<Trouble<'a>>,
+    /// The most rows of a transaction. It falls when one takes too long, and grows with each that succeeds.
+    most: usize,
+    /// Rows that became dead letters since one was stored.
+    refused: usize,
 }
 
 impl Exporter {
@@ -53,6 +54,8 @@ impl Exporter {
             known: BTreeSet::new(),
             known_since: Instant::now(),
             healthy: true,
+            most: usize::MAX,
+            refused: 0,
         };
         while let Some(batch) = self.buffer.take().await {
             lane.deliver(batch).await;
@@ -61,24 +64,46 @@ impl Exporter {
 }
 
 impl<'a> Lane<'a> {
-    /// Tries until the batch is written or given up. When this is dropped on the way, the batch is counted as
-    /// undelivered.
+    /// Writes the batch or gives it up, in one piece or in several. When this is dropped on the way, what is left is
+    /// counted as undelivered.
     async fn deliver(&mut self, batch: Batch) {
+        let mut parts = vec![Delivery::new(batch)];
+        while let Some(mut part) = parts.pop() {
+            if part.batch.len() > self.most {
+                parts.push(part.split_off(self.most));
+            }
+            if let Some((first, rest)) = self.write_or_divide(part).await {
+                parts.extend([rest, first]);
+            }
+        }
+    }
+
+    /// Tries until the batch is written or given up, or until it has to be divided, which gives both parts.
+    async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
         let exporter = self.exporter;
-        let (dead, started) = (BTreeMap::new(), Instant::now());
-        let mut delivery = Delivery { batch, dead, started, in_doubt: false, trouble: None };
         let mut backoff = Backoff::new(&exporter.config.retry_on_failure);
         loop {
             let tried = Instant::now();
-            let failure = match self.try_once(&mut delivery).await {
-                Ok(written) => return self.settle(delivery, written, tried),
+            let mut failure = match self.try_once(&mut delivery).await {
+                Ok(written) => {
+                    self.settle(delivery, written, tried);
+                    return None;
+                }
                 // The keeper has the connection for a moment, and the wait for it was bounded.
                 Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
+            if failure.class == Class::Poison
+                && let Err(refusal) = self.is_the_rows_fault().await
+            {
+                delivery.dead.clear();
+                failure = refusal;
+            }
             exporter.metrics.failed(failure.class);
-            if self.bury(&mut delivery, &failure) {
-                continue;
+            match self.isolate(&mut delivery, &failure) {
+                Isolated::Row => continue,
+                Isolated::Rest(rest) => return Some((delivery, rest)),
+                Isolated::Nothing => {}
             }
             delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
             self.tell(&failure, &delivery);
@@ -89,9 +114,18 @@ impl<'a> Lane<'a> {
                 _ => backoff.next_wait(),
             };
             if self.gives_up(&backoff, &delivery, wait) {
-                return self.give_up(delivery, &failure);
+                self.give_up(delivery, &failure);
+                return None;
             }
             tokio::time::sleep(wait).await;
+            if failure.may_be_a_lock() {
+                self.end_lost_session().await;
+            }
+            if failure.asks_for_less() && !delivery.in_doubt && delivery.batch.len() > SMALLEST {
+                self.most = (delivery.batch.len() / 4).max(SMALLEST);
+                let rest = delivery.split_off(self.most);
+                return Some((delivery, rest));
+            }
         }
     }
 
@@ -106,6 +140,7 @@ impl<'a> Lane<'a> {
             sequence: self.sequence,
             batch: &delivery.batch,
             dead: &delivery.dead,
+            divided: delivery.is_divided(),
             known: &self.known,
         };
         let mut progress = Progress::Begun;
@@ -137,36 +172,99 @@ impl<'a> Lane<'a> {
     }
 
     fn settle(&mut self, delivery: Delivery<'a>, written: Written, tried: Instant) {
+        let divided = delivery.is_divided();
         let Delivery { batch, dead, trouble, .. } = delivery;
         drop(trouble);
         self.sequence += 1;
         self.healthy = true;
-        self.remember(&batch);
+        self.most = self.most.saturating_mul(2);
+        if !divided {
+            self.remember(&batch);
+        }
         if written == Written::Before {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
         }
         let exporter = self.exporter;
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
+        if let Some(DeadLetter { sqlstate, message }) = dead.values().next() {
+            let records = dead.len();
+            tracing::warn!(
+                records,
+                sqlstate,
+                message,
+                "PostgreSQL refused records; they are kept in dead_letters"
+            );
+        }
+        if let Some(stored) = (0..batch.len()).rev().find(|index| !dead.contains_key(index)) {
+            self.refused = 0;
+            exporter.sample.renew(|| batch.row(stored));
+        }
         batch.settle_written(&dead.into_keys().collect());
     }
 
-    /// Takes a row at fault out of the batch. Gives `false` for every other failure.
-    fn bury(&self, delivery: &mut Delivery<'a>, failure: &Failure) -> bool {
-        let (Class::Poison, Some(line), Some(sqlstate)) =
-            (failure.class, failure.copy_line, &failure.sqlstate)
-        else {
-            return false;
+    /// Takes the row at fault out of the batch, or divides the batch so that it will be found.
+    fn isolate(&mut self, delivery: &mut Delivery<'a>, failure: &Failure) -> Isolated<'a> {
+        let before = delivery.dead.len();
+        let isolated = delivery.isolate(failure);
+        let mut dead = delivery.dead.len();
+        if let Isolated::Rest(rest) = &isolated {
+            dead += rest.dead.len();
+            self.most = self.most.min(MOST_AMONG_FAULTS);
+        }
+        self.refused += dead - before;
+        isolated
+    }
+
+    /// After many refused rows without a stored one, asks whether the table still takes a row that it took before. Where
+    /// it does not, no row is at fault: somebody has changed the table, and everything is held.
+    async fn is_the_rows_fault(&self) -> Result<(), Failure> {
+        let Some(row) = self.exporter.sample.get().filter(|_| self.refused >= SUSPICIOUS) else {
+            return Ok(());
         };
-        // PostgreSQL counts the rows that it was sent, which are those not yet taken out.
-        let mut sent = (0..delivery.batch.len()).filter(|index| !delivery.dead.contains_key(index));
-        let Some(index) = sent.nth(line - 1) else {
-            return false;
-        };
-        let letter = DeadLetter { sqlstate: sqlstate.clone(), message: failure.message.clone() };
-        delivery.dead.insert(index, letter);
-        tracing::warn!(%failure, "PostgreSQL refused a record; it is kept in dead_letters");
-        true
+        let connection = self.exporter.pool.get().await?;
+        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.schema, &row)).await;
+        match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
+            Ok(()) => Ok(()),
+            Err(failure) if failure.leaves_connection_usable() => {
+                roll_back(connection).await;
+                // The row itself may be in the way of its copy.
+                if failure.is_a_duplicate() { Ok(()) } else { Err(failure.of_the_table()) }
+            }
+            Err(failure) => {
+                discard(connection);
+                Err(failure)
+            }
+        }
+    }
+
+    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
+    /// locks that row, and this lane is in no transaction now.
+    async fn end_lost_session(&self) {
+        let exporter = self.exporter;
+        let Ok(connection) = exporter.pool.get().await else { return };
+        let ending = end_holder(
+            &connection,
+            &exporter.schema,
+            exporter.gateway,
+            self.number,
+            exporter.config.timeout.0,
+        );
+        match timeout(HOUSEKEEPING, ending).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(ended)) => {
+                tracing::warn!(
+                    lane = self.number,
+                    ended,
+                    "ended a session of this lane whose connection was lost"
+                );
+            }
+            Ok(Err(failure)) => {
+                tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
+                discard(connection);
+            }
+            Err(_) => discard(connection),
+        }
     }
 
     /// Whether there is to be no further try, which would come after `wait`.

@@ -13,6 +13,7 @@
 pub mod backoff;
 pub mod config;
 pub mod dead_letters;
+mod delivery;
 pub mod doctor;
 pub mod dsn;
 pub mod error;
@@ -21,6 +22,7 @@ pub mod lane;
 mod metrics;
 pub mod partitions;
 pub mod pool;
+mod sample;
 pub mod schema;
 mod tls;
 mod write;
@@ -42,6 +44,7 @@ use error::{Class, Failure};
 use metrics::Metrics;
 use partitions::Partitions;
 use pool::Pool;
+use sample::Sample;
 
 /// What the lanes and the keeper share.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Exporter {
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
+    /// For the lanes that suspect the table.
+    sample: Sample,
     /// A lane has written a batch since the keeper last looked.
     wrote_lately: AtomicBool,
     /// Lanes whose batch has failed and is not written yet.
@@ -88,6 +93,7 @@ impl Exporter {
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),
+            sample: Sample::default(),
             wrote_lately: AtomicBool::new(false),
             troubled: AtomicUsize::new(0),
             config,

@@ -22,6 +22,7 @@ pub struct Pool {
 
 const WAITING: Duration = Duration::from_secs(2);
 const RECYCLING: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const PREPARING: Duration = Duration::from_secs(5);
 
 /// A connection from the pool; it goes back when it is dropped.
@@ -89,11 +90,16 @@ pub fn discard(connection: Connection) {
 /// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
 /// with it the lock on its lane's row.
 fn session_settings(statement_timeout: Duration) -> String {
+    // PostgreSQL 17 and newer. It also ends a COPY that waits for us, which no other timeout does.
+    let transaction_timeout = format!("{}ms", (statement_timeout + Duration::from_secs(5)).as_millis());
+    // It has to end before the batch's deadline, to tell a lock from a server that does not answer.
+    let lock_timeout = format!("{}ms", LOCK_TIMEOUT.min(statement_timeout / 2).as_millis().max(1));
     let statement_timeout = format!("{}ms", statement_timeout.as_millis().max(1));
     let settings = [
         ("synchronous_commit", "on"),
         ("statement_timeout", &statement_timeout),
-        ("lock_timeout", "2s"),
+        ("transaction_timeout", &transaction_timeout),
+        ("lock_timeout", &lock_timeout),
         ("idle_in_transaction_session_timeout", "10s"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),

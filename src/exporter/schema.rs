@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::error::Failure;
 use super::pool::Connection;
 use crate::table::ddl::{MIGRATIONS, TABLES, migrations_table};
@@ -56,6 +58,22 @@ pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> 
         problems.insert(0, format!("the database's encoding is {encoding} and should be UTF8"));
     }
     if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
+}
+
+/// Makes the sequence rows of this forebay's lanes, so that a session that holds one can be found by it from the first
+/// batch on.
+pub async fn register_lanes(
+    connection: &Connection,
+    schema: &Schema,
+    gateway: Uuid,
+    lanes: usize,
+) -> Result<(), SchemaError> {
+    let insert = format!(
+        "INSERT INTO {schema}.lanes (gateway, lane, sequence) \
+         SELECT $1, number::int2, 0 FROM generate_series(0, $2 - 1) number ON CONFLICT DO NOTHING"
+    );
+    connection.execute(&insert, &[&gateway, &i32::try_from(lanes).unwrap_or(i32::MAX)]).await?;
+    Ok(())
 }
 
 /// Removes the sequence rows of forebays that ended long ago.

@@ -6,6 +6,7 @@
 //! count is compared before the COMMIT.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -16,7 +17,7 @@ use super::pool::Connection;
 use crate::buffer::Batch;
 use crate::table::columns::COLUMNS;
 use crate::table::ddl::copy_statement;
-use crate::table::decode::resource_id;
+use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::row::{HEADER, TRAILER};
@@ -32,8 +33,18 @@ pub(super) struct Job<'a> {
     pub(super) batch: &'a Batch,
     /// Rows of the batch that do not go into the table, by their index, with the reason.
     pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
+    /// A row is at fault or was, so that only what the rows really name is to be inserted besides.
+    pub(super) divided: bool,
     /// Resources and scopes that are known to be stored.
     pub(super) known: &'a BTreeSet<Id>,
+}
+
+impl Job<'_> {
+    /// What `named` finds in the rows that go into the table.
+    fn named(&self, named: fn(&[u8]) -> Option<Id>) -> BTreeSet<Id> {
+        let rows = (0..self.batch.len()).filter(|index| !self.dead.contains_key(index));
+        rows.filter_map(|index| named(self.batch.row(index))).collect()
+    }
 }
 
 /// Why a row became a dead letter.
@@ -123,8 +134,12 @@ async fn advance(connection: &Connection, job: &Job<'_>) -> Result<Written, Fail
 /// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
 /// ones wait for each other in the same order.
 async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
-    let new: BTreeMap<Id, &Resource> =
+    let mut new: BTreeMap<Id, &Resource> =
         job.batch.resources().filter(|r| !job.known.contains(&r.id)).map(|r| (r.id, &**r)).collect();
+    if job.divided && !new.is_empty() {
+        let named = job.named(resource_id);
+        new.retain(|id, _| named.contains(id));
+    }
     if new.is_empty() {
         return Ok(());
     }
@@ -147,8 +162,12 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
 
 /// Inserts scopes that are not known to be stored, in the order of their ids.
 async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
-    let new: BTreeMap<Id, &Scope> =
+    let mut new: BTreeMap<Id, &Scope> =
         job.batch.scopes().filter(|s| !job.known.contains(&s.id)).map(|s| (s.id, &**s)).collect();
+    if job.divided && !new.is_empty() {
+        let named = job.named(scope_id);
+        new.retain(|id, _| named.contains(id));
+    }
     if new.is_empty() {
         return Ok(());
     }
@@ -190,6 +209,39 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     let services: Vec<_> = rows.iter().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
     connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services]).await?;
+    Ok(())
+}
+
+/// Ends sessions that have been in the lane's transaction for longer than `timeout`; gives how many.
+pub(super) async fn end_holder(
+    connection: &Connection,
+    schema: &Schema,
+    gateway: Uuid,
+    lane: i16,
+    timeout: Duration,
+) -> Result<u64, Failure> {
+    let end = format!(
+        "SELECT pg_terminate_backend(session.pid) FROM {schema}.lanes \
+         JOIN pg_locks held ON held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted \
+            AND held.transactionid = lanes.xmax \
+         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user \
+         WHERE gateway = $1 AND lane = $2 AND session.pid <> pg_backend_pid() \
+            AND session.xact_start < clock_timestamp() - make_interval(secs => $3)"
+    );
+    Ok(connection.execute(&end, &[&gateway, &lane, &timeout.as_secs_f64()]).await?)
+}
+
+/// Whether the table takes `row`, which it has taken before. Nothing of it stays.
+pub(super) async fn takes(connection: &Connection, schema: &Schema, row: &[u8]) -> Result<(), Failure> {
+    connection.batch_execute("BEGIN").await?;
+    let statement = connection.prepare_cached(&copy_statement(schema)).await?;
+    let mut sink = std::pin::pin!(connection.copy_in::<_, Bytes>(&statement).await?);
+    for part in [&HEADER[..], row, &TRAILER[..]] {
+        sink.feed(Bytes::copy_from_slice(part)).await?;
+    }
+    sink.finish().await?;
+    // What would be checked by the COMMIT only.
+    connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;
     Ok(())
 }
 

@@ -61,7 +61,16 @@ pub fn fields(row: &[u8]) -> Option<Vec<Option<&[u8]>>> {
 
 /// The id of the resource that a row of [`COLUMNS`] names.
 pub fn resource_id(row: &[u8]) -> Option<Id> {
-    let index = COLUMNS.iter().position(|column| column.name == "resource_id")?;
+    id_in(row, "resource_id")
+}
+
+/// The id of the scope that a row of [`COLUMNS`] names.
+pub fn scope_id(row: &[u8]) -> Option<Id> {
+    id_in(row, "scope_id")
+}
+
+fn id_in(row: &[u8], column: &str) -> Option<Id> {
+    let index = COLUMNS.iter().position(|known| known.name == column)?;
     fields(row)?.get(index).copied()??.try_into().ok()
 }
 

@@ -169,3 +169,53 @@ async fn rows_that_the_table_refuses() {
     assert!(account.dead > 40);
     assert_eq!(account.lost + account.copies, 0);
 }
+
+/// Fault 25. Scenario: the table refuses everything, as after a mistake in a migration. Promise: once it has refused some
+/// rows in a row, forebay asks whether it takes what it took before, holds everything, and says so; of the records after
+/// the repair none is a dead letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_refuses_everything() {
+    let database = database().await;
+    let scene = Scene::begin(&database, database.dsn(), &[]).await;
+    let client = database.connect().await;
+    client
+        .batch_execute("ALTER TABLE otel.log_records ADD CONSTRAINT never CHECK (false) NOT VALID")
+        .await
+        .unwrap();
+    scene.forebay.becomes_unready("database_refuses").await;
+    // Each lane finds out by itself.
+    is_refused(&scene, 1, "both lanes hold").await;
+    let failures = scene.failures().await;
+    let began = tokio::time::Instant::now();
+    sleep(either(3, 60) * SECOND).await;
+    scene.was_calm_since(failures, began).await;
+    client.batch_execute("ALTER TABLE otel.log_records DROP CONSTRAINT never").await.unwrap();
+    let recovery = scene.recovers().await;
+    assert!(scene.says("the table refuses records that it took before"), "{:#?}", scene.forebay.said());
+    let account = scene.ends("fault 25, everything refused", recovery).await;
+    // Each of the two lanes suspects the table after twenty.
+    assert!(account.dead <= 40, "{} dead letters", account.dead);
+    assert_eq!(account.copies, 0);
+}
+
+/// Fault 25. Scenario: a trigger refuses one record of a thousand when the transaction ends, where PostgreSQL names no
+/// line. Promise: the batch is halved until the row is found; all others are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_refused_without_a_line() {
+    let database = database().await;
+    let scene = Scene::begin(&database, database.dsn(), &[]).await;
+    let client = database.connect().await;
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN RAISE EXCEPTION ''not this one''; END';
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON otel.log_records DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW WHEN ((NEW.attributes->>'number')::bigint % 1000 = 7) EXECUTE FUNCTION refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    scene.flushes(either(8_000, 100_000)).await;
+    let recovery = scene.recovers().await;
+    let good = "SELECT count(*) FROM otel.dead_letters \
+                WHERE substring(encode(row, 'escape') FROM 'record (\\d+) of a run')::bigint % 1000 <> 7";
+    assert_eq!(client.query_one(good, &[]).await.unwrap().get::<_, i64>(0), 0, "good rows are dead letters");
+    let account = scene.ends("fault 25, rows refused without a line", recovery).await;
+    assert!(account.dead > 5);
+    assert_eq!(account.lost + account.copies, 0);
+}

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command};
 use crate::support::postgres::database;
-use crate::support::records::{now, numbered, numbered_request, request};
+use crate::support::records::{now, numbered, numbered_request, pair, request, text};
+use crate::support::stored;
 
 const DAY: u64 = 86_400_000_000_000;
 
@@ -97,6 +98,28 @@ async fn rows_that_are_refused_are_dead_letters_and_cost_no_other() {
     let found: Vec<(String, String, bool)> =
         letters.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
     assert_eq!(found, [false, true, false].map(|is_17| ("23514".into(), "shop".into(), is_17)));
+}
+
+/// Scenario: a resource that its table refuses, in a request with records of another one. Guarantee: the records of the
+/// refused resource are dead letters, found although PostgreSQL names no line; the others are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_that_is_refused_costs_only_its_own_records() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let check = "ALTER TABLE otel.resources ADD CHECK (service_name <> 'odd')";
+    database.connect().await.batch_execute(check).await.unwrap();
+    let mut mixed = numbered_request(0..20);
+    let mut odd = numbered_request(20..23).resource_logs.remove(0);
+    odd.resource.as_mut().unwrap().attributes = vec![pair("service.name", text("odd"))];
+    mixed.resource_logs.push(odd);
+    mixed.resource_logs.push(numbered_request(23..40).resource_logs.remove(0));
+    forebay.sender().await.send(mixed).await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 37);
+    assert_eq!(scrape.value("log_buffer_dead_lettered_total"), 3);
+    let letters = "SELECT count(*) FROM otel.dead_letters WHERE service = 'odd' AND sqlstate = '23514'";
+    assert_eq!(database.connect().await.query_one(letters, &[]).await.unwrap().get::<_, i64>(0), 3);
+    assert_eq!(stored(&database).await.rows(), 37);
 }
 
 /// Takes the store back to what forebay's first version made.

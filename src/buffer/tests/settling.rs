@@ -20,6 +20,21 @@ async fn batch_of_seven() -> (Buffer, Batch) {
 }
 
 #[tokio::test]
+async fn a_batch_is_divided_anywhere_and_nothing_is_lost() {
+    for at in 0..=8 {
+        let (buffer, mut batch) = batch_of_seven().await;
+        let rest = batch.split_off(at);
+        assert_eq!((batch.len(), rest.len()), (at.min(7), 7 - at.min(7)), "at {at}");
+        let bodies: Vec<_> =
+            [&batch, &rest].into_iter().flat_map(crate::buffer::samples::bodies_of).collect();
+        assert_eq!(bodies, ["0", "1", "2", "3", "4", "5", "6"], "at {at}");
+        rest.settle_written(&some([]));
+        batch.settle_written(&some([]));
+        assert_eq!((buffer.books().flushed(), buffer.budget().bytes()), (7, 0));
+    }
+}
+
+#[tokio::test]
 async fn the_runs_are_the_rows_but_for_the_excluded() {
     let (_buffer, batch) = batch_of_seven().await;
     assert_eq!((batch.len(), batch.is_empty()), (7, false));

@@ -23,8 +23,7 @@ pub enum Action {
     CutBefore(End),
     /// It does, and the connection ends at once.
     CutAfter(End),
-    /// It does not, and nothing else ever will in either direction; nobody is told. Once `Line::forget` is called, a
-    /// server's connection is reset, as its keepalives would have it in the end.
+    /// It does not, and nothing else ever will in either direction; nobody is told.
     Silence,
 }
 
@@ -62,7 +61,6 @@ pub struct Line {
 #[derive(Clone, Copy)]
 struct Condition {
     silent: bool,
-    forgotten: bool,
     round_trip: Duration,
     bytes_per_second: Option<usize>,
 }
@@ -149,8 +147,7 @@ impl Message {
 
 impl Default for Line {
     fn default() -> Self {
-        let good =
-            Condition { silent: false, forgotten: false, round_trip: Duration::ZERO, bytes_per_second: None };
+        let good = Condition { silent: false, round_trip: Duration::ZERO, bytes_per_second: None };
         Self { condition: watch::Sender::new(good) }
     }
 }
@@ -159,11 +156,6 @@ impl Line {
     /// Lets nothing through any more, or again. What was sent meanwhile arrives then.
     pub fn set_silent(&self, silent: bool) {
         self.condition.send_modify(|condition| condition.silent = silent);
-    }
-
-    /// Resets what the connections that went silent have left at the server.
-    pub fn forget(&self) {
-        self.condition.send_modify(|condition| condition.forgotten = true);
     }
 
     /// Lets each answer take so much longer, and so many bytes through a second.
@@ -247,8 +239,8 @@ impl Relay {
                 tokio::join!(close(client, end), close(server, end));
             }
             Over::Silent => {
-                self.line.until(|condition| condition.forgotten).await;
-                close(server, End::Rst).await;
+                // Both sockets stay open.
+                std::future::pending::<()>().await;
             }
         }
     }
