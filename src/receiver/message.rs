@@ -95,7 +95,7 @@ pub(super) async fn receive(
     }
     if compressed {
         message = inflate(message, most, &mut share).await?;
-        share.shrink_to(message.len());
+        share.shrink_to(message.capacity());
     }
     Ok(Bytes::from_owner(Held { message, _share: share }))
 }
