@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, join};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// What a connection may take of time.
 #[derive(Clone, Debug)]
@@ -41,7 +42,7 @@ pub(super) struct Times {
 pub(super) struct Terms {
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
-    /// Told when a new connection waits for another one to go. Who has waited longest for this hears it.
+    /// Told again and again while a new connection waits for another one to go.
     pub(super) crowded: Arc<Notify>,
     /// Its other side is dropped at the shutdown.
     pub(super) ended: watch::Receiver<()>,
@@ -91,9 +92,9 @@ impl Terms {
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let under_way = Arc::new(watch::Sender::new(0));
+        let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
-            let (one, answered) = (UnderWay::one_more(under_way.clone()), answer(request));
+            let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
             async move {
                 let response = answered.await;
                 drop(one);
@@ -106,7 +107,7 @@ impl Terms {
         let grace = tokio::select! {
             _ = connection.as_mut() => return,
             () = old(self.times.age) => self.times.age_grace,
-            grace = self.idle(under_way.subscribe()) => grace,
+            grace = self.idle(&activity) => grace,
             () = self.ended() => self.times.grace,
         };
         connection.as_mut().graceful_shutdown();
@@ -117,15 +118,25 @@ impl Terms {
         }
     }
 
-    /// Waits until no request has been under way for long enough, or for longer than on any other connection while a
-    /// new one waits. Gives the grace.
-    async fn idle(&self, mut under_way: watch::Receiver<usize>) -> Duration {
+    /// Waits until no request has been under way for long enough, or, while new connections wait, for two turns of
+    /// being asked. Gives the grace.
+    async fn idle(&self, activity: &Activity) -> Duration {
+        let mut asked = Instant::now();
         loop {
-            let _ = under_way.wait_for(|requests| *requests == 0).await;
+            let quiet = activity.quiet();
+            let left = self.times.idle.saturating_sub(quiet.unwrap_or_default());
+            if left.is_zero() && !self.times.idle.is_zero() {
+                return IDLE_GRACE;
+            }
             tokio::select! {
-                _ = under_way.wait_for(|requests| *requests > 0) => {}
-                () = after(self.times.idle) => return IDLE_GRACE,
-                () = self.crowded.notified() => return CROWDED_GRACE,
+                () = after(left) => {}
+                () = self.crowded.notified() => {
+                    // A second chance, as page caches give it (CLOCK): who was used since the last time stays.
+                    if activity.quiet().is_some_and(|quiet| quiet >= asked.elapsed()) {
+                        return CROWDED_GRACE;
+                    }
+                    asked = Instant::now();
+                }
             }
         }
     }
@@ -142,25 +153,44 @@ impl Terms {
     }
 }
 
+/// What goes on on a connection. Nobody is woken for it, since that would cost something with each request.
+struct Activity {
+    began: Instant,
+    under_way: AtomicUsize,
+    /// When a request was last answered, in microseconds since the beginning.
+    answered: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { began: Instant::now(), under_way: AtomicUsize::new(0), answered: AtomicU64::new(0) }
+    }
+
+    /// How long no request has been under way; `None` while one is.
+    fn quiet(&self) -> Option<Duration> {
+        if self.under_way.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let answered = Duration::from_micros(self.answered.load(Ordering::Relaxed));
+        Some(self.began.elapsed().saturating_sub(answered))
+    }
+}
+
 /// A request that is under way on its connection.
-struct UnderWay(Arc<watch::Sender<usize>>);
+struct UnderWay(Arc<Activity>);
 
 impl UnderWay {
-    fn one_more(of: Arc<watch::Sender<usize>>) -> Self {
-        of.send_if_modified(|requests| {
-            *requests += 1;
-            *requests == 1
-        });
+    fn one_more(of: Arc<Activity>) -> Self {
+        of.under_way.fetch_add(1, Ordering::Relaxed);
         Self(of)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.send_if_modified(|requests| {
-            *requests -= 1;
-            *requests == 0
-        });
+        let answered = self.0.began.elapsed().as_micros();
+        self.0.answered.store(u64::try_from(answered).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.under_way.fetch_sub(1, Ordering::Release);
     }
 }
 

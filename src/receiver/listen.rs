@@ -1,7 +1,7 @@
 //! A listener whose connections are bounded in number.
 //!
-//! Where all are taken, the one that has said nothing for longest is asked to go, and the next one waits until one has
-//! gone; those behind it wait in the listener's backlog.
+//! Where all are taken, one that has said nothing for long is asked to go, and the next one waits until one has gone;
+//! those behind it wait in the listener's backlog.
 
 use std::io;
 use std::sync::Arc;
@@ -13,11 +13,13 @@ use hyper_util::rt::TokioExecutor;
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 /// File descriptors for everything else.
 const SPARE: u64 = 128;
+/// Who was asked to go may be busy.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 /// Accepts connections.
@@ -25,7 +27,7 @@ pub(super) struct Acceptor {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     most: u32,
-    /// Told when there is no slot for a connection that is there. Who has waited longest for this hears it.
+    /// Told when there is no slot for a connection that is there. The connections hear it in turns, one at a time.
     crowded: Arc<Notify>,
 }
 
@@ -85,16 +87,18 @@ impl Acceptor {
 
     async fn slot(&self) -> OwnedSemaphorePermit {
         match self.slots.clone().try_acquire_owned() {
-            Err(TryAcquireError::NoPermits) => {
-                warn!(connections = self.most, "all connections are taken; new ones wait");
-                self.crowded.notify_one();
-            }
+            Err(TryAcquireError::NoPermits) => {}
             taken => return taken.expect("the semaphore is never closed"),
         }
-        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        // Where nobody was idle, nobody has heard it, and it is over now.
-        self.crowded.notified().now_or_never();
-        slot
+        warn!(connections = self.most, "all connections are taken; new ones wait");
+        loop {
+            self.crowded.notify_one();
+            if let Ok(slot) = timeout(ASK_AGAIN, self.slots.clone().acquire_owned()).await {
+                // Where nobody has heard it, it is over now.
+                self.crowded.notified().now_or_never();
+                return slot.expect("the semaphore is never closed");
+            }
+        }
     }
 
     /// The next stream. No failure ends the listening: most pass, such as a lack of file descriptors.
