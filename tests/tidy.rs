@@ -36,7 +36,11 @@ const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "duration"), ("main", "cli")];
 const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["tonic", "http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
-    (&["axum", "hyper"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
+    (
+        &["axum", "hyper", "hyper_util"],
+        &["telemetry", "receiver"],
+        "serve pages in telemetry, requests in receiver",
+    ),
     (
         &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls", "rustls_native_certs"],
         &["exporter"],

@@ -54,9 +54,8 @@ impl Error {
     /// Whether the configuration is at fault, rather than the running program.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(receiver::Error::Listen { .. }) => true,
-            Self::Receiver(_)
-            | Self::NoStore(_)
+            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) => true,
+            Self::NoStore(_)
             | Self::DeadLetters(_)
             | Self::Output(_)
             | Self::Interrupted(_)

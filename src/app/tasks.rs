@@ -44,9 +44,10 @@ impl Tasks {
             let exporter = app.exporter.clone();
             lanes.spawn(async move { exporter.run_lane(number).await });
         }
-        let (config, intake) = (app.config.receiver.protocols.grpc.clone(), app.intake.clone());
-        let serving = async move { grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await };
-        let receiver = tokio::spawn(report("the gRPC server", serving));
+        let (config, intake) = (app.config.receiver.clone(), app.intake.clone());
+        let receiver = tokio::spawn(async move {
+            grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
+        });
         Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
     }
 

@@ -10,6 +10,7 @@ use super::Config;
 use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
+use crate::receiver::config::EnforcementPolicy;
 use crate::{buffer, exporter, receiver, telemetry};
 
 type Checked = Result<(), KeyError>;
@@ -41,9 +42,31 @@ fn receiver(config: &receiver::config::Config) -> Checked {
     endpoint(&key("endpoint"), &grpc.endpoint)?;
     within(&key("max_recv_msg_size_mib"), grpc.max_recv_msg_size_mib, 1..=1024)?;
     within(&key("max_concurrent_streams"), grpc.max_concurrent_streams, 1..=1_000_000)?;
+    within(&key("max_connections"), grpc.max_connections, 0..=1_000_000)?;
     let keepalive = &grpc.keepalive.server_parameters;
+    let grace = keepalive.max_connection_age_grace;
+    positive(&key("keepalive.server_parameters.max_connection_age_grace"), grace)?;
     positive(&key("keepalive.server_parameters.time"), keepalive.time)?;
-    positive(&key("keepalive.server_parameters.timeout"), keepalive.timeout)
+    positive(&key("keepalive.server_parameters.timeout"), keepalive.timeout)?;
+    ping_policy(&key("keepalive.enforcement_policy"), &grpc.keepalive.enforcement_policy)?;
+    admission(config.admission.request_limit_mib, grpc.max_recv_msg_size_mib)
+}
+
+/// HTTP/2 as it is here answers a client's pings by itself, so that nothing can be asked of them.
+fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
+    let because = "or nothing: forebay answers every ping of a client and cannot refuse any";
+    let EnforcementPolicy { min_time, permit_without_stream } = policy;
+    let time = min_time.map_or(Duration::ZERO, |time| time.0);
+    demand(time.is_zero(), &format!("{key}.min_time"), format!("{time:?}"), &format!("0s {because}"))?;
+    let permitted = permit_without_stream.unwrap_or(true);
+    demand(permitted, &format!("{key}.permit_without_stream"), permitted, &format!("true {because}"))
+}
+
+/// A single request gets no more than two thirds of what all may have.
+fn admission(limit: u32, largest: u32) -> Checked {
+    let allowed = format!("twice max_recv_msg_size_mib ({largest}) or more, and 1048576 at most");
+    let holds = limit >= 2 * largest && limit <= 1 << 20;
+    demand(holds, "receivers.otlp.admission.request_limit_mib", limit, &allowed)
 }
 
 fn batch(config: &buffer::config::BatchConfig) -> Checked {

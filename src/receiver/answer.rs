@@ -11,11 +11,15 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::intake::Refusal;
+use super::intake::{Refusal, retry_after};
+use super::message::Unreadable;
+use super::room::NoRoom;
 use crate::otlp::messages::retry_info;
 
 /// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
 pub(super) const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
+/// Longer than Python's exporter has for any batch, so that it gives up.
+pub(super) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For a request that was refused.
 pub(super) fn refused(refusal: &Refusal) -> Status {
@@ -26,22 +30,33 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
     }
 }
 
-/// For a request whose message could not be read; `status` is what tonic makes of it.
-pub(super) fn unreadable(status: Status, max_mib: u32) -> Status {
-    match status.code() {
-        // The one before and the other after decompression.
-        Code::OutOfRange | Code::ResourceExhausted => Status::resource_exhausted(format!(
+/// For a request whose message could not be read.
+pub(super) fn unreadable(why: Unreadable, max_mib: u32) -> Status {
+    match why {
+        Unreadable::TooLarge => exhausted(format!(
             "the request is larger than {max_mib} MiB; send smaller batches, or raise \
              `receivers.otlp.protocols.grpc.max_recv_msg_size_mib`"
         )),
-        Code::Internal | Code::Unknown => Status::invalid_argument(status.message()),
-        _ => status,
+        Unreadable::NoRoom(NoRoom::Ever) => exhausted(
+            "the request, compressed and not, takes more than one may have of what requests may take in all; send \
+             smaller batches, or raise `receivers.otlp.admission.request_limit_mib`"
+                .to_owned(),
+        ),
+        Unreadable::NoRoom(NoRoom::Now) => retry(
+            "too much is being received; send the request again a little later".to_owned(),
+            retry_after(),
+        ),
+        Unreadable::Malformed(what) => Status::invalid_argument(what),
+        Unreadable::Gone => Status::cancelled("the request was not sent to its end"),
     }
 }
 
-/// For a stream that is not one message.
-pub(super) fn not_one_message() -> Status {
-    Status::invalid_argument("an export request is exactly one message")
+/// For a message that is compressed in another way than the known ones.
+pub(super) fn unknown_encoding(encoding: &[u8]) -> Status {
+    let encoding = String::from_utf8_lossy(encoding);
+    let mut status = Status::unimplemented(format!("grpc-encoding {encoding} is not known; gzip is"));
+    status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity,gzip"));
+    status
 }
 
 /// For a request that does not arrive.
@@ -52,6 +67,14 @@ pub(super) fn too_slow(waited: Duration) -> Status {
 /// For a path that is not here.
 pub(super) fn unknown_path(path: &str, known: &str) -> Status {
     Status::unimplemented(format!("{path} is not here; forebay takes logs only, at {known}"))
+}
+
+/// For a request that never fits. Without a hint, OTLP's senders do not send it again; Python's does, whatever it is
+/// told, but for a hint that leaves it no time.
+fn exhausted(message: String) -> Status {
+    let mut status = Status::resource_exhausted(message);
+    status.metadata_mut().insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(NEVER)));
+    status
 }
 
 fn retry(message: String, delay: Duration) -> Status {
@@ -69,7 +92,8 @@ mod tests {
     fn code_and_hint(status: &Status) -> (Code, Option<Duration>) {
         let standard = status.get_details_retry_info().and_then(|info| info.retry_delay);
         let python = status.metadata().get_bin(RETRY_INFO).map(|value| value.to_bytes().unwrap());
-        assert_eq!(python, standard.map(retry_info), "both places say the same");
+        let never = (status.code() == Code::ResourceExhausted).then_some(NEVER);
+        assert_eq!(python, standard.or(never).map(retry_info), "both places say the same");
         (status.code(), standard)
     }
 
@@ -93,29 +117,27 @@ mod tests {
     }
 
     #[test]
-    fn no_code_of_tonics_misleads_the_sender() {
-        let table = [
-            (Code::OutOfRange, Code::ResourceExhausted),
-            (Code::ResourceExhausted, Code::ResourceExhausted),
-            (Code::Internal, Code::InvalidArgument),
-            (Code::Unknown, Code::InvalidArgument),
-            (Code::Unimplemented, Code::Unimplemented),
-            (Code::Unavailable, Code::Unavailable),
-            (Code::Cancelled, Code::Cancelled),
-        ];
-        for (tonics, ours) in table {
-            let status = unreadable(Status::new(tonics, "what tonic says"), 64);
-            assert_eq!(code_and_hint(&status), (ours, None), "{tonics:?}");
-        }
-        let too_large = unreadable(Status::out_of_range("x"), 64);
+    fn what_cannot_be_read_has_its_status() {
+        let too_large = unreadable(Unreadable::TooLarge, 64);
+        assert_eq!(code_and_hint(&too_large), (Code::ResourceExhausted, None));
         assert!(too_large.message().contains("64 MiB"), "{too_large}");
         assert!(too_large.message().contains("max_recv_msg_size_mib"), "{too_large}");
-        assert_eq!(unreadable(Status::internal("bad gzip"), 64).message(), "bad gzip");
+        let never = unreadable(Unreadable::NoRoom(NoRoom::Ever), 64);
+        assert_eq!(code_and_hint(&never), (Code::ResourceExhausted, None));
+        assert!(never.message().contains("request_limit_mib"), "{never}");
+        let (code, hint) = code_and_hint(&unreadable(Unreadable::NoRoom(NoRoom::Now), 64));
+        assert_eq!(code, Code::Unavailable);
+        assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&hint.unwrap()), "{hint:?}");
+        let malformed = unreadable(Unreadable::Malformed("bad gzip"), 64);
+        assert_eq!(
+            (code_and_hint(&malformed), malformed.message()),
+            ((Code::InvalidArgument, None), "bad gzip")
+        );
     }
 
     #[test]
     fn the_rest_is_not_sent_again_but_for_the_slow() {
-        assert_eq!(code_and_hint(&not_one_message()), (Code::InvalidArgument, None));
+        assert_eq!(code_and_hint(&unknown_encoding(b"zstd")), (Code::Unimplemented, None));
         assert_eq!(code_and_hint(&unknown_path("/a", "/b")), (Code::Unimplemented, None));
         assert_eq!(code_and_hint(&too_slow(Duration::from_secs(30))), (Code::DeadlineExceeded, None));
     }

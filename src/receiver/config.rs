@@ -12,6 +12,16 @@ use crate::duration::GoDuration;
 pub struct Config {
     /// The protocols that are listened to.
     pub protocols: Protocols,
+    /// What requests may take before they are in the buffer.
+    pub admission: AdmissionConfig,
+}
+
+/// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdmissionConfig {
+    /// The most that all requests together may take while they are received and decompressed, in MiB.
+    pub request_limit_mib: u32,
 }
 
 /// `receivers.otlp.protocols`.
@@ -32,6 +42,8 @@ pub struct GrpcConfig {
     pub max_recv_msg_size_mib: u32,
     /// The most requests under way on one connection.
     pub max_concurrent_streams: u32,
+    /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
+    pub max_connections: usize,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
@@ -42,12 +54,31 @@ pub struct GrpcConfig {
 pub struct KeepaliveConfig {
     /// The server's side of it.
     pub server_parameters: ServerParameters,
+    /// What clients may do. It is here to be refused by name.
+    pub enforcement_policy: EnforcementPolicy,
+}
+
+/// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. Every ping is answered,
+/// and none is counted, so that only the values that mean this can be had.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnforcementPolicy {
+    /// The least time between a client's pings.
+    pub min_time: Option<GoDuration>,
+    /// Whether a client may ping without a request under way.
+    pub permit_without_stream: Option<bool>,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive.server_parameters`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerParameters {
+    /// A connection without a request for this long is asked to go; 0 is never.
+    pub max_connection_idle: GoDuration,
+    /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
+    pub max_connection_age: GoDuration,
+    /// What requests under way have left of their time once their connection was asked to go for its age.
+    pub max_connection_age_grace: GoDuration,
     /// A quiet connection is pinged after this long.
     pub time: GoDuration,
     /// A ping that is not answered within this ends the connection.
@@ -60,13 +91,27 @@ impl Default for GrpcConfig {
             endpoint: "127.0.0.1:4317".to_owned(),
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 128,
+            max_connections: 0,
             keepalive: KeepaliveConfig::default(),
         }
     }
 }
 
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self { request_limit_mib: 128 }
+    }
+}
+
 impl Default for ServerParameters {
     fn default() -> Self {
-        Self { time: GoDuration(Duration::from_secs(20)), timeout: GoDuration(Duration::from_secs(10)) }
+        let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
+        Self {
+            max_connection_idle: seconds(60),
+            max_connection_age: seconds(0),
+            max_connection_age_grace: seconds(30),
+            time: seconds(20),
+            timeout: seconds(10),
+        }
     }
 }

@@ -16,7 +16,4 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// The server ended by itself.
-    #[error("the gRPC server ended: {0}")]
-    Serve(#[source] tonic::transport::Error),
 }

@@ -10,41 +10,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Request, Response, StatusCode};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_stream::StreamExt;
-use tonic::body::Body;
-use tonic::codec::{
-    BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder, Streaming,
-};
-use tonic::server::{ClientStreamingService, Grpc};
-use tonic::transport::Server;
-use tonic::{Request as GrpcRequest, Response as GrpcResponse, Status};
-use tower_service::Service;
+use tonic::Status;
 
 use super::answer;
-use super::config::GrpcConfig;
+use super::config::{Config, GrpcConfig};
+use super::connection::{Terms, Times};
 use super::error::Error;
-use super::intake::Intake;
-use super::listen::{Limits, connections};
+use super::intake::{Accepted, Intake};
+use super::listen::{Acceptor, most_connections};
+use super::message::{Encoding, receive};
+use super::room::{Room, Share};
 use crate::otlp::messages::export_response;
 
 /// The path of the method that takes logs.
 pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
-/// From the headers of a request to its last byte.
-const ARRIVAL: Duration = Duration::from_secs(30);
 /// Flow control: what a sender may have under way, by request and by connection, before it is read. Senders'
-/// batches are some 100 KiB.
+/// batches are some 100 KiB, and what is not read yet is not counted in the room.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 const MAX_HEADERS: u32 = 16 << 10;
 /// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
 const MAX_FRAME: u32 = 64 << 10;
+/// What a request takes beside its message while it is under way, a task among it.
+const REQUEST: usize = 8 << 10;
 
 /// Listens where `config` says.
 pub async fn bind(config: &GrpcConfig) -> Result<TcpListener, Error> {
@@ -55,113 +53,99 @@ pub async fn bind(config: &GrpcConfig) -> Result<TcpListener, Error> {
 /// Serves `listener` until `shutdown`, and then for the requests under way, five seconds at most.
 pub async fn serve(
     listener: TcpListener,
-    config: &GrpcConfig,
+    config: &Config,
     intake: Arc<Intake>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
-    serve_within(Limits::of_this_process(), listener, config, intake, shutdown).await
+    shutdown: impl Future<Output = ()>,
+) {
+    let keepalive = &config.protocols.grpc.keepalive.server_parameters;
+    let times = Times {
+        preface: Duration::from_secs(10),
+        arrival: Duration::from_secs(30),
+        idle: keepalive.max_connection_idle.0,
+        age: keepalive.max_connection_age.0,
+        age_grace: keepalive.max_connection_age_grace.0,
+        grace: Duration::from_secs(5),
+    };
+    serve_within(times, listener, config, intake, shutdown).await;
 }
 
 pub(super) async fn serve_within(
-    limits: Limits,
+    times: Times,
     listener: TcpListener,
-    config: &GrpcConfig,
+    config: &Config,
     intake: Arc<Intake>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), Error> {
+    shutdown: impl Future<Output = ()>,
+) {
+    let grpc = &config.protocols.grpc;
+    let acceptor = Acceptor::new(listener, most_connections(grpc.max_connections));
     let (running, ended) = watch::channel(());
-    let shutdown = async move {
-        shutdown.await;
-        // Its end is the signal that the connections wait for.
-        drop(running);
+    let arrival = times.arrival;
+    let terms = Arc::new(Terms { http2: http2(grpc), times, crowded: acceptor.crowded(), ended });
+    let room = Room::new(config.admission.request_limit_mib as usize * MIB);
+    let service = Arc::new(LogsService { intake, room, arrival, max_mib: grpc.max_recv_msg_size_mib });
+    let connection = |stream| {
+        let (terms, service) = (terms.clone(), service.clone());
+        terms.serve(stream, move |request| service.clone().answer(request))
     };
+    let last = acceptor.run(connection, shutdown).await;
+    // Its end is the signal that the connections wait for.
+    drop(running);
+    last.await;
+}
+
+const MIB: usize = 1 << 20;
+
+fn http2(config: &GrpcConfig) -> http2::Builder<TokioExecutor> {
     let keepalive = &config.keepalive.server_parameters;
-    let service = LogsService { intake, max_mib: config.max_recv_msg_size_mib };
-    Server::builder()
-        // So that who speaks HTTP/1.1 to this port gets an answer.
-        .accept_http1(true)
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(MAX_FRAME)
-        .max_concurrent_streams((config.max_concurrent_streams > 0).then_some(config.max_concurrent_streams))
-        .http2_max_header_list_size(MAX_HEADERS)
-        .http2_keepalive_interval((!keepalive.time.0.is_zero()).then_some(keepalive.time.0))
-        .http2_keepalive_timeout(Some(keepalive.timeout.0))
-        .serve_with_incoming_shutdown(service, connections(listener, limits, ended), shutdown)
-        .await
-        .map_err(Error::Serve)
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(keepalive.time.0)
+        .keep_alive_timeout(keepalive.timeout.0);
+    http2
 }
 
 /// Everything that is at this port.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct LogsService {
     intake: Arc<Intake>,
+    room: Arc<Room>,
+    arrival: Duration,
     max_mib: u32,
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-impl Service<Request<Body>> for LogsService {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(request).await) })
-    }
-}
-
 impl LogsService {
-    async fn answer(self, request: Request<Body>) -> Response<Body> {
-        if request.version() < Version::HTTP_2 {
-            return not_http2(request).await;
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+        let (head, body) = request.into_parts();
+        if !is_grpc(head.headers.get(CONTENT_TYPE)) {
+            return Ok(not_grpc());
         }
-        if !is_grpc(request.headers().get(CONTENT_TYPE)) {
-            return not_grpc("this port takes OTLP/gRPC, whose content-type is application/grpc\n");
+        if head.uri.path() != PATH {
+            return Ok(answer::unknown_path(head.uri.path(), PATH).into_http());
         }
-        if request.uri().path() != PATH {
-            return answer::unknown_path(request.uri().path(), PATH).into_http();
-        }
-        let max_bytes = (self.max_mib as usize).saturating_mul(1 << 20);
-        Grpc::new(RawCodec)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .max_decoding_message_size(max_bytes)
-            .client_streaming(self, request)
-            .await
+        let encoding = encoding(&head.headers);
+        // Headers may be large, and a request may take long.
+        drop(head);
+        let exported = match encoding {
+            Ok(encoding) => self.export(encoding, body).await,
+            Err(status) => Err(status),
+        };
+        Ok(exported.map_or_else(Status::into_http, |(accepted, request)| taken(&accepted, request)))
     }
 
-    async fn export(self, mut stream: Streaming<Bytes>) -> Result<GrpcResponse<Bytes>, Status> {
-        let request = timeout(ARRIVAL, self.one_message(&mut stream))
-            .await
-            .map_err(|_| answer::too_slow(ARRIVAL))??;
-        // Its buffers are not needed while the sender waits for a result.
-        drop(stream);
-        match self.intake.take_in(request).await {
-            Ok(accepted) => Ok(GrpcResponse::new(export_response(accepted.rejected, &accepted.message))),
-            Err(refusal) => Err(answer::refused(&refusal)),
-        }
-    }
-
-    async fn one_message(&self, stream: &mut Streaming<Bytes>) -> Result<Bytes, Status> {
-        let unreadable = |status| answer::unreadable(status, self.max_mib);
-        let message = stream.message().await.map_err(unreadable)?;
-        let more = stream.message().await.map_err(unreadable)?;
-        message.filter(|_| more.is_none()).ok_or_else(answer::not_one_message)
-    }
-}
-
-/// The method is unary. It is served as a stream of one message so that what cannot be read is answered here.
-impl ClientStreamingService<Bytes> for LogsService {
-    type Response = Bytes;
-    type Future = BoxFuture<Result<GrpcResponse<Bytes>, Status>>;
-
-    fn call(&mut self, request: GrpcRequest<Streaming<Bytes>>) -> Self::Future {
-        Box::pin(self.clone().export(request.into_inner()))
+    async fn export(&self, encoding: Encoding, body: Incoming) -> Result<(Accepted, Share), Status> {
+        let unreadable = |why| answer::unreadable(why, self.max_mib);
+        let request = self.room.take(REQUEST).map_err(|error| unreadable(error.into()))?;
+        let receiving = receive(body, encoding, self.max_mib as usize * MIB, &self.room);
+        let received = timeout(self.arrival, receiving).await;
+        let message = received.map_err(|_| answer::too_slow(self.arrival))?.map_err(unreadable)?;
+        let accepted = self.intake.take_in(message).await.map_err(|refusal| answer::refused(&refusal))?;
+        Ok((accepted, request))
     }
 }
 
@@ -175,74 +159,60 @@ fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
     })
 }
 
-/// Answers a request in HTTP/1, mostly from an exporter that is set to `http/protobuf` at this port.
-async fn not_http2(request: Request<Body>) -> Response<Body> {
-    // A connection that is closed on unread bytes is reset, and the sender may never see the answer.
-    let mut body = axum::body::Body::new(request.into_body()).into_data_stream();
-    let mut left = 4usize << 20;
-    let read = async {
-        while let Some(Ok(bytes)) = body.next().await
-            && left > 0
-        {
-            left = left.saturating_sub(bytes.len());
-        }
-    };
-    let _ = timeout(Duration::from_secs(5), read).await;
-    let mut response = not_grpc(
-        "this port takes OTLP/gRPC only; set the exporter's protocol to grpc \
-         (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP\n",
-    );
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+/// How the sender compresses.
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(Encoding::Identity),
+        Some(b"gzip") => Ok(Encoding::Gzip),
+        Some(other) => Err(answer::unknown_encoding(other)),
+    }
 }
 
-fn not_grpc(text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::new(axum::body::Body::from(text)));
+fn not_grpc() -> Response<Answer> {
+    let text = Bytes::from_static(b"this port takes OTLP/gRPC, whose content-type is application/grpc\n");
+    let mut response = Response::new(Answer { data: Some(text), ..Answer::default() });
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
     response
 }
 
-/// Hands messages over as they are, without a copy.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
+/// The answer OK: one message in gRPC's frame, and the status behind it.
+fn taken(accepted: &Accepted, request: Share) -> Response<Answer> {
+    let message = export_response(accepted.rejected, &accepted.message);
+    let mut data = BytesMut::with_capacity(5 + message.len());
+    data.put_u8(0);
+    data.put_u32(message.len() as u32);
+    data.put(message);
+    let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
+    let answer = Answer { data: Some(data.freeze()), trailers: Some(trailers), _request: Some(request) };
+    let mut response = Response::new(answer);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
-impl Encoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(message);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        // The answer is one message, and mostly empty.
-        BufferSettings::new(128, 128)
-    }
+/// The body of an answer. That of a status alone, which is in the headers, is empty.
+#[derive(Debug, Default)]
+struct Answer {
+    data: Option<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// A client that does not take its answer has its request under way.
+    _request: Option<Share>,
 }
 
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
 
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = self.data.take().map(Frame::data);
+        Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.trailers.is_none()
     }
 }

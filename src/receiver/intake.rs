@@ -158,17 +158,20 @@ impl Intake {
 
 impl Refusal {
     /// When to send the request again; `None` where that does not help.
-    ///
-    /// It is short, because senders give up when it is longer than the time they have left, and it varies, so
-    /// that those who were refused together do not come back together.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Malformed(_) => None,
-            Self::Full | Self::Draining | Self::Unavailable => {
-                Some(Duration::from_millis(fastrand::u64(1000..=2000)))
-            }
+            Self::Full | Self::Draining | Self::Unavailable => Some(retry_after()),
         }
     }
+}
+
+/// When to send again what was refused for a reason that passes.
+///
+/// It is short, because senders give up when it is longer than the time they have left, and it varies, so that those
+/// who were refused together do not come back together.
+pub(super) fn retry_after() -> Duration {
+    Duration::from_millis(fastrand::u64(1000..=2000))
 }
 
 impl Admitted {

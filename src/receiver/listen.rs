@@ -1,102 +1,104 @@
-//! A listener whose connections are bounded in number, in the time to their first request, and in the time
-//! that they may go on after the shutdown.
+//! A listener whose connections are bounded in number.
 //!
-//! The server waits for its connections to end, so that what bounds them bounds the shutdown as well.
+//! Where all are taken, one that has said nothing for long is asked to go, and the next one waits until one has gone;
+//! those behind it wait in the listener's backlog.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
+use futures_util::FutureExt;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
-use tokio::time::{Sleep, sleep};
-use tonic::transport::server::Connected;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// What a connection may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Connections at a time; the next one waits in the listener's backlog.
-    pub(super) connections: usize,
-    /// From the beginning to the end of HTTP/2's preface.
-    pub(super) preface: Duration,
-    /// From the shutdown to the end of all connections.
-    pub(super) grace: Duration,
-}
-
-/// A stream that fails once one of its times is over.
-pub(super) struct Connection {
-    stream: TcpStream,
-    preface: Option<Preface>,
-    /// `None` once it has been.
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// HTTP/2's preface, which has not arrived in full yet.
-struct Preface {
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-struct Acceptor {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    ended: watch::Receiver<()>,
-    limits: Limits,
-}
-
-const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// File descriptors for everything else.
+const SPARE: u64 = 128;
+/// Who was asked to go may be busy.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
-impl Limits {
-    /// The limits of a server: connections leave some file descriptors for everything else.
-    pub(super) fn of_this_process() -> Self {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let connections = descriptors.saturating_sub(128).clamp(16, 10_000) as usize;
-        Self { connections, preface: Duration::from_secs(10), grace: Duration::from_secs(5) }
-    }
+/// Accepts connections.
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    most: u32,
+    /// Told when there is no slot for a connection that is there. The connections hear it in turns, one at a time.
+    crowded: Arc<Notify>,
 }
 
-/// The connections of `listener`, until the other side of `ended` is dropped and the grace is over.
-pub(super) fn connections(
-    listener: TcpListener,
-    limits: Limits,
-    ended: watch::Receiver<()>,
-) -> impl Stream<Item = io::Result<Connection>> {
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let acceptor = Acceptor { listener, slots, ended, limits };
-    stream::unfold(acceptor, async |acceptor| Some((Ok(acceptor.accept().await), acceptor)))
+/// The most connections: `configured`, or, where that is 0, what this process can have.
+pub(super) fn most_connections(configured: usize) -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let possible = usize::try_from(descriptors.saturating_sub(SPARE)).unwrap_or(usize::MAX).max(16);
+    if configured > possible {
+        warn!(configured, possible, "max_connections is more than the limit on open files leaves");
+    }
+    if configured == 0 { possible.min(10_000) } else { configured.min(possible) }
 }
 
 impl Acceptor {
-    async fn accept(&self) -> Connection {
-        let slot = self.slot().await;
+    /// At most `most` connections of `listener` at a time.
+    pub(super) fn new(listener: TcpListener, most: usize) -> Self {
+        let slots = Arc::new(Semaphore::new(most));
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        Self { listener, slots, most, crowded: Arc::default() }
+    }
+
+    /// What tells idle connections that others wait for their slots.
+    pub(super) fn crowded(&self) -> Arc<Notify> {
+        self.crowded.clone()
+    }
+
+    /// Has each connection served by `serve` until `shutdown`; gives what waits for the last of them.
+    pub(super) async fn run<F: Future<Output = ()> + Send + 'static>(
+        self,
+        serve: impl Fn(TcpStream) -> F,
+        shutdown: impl Future<Output = ()>,
+    ) -> impl Future<Output = ()> {
+        tokio::pin!(shutdown);
+        loop {
+            let (stream, slot) = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.accept() => accepted,
+            };
+            let served = serve(stream);
+            TokioExecutor::new().execute(async move {
+                served.await;
+                drop(slot);
+            });
+        }
+        let Self { listener, slots, most, .. } = self;
+        // Who comes now should find nobody, rather than wait for an answer.
+        drop(listener);
+        async move {
+            let _all = slots.acquire_many(most).await;
+        }
+    }
+
+    async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
         let stream = self.stream().await;
-        // Answers are small and complete; waiting for more to send with them would only delay them.
-        let _ = stream.set_nodelay(true);
-        let (mut ended, Limits { preface, grace, .. }) = (self.ended.clone(), self.limits);
-        let cut = async move {
-            while ended.changed().await.is_ok() {}
-            sleep(grace).await;
-        };
-        let preface = Preface { missing: PREFACE, deadline: Box::pin(sleep(preface)) };
-        Connection { stream, preface: Some(preface), cut: Some(Box::pin(cut)), _slot: slot }
+        (stream, self.slot().await)
     }
 
     async fn slot(&self) -> OwnedSemaphorePermit {
         match self.slots.clone().try_acquire_owned() {
-            Err(TryAcquireError::NoPermits) => {
-                warn!(connections = self.limits.connections, "all connections are taken; new ones wait");
-            }
+            Err(TryAcquireError::NoPermits) => {}
             taken => return taken.expect("the semaphore is never closed"),
         }
-        self.slots.clone().acquire_owned().await.expect("the semaphore is never closed")
+        warn!(connections = self.most, "all connections are taken; new ones wait");
+        loop {
+            self.crowded.notify_one();
+            if let Ok(slot) = timeout(ASK_AGAIN, self.slots.clone().acquire_owned()).await {
+                // Where nobody has heard it, it is over now.
+                self.crowded.notified().now_or_never();
+                return slot.expect("the semaphore is never closed");
+            }
+        }
     }
 
     /// The next stream. No failure ends the listening: most pass, such as a lack of file descriptors.
@@ -118,74 +120,4 @@ impl Acceptor {
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-impl Connection {
-    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready()) {
-            self.cut = None;
-        }
-        let late = |preface: &mut Preface| preface.deadline.as_mut().poll(context).is_ready();
-        if self.cut.is_none() || self.preface.as_mut().is_some_and(late) {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Some(preface) = &mut self.preface {
-            preface.missing = preface.missing.saturating_sub(buffer.filled().len() - before);
-            if preface.missing == 0 {
-                self.preface = None;
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
 }

@@ -5,14 +5,18 @@
 //! senders wait for the result, in PostgreSQL.
 //!
 //! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them. [`grpc`] brings them
-//! by OTLP/gRPC. Only this module names tonic.
+//! by OTLP/gRPC. What a sender can take is bounded before that: connections in `listen`, their time in
+//! `connection`, memory in `room`. Only this module names hyper's HTTP/2 and tonic's statuses.
 
 mod answer;
 pub mod config;
+mod connection;
 mod error;
 pub mod grpc;
 mod intake;
 mod listen;
+mod message;
+mod room;
 #[cfg(test)]
 mod tests;
 

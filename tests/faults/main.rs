@@ -9,6 +9,8 @@
 mod chance;
 mod collector;
 mod commits;
+mod crowd;
+mod hostile;
 mod inject;
 mod load;
 mod network;
@@ -17,6 +19,7 @@ mod resources;
 mod scene;
 mod schema;
 mod server;
+mod siege;
 mod soak;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]

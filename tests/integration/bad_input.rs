@@ -216,23 +216,44 @@ async fn a_hundred_thousand_attributes_are_kept() {
     scene.ends(1).await;
 }
 
-/// Guarantee: nesting is kept to a depth of 64, and what is deeper is replaced and counted. The levels are wrapped
-/// by hand, since no encoder has to be able to do that.
+/// An AnyValue of arrays in each other, `levels` of them around a text. It is written from its end: no encoder has to
+/// be able to do that, and from its beginning it would be copied once for each level.
+fn nested(levels: usize) -> Vec<u8> {
+    let mut reversed = text("the bottom").encode_to_vec();
+    reversed.reverse();
+    let mut length = Vec::new();
+    for _ in 0..levels {
+        // The value of an array, then the array of a value.
+        for number in [1, 5] {
+            length.clear();
+            prost::encoding::encode_varint(reversed.len() as u64, &mut length);
+            reversed.extend(length.iter().rev());
+            reversed.push(number << 3 | 2);
+        }
+    }
+    reversed.reverse();
+    reversed
+}
+
+/// Guarantee: nesting is kept to a depth of 64, and what is deeper is replaced and counted, in a body, in an attribute
+/// of the record, and in one of its resource.
 #[tokio::test(flavor = "multi_thread")]
 async fn nesting_without_end_is_cut() {
-    for levels in [200, 20_000] {
+    for levels in [200, 20_000, 200_000] {
         let mut scene = Scene::begin().await;
-        let innermost = text("the bottom").encode_to_vec();
-        // An AnyValue whose array_value has one value.
-        let body = (0..levels).fold(innermost, |value, _| field(5, &field(1, &value)));
-        let mut encoded = LogRecord { time_unix_nano: now(), ..Default::default() }.encode_to_vec();
-        encoded.extend(field(5, &body));
-        scene.taken(of_encoded(&[encoded])).await;
-        let row = scene.row("body").await.remove(0).expect("a body");
-        assert_eq!(row.matches('[').count(), 64 + 1, "64 levels, and the mark: {row}");
-        assert!(row.contains("nested deeper than 64 levels") && !row.contains("the bottom"), "{row}");
+        let value = nested(levels);
+        let attribute = [field(1, b"deep"), field(2, &value)].concat();
+        let mut record = LogRecord { time_unix_nano: now(), ..Default::default() }.encode_to_vec();
+        record.extend([field(5, &value), field(6, &attribute)].concat());
+        let scope = field(2, &field(2, &record));
+        scene.taken(field(1, &[field(1, &field(1, &attribute)), scope].concat())).await;
+        for deep in scene.row("body, attributes->>'deep', resource->>'deep'").await {
+            let deep = deep.expect("a value");
+            assert_eq!(deep.matches('[').count(), 64 + 1, "64 levels, and the mark: {deep}");
+            assert!(deep.contains("nested deeper than 64 levels") && !deep.contains("the bottom"), "{deep}");
+        }
         let scrape = scene.ends(1).await;
-        assert_eq!(scrape.sum("log_buffer_replaced_values_total", r#"kind="depth""#), 1);
+        assert_eq!(scrape.sum("log_buffer_replaced_values_total", r#"kind="depth""#), 3);
     }
 }
 

@@ -150,6 +150,26 @@ fn each_bad_key_is_refused_by_name() {
             "receivers.otlp.protocols.grpc.max_recv_msg_size_mib: found 0, expected 1 to 1024",
         ),
         (
+            "receivers.otlp.protocols.grpc.max_recv_msg_size_mib=65",
+            "receivers.otlp.admission.request_limit_mib: found 128, \
+             expected twice max_recv_msg_size_mib (65) or more, and 1048576 at most",
+        ),
+        (
+            "receivers.otlp.protocols.grpc.keepalive.server_parameters.max_connection_age_grace=0s",
+            "receivers.otlp.protocols.grpc.keepalive.server_parameters.max_connection_age_grace: found 0, \
+             expected a duration above 0, such as 10s",
+        ),
+        (
+            "receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time=5m",
+            "receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time: found 300s, \
+             expected 0s or nothing: forebay answers every ping of a client and cannot refuse any",
+        ),
+        (
+            "receivers.otlp.protocols.grpc.keepalive.enforcement_policy.permit_without_stream=false",
+            "receivers.otlp.protocols.grpc.keepalive.enforcement_policy.permit_without_stream: found false, \
+             expected true or nothing: forebay answers every ping of a client and cannot refuse any",
+        ),
+        (
             "extensions.health_check.path=health",
             "extensions.health_check.path: found \"health\", expected a path such as /",
         ),

@@ -2,7 +2,7 @@
 //! reached, takes records, and will go on doing so.
 //!
 //! Each check ends in findings: how it stands, and where it does not stand well, the cure. Nothing is changed.
-//! [`hosts`] gets a connection, the other files look at one side each of what is behind it.
+//! `hosts` gets a connection, the other files look at one side each of what is behind it.
 
 mod hosts;
 mod pooler;

@@ -1,5 +1,7 @@
 //! What is not an export request by gRPC, and how connections begin and end.
 
+use std::error::Error as _;
+
 use http::{Method, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -115,20 +117,20 @@ async fn a_request_under_way_is_answered_after_the_shutdown() {
     gateway.stop.send(()).unwrap();
     batch.settle_written(&all_but([]));
     assert_eq!(soon(sender).await.unwrap().unwrap(), None);
-    soon(gateway.server).await.unwrap().unwrap();
+    soon(gateway.server).await.unwrap();
     assert_balanced(&gateway.buffer);
 }
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     let mut setup = Setup::waits_for_result();
-    setup.limits.grace = Duration::from_millis(50);
+    setup.times.grace = Duration::from_millis(50);
     let gateway = setup.start().await;
     let client = Grpc::new(gateway.channel().await);
     let sender = tokio::spawn(export(client, request(["a"])));
     let batch = gateway.take().await;
     gateway.stop.send(()).unwrap();
-    soon(gateway.server).await.unwrap().unwrap();
+    soon(gateway.server).await.unwrap();
     soon(sender).await.unwrap().unwrap_err();
     batch.settle_written(&all_but([]));
     assert_eq!(gateway.buffer.books().flushed(), 1, "who has gone away is counted all the same");
@@ -138,7 +140,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
     let mut setup = Setup::default();
-    setup.limits.preface = Duration::from_millis(50);
+    setup.times.preface = Duration::from_millis(50);
     let gateway = setup.start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -148,17 +150,174 @@ async fn who_says_nothing_is_cut() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_free_one() {
+async fn a_request_that_does_not_arrive_is_given_up() {
     let mut setup = Setup::default();
-    setup.limits.connections = 1;
+    setup.times.arrival = Duration::from_millis(50);
     let gateway = setup.start().await;
-    let first = gateway.channel().await;
-    assert_eq!(export(Grpc::new(first.clone()), Bytes::new()).await.unwrap(), None);
+    let (_connection, mut client) = h2_client(&gateway).await;
+    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
+    body.send_data(Bytes::from(frame(0, &request(["a"]))).slice(..9), false).unwrap();
+    let answer = soon(answer).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    drop((body, client));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_busy_one() {
+    let mut setup = Setup::waits_for_result();
+    setup.config.protocols.grpc.max_connections = 1;
+    let gateway = setup.start().await;
+    let first = tokio::spawn(export(Grpc::new(gateway.channel().await), request(["a"])));
+    let batch = gateway.take().await;
     let mut second = Box::pin(gateway.export(Bytes::new()));
     let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
     assert!(early.is_err(), "the only connection is taken");
-    drop(first);
+    batch.settle_written(&all_but([]));
+    assert_eq!(soon(first).await.unwrap().unwrap(), None);
     assert_eq!(soon(&mut second).await.unwrap(), None);
     drop(second);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_waited_for_a_connection_keeps_it() {
+    let mut setup = Setup::waits_for_result();
+    setup.config.protocols.grpc.max_connections = 1;
+    let gateway = setup.start().await;
+    let (first, mut client) = h2_client(&gateway).await;
+    let (_answer, mut body) = client.send_request(h2_request(), false).unwrap();
+    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let batch = gateway.take().await;
+    let mut second = Box::pin(gateway.export(Bytes::new()));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+    assert!(early.is_err(), "the only connection is taken");
+    // It ends without having been idle.
+    first.abort();
+    assert_eq!(soon(&mut second).await.unwrap(), None);
+    batch.settle_written(&all_but([]));
+    drop(second);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_give_way_the_longest_idle_first() {
+    let mut setup = Setup::default();
+    setup.config.protocols.grpc.max_connections = 2;
+    let gateway = setup.start().await;
+    let (longest, idle) = h2_client(&gateway).await;
+    assert_eq!(export_h2(idle.clone()).await, StatusCode::OK);
+    let (other, client) = h2_client(&gateway).await;
+    assert_eq!(export_h2(client.clone()).await, StatusCode::OK);
+    assert_eq!(gateway.export(Bytes::new()).await.unwrap(), None);
+    assert!(soon(longest).await.unwrap().is_ok(), "it was asked to go");
+    assert_eq!(export_h2(client.clone()).await, StatusCode::OK);
+    assert!(!other.is_finished());
+    drop((idle, client));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_asked_to_go() {
+    let mut setup = Setup::default();
+    setup.times.idle = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let (ended, client) = h2_client(&gateway).await;
+    assert!(soon(ended).await.unwrap().is_ok(), "GOAWAY without an error, and the end");
+    drop(client);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
+    let mut setup = Setup::waits_for_result();
+    setup.times.age = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let (ended, mut client) = h2_client(&gateway).await;
+    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
+    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let batch = gateway.take().await;
+    // GOAWAY leaves the client no further request on this connection.
+    let mut refused = client.clone();
+    soon(async {
+        while std::future::poll_fn(|context| refused.poll_ready(context)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!ended.is_finished(), "a request is under way");
+    batch.settle_written(&all_but([]));
+    let answer = soon(answer).await.unwrap();
+    let trailers = soon(last(answer.into_body())).await;
+    assert_eq!(trailers["grpc-status"], "0");
+    assert!(soon(ended).await.unwrap().is_ok());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn old_connections_that_do_not_go_are_cut() {
+    let mut setup = Setup::waits_for_result();
+    setup.times.age = Duration::from_millis(50);
+    setup.times.age_grace = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let (ended, mut client) = h2_client(&gateway).await;
+    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
+    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let batch = gateway.take().await;
+    let _ = soon(ended).await.unwrap();
+    soon(answer).await.unwrap_err();
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+/// A client may learn that its connection has gone just when it sends. Then that is what it is told, by its own
+/// library: the request was not received.
+#[tokio::test]
+async fn nothing_is_lost_or_taken_twice_as_connections_grow_old() {
+    let mut setup = Setup::default();
+    setup.times.age = Duration::from_millis(5);
+    setup.queue.queue_size = 1000;
+    let gateway = setup.start().await;
+    let client = Grpc::new(gateway.channel().await);
+    for number in 0..500 {
+        while let Err(status) = export(client.clone(), request([format!("{number}")])).await {
+            assert!(status.source().is_some(), "that is an answer: {status:?}");
+        }
+    }
+    assert_eq!(gateway.buffer.books().received(), 500);
+    while gateway.buffer.budget().records() > 0 {
+        gateway.take().await.settle_written(&all_but([]));
+    }
+    drop(client);
+    gateway.stop().await;
+}
+
+/// A client that shows what HTTP/2 does; its connection's task, and what sends requests over it.
+async fn h2_client(
+    gateway: &Gateway,
+) -> (tokio::task::JoinHandle<Result<(), h2::Error>>, h2::client::SendRequest<Bytes>) {
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    (tokio::spawn(connection), soon(client.ready()).await.unwrap())
+}
+
+fn h2_request() -> HttpRequest<()> {
+    let uri = format!("http://forebay{PATH}");
+    HttpRequest::post(uri).header(GRPC.0, GRPC.1).body(()).unwrap()
+}
+
+/// Sends an empty request, and reads its answer to the end.
+async fn export_h2(mut client: h2::client::SendRequest<Bytes>) -> StatusCode {
+    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
+    body.send_data(frame(0, b"").into(), true).unwrap();
+    let (head, body) = soon(answer).await.unwrap().into_parts();
+    soon(last(body)).await;
+    head.status
+}
+
+/// Reads a body to its trailers.
+async fn last(mut body: h2::RecvStream) -> http::HeaderMap {
+    while body.data().await.is_some() {}
+    body.trailers().await.unwrap().expect("trailers")
 }

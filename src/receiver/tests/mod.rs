@@ -2,27 +2,28 @@
 
 mod answers;
 mod connections;
+mod messages;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, CompressionEncoding};
+use tonic::codec::{Codec, CompressionEncoding, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::{ProstCodec, ProstDecoder};
 use tonic_types::StatusExt;
 
-use super::config::GrpcConfig;
-use super::grpc::{PATH, RawCodec, serve_within};
-use super::listen::Limits;
-use super::{Error, Intake, answer};
+use super::config::Config;
+use super::connection::Times;
+use super::grpc::{PATH, serve_within};
+use super::{Intake, answer};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
 use crate::buffer::{Batch, Buffer};
@@ -32,7 +33,8 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// What a test wants to be different.
 struct Setup {
-    limits: Limits,
+    times: Times,
+    config: Config,
     queue: QueueConfig,
     result_timeout: Duration,
 }
@@ -42,15 +44,26 @@ struct Gateway {
     intake: Arc<Intake>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<Result<(), Error>>,
+    server: JoinHandle<()>,
 }
 
 type Answer = Result<Option<ExportLogsPartialSuccess>, Status>;
 
 impl Default for Setup {
     fn default() -> Self {
+        let mut config = Config::default();
+        config.protocols.grpc.max_recv_msg_size_mib = 1;
+        config.protocols.grpc.max_connections = 16;
         Self {
-            limits: Limits { connections: 16, preface: LONG, grace: LONG },
+            times: Times {
+                preface: LONG,
+                arrival: LONG,
+                idle: LONG,
+                age: LONG,
+                age_grace: LONG,
+                grace: LONG,
+            },
+            config,
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
             result_timeout: LONG,
         }
@@ -80,11 +93,10 @@ impl Setup {
         let server = {
             let intake = intake.clone();
             tokio::spawn(async move {
-                let config = GrpcConfig { max_recv_msg_size_mib: 1, ..GrpcConfig::default() };
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                serve_within(self.limits, listener, &config, intake, stopped).await
+                serve_within(self.times, listener, &self.config, intake, stopped).await;
             })
         };
         Gateway { buffer, intake, address, stop, server }
@@ -113,7 +125,7 @@ impl Gateway {
     /// Ends the server; nothing of it is left, and the books balance.
     async fn stop(self) {
         self.stop.send(()).unwrap();
-        soon(self.server).await.unwrap().unwrap();
+        soon(self.server).await.unwrap();
         assert_balanced(&self.buffer);
     }
 }
@@ -127,18 +139,31 @@ async fn export(mut client: Grpc<Channel>, request: Bytes) -> Answer {
 /// Sends bytes as the message, and decodes the answer.
 struct RawRequest;
 
+/// Writes bytes as they are.
+struct RawEncoder;
+
 impl Codec for RawRequest {
     type Encode = Bytes;
     type Decode = ExportLogsServiceResponse;
-    type Encoder = RawCodec;
+    type Encoder = RawEncoder;
     type Decoder = ProstDecoder<ExportLogsServiceResponse>;
 
-    fn encoder(&mut self) -> RawCodec {
-        RawCodec
+    fn encoder(&mut self) -> RawEncoder {
+        RawEncoder
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstCodec::<(), _>::default().decoder()
+    }
+}
+
+impl Encoder for RawEncoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(message);
+        Ok(())
     }
 }
 
@@ -171,6 +196,8 @@ fn assert_final(answer: Answer, code: Code) -> String {
     let status = answer.unwrap_err();
     assert_eq!(status.code(), code, "{status}");
     assert!(status.get_details_retry_info().is_none());
-    assert!(!status.metadata().contains_key(answer::RETRY_INFO));
+    let python = status.metadata().get_bin(answer::RETRY_INFO).map(|value| value.to_bytes().unwrap());
+    let never = (code == Code::ResourceExhausted).then(|| retry_info(answer::NEVER));
+    assert_eq!(python, never, "what Python's exporter does not send again");
     status.message().to_owned()
 }

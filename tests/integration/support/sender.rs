@@ -9,6 +9,7 @@ use prost::Message;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tower_service::Service;
 
 use super::records::numbered_request;
@@ -160,11 +161,9 @@ impl Told {
     }
 }
 
-/// The retry hint of a refusal, from the trailer that Python's SDK reads.
+/// The retry hint of a refusal, from its standard place.
 pub fn retry_delay(status: &Status) -> Option<Duration> {
-    let info = status.metadata().get_bin("google.rpc.retryinfo-bin")?.to_bytes().ok()?;
-    let info = tonic_types::pb::RetryInfo::decode(info).ok()?;
-    info.retry_delay.map(|delay| Duration::new(delay.seconds as u64, delay.nanos as u32))
+    status.get_details_retry_info()?.retry_delay
 }
 
 /// Hands bytes over as they are.

@@ -1,0 +1,193 @@
+//! Messages in frames of any size, compressed or not, and what they take of the room.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::{Body, Frame};
+
+use crate::receiver::message::{Encoding, Unreadable, receive};
+use crate::receiver::room::{NoRoom, Room};
+
+const MIB: usize = 1 << 20;
+
+/// A body of these frames, which fails where the last one says so.
+struct Frames {
+    frames: VecDeque<Bytes>,
+    cut: bool,
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        let next = self.frames.pop_front().map(|bytes| Ok(Frame::data(bytes)));
+        Poll::Ready(next.or_else(|| std::mem::take(&mut self.cut).then_some(Err("the stream was reset"))))
+    }
+}
+
+/// A body in frames of `size` bytes.
+fn frames(bytes: &[u8], size: usize) -> Frames {
+    Frames { frames: bytes.chunks(size).map(Bytes::copy_from_slice).collect(), cut: false }
+}
+
+fn message(flag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[flag][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Receives with a limit of 1 MiB and a room of `room` bytes.
+async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
+    let room = Room::new(room);
+    let received = receive(body, Encoding::Gzip, MIB, &room).await;
+    if received.is_err() {
+        assert_eq!(Arc::strong_count(&room), 1, "what is refused keeps nothing of the room");
+    }
+    received
+}
+
+/// Bytes that do not compress well, nor badly.
+fn words(length: usize) -> Vec<u8> {
+    let mut chance = fastrand::Rng::with_seed(1);
+    (0..length).map(|_| b"etaoin shrdlu"[chance.usize(..13)]).collect()
+}
+
+#[tokio::test]
+async fn frames_may_be_of_any_size() {
+    let text = words(300_000);
+    let twice = [gzip(&text[..7]), gzip(&text[7..])].concat();
+    for (flag, wire) in [(0, text.clone()), (1, gzip(&text)), (1, twice)] {
+        let bytes = message(flag, &wire);
+        for size in [1, 3, 5, 6, 1000, 65_536, bytes.len()] {
+            assert_eq!(received(frames(&bytes, size), 4 * MIB).await.unwrap(), text, "{size}");
+        }
+    }
+    let mut with_empty_ones = frames(&message(0, b"text"), 3);
+    with_empty_ones.frames =
+        with_empty_ones.frames.into_iter().flat_map(|frame| [Bytes::new(), frame]).collect();
+    assert_eq!(received(with_empty_ones, MIB).await.unwrap(), "text");
+    assert_eq!(received(frames(&message(0, b""), 2), MIB).await.unwrap(), "");
+    assert_eq!(received(frames(&message(1, &gzip(b"")), 9), MIB).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn the_limit_is_exact() {
+    for (length, fits) in [(MIB, true), (MIB + 1, false), (MIB + 70_000, false)] {
+        let text = vec![b'x'; length];
+        for bytes in [message(0, &text), message(1, &gzip(&text))] {
+            let result = received(frames(&bytes, 60_000), 4 * MIB).await.map(|message| message.len());
+            assert_eq!(result, if fits { Ok(length) } else { Err(Unreadable::TooLarge) });
+        }
+    }
+    let announced = [0, 0xff, 0xff, 0xff, 0xff];
+    assert_eq!(received(frames(&announced, 5), 4 * MIB).await, Err(Unreadable::TooLarge));
+}
+
+/// A thousand times as much comes out as goes in, and the length at the end says something else, so that it has to be
+/// tried. There is room for what came in, a decompressor, and the limit.
+#[tokio::test]
+async fn a_bomb_costs_the_limit_at_most() {
+    let mut bomb = gzip(&vec![0; 64 * MIB]);
+    for said in [0, 1, 300_000, MIB as u32, u32::MAX] {
+        let at = bomb.len() - 4;
+        bomb[at..].copy_from_slice(&said.to_le_bytes());
+        let room = 3 * (MIB + bomb.len() + (48 << 10)) / 2 + 3;
+        assert_eq!(
+            received(frames(&message(1, &bomb), 60_000), room).await,
+            Err(Unreadable::TooLarge),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_announced_takes_little_before_it_arrives() {
+    let (room, announced) = (Room::new(8 * MIB), message(0, &words(MIB)));
+    let mut body = frames(&announced[..600_000], 1000);
+    body.cut = true;
+    let taken = std::cell::Cell::new(0);
+    // While it waits for its last bytes there is room for others, but for what has arrived, twice at most.
+    let waiting = Waits { body, at_the_end: || taken.set(room.taken()) };
+    assert_eq!(receive(waiting, Encoding::Gzip, MIB, &room).await, Err(Unreadable::Gone));
+    assert!((600_000..=1_200_000).contains(&taken.get()), "{}", taken.get());
+    assert_eq!(room.taken(), 0);
+
+    let waiting = Waits { body: frames(&announced[..6], 6), at_the_end: || taken.set(room.taken()) };
+    receive(waiting, Encoding::Gzip, MIB, &room).await.unwrap_err();
+    assert_eq!(taken.get(), 256 << 10, "one byte of a large message");
+}
+
+/// A body that tells when it comes to its end.
+struct Waits<F> {
+    body: Frames,
+    at_the_end: F,
+}
+
+impl<F: Fn() + Unpin> Body for Waits<F> {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        if self.body.frames.is_empty() {
+            (self.at_the_end)();
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_told_apart() {
+    let text = words(600_000);
+    let bytes = message(0, &text);
+    assert_eq!(received(frames(&bytes, 60_000), 800_000).await, Err(Unreadable::NoRoom(NoRoom::Ever)));
+    let room = Room::new(MIB);
+    let _other = room.take(300_000).unwrap();
+    let refused = receive(frames(&bytes[..5], 5), Encoding::Gzip, MIB, &room).await;
+    assert_eq!(refused, Err(Unreadable::NoRoom(NoRoom::Now)), "before any byte of it has come");
+}
+
+#[tokio::test]
+async fn broken_bodies_are_refused() {
+    let good = message(0, b"text");
+    let whole = gzip(b"some text, and some more text");
+    let cut = &whole[..whole.len() - 9];
+    for (bytes, expected) in [
+        (vec![], "no message"),
+        (good[..4].to_vec(), "ends before"),
+        (good[..8].to_vec(), "ends before"),
+        ([&good[..], b"x"].concat(), "exactly one"),
+        (good.repeat(2), "exactly one"),
+        (message(2, b"text"), "unknown flag"),
+        (message(1, b""), "not gzip"),
+        (message(1, b"text"), "not gzip"),
+        (message(1, cut), "not gzip"),
+    ] {
+        let Err(Unreadable::Malformed(why)) = received(frames(&bytes, 4), MIB).await else {
+            panic!("{bytes:?} was read")
+        };
+        assert!(why.contains(expected), "{bytes:?}: {why}");
+    }
+    let room = Room::new(MIB);
+    let refused = receive(frames(&message(1, &whole), 9), Encoding::Identity, MIB, &room).await;
+    assert!(
+        matches!(refused, Err(Unreadable::Malformed(why)) if why.contains("grpc-encoding")),
+        "{refused:?}"
+    );
+}
