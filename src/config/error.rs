@@ -1,6 +1,7 @@
 //! What the configuration can be refused for. Each message names the key or the file, what was
 //! found there and what is allowed; none of them shows a connection string.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -79,12 +80,13 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, key) in self.path.iter().enumerate() {
             let dot = if depth == 0 || key.starts_with('[') { "" } else { "." };
-            write!(f, "{dot}{key}")?;
+            let key = if key.is_empty() { "\"\"" } else { key };
+            write!(f, "{dot}{}", one_line(key))?;
         }
         if !self.path.is_empty() {
             f.write_str(": ")?;
         }
-        f.write_str(&self.problem)?;
+        f.write_str(&one_line(&self.problem))?;
         match self.variables.as_slice() {
             [] => Ok(()),
             variables => write!(f, " (the value is from the environment: {})", variables.join(", ")),
@@ -118,6 +120,15 @@ impl Error for KeyError {
         };
         Self::here(problem).under(key.to_owned())
     }
+}
+
+/// `text` with its control characters escaped: a message is one line, whatever it quotes.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 /// What was found, in the words of a YAML file.

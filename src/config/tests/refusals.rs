@@ -249,3 +249,17 @@ fn an_empty_variable_without_a_default_is_not_a_default() {
          (the value is from the environment: EMPTY)"
     );
 }
+
+#[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    let refusal = |text: &str| load_text(&[&format!("{MINIMAL}{text}")], &[], &none).unwrap_err();
+    assert!(refusal("\"\": 1").starts_with("\"\": unknown key; "));
+    assert!(refusal("\"a\\nb\": 1").starts_with("a\\nb: unknown key; "));
+    assert!(
+        refusal("\"a\\n\": 1\n\"a\\n\": 2").ends_with("duplicate mapping key `a\\n` is not allowed here")
+    );
+    let refusal = |set| minimal(&[set], &none).unwrap_err();
+    assert!(refusal("a\n").starts_with("--set a\\n: expected path=value"));
+    assert!(refusal("a\n=[").starts_with("--set a\\n: column 1: "));
+    assert!(refusal("exporters.postgres.schema=\"${a\\n}\"").contains("`${a\\n}` is not a reference"));
+}
