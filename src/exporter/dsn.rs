@@ -276,8 +276,15 @@ fn percent_decode(text: &str) -> String {
 }
 
 /// tokio-postgres names the key in the source of its error and never the value.
+/// Why tokio-postgres refuses a connection string. It repeats a key that it does not know, and a URL with a slash too few
+/// is all key up to its first `=`, password and all, so that a key is shown only where it looks like one.
 fn cause(error: &tokio_postgres::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let is_key = |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    match cause.strip_prefix("unknown option `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(key) if !is_key(key) => "what stands before a = is not an option's name".to_owned(),
+        _ => cause,
+    }
 }
 
 #[cfg(test)]
@@ -360,6 +367,8 @@ mod tests {
             "password=hunter2",
             "hunter2",
             "",
+            "postgresql:/me:hunter2@db/logs?sslmode=disable",
+            "postgress://me:hunter2@db/logs?application_name=x",
             "host=db password=hunter2 sslmode=maybe",
         ] {
             let error = Target::parse(dsn).err().unwrap_or_else(|| panic!("{dsn:?} was read")).to_string();
