@@ -55,8 +55,13 @@ fn check_error(error: &ConfigError) {
         ConfigError::Read { .. } | ConfigError::NotUtf8 { .. } => false,
     };
     assert!(place, "{message:?}");
-    if message.starts_with("exporters.postgres.dsn") {
+    if message.starts_with("exporters.postgres.dsn: ") {
         assert!(!message.contains(SECRET), "{message:?}");
+    }
+    // Anywhere else a connection string is one by its looks.
+    for url in message.split("://").skip(1).filter_map(|rest| rest.split(char::is_whitespace).next()) {
+        let password = url.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+        assert!(password.is_none_or(|(_, shown)| shown.ends_with('…')), "{message:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use serde_saphyr::UserMessageFormatter;
 
-use super::error::{ConfigError, one_line};
+use super::error::{ConfigError, presentable};
 
 /// The shipped configuration, which is also what runs where no file is given.
 pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
@@ -73,10 +73,10 @@ fn set(tree: &mut Value, argument: &str) -> Result<(), ConfigError> {
     let (path, text) = argument.split_once('=').unwrap_or((argument, ""));
     let steps: Vec<&str> = if path.contains("::") { path.split("::") } else { path.split(".") }.collect();
     if path.len() == argument.len() || steps.iter().any(|step| step.trim().is_empty()) {
-        return Err(ConfigError::Set(one_line(path).into_owned()));
+        return Err(ConfigError::Set(presentable(path)));
     }
     let value = yaml(text).map_err(|(_, column, problem)| {
-        ConfigError::Yaml(format!("--set {}: column {column}: {problem}", one_line(path)))
+        ConfigError::Yaml(format!("--set {}: column {column}: {problem}", presentable(path)))
     })?;
     let slot = steps.into_iter().fold(tree, descend);
     merge(slot, value);
@@ -118,7 +118,7 @@ fn yaml(text: &str) -> Result<Value, (u64, u64, String)> {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
         let reason = message.split(" at line ").next().unwrap_or(&message);
-        (line, column, one_line(reason).into_owned())
+        (line, column, presentable(reason))
     })
 }
 
