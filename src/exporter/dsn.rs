@@ -74,6 +74,11 @@ impl Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(DsnError::Parse("it names no host".to_owned()));
         }
+        // The first @ ends the password, so that this host, which messages name, has the rest of it.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            let problem = "there is an @ in the name of a host; one in a password is written %40";
+            return Err(DsnError::Parse(problem.to_owned()));
+        }
         let tls = options.apply(&mut config)?;
         set_defaults(&mut config);
         Ok(Self { config, tls })
@@ -369,6 +374,7 @@ mod tests {
             "",
             "postgresql:/me:hunter2@db/logs?sslmode=disable",
             "postgress://me:hunter2@db/logs?application_name=x",
+            "postgresql://me:pass@hunter2@db/logs",
             "host=db password=hunter2 sslmode=maybe",
         ] {
             let error = Target::parse(dsn).err().unwrap_or_else(|| panic!("{dsn:?} was read")).to_string();
