@@ -1,8 +1,9 @@
 //! What the configuration can be refused for. Each message names the key or the file, what was
-//! found there and what is allowed; none of them shows a connection string.
+//! found there and what is allowed; none of them shows a password.
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::de::{Error, Expected, Unexpected};
@@ -79,12 +80,15 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (depth, key) in self.path.iter().enumerate() {
             let dot = if depth == 0 || key.starts_with('[') { "" } else { "." };
-            write!(f, "{dot}{key}")?;
+            let key = presentable(key);
+            // As YAML has it in quotes.
+            let unclear = key.is_empty() || key.contains(": ");
+            if unclear { write!(f, "{dot}\"{key}\"")? } else { write!(f, "{dot}{key}")? }
         }
         if !self.path.is_empty() {
             f.write_str(": ")?;
         }
-        f.write_str(&self.problem)?;
+        f.write_str(&presentable(&self.problem))?;
         match self.variables.as_slice() {
             [] => Ok(()),
             variables => write!(f, " (the value is from the environment: {})", variables.join(", ")),
@@ -118,6 +122,42 @@ impl Error for KeyError {
         };
         Self::here(problem).under(key.to_owned())
     }
+}
+
+/// `text` as a message quotes it: on one line, and without a password, because a connection string may stand where it
+/// should not.
+pub(super) fn presentable(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let line: String = text.chars().map(escape).collect();
+    let line = without(&line, "://", |rest| {
+        let url = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
+        let at = url.rfind('@')?;
+        Some(url[..at].find(':')? + 1..at)
+    });
+    without(&line, "password=", |rest| {
+        let end = match rest.strip_prefix('\'') {
+            Some(quoted) => quoted.find('\'').map(|end| end + 2),
+            None => rest.find(char::is_whitespace),
+        };
+        Some(0..end.unwrap_or(rest.len()))
+    })
+}
+
+/// `text` without what `secret` finds in the rest behind each `mark`.
+fn without(text: &str, mark: &str, secret: impl Fn(&str) -> Option<Range<usize>>) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(mark) {
+        let (before, behind) = rest.split_at(at + mark.len());
+        shown.push_str(before);
+        rest = behind;
+        if let Some(hidden) = secret(behind) {
+            shown.push_str(&behind[..hidden.start]);
+            shown.push('…');
+            rest = &behind[hidden.end..];
+        }
+    }
+    shown + rest
 }
 
 /// What was found, in the words of a YAML file.

@@ -50,7 +50,12 @@ pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Config, ConfigError> {
 
 /// [`load`] with an environment of the caller's.
 pub fn load_with(files: &[PathBuf], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
-    let mut tree = source::tree(files, sets)?;
+    load_texts(&source::texts(files)?, sets, env)
+}
+
+/// [`load_with`] of files that have been read already: name and text of each.
+pub fn load_texts(texts: &[(String, String)], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
+    let mut tree = source::tree(texts, sets)?;
     document::name_components(&mut tree);
     build(&tree, env).map_err(|error| {
         let variables = tree::variables_at(&tree, error.path(), env);

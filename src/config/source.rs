@@ -7,19 +7,27 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use serde_saphyr::UserMessageFormatter;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, presentable};
 
 /// The shipped configuration, which is also what runs where no file is given.
 pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
 
-/// The tree of all `files` in their order, or of the shipped file, with `sets` on top.
-pub(super) fn tree(files: &[PathBuf], sets: &[String]) -> Result<Value, ConfigError> {
+/// A text with the name that errors call it by.
+pub(super) type Named = (String, String);
+
+/// Reads `files`.
+pub(super) fn texts(files: &[PathBuf]) -> Result<Vec<Named>, ConfigError> {
+    files.iter().map(|path| Ok((path.display().to_string(), text(path)?))).collect()
+}
+
+/// The tree of all `texts` in their order, or of the shipped file, with `sets` on top.
+pub(super) fn tree(texts: &[Named], sets: &[String]) -> Result<Value, ConfigError> {
     let mut tree = Value::Object(Map::new());
-    if files.is_empty() {
+    if texts.is_empty() {
         merge(&mut tree, document("otel-config.yaml", SHIPPED)?);
     }
-    for path in files {
-        merge(&mut tree, document(&path.display().to_string(), &text(path)?)?);
+    for (name, text) in texts {
+        merge(&mut tree, document(name, text)?);
     }
     for argument in sets {
         set(&mut tree, argument)?;
@@ -65,10 +73,10 @@ fn set(tree: &mut Value, argument: &str) -> Result<(), ConfigError> {
     let (path, text) = argument.split_once('=').unwrap_or((argument, ""));
     let steps: Vec<&str> = if path.contains("::") { path.split("::") } else { path.split(".") }.collect();
     if path.len() == argument.len() || steps.iter().any(|step| step.trim().is_empty()) {
-        return Err(ConfigError::Set(path.to_owned()));
+        return Err(ConfigError::Set(presentable(path)));
     }
     let value = yaml(text).map_err(|(_, column, problem)| {
-        ConfigError::Yaml(format!("--set {path}: column {column}: {problem}"))
+        ConfigError::Yaml(format!("--set {}: column {column}: {problem}", presentable(path)))
     })?;
     let slot = steps.into_iter().fold(tree, descend);
     merge(slot, value);
@@ -110,7 +118,7 @@ fn yaml(text: &str) -> Result<Value, (u64, u64, String)> {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let message = error.without_snippet().render_with_formatter(&UserMessageFormatter);
         let reason = message.split(" at line ").next().unwrap_or(&message);
-        (line, column, reason.to_owned())
+        (line, column, presentable(reason))
     })
 }
 
@@ -119,6 +127,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    fn tree(files: &[PathBuf], sets: &[String]) -> Result<Value, ConfigError> {
+        super::tree(&texts(files)?, sets)
+    }
 
     fn file(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = folder.path().join(name);

@@ -74,6 +74,11 @@ impl Target {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(DsnError::Parse("it names no host".to_owned()));
         }
+        // The first @ ends the password, so that this host, which messages name, has the rest of it.
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            let problem = "there is an @ in the name of a host; one in a password is written %40";
+            return Err(DsnError::Parse(problem.to_owned()));
+        }
         let tls = options.apply(&mut config)?;
         set_defaults(&mut config);
         Ok(Self { config, tls })
@@ -276,8 +281,15 @@ fn percent_decode(text: &str) -> String {
 }
 
 /// tokio-postgres names the key in the source of its error and never the value.
+/// Why tokio-postgres refuses a connection string. It repeats a key that it does not know, and a URL with a slash too few
+/// is all key up to its first `=`, password and all, so that a key is shown only where it looks like one.
 fn cause(error: &tokio_postgres::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let is_key = |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    match cause.strip_prefix("unknown option `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(key) if !is_key(key) => "what stands before a = is not an option's name".to_owned(),
+        _ => cause,
+    }
 }
 
 #[cfg(test)]
@@ -360,6 +372,9 @@ mod tests {
             "password=hunter2",
             "hunter2",
             "",
+            "postgresql:/me:hunter2@db/logs?sslmode=disable",
+            "postgress://me:hunter2@db/logs?application_name=x",
+            "postgresql://me:pass@hunter2@db/logs",
             "host=db password=hunter2 sslmode=maybe",
         ] {
             let error = Target::parse(dsn).err().unwrap_or_else(|| panic!("{dsn:?} was read")).to_string();

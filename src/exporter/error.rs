@@ -219,7 +219,20 @@ fn copy_line(context: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_code_has_a_class_and_any_context_is_read(code in any::<String>(), parts in [".*", ".*", ".*"]) {
+            let _ = Class::of_sqlstate(&code, None);
+            let line = copy_line(&parts.join(LOG_RECORDS));
+            prop_assert_ne!(line, Some(0), "lines count from 1");
+            let whole = [&parts[0], "\nCOPY log_records, line 7\n", &parts[0]].concat();
+            prop_assert!(parts[0].contains(LOG_RECORDS) || parts[0].contains("COPY") || copy_line(&whole) == Some(7));
+        }
+    }
 
     #[test]
     fn every_side_of_the_table() {

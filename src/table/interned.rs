@@ -109,9 +109,7 @@ impl Interner {
         schema_url: &[u8],
         replaced: &mut Replaced,
     ) -> Result<Arc<Resource>, Malformed> {
-        intern(&self.resources, message, schema_url, Resource::size, || {
-            Resource::read(message, schema_url, replaced)
-        })
+        intern(&self.resources, message, schema_url, Resource::size, replaced, Resource::read)
     }
 
     /// The scope of an `InstrumentationScope` message and its schema URL.
@@ -121,7 +119,7 @@ impl Interner {
         schema_url: &[u8],
         replaced: &mut Replaced,
     ) -> Result<Arc<Scope>, Malformed> {
-        intern(&self.scopes, message, schema_url, Scope::size, || Scope::read(message, schema_url, replaced))
+        intern(&self.scopes, message, schema_url, Scope::size, replaced, Scope::read)
     }
 }
 
@@ -139,7 +137,7 @@ impl Resource {
         }
         Ok(Self {
             id: content_id("resource", &[schema_url], dropped, &mut attributes),
-            service_name: service_name(&attributes, replaced)?,
+            service_name: service_name(&attributes)?,
             attributes: object(&attributes, replaced)?,
             schema_url: optional(schema_url, replaced),
             dropped_attributes_count: count_to_int4(dropped, replaced),
@@ -198,19 +196,26 @@ impl<T> Recent<T> {
     }
 }
 
+/// Reads a message and its schema URL.
+type Read<T> = fn(&[u8], &[u8], &mut Replaced) -> Result<T, Malformed>;
+
 fn intern<T>(
     recent: &Mutex<Recent<T>>,
     message: &[u8],
     schema_url: &[u8],
     size: fn(&T) -> usize,
-    read: impl FnOnce() -> Result<T, Malformed>,
+    replaced: &mut Replaced,
+    read: Read<T>,
 ) -> Result<Arc<T>, Malformed> {
     // A poisoned cache is still a cache: nothing in it is half written.
     let cache = || recent.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = cache().get(message, schema_url) {
         return Ok(known);
     }
-    let content = Arc::new(read()?);
+    // Nothing of what is malformed is stored, so nothing of it has been replaced.
+    let mut own = Replaced::default();
+    let content = Arc::new(read(message, schema_url, &mut own)?);
+    *replaced += own;
     cache().remember(message, schema_url, &content, size(&content));
     Ok(content)
 }
@@ -244,13 +249,14 @@ fn object(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<String, M
     Ok(String::from_utf8(out).expect("JSON is written as UTF-8"))
 }
 
-fn service_name(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<Option<String>, Malformed> {
+fn service_name(attributes: &[Keyed<'_>]) -> Result<Option<String>, Malformed> {
     let Some((_, message)) = attributes.iter().rev().find(|(key, _)| *key == b"service.name") else {
         return Ok(None);
     };
+    // Its replacements are counted with the attribute itself.
+    let replaced = &mut Replaced::default();
     Ok(match KeyValue::read(message)?.value {
-        // Its replacements are counted with the attribute itself.
-        AnyValue::String(name) => Some(to_text(name, &mut Replaced::default())),
+        AnyValue::String(name) => Some(to_text(name, replaced)),
         AnyValue::Empty => None,
         other => {
             let mut out = Vec::new();
@@ -278,7 +284,8 @@ mod tests {
     use super::*;
     use crate::otlp::messages::any_value::Value;
     use crate::otlp::messages::{
-        AnyValue as ValueMessage, InstrumentationScope, KeyValue as PairMessage, Resource as ResourceMessage,
+        AnyValue as ValueMessage, ArrayValue, InstrumentationScope, KeyValue as PairMessage,
+        Resource as ResourceMessage,
     };
 
     fn pair(key: &str, value: &str) -> PairMessage {
@@ -335,6 +342,26 @@ mod tests {
         assert_eq!((scope.attributes.as_str(), scope.schema_url.as_deref()), (r#"{"k":"v"}"#, Some("u")));
         assert_eq!(scope.dropped_attributes_count, i32::MAX);
         assert_eq!(replaced.iter().map(|(_, count)| count).sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn a_replacement_counts_once_and_only_where_it_is_stored() {
+        let count = |message: &[u8]| {
+            let mut replaced = Replaced::default();
+            let _ = Interner::default().resource(message, &[], &mut replaced);
+            replaced.iter().map(|(_, count)| count).sum::<u64>()
+        };
+        let nul = ValueMessage { value: Some(Value::StringValue("\0".into())) };
+        let list = ValueMessage { value: Some(Value::ArrayValue(ArrayValue { values: vec![nul.clone()] })) };
+        for value in [nul, list] {
+            let name = PairMessage { key: "service.name".into(), value: Some(value) };
+            let message = ResourceMessage { attributes: vec![name], dropped_attributes_count: 0 };
+            let message = message.encode_to_vec();
+            assert_eq!(count(&message), 1, "it is an attribute and a column");
+            // One more attribute, whose value is an array of which nothing is there.
+            let malformed = [&message[..], &[0x0a, 6, 0x12, 4, 0x2a, 2, 0x0a, 9]].concat();
+            assert_eq!(count(&malformed), 0, "it is not stored");
+        }
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod refusals;
 
-use std::fs;
 use std::time::Duration;
 
 use super::*;
@@ -43,15 +42,10 @@ fn minimal(sets: &[&str], env: Env<'_>) -> Result<Config, String> {
 }
 
 fn load_text(texts: &[&str], sets: &[&str], env: Env<'_>) -> Result<Config, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |(index, text): (usize, &&str)| {
-        let path = folder.path().join(format!("{index}.yaml"));
-        fs::write(&path, text).unwrap();
-        path
-    };
-    let files: Vec<_> = texts.iter().enumerate().map(write).collect();
+    let name = |(index, text): (usize, &&str)| (format!("{index}.yaml"), (*text).to_owned());
+    let texts: Vec<_> = texts.iter().enumerate().map(name).collect();
     let sets: Vec<_> = sets.iter().map(|&set| set.to_owned()).collect();
-    load_with(&files, &sets, env).map_err(|error| error.to_string())
+    load_texts(&texts, &sets, env).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -269,3 +269,38 @@ fn an_empty_variable_without_a_default_is_not_a_default() {
          (the value is from the environment: EMPTY)"
     );
 }
+
+#[test]
+fn a_refusal_is_one_line_whatever_it_quotes() {
+    let refusal = |text: &str| load_text(&[&format!("{MINIMAL}{text}")], &[], &none).unwrap_err();
+    assert!(refusal("\"\": 1").starts_with("\"\": unknown key; "));
+    assert!(refusal("\"a\\nb\": 1").starts_with("a\\nb: unknown key; "));
+    assert!(
+        refusal("\"a\\n\": 1\n\"a\\n\": 2").ends_with("duplicate mapping key `a\\n` is not allowed here")
+    );
+    let refusal = |set| minimal(&[set], &none).unwrap_err();
+    assert!(refusal("a\n").starts_with("--set a\\n: expected path=value"));
+    assert!(refusal("a\n=[").starts_with("--set a\\n: column 1: "));
+    assert!(refusal("exporters.postgres.schema=\"${a\\n}\"").contains("`${a\\n}` is not a reference"));
+}
+
+#[test]
+fn a_password_in_a_wrong_place_is_not_shown() {
+    let url = "postgres://me:hunter2@db/logs?application_name=x";
+    for (set, shown) in [
+        (format!("exporters.postgres={url}"), "exporters.postgres: found \"postgres://me:…@db/logs"),
+        (format!("exporters.postgres.dsn:{url}"), "exporters.postgres.dsn:postgres://me:…@db/logs"),
+        (format!("exporters.postgres={{'{url}': 1}}"), "exporters.postgres.postgres://me:…@db/logs"),
+        (format!("exporters.postgres.pool_size={url}"), "found \"postgres://me:…@db/logs"),
+        ("exporters.postgres=host=db password=hunter2 user=me".to_owned(), "host=db password=… user=me"),
+        ("exporters.postgres=password='hunter2 x' user=me".to_owned(), "found \"password=… user=me\""),
+        (
+            "exporters.postgres.dsn:postgres://me:hunter2@db".to_owned(),
+            "postgres://me:…@db: expected path=value",
+        ),
+        (format!("exporters.postgres=['{url}"), "--set exporters.postgres: column 2: unclosed quote"),
+    ] {
+        let refusal = minimal(&[&set], &none).unwrap_err();
+        assert!(refusal.contains(shown) && !refusal.contains("hunter2"), "{set}: {refusal}");
+    }
+}
