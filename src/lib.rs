@@ -24,6 +24,7 @@ pub mod embedded;
 pub mod exporter;
 pub mod otlp;
 pub mod receiver;
+pub mod secret;
 pub mod shutdown;
 pub mod table;
 pub mod telemetry;

@@ -32,7 +32,10 @@ fn main() -> ExitCode {
         Command::Doctor { json } => doctor(&config, json),
         Command::Run => run(config),
         Command::Validate => match app::check(&config) {
-            Ok(_) => print(&format!("the configuration is valid: {config}")),
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| eprintln!("forebay: warning: {warning}"));
+                print(&format!("the configuration is valid: {config}"))
+            }
             Err(error) => fail(REFUSED, &error),
         },
         Command::Schema { since } => print(&ddl_since(since, &Schema::new(config.exporter.schema))),

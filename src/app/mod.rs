@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
-use crate::receiver::{Intake, grpc};
+use crate::receiver::{self, Gates, Intake, grpc};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics};
 
@@ -38,6 +38,7 @@ struct App {
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    gates: Arc<Gates>,
     embedded: Option<Embedded>,
 }
 
@@ -48,12 +49,20 @@ struct Listeners {
     metrics: Vec<TcpListener>,
 }
 
-/// Checks what can be checked of `config` without a database: the connection string.
+/// Checks what can be checked of `config` without a database: the connection string, and the files of TLS and
+/// authentication. Gives what may not be meant, a line each.
 ///
 /// # Errors
 ///
-/// [`Error::Dsn`] where it cannot be used.
-pub fn check(config: &Config) -> Result<Option<Target>, Error> {
+/// What keeps forebay from running on it.
+pub fn check(config: &Config) -> Result<Vec<String>, Error> {
+    target(config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
+    Ok(gates.warnings().lines().map(str::to_owned).collect())
+}
+
+/// Where the store is; `None` is the private PostgreSQL.
+fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
@@ -68,19 +77,21 @@ pub fn check(config: &Config) -> Result<Option<Target>, Error> {
 ///
 /// What keeps it from starting. A database that is down does not.
 pub fn run(config: Config) -> Result<Summary, Error> {
-    let target = check(&config)?;
+    let target = target(&config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
-    let result = runtime.block_on(start_and_serve(config, target));
+    gates.warnings().log();
+    let result = runtime.block_on(start_and_serve(config, target, gates));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summary, Error> {
+async fn start_and_serve(config: Config, target: Option<Target>, gates: Gates) -> Result<Summary, Error> {
     let mut signals = Signals::listen().map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
     let (target, embedded) = match target {
@@ -96,7 +107,7 @@ async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summa
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded)?;
+    let app = App::build(config, &target, embedded, gates)?;
     app.serve(listeners, signals, &target).await
 }
 
@@ -124,12 +135,18 @@ async fn bind(endpoint: &str, key: &'static str) -> Result<TcpListener, Error> {
 }
 
 impl App {
-    fn build(config: Config, target: &Target, embedded: Option<Embedded>) -> Result<Self, Error> {
+    fn build(
+        config: Config,
+        target: &Target,
+        embedded: Option<Embedded>,
+        gates: Gates,
+    ) -> Result<Self, Error> {
         let metrics = Metrics::new()?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
+        gates.observe(&metrics.meter("receiver"));
         let exporter = Exporter::new(
             config.exporter.clone(),
             target.clone(),
@@ -146,6 +163,7 @@ impl App {
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            gates: Arc::new(gates),
             embedded,
             config,
         })

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::file::aside;
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
 use crate::table::{Severity, SeverityCounts, Transcoder};
@@ -85,11 +85,8 @@ impl Intake {
 
     /// Takes one encoded `ExportLogsServiceRequest`.
     pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = if request.len() > LARGE && may_block() {
-            tokio::task::block_in_place(|| self.admit(&request))?
-        } else {
-            self.admit(&request)?
-        };
+        let mut admitted =
+            if request.len() > LARGE { aside(|| self.admit(&request))? } else { self.admit(&request)? };
         drop(request);
         if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             // The settlement counts, also when nobody waits for it any longer.
@@ -207,11 +204,6 @@ fn severities(request: &[u8]) -> Result<SeverityCounts, Malformed> {
         }
     }
     Ok(severities)
-}
-
-/// Whether this thread may be taken from the runtime for a while.
-fn may_block() -> bool {
-    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// Nanoseconds since 1970.

@@ -21,3 +21,4 @@ mod prometheus;
 mod schema;
 mod sdk;
 mod support;
+mod tls;

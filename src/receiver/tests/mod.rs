@@ -22,6 +22,7 @@ use tonic_types::StatusExt;
 
 use super::config::Config;
 use super::connection::Times;
+use super::gate::Gate;
 use super::grpc::{PATH, serve_within};
 use super::{Intake, answer};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
@@ -35,6 +36,7 @@ const LONG: Duration = Duration::from_secs(600);
 struct Setup {
     times: Times,
     config: Config,
+    gate: Gate,
     queue: QueueConfig,
     result_timeout: Duration,
 }
@@ -64,6 +66,7 @@ impl Default for Setup {
                 grace: LONG,
             },
             config,
+            gate: Gate::open_to_all(),
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
             result_timeout: LONG,
         }
@@ -96,7 +99,7 @@ impl Setup {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                serve_within(self.times, listener, &self.config, intake, stopped).await;
+                serve_within(self.times, listener, &self.config, self.gate, intake, stopped).await;
             })
         };
         Gateway { buffer, intake, address, stop, server }
