@@ -8,11 +8,12 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use super::error::KeyError;
+use super::extensions::Extensions;
 use crate::buffer::config::BatchConfig;
 use crate::duration::GoDuration;
 use crate::exporter;
 use crate::receiver;
-use crate::telemetry::{self, config::HealthCheckConfig};
+use crate::telemetry;
 
 /// The whole tree.
 #[derive(Default, Deserialize)]
@@ -41,12 +42,6 @@ struct Processors {
 #[serde(deny_unknown_fields, default)]
 struct Exporters {
     postgres: Option<exporter::config::Config>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Extensions {
-    health_check: Option<HealthCheckConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -101,12 +96,8 @@ impl Document {
         let batch =
             used("service.pipelines.logs.processors", &pipeline.processors, "batch", self.processors.batch)?
                 .unwrap_or_else(each_request_by_itself);
-        let health = used(
-            "service.extensions",
-            &self.service.extensions,
-            "health_check",
-            self.extensions.health_check,
-        )?;
+        let (health, authenticators) = self.extensions.used(&self.service.extensions)?;
+        let receiver = receiver::config::Config { authenticators, ..receiver };
         Ok(Config { receiver, batch, exporter, health, telemetry: self.service.telemetry })
     }
 }

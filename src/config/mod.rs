@@ -9,6 +9,7 @@ mod check;
 mod document;
 mod error;
 mod expand;
+mod extensions;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use super::auth::Denied;
+use super::gate::Denial;
 use super::intake::{Refusal, retry_after};
 use super::message::Unreadable;
 use super::room::NoRoom;
@@ -67,6 +69,14 @@ pub(super) fn unknown_encoding(encoding: &[u8]) -> Status {
 /// For a request that does not arrive.
 pub(super) fn too_slow(waited: Duration) -> Status {
     Status::deadline_exceeded(format!("the request has not arrived within {} s", waited.as_secs()))
+}
+
+/// For a request that may not be sent.
+pub(super) fn denied(denial: Denial) -> Status {
+    match denial.denied {
+        Denied::Missing | Denied::Wrong => Status::unauthenticated(denial.advice),
+        Denied::Busy => retry(denial.advice, retry_after()),
+    }
 }
 
 /// For whoever speaks plain text to a port with TLS.

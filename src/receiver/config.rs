@@ -1,9 +1,11 @@
 //! The receiver's part of the YAML: `receivers.otlp`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
@@ -15,6 +17,9 @@ pub struct Config {
     pub protocols: Protocols,
     /// What requests may take before they are in the buffer.
     pub admission: AdmissionConfig,
+    /// Who may send, by the names of the extensions that know it.
+    #[serde(skip)]
+    pub authenticators: BTreeMap<String, AuthenticatorConfig>,
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
@@ -47,6 +52,8 @@ pub struct GrpcConfig {
     pub max_connections: usize,
     /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
     pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    pub auth: Option<AuthConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
@@ -96,6 +103,7 @@ impl Default for GrpcConfig {
             max_concurrent_streams: 128,
             max_connections: 0,
             tls: None,
+            auth: None,
             keepalive: KeepaliveConfig::default(),
         }
     }

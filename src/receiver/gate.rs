@@ -1,12 +1,16 @@
 //! What stands before each port: TLS, and the question who is there.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use http::HeaderMap;
 use opentelemetry::metrics::Meter;
 use tracing::warn;
 
+use super::auth::{self, Authenticator, Denied};
 use super::config::{Config, GrpcConfig};
 use super::file::{Unusable, aside};
 use super::tls::{Refused, Tls};
@@ -16,6 +20,7 @@ use super::turned_away::{self, Reason, TurnedAway};
 #[derive(Clone, Debug)]
 pub struct Gate {
     pub(super) tls: Option<Arc<Tls>>,
+    authenticator: Option<Arc<Authenticator>>,
     pub(super) turned_away: Arc<TurnedAway>,
 }
 
@@ -24,7 +29,17 @@ pub struct Gate {
 pub struct Gates {
     /// Before OTLP/gRPC.
     pub grpc: Gate,
+    authenticators: BTreeMap<String, Arc<Authenticator>>,
     warnings: Warnings,
+}
+
+/// Why a request does not come in, and what its sender is told.
+#[derive(Debug)]
+pub(super) struct Denial {
+    pub(super) denied: Denied,
+    pub(super) advice: String,
+    /// `WWW-Authenticate` of HTTP.
+    pub(super) challenge: String,
 }
 
 /// What is not wrong, and may not be meant.
@@ -41,7 +56,7 @@ impl Gate {
     /// One that lets everybody in.
     #[cfg(test)]
     pub(super) fn open_to_all() -> Self {
-        Self { tls: None, turned_away: Arc::new(TurnedAway::new("grpc")) }
+        Self { tls: None, authenticator: None, turned_away: Arc::new(TurnedAway::new("grpc")) }
     }
 
     /// One with a certificate that is made for it.
@@ -52,12 +67,34 @@ impl Gate {
         let tls = config.tls.get_or_insert_default();
         tls.cert_pem = Some(crate::secret::Secret::new(made.cert.pem()));
         tls.key_pem = Some(crate::secret::Secret::new(made.signing_key.serialize_pem()));
-        Self::grpc(&config).unwrap()
+        Self::grpc(&config, &BTreeMap::new()).unwrap()
     }
 
-    fn grpc(config: &GrpcConfig) -> Result<Self, Unusable> {
+    fn grpc(
+        config: &GrpcConfig,
+        authenticators: &BTreeMap<String, Arc<Authenticator>>,
+    ) -> Result<Self, Unusable> {
         let tls = config.tls.as_ref().map(|tls| Tls::open(tls, &format!("{GRPC}.tls"), &["h2"]));
-        Ok(Self { tls: tls.transpose()?.map(Arc::new), turned_away: Arc::new(TurnedAway::new("grpc")) })
+        let named = |config| auth::named(authenticators, config, &format!("{GRPC}.auth"));
+        Ok(Self {
+            tls: tls.transpose()?.map(Arc::new),
+            authenticator: config.auth.as_ref().map(named).transpose()?,
+            turned_away: Arc::new(TurnedAway::new("grpc")),
+        })
+    }
+
+    /// Lets a request from `peer` in that may be sent, by its headers.
+    pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), Denial> {
+        let Some(authenticator) = &self.authenticator else { return Ok(()) };
+        let Err(denied) = authenticator.check(headers).await else { return Ok(()) };
+        let reason = match denied {
+            Denied::Missing => Reason::NoCredentials,
+            Denied::Wrong => Reason::WrongCredentials,
+            Denied::Busy => Reason::VerifierBusy,
+        };
+        let advice = authenticator.advice(denied);
+        self.turned_away.count(reason, peer, &advice);
+        Err(Denial { denied, advice, challenge: authenticator.challenge() })
     }
 
     /// Counts a handshake that came to nothing.
@@ -72,16 +109,17 @@ impl Gate {
     }
 
     fn asks_who_is_there(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
+        self.authenticator.is_some() || self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
     }
 }
 
 impl Gates {
     /// Reads all files that `config` names.
     pub fn open(config: &Config) -> Result<Self, Unusable> {
-        let grpc = Gate::grpc(&config.protocols.grpc)?;
+        let authenticators = auth::open(&config.authenticators)?;
+        let grpc = Gate::grpc(&config.protocols.grpc, &authenticators)?;
         let warnings = Warnings::about(&[(GRPC, &config.protocols.grpc.endpoint, &grpc)]);
-        Ok(Self { grpc, warnings })
+        Ok(Self { grpc, authenticators, warnings })
     }
 
     /// What an operator should know before anything is sent.
@@ -96,17 +134,17 @@ impl Gates {
 
     /// Takes over what has changed in the files, at once.
     pub fn reload(&self) {
-        if let Some(tls) = &self.grpc.tls {
-            aside(|| tls.reload());
-        }
+        aside(|| {
+            self.grpc.tls.iter().for_each(|tls| tls.reload());
+            self.authenticators.values().for_each(|authenticator| authenticator.reload());
+        });
     }
 
     /// Takes over what changes in the files, as long as it is polled.
     pub async fn keep_fresh(&self) {
-        match &self.grpc.tls {
-            Some(tls) => tls.keep_fresh().await,
-            None => std::future::pending().await,
-        }
+        let certificates = join_all(self.grpc.tls.iter().map(|tls| tls.keep_fresh()));
+        let senders = join_all(self.authenticators.values().map(|authenticator| authenticator.keep_fresh()));
+        tokio::join!(certificates, senders, std::future::pending::<()>());
     }
 }
 

@@ -5,6 +5,7 @@
 //! status where it is gRPC, by an HTTP status where it is not.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::Status;
@@ -84,11 +85,12 @@ pub(super) async fn serve_within(
     let (running, ended) = watch::channel(());
     let arrival = times.arrival;
     let terms = Arc::new(Terms { http2: http2(grpc), times, gate, crowded: acceptor.crowded(), ended });
+    let gate = terms.gate.clone();
     let room = Room::new(config.admission.request_limit_mib as usize * MIB);
-    let service = Arc::new(LogsService { intake, room, arrival, max_mib: grpc.max_recv_msg_size_mib });
-    let connection = |stream| {
-        let (terms, service) = (terms.clone(), service.clone());
-        terms.serve(stream, move |request| service.clone().answer(request))
+    let service = Arc::new(LogsService { gate, intake, room, arrival, max_mib: grpc.max_recv_msg_size_mib });
+    let connection = |stream: TcpStream| {
+        let (terms, service, peer) = (terms.clone(), service.clone(), stream.peer_addr().ok());
+        terms.serve(stream, move |request| service.clone().answer(request, peer))
     };
     let last = acceptor.run(connection, shutdown).await;
     // Its end is the signal that the connections wait for.
@@ -116,6 +118,7 @@ fn http2(config: &GrpcConfig) -> http2::Builder<TokioExecutor> {
 /// Everything that is at this port.
 #[derive(Debug)]
 struct LogsService {
+    gate: Gate,
     intake: Arc<Intake>,
     room: Arc<Room>,
     arrival: Duration,
@@ -123,10 +126,17 @@ struct LogsService {
 }
 
 impl LogsService {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+    ) -> Result<Response<Answer>, Infallible> {
         let (head, body) = request.into_parts();
         if !is_grpc(head.headers.get(CONTENT_TYPE)) {
             return Ok(not_grpc());
+        }
+        if let Err(denial) = self.gate.admit(&head.headers, peer).await {
+            return Ok(answer::denied(denial).into_http());
         }
         if head.uri.path() != PATH {
             return Ok(answer::unknown_path(head.uri.path(), PATH).into_http());

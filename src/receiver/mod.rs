@@ -9,6 +9,7 @@
 //! `connection`, memory in `room`. Only this module names hyper's HTTP/2 and tonic's statuses.
 
 mod answer;
+pub mod auth;
 pub mod config;
 mod connection;
 mod error;

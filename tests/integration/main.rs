@@ -6,6 +6,7 @@
 // A test fails by panicking, and a list of one range of numbers is meant as such.
 #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
+mod auth;
 mod bad_config;
 mod bad_input;
 mod clusters;

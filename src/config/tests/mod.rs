@@ -8,6 +8,7 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
+use crate::receiver::auth::config::AuthenticatorConfig;
 use crate::receiver::tls::config::MinVersion;
 
 /// The least that a user has to write.
@@ -180,6 +181,26 @@ fn tls_has_the_collectors_keys() {
         format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
     );
     assert_eq!(minimal(&[&format!("{grpc}.tls=")], &none).unwrap(), defaults());
+}
+
+#[test]
+fn extensions_have_names_of_their_own() {
+    let sets = [
+        "extensions.bearertokenauth={token: 12345}",
+        "extensions.basicauth/senders={htpasswd: {inline: 'a:hunter2'}}",
+        "extensions.basicauth/unused={htpasswd: {file: passwords}}",
+        "service.extensions=[basicauth/senders, health_check, bearertokenauth]",
+        "receivers.otlp.protocols.grpc.auth.authenticator=basicauth/senders",
+    ];
+    let config = minimal(&sets, &none).unwrap();
+    assert_eq!(config.health, Some(HealthCheckConfig::default()));
+    let known: Vec<_> = config.receiver.authenticators.keys().collect();
+    assert_eq!(known, ["basicauth/senders", "bearertokenauth"]);
+    let AuthenticatorConfig::Bearer(bearer) = &config.receiver.authenticators["bearertokenauth"] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(bearer.token.as_ref().unwrap().expose(), "12345");
+    assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn each_bad_key_is_refused_by_name() {
         ),
         // Wrong types and units.
         ("exporters=[]", "exporters: found a list, expected a map"),
-        ("exporters.postgres=yes", "exporters.postgres: found \"yes\", expected a map"),
+        ("exporters.postgres=yes", "exporters.postgres: found text, expected a map"),
         (
             "exporters.postgres.sending_queue.queue_size=lots",
             "exporters.postgres.sending_queue.queue_size: found \"lots\", expected a whole number, 0 or more",
@@ -196,7 +196,10 @@ fn each_bad_key_is_refused_by_name() {
             "service.pipelines.logs.processors=[memory_limiter]",
             "service.pipelines.logs.processors: found [memory_limiter], expected [batch]",
         ),
-        ("service.extensions=[pprof]", "service.extensions: found [pprof], expected [health_check]"),
+        (
+            "service.extensions=[pprof]",
+            "service.extensions: found pprof; what can stand here: health_check, bearertokenauth, basicauth",
+        ),
         (
             "receivers=",
             "service.pipelines.logs.receivers: otlp is not defined; write `otlp:` under receivers",
@@ -288,12 +291,18 @@ fn a_refusal_is_one_line_whatever_it_quotes() {
 fn a_password_in_a_wrong_place_is_not_shown() {
     let url = "postgres://me:hunter2@db/logs?application_name=x";
     for (set, shown) in [
-        (format!("exporters.postgres={url}"), "exporters.postgres: found \"postgres://me:…@db/logs"),
+        (format!("exporters.postgres={url}"), "exporters.postgres: found text, expected a map"),
         (format!("exporters.postgres.dsn:{url}"), "exporters.postgres.dsn:postgres://me:…@db/logs"),
         (format!("exporters.postgres={{'{url}': 1}}"), "exporters.postgres.postgres://me:…@db/logs"),
         (format!("exporters.postgres.pool_size={url}"), "found \"postgres://me:…@db/logs"),
-        ("exporters.postgres=host=db password=hunter2 user=me".to_owned(), "host=db password=… user=me"),
-        ("exporters.postgres=password='hunter2 x' user=me".to_owned(), "found \"password=… user=me\""),
+        (
+            "exporters.postgres.pool_size=host=db password=hunter2 user=me".to_owned(),
+            "host=db password=… user=me",
+        ),
+        (
+            "exporters.postgres.pool_size=password='hunter2 x' user=me".to_owned(),
+            "found \"password=… user=me\"",
+        ),
         (
             "exporters.postgres.dsn:postgres://me:hunter2@db".to_owned(),
             "postgres://me:…@db: expected path=value",
