@@ -18,6 +18,9 @@ pub(super) struct Tasks {
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
+    /// Writes losses down, until `stop_clerk`, and then the last of them.
+    pub(super) clerk: JoinHandle<()>,
+    stop_clerk: watch::Sender<bool>,
     /// Serve health and metrics, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
@@ -39,6 +42,9 @@ impl Tasks {
         }
         let exporter = app.exporter.clone();
         let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let (stop_clerk, clerk_ends) = watch::channel(false);
+        let exporter = app.exporter.clone();
+        let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
         let mut lanes = JoinSet::new();
         for number in 0..app.exporter.lanes() {
             let exporter = app.exporter.clone();
@@ -48,7 +54,7 @@ impl Tasks {
         let receiver = tokio::spawn(async move {
             grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
+        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, pages, stop_pages }
     }
 
     /// Waits until a task ends that should not; gives its name.
@@ -57,6 +63,7 @@ impl Tasks {
             _ = &mut self.receiver => "the gRPC server",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
+            _ = &mut self.clerk => "the clerk of losses",
             Some(_) = self.pages.join_next() => "a page",
         }
     }
@@ -64,6 +71,11 @@ impl Tasks {
     /// No further connection is taken; the requests under way are finished.
     pub(super) fn stop_receiving(&self) {
         self.stop_receiving.send_replace(true);
+    }
+
+    /// Nothing more will be lost.
+    pub(super) fn stop_clerk(&self) {
+        self.stop_clerk.send_replace(true);
     }
 
     /// Health and metrics go away.

@@ -13,8 +13,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
-use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
-use crate::table::{Severity, SeverityCounts, Transcoder};
+use crate::otlp::{Malformed, count_records};
+use crate::table::Transcoder;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -126,9 +126,9 @@ impl Intake {
         };
         let mut admitted = Admitted::default();
         if reservation.records() == 0 {
-            let shed = severities(request)?;
+            let shed = self.transcoder.tally(request)?;
             books.drop_records(reason, &shed);
-            admitted.shed(reason, &shed);
+            admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
         let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
@@ -137,16 +137,16 @@ impl Intake {
             Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
         };
         books.drop_records(reason, &transcoded.beyond);
-        books.reject(RejectReason::Malformed, transcoded.malformed);
+        books.reject_malformed(&transcoded.malformed);
         books.replace(&transcoded.replaced);
-        admitted.shed(reason, &transcoded.beyond);
-        admitted.malformed = transcoded.malformed;
+        admitted.shed(reason, transcoded.beyond.total());
+        admitted.malformed = transcoded.malformed.total();
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
         let rows = transcoded.rows.len();
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
-            Ok(shed) => admitted.full += shed.total(),
+            Ok(shed) => admitted.full += shed,
             Err(Full) => {
                 books.reject(RejectReason::Full, rows);
                 return Err(Refusal::Full);
@@ -175,10 +175,10 @@ pub(super) fn retry_after() -> Duration {
 }
 
 impl Admitted {
-    fn shed(&mut self, reason: DropReason, records: &SeverityCounts) {
+    fn shed(&mut self, reason: DropReason, records: usize) {
         match reason {
-            DropReason::TooLarge => self.too_large += records.total(),
-            _ => self.full += records.total(),
+            DropReason::TooLarge => self.too_large += records,
+            _ => self.full += records,
         }
     }
 
@@ -194,19 +194,6 @@ impl Admitted {
         let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// The severities of a request of which nothing is taken.
-fn severities(request: &[u8]) -> Result<SeverityCounts, Malformed> {
-    let mut severities = SeverityCounts::default();
-    for resource in resource_logs(request) {
-        for scope in resource?.scope_logs() {
-            for record in scope?.log_records() {
-                severities.add(Severity::from_number(LogRecord::severity_of(record?)), 1);
-            }
-        }
-    }
-    Ok(severities)
 }
 
 /// Whether this thread may be taken from the runtime for a while.
