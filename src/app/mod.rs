@@ -140,6 +140,7 @@ impl App {
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        intake.observe(&metrics.meter("receiver"));
         Ok(Self {
             health,
             metrics,

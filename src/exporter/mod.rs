@@ -12,6 +12,7 @@
 
 pub mod backoff;
 pub mod config;
+mod connect;
 pub mod dead_letters;
 mod delivery;
 pub mod doctor;

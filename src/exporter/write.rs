@@ -92,7 +92,9 @@ pub(super) async fn write(
     // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
     connection.batch_execute("BEGIN").await?;
     if advance(connection, job.turn).await? == Written::Before {
-        connection.batch_execute("ROLLBACK").await?;
+        // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
+        // has the batch before it as well. The session that wrote it may have been ended in that very wait.
+        connection.batch_execute("COMMIT").await?;
         return Ok(Written::Before);
     }
     *progress = Progress::Advanced;

@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use opentelemetry::metrics::Meter;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
 use crate::table::Transcoder;
@@ -24,6 +26,7 @@ pub struct Intake {
     /// How long a sender waits for the result; `None` where it does not.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
+    unread: Arc<UnreadRequests>,
 }
 
 /// A request was taken; perhaps not all of it.
@@ -75,7 +78,24 @@ impl Intake {
             transcoder: Transcoder::default(),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
+            unread: Arc::default(),
         }
+    }
+
+    /// Registers the receiver's instrument with `meter`.
+    pub fn observe(&self, meter: &Meter) {
+        self.unread.observe(meter);
+    }
+
+    /// How many were refused so.
+    #[cfg(test)]
+    pub(super) fn unread(&self, reason: Unread) -> u64 {
+        self.unread.of(reason)
+    }
+
+    /// A request is refused of which nobody knows the records.
+    pub(super) fn refuse_unread(&self, reason: Unread) {
+        self.unread.count(reason);
     }
 
     /// From now on every request is refused, to be sent again to whoever comes next.
@@ -106,7 +126,7 @@ impl Intake {
 
     /// Everything up to the buffer. Nothing in here waits.
     fn admit(&self, request: &[u8]) -> Result<Admitted, Refusal> {
-        let records = count_records(request)?;
+        let records = count_records(request).inspect_err(|_| self.refuse_unread(Unread::Malformed))?;
         if records == 0 {
             return Ok(Admitted::default());
         }

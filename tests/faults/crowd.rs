@@ -116,6 +116,9 @@ async fn streams_without_end() {
         refused += 1;
     }
     assert!(refused > 0, "there is no room for ten thousand");
+    let page = siege.scene.forebay.scrape().await;
+    let counted = page.sum("log_buffer_unread_requests_total", "reason=\"no_room\"");
+    assert!(counted >= refused, "{refused} were sent back and {counted} counted");
     drop((open, answers));
     siege.ends(&format!("fault 29, 10,000 streams, {refused} sent back"), Oracle::default()).await;
 }
