@@ -35,6 +35,10 @@ fn main() -> ExitCode {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
             Err(error) => fail(REFUSED, &error),
         },
+        Command::PrintConfig => match app::check(&config) {
+            Ok(_) => print(config.to_yaml().trim_end()),
+            Err(error) => fail(REFUSED, &error),
+        },
         Command::Schema { since } => print(&ddl_since(since, &Schema::new(config.exporter.schema))),
     }
 }

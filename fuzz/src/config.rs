@@ -52,7 +52,10 @@ fn check_error(error: &ConfigError) {
         ConfigError::Yaml(_) => [NAME, "--set "].iter().any(|place| message.starts_with(place)),
         ConfigError::Set(_) => message.starts_with("--set "),
         ConfigError::Key(_) => message.split_once(": ").is_some_and(|(key, _)| !key.is_empty()),
-        ConfigError::Read { .. } | ConfigError::NotUtf8 { .. } => false,
+        ConfigError::Read { .. }
+        | ConfigError::NotUtf8 { .. }
+        | ConfigError::Unset(_)
+        | ConfigError::Remote(_) => false,
     };
     assert!(place, "{message:?}");
     if message.starts_with("exporters.postgres.dsn: ") {

@@ -116,11 +116,11 @@ fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
     Ok(())
 }
 
-fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
+pub(super) fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
     if holds { Ok(()) } else { Err(KeyError::new(key, format!("found {found}, expected {allowed}"))) }
 }
 
-fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
+pub(super) fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
     let text = format!("{} to {}", allowed.start(), allowed.end());
     demand(allowed.contains(&found), key, found, &text)
 }

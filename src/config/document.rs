@@ -100,6 +100,7 @@ impl Document {
             .ok_or_else(|| KeyError::new(outputs, "found [], expected [postgres]"))?;
         let batch =
             used("service.pipelines.logs.processors", &pipeline.processors, "batch", self.processors.batch)?
+                .or_else(|| exporter.sending_queue.batch.is_some().then(BatchConfig::default))
                 .unwrap_or_else(each_request_by_itself);
         let health = used(
             "service.extensions",

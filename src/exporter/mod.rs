@@ -22,6 +22,7 @@ pub mod lane;
 mod metrics;
 pub mod partitions;
 pub mod pool;
+mod redact;
 mod sample;
 pub mod schema;
 mod tls;
