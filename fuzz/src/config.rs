@@ -75,7 +75,7 @@ fn check_config(config: &Config) {
     assert!((1..=most).contains(&batch.send_batch_max_size), "{batch:?} of {most}");
     assert!(config.to_string().contains(&exporter.schema));
     assert!(!format!("{config:?}").contains(SECRET));
-    let mut backoff = Backoff::new(&exporter.retry_on_failure);
+    let mut backoff = Backoff::new(exporter.retry_on_failure.clone());
     for _ in 0..9 {
         let _ = backoff.next_wait();
     }

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
+use crate::memory::Limiter;
 use crate::receiver::{Intake, grpc};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics};
@@ -38,6 +39,7 @@ struct App {
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    limiter: Option<Arc<Limiter>>,
     embedded: Option<Embedded>,
 }
 
@@ -139,13 +141,18 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
+        if let Some(limiter) = &limiter {
+            intake = intake.refusing_while(limiter.refusing());
+        }
         Ok(Self {
             health,
             metrics,
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            limiter,
             embedded,
             config,
         })

@@ -87,6 +87,11 @@ pub struct BatchConfig {
     pub send_batch_max_size: usize,
 }
 
+impl Overflow {
+    /// All of them.
+    pub const ALL: [Overflow; 3] = [Self::DropNewest, Self::DropOldest, Self::Reject];
+}
+
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {

@@ -27,13 +27,15 @@ pub use expand::Env;
 
 use crate::buffer::config::BatchConfig;
 use crate::telemetry::config::HealthCheckConfig;
-use crate::{exporter, receiver, telemetry};
+use crate::{exporter, memory, receiver, telemetry};
 
 /// What forebay runs on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// OTLP in.
     pub receiver: receiver::config::Config,
+    /// The bound on the whole process, where the pipeline names it.
+    pub memory: Option<memory::config::Config>,
     /// When a batch is due. Its sizes agree with each other and with the queue's.
     pub batch: BatchConfig,
     /// PostgreSQL out, with the queue in front of it.

@@ -13,13 +13,20 @@ impl Config {
         let health = self.health.as_ref();
         json!({
             "receivers": {"otlp": value(&self.receiver)},
-            "processors": {"batch": value(&self.batch)},
+            "processors": section([
+                ("memory_limiter", self.memory.as_ref().map(|memory| value(memory))),
+                ("batch", Some(value(&self.batch))),
+            ]),
             "exporters": {"postgres": value(&self.exporter)},
             "extensions": section([("health_check", health.map(|health| value(health)))]),
             "service": {
                 "extensions": health.map(|_| "health_check").into_iter().collect::<Vec<_>>(),
                 "pipelines": {
-                    "logs": {"receivers": ["otlp"], "processors": ["batch"], "exporters": ["postgres"]},
+                    "logs": {
+                        "receivers": ["otlp"],
+                        "processors": self.memory.as_ref().map(|_| "memory_limiter").into_iter().chain(["batch"]).collect::<Vec<_>>(),
+                        "exporters": ["postgres"],
+                    },
                 },
                 "telemetry": value(&self.telemetry),
             },

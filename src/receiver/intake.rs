@@ -24,6 +24,8 @@ pub struct Intake {
     /// How long a sender waits for the result; `None` where it does not.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
+    /// Set while the process takes too much memory.
+    refusing: Arc<AtomicBool>,
 }
 
 /// A request was taken; perhaps not all of it.
@@ -44,6 +46,9 @@ pub enum Refusal {
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
+    /// The process takes more than its memory limit.
+    #[error("forebay takes more memory than it may; send the request again a little later")]
+    Memory,
     /// forebay is ending.
     #[error("forebay is shutting down; send the request again to its successor")]
     Draining,
@@ -75,7 +80,14 @@ impl Intake {
             transcoder: Transcoder::default(),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
+            refusing: Arc::default(),
         }
+    }
+
+    /// The same, refusing every request while `flag` is set.
+    #[must_use]
+    pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
+        Self { refusing: flag, ..self }
     }
 
     /// From now on every request is refused, to be sent again to whoever comes next.
@@ -119,6 +131,9 @@ impl Intake {
         if self.draining.load(Ordering::Acquire) {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
+        if self.refusing.load(Ordering::Relaxed) {
+            return refuse(RejectReason::Memory, Refusal::Memory);
+        }
         let reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
@@ -161,7 +176,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Malformed(_) => None,
-            Self::Full | Self::Draining | Self::Unavailable => Some(retry_after()),
+            Self::Full | Self::Memory | Self::Draining | Self::Unavailable => Some(retry_after()),
         }
     }
 }

@@ -23,4 +23,5 @@ pub use error::Error;
 pub use health::{Health, Reason, Report, StoreTrouble};
 pub use logs::Logs;
 pub use metrics::Metrics;
+pub use process::resident_bytes;
 pub use serve::serve;

@@ -30,6 +30,7 @@ fn of(variables: &[(&'static str, &'static str)]) -> impl Fn(&str) -> Option<Str
 fn defaults() -> Config {
     Config {
         receiver: receiver::config::Config::default(),
+        memory: None,
         batch: BatchConfig::default(),
         exporter: exporter::config::Config::default(),
         health: Some(HealthCheckConfig::default()),

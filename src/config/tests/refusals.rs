@@ -191,8 +191,14 @@ fn each_bad_key_is_refused_by_name() {
             "service.pipelines.logs.exporters: found [], expected [postgres]",
         ),
         (
+            "service.pipelines.logs.processors=[batch, memory_limiter]",
+            "service.pipelines.logs.processors: found [batch, memory_limiter], \
+             expected [memory_limiter, batch] in this order, or less",
+        ),
+        (
             "service.pipelines.logs.processors=[memory_limiter]",
-            "service.pipelines.logs.processors: found [memory_limiter], expected [batch]",
+            "service.pipelines.logs.processors: memory_limiter is not defined; \
+             write `memory_limiter:` under processors",
         ),
         ("service.extensions=[pprof]", "service.extensions: found [pprof], expected [health_check]"),
         (
