@@ -6,6 +6,7 @@
 //! `buffer::config`, ...) with its defaults; here they are composed and checked.
 
 mod absent;
+mod changes;
 mod check;
 mod document;
 mod error;

@@ -33,7 +33,7 @@ pub struct LogsConfig {
 }
 
 /// `service.telemetry.logs.level`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// For those who work on forebay.

@@ -18,6 +18,7 @@ mod metrics;
 pub mod pages;
 mod process;
 mod serve;
+mod threshold;
 
 pub use error::Error;
 pub use health::{Health, Reason, Report, StoreTrouble};
@@ -25,3 +26,4 @@ pub use logs::Logs;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use serve::serve;
+pub use threshold::Threshold;
