@@ -73,6 +73,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     app.buffer.abandon();
     write_losses(&mut tasks).await;
     app.exporter.close();
+    tasks.watchers.shutdown().await;
     tasks.stop_pages();
     if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {
         tasks.pages.shutdown().await;

@@ -43,6 +43,8 @@ pub enum DropReason {
 pub enum RejectReason {
     /// The buffer was full and its policy is to refuse.
     Full,
+    /// The process takes more than its memory limit.
+    Memory,
     /// forebay is ending.
     Draining,
     /// It is not protobuf.
@@ -70,12 +72,14 @@ impl DropReason {
 
 impl RejectReason {
     /// All of them.
-    pub const ALL: [RejectReason; 4] = [Self::Full, Self::Draining, Self::Malformed, Self::Unavailable];
+    pub const ALL: [RejectReason; 5] =
+        [Self::Full, Self::Memory, Self::Draining, Self::Malformed, Self::Unavailable];
 
     /// The value of the label `reason` in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Memory => "memory",
             Self::Draining => "draining",
             Self::Malformed => "malformed",
             Self::Unavailable => "unavailable",
@@ -204,7 +208,7 @@ mod tests {
         let drops: Vec<_> = DropReason::ALL.into_iter().map(DropReason::label).collect();
         assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
         let rejects: Vec<_> = RejectReason::ALL.into_iter().map(RejectReason::label).collect();
-        assert_eq!(rejects, ["full", "draining", "malformed", "unavailable"]);
+        assert_eq!(rejects, ["full", "memory", "draining", "malformed", "unavailable"]);
         let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
         let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();

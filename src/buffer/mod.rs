@@ -21,6 +21,7 @@ pub(crate) mod samples;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use opentelemetry::metrics::Meter;
 use tokio::sync::oneshot;
@@ -43,7 +44,8 @@ use crate::table::transcode::ROW_OVERHEAD;
 pub struct Buffer {
     ledger: &'static Ledger,
     queue: Queue,
-    overflow: Overflow,
+    /// An [`Overflow`], by its number.
+    overflow: AtomicU8,
 }
 
 /// Room for some or all records of a request.
@@ -74,8 +76,8 @@ impl Buffer {
         let ledger = Ledger::new(config.queue_size, config.max_bytes);
         Self {
             ledger,
-            queue: Queue::new(ledger, config.queue_size, batch, !config.enabled),
-            overflow: config.overflow,
+            queue: Queue::new(ledger, batch, !config.enabled),
+            overflow: AtomicU8::new(config.overflow as u8),
         }
     }
 
@@ -94,7 +96,7 @@ impl Buffer {
         if room.records() < records {
             self.queue.press();
         }
-        match self.overflow {
+        match self.overflow() {
             Overflow::DropNewest => {}
             Overflow::DropOldest => self.evict_for(&mut room, records, per_record),
             Overflow::Reject => {
@@ -129,7 +131,7 @@ impl Buffer {
         let mut shed = 0;
         while !room.resize(rows.len(), rows.held_bytes()) {
             self.queue.press();
-            match self.overflow {
+            match self.overflow() {
                 Overflow::DropOldest if self.evict_bytes() => continue,
                 Overflow::Reject if whole && rows.held_bytes() <= self.budget().max_bytes() => {
                     return Err(Full);
@@ -165,6 +167,30 @@ impl Buffer {
         }
     }
 
+    /// From now on batches are due by `batch`.
+    pub fn set_batch(&self, batch: &BatchConfig) {
+        self.queue.set_pace(batch);
+    }
+
+    /// From now on `overflow` says what happens to records for which there is no room.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        self.overflow.store(overflow as u8, Ordering::Relaxed);
+    }
+
+    /// Has what waits written at once.
+    pub fn hurry(&self) {
+        self.queue.press();
+    }
+
+    /// Sheds the records that have waited longest until `bytes` of rows are given back, where that is the policy.
+    pub fn shed_oldest(&self, bytes: u64) {
+        let before = self.budget().bytes() as u64;
+        while self.overflow() == Overflow::DropOldest
+            && before.saturating_sub(self.budget().bytes() as u64) < bytes
+            && self.evict_bytes()
+        {}
+    }
+
     /// How full the buffer is.
     pub fn budget(&self) -> &Budget {
         &self.ledger.budget
@@ -178,6 +204,11 @@ impl Buffer {
     /// Registers the buffer's instruments with `meter`.
     pub fn observe(self: &Arc<Self>, meter: &Meter) {
         metrics::register(self, meter);
+    }
+
+    fn overflow(&self) -> Overflow {
+        let number = self.overflow.load(Ordering::Relaxed);
+        Overflow::ALL.into_iter().find(|overflow| *overflow as u8 == number).unwrap_or(Overflow::DropNewest)
     }
 
     /// Sheds the oldest records until `room` is for `records`, or nothing is left to shed.

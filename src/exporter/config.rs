@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 
 /// `exporters.postgres`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where PostgreSQL is: a URL, a `key=value` string, or `embedded`.
@@ -34,13 +35,13 @@ pub struct Config {
     pub retry_on_failure: RetryConfig,
 }
 
-/// A connection string. It prints as `[redacted]`, because it holds a password.
+/// A connection string. It holds a password, which nothing that prints it shows.
 #[derive(Clone, Deserialize, PartialEq)]
 #[serde(transparent)]
 pub struct Dsn(pub String);
 
 /// `exporters.postgres.retry_on_failure`, with the Collector's keys and meanings.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
     /// `false` sheds a batch after its first failure.
@@ -61,6 +62,12 @@ impl Dsn {
     /// Whether forebay is to run a PostgreSQL of its own.
     pub fn is_embedded(&self) -> bool {
         self.0 == "embedded"
+    }
+}
+
+impl Serialize for Dsn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&without_password(&self.0))
     }
 }
 

@@ -81,7 +81,7 @@ impl<'a> Lane<'a> {
     /// Tries until the batch is written or given up, or until it has to be divided, which gives both parts.
     async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
         let exporter = self.exporter;
-        let mut backoff = Backoff::new(&exporter.config.retry_on_failure);
+        let mut backoff = Backoff::new(exporter.retry());
         loop {
             let tried = Instant::now();
             let mut failure = match self.try_once(&mut delivery).await {
@@ -107,6 +107,7 @@ impl<'a> Lane<'a> {
             }
             delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
             self.tell(&failure, &delivery);
+            backoff.follow(exporter.retry());
             let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
             let wait = match failure.class {
                 _ if at_once => Duration::ZERO,
@@ -270,7 +271,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Whether there is to be no further try, which would come after `wait`.
-    fn gives_up(&self, backoff: &Backoff<'_>, delivery: &Delivery<'a>, wait: Duration) -> bool {
+    fn gives_up(&self, backoff: &Backoff, delivery: &Delivery<'a>, wait: Duration) -> bool {
         let elapsed = delivery.started.elapsed();
         // Senders send again what they had no answer for, so that it must not be written behind their backs.
         let too_late =

@@ -24,13 +24,14 @@ mod losses;
 mod metrics;
 pub mod partitions;
 pub mod pool;
+mod redact;
 mod sample;
 pub mod schema;
 mod tls;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
@@ -40,7 +41,7 @@ use uuid::Uuid;
 use crate::buffer::Buffer;
 use crate::table::identifier::Schema;
 use crate::telemetry::Health;
-use config::Config;
+use config::{Config, RetryConfig};
 use dsn::Target;
 use error::{Class, Failure};
 use metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct Exporter {
     pool: Pool,
     schema: Schema,
     config: Config,
+    /// `config.retry_on_failure`, which may change.
+    retry: Mutex<RetryConfig>,
     /// Names this run in the table of lanes.
     gateway: Uuid,
     buffer: Arc<Buffer>,
@@ -98,6 +101,7 @@ impl Exporter {
             sample: Sample::default(),
             wrote_lately: AtomicBool::new(false),
             troubled: AtomicUsize::new(0),
+            retry: Mutex::new(config.retry_on_failure.clone()),
             config,
         })
     }
@@ -105,6 +109,15 @@ impl Exporter {
     /// The number of lanes, each to be run by [`Exporter::run_lane`].
     pub fn lanes(&self) -> usize {
         self.config.pool_size
+    }
+
+    /// From the next failure on `retry` holds.
+    pub fn set_retry(&self, retry: RetryConfig) {
+        *self.retry.lock().unwrap_or_else(PoisonError::into_inner) = retry;
+    }
+
+    fn retry(&self) -> RetryConfig {
+        self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes the connections.

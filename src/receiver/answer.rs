@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_status() {
-        for refusal in [Refusal::Full, Refusal::Draining, Refusal::Unavailable] {
+        for refusal in [Refusal::Full, Refusal::Memory, Refusal::Draining, Refusal::Unavailable] {
             let (code, hint) = code_and_hint(&refused(&refusal));
             let hint = hint.unwrap();
             assert_eq!(code, Code::Unavailable, "{refusal}");

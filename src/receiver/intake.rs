@@ -27,6 +27,8 @@ pub struct Intake {
     result_timeout: Option<Duration>,
     draining: AtomicBool,
     unread: Arc<UnreadRequests>,
+    /// Set while the process takes too much memory.
+    refusing: Arc<AtomicBool>,
 }
 
 /// A request was taken; perhaps not all of it.
@@ -47,6 +49,9 @@ pub enum Refusal {
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
+    /// The process takes more than its memory limit.
+    #[error("forebay takes more memory than it may; send the request again a little later")]
+    Memory,
     /// forebay is ending.
     #[error("forebay is shutting down; send the request again to its successor")]
     Draining,
@@ -79,7 +84,14 @@ impl Intake {
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
+            refusing: Arc::default(),
         }
+    }
+
+    /// The same, refusing every request while `flag` is set.
+    #[must_use]
+    pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
+        Self { refusing: flag, ..self }
     }
 
     /// Registers the receiver's instrument with `meter`.
@@ -139,6 +151,9 @@ impl Intake {
         if self.draining.load(Ordering::Acquire) {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
+        if self.refusing.load(Ordering::Relaxed) {
+            return refuse(RejectReason::Memory, Refusal::Memory);
+        }
         let reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
@@ -181,7 +196,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Malformed(_) => None,
-            Self::Full | Self::Draining | Self::Unavailable => Some(retry_after()),
+            Self::Full | Self::Memory | Self::Draining | Self::Unavailable => Some(retry_after()),
         }
     }
 }
