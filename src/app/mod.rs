@@ -7,18 +7,21 @@
 mod commands;
 mod ending;
 mod error;
+mod reload;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
+pub use reload::Load;
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
@@ -26,9 +29,10 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
-use crate::receiver::{self, Gates, Intake, grpc};
+use crate::memory::Limiter;
+use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, Threshold};
 
 /// Everything that runs.
 struct App {
@@ -39,12 +43,14 @@ struct App {
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
     gates: Arc<Gates>,
+    limiter: Option<Arc<Limiter>>,
+    level: Threshold,
     embedded: Option<Embedded>,
 }
 
 /// The ports, taken before anything else is begun, so that a port in use is known at once.
 struct Listeners {
-    grpc: TcpListener,
+    receiver: Ports,
     health: Option<TcpListener>,
     metrics: Vec<TcpListener>,
 }
@@ -71,28 +77,37 @@ fn target(config: &Config) -> Result<Option<Target>, Error> {
     Ok(Some(target))
 }
 
-/// Runs forebay until a signal ends it.
+/// Runs forebay until a signal ends it. At SIGHUP it asks `load` for the configuration again.
 ///
 /// # Errors
 ///
 /// What keeps it from starting. A database that is down does not.
-pub fn run(config: Config) -> Result<Summary, Error> {
+pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let target = target(&config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
     gates.warnings().log();
-    let result = runtime.block_on(start_and_serve(config, target, gates));
+    let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn start_and_serve(config: Config, target: Option<Target>, gates: Gates) -> Result<Summary, Error> {
+async fn start_and_serve(
+    config: Config,
+    target: Option<Target>,
+    gates: Gates,
+    level: Threshold,
+    load: &Load,
+) -> Result<Summary, Error> {
     let mut signals = Signals::listen().map_err(Error::Runtime)?;
+    // From here on SIGHUP does not end the process.
+    let reloads = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
     let (target, embedded) = match target {
         Some(target) => (target, None),
@@ -107,13 +122,13 @@ async fn start_and_serve(config: Config, target: Option<Target>, gates: Gates) -
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded, gates)?;
-    app.serve(listeners, signals, &target).await
+    let app = App::build(config, &target, embedded, gates, level)?;
+    app.serve(listeners, signals, reloads, load, &target).await
 }
 
 impl Listeners {
     async fn bind(config: &Config) -> Result<Self, Error> {
-        let grpc = grpc::bind(&config.receiver.protocols.grpc).await?;
+        let receiver = Ports::bind(&config.receiver.protocols).await?;
         let health = match &config.health {
             Some(health) => Some(bind(&health.endpoint, "extensions.health_check.endpoint").await?),
             None => None,
@@ -125,7 +140,7 @@ impl Listeners {
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
         }
-        Ok(Self { grpc, health, metrics })
+        Ok(Self { receiver, health, metrics })
     }
 }
 
@@ -140,13 +155,13 @@ impl App {
         target: &Target,
         embedded: Option<Embedded>,
         gates: Gates,
+        level: Threshold,
     ) -> Result<Self, Error> {
         let metrics = Metrics::new()?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
-        gates.observe(&metrics.meter("receiver"));
         let exporter = Exporter::new(
             config.exporter.clone(),
             target.clone(),
@@ -156,7 +171,13 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        intake.observe(&metrics.meter("receiver"));
+        gates.observe(&metrics.meter("receiver"));
+        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
+        if let Some(limiter) = &limiter {
+            intake = intake.refusing_while(limiter.refusing());
+        }
         Ok(Self {
             health,
             metrics,
@@ -164,32 +185,40 @@ impl App {
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
             gates: Arc::new(gates),
+            limiter,
+            level,
             embedded,
             config,
         })
     }
 
     async fn serve(
-        self,
+        mut self,
         listeners: Listeners,
         mut signals: Signals,
+        mut reloads: Signal,
+        load: &Load,
         target: &Target,
     ) -> Result<Summary, Error> {
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            grpc = %address(&listeners.grpc),
+            grpc = listeners.receiver.grpc.as_ref().map(address),
+            http = listeners.receiver.http.as_ref().map(address),
             health = listeners.health.as_ref().map(address),
             metrics = listeners.metrics.first().map(address),
             database = target.describe(),
             "forebay takes records"
         );
         let mut tasks = Tasks::start(&self, listeners);
-        let outcome = tokio::select! {
-            signal = signals.next() => {
-                info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
-                Ok(())
+        let outcome = loop {
+            tokio::select! {
+                signal = signals.next() => {
+                    info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
+                    break Ok(());
+                }
+                name = tasks.ended_early() => break Err(Error::Ended(name)),
+                Some(()) = reloads.recv() => self.reload(load).await,
             }
-            name = tasks.ended_early() => Err(Error::Ended(name)),
         };
         let summary = ending::end(self, tasks, signals).await;
         outcome.map(|()| summary)

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
 /// `receivers.otlp`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The protocols that are listened to.
@@ -23,23 +23,27 @@ pub struct Config {
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
     /// The most that all requests together may take while they are received and decompressed, in MiB.
     pub request_limit_mib: u32,
 }
 
-/// `receivers.otlp.protocols`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+/// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Protocols {
     /// OTLP over gRPC.
-    pub grpc: GrpcConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcConfig>,
+    /// OTLP over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConfig>,
 }
 
 /// `receivers.otlp.protocols.grpc`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcConfig {
     /// Address and port to listen on, such as `127.0.0.1:4317`.
@@ -51,15 +55,17 @@ pub struct GrpcConfig {
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
     /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
     /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveConfig {
     /// The server's side of it.
@@ -70,17 +76,19 @@ pub struct KeepaliveConfig {
 
 /// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. Every ping is answered,
 /// and none is counted, so that only the values that mean this can be had.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnforcementPolicy {
     /// The least time between a client's pings.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_time: Option<GoDuration>,
     /// Whether a client may ping without a request under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub permit_without_stream: Option<bool>,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive.server_parameters`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerParameters {
     /// A connection without a request for this long is asked to go; 0 is never.
@@ -93,6 +101,60 @@ pub struct ServerParameters {
     pub time: GoDuration,
     /// A ping that is not answered within this ends the connection.
     pub timeout: GoDuration,
+}
+
+/// `receivers.otlp.protocols.http`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port to listen on, such as `127.0.0.1:4318`.
+    pub endpoint: String,
+    /// The path that logs are sent to.
+    pub logs_url_path: String,
+    /// The largest body, before and after decompression, in bytes.
+    pub max_request_body_size: usize,
+    /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
+    pub read_header_timeout: GoDuration,
+    /// A connection without a request for this long is closed; 0 is never.
+    pub idle_timeout: GoDuration,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
+    /// Whether a connection of HTTP/1 is kept for further requests.
+    pub keep_alives_enabled: bool,
+    /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
+    pub max_connections: usize,
+    /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
+    pub max_connection_age: GoDuration,
+    /// What requests under way have left of their time once their connection was asked to go for its age.
+    pub max_connection_age_grace: GoDuration,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { grpc: Some(GrpcConfig::default()), http: Some(HttpConfig::default()) }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: "127.0.0.1:4318".to_owned(),
+            logs_url_path: "/v1/logs".to_owned(),
+            max_request_body_size: 64 << 20,
+            read_header_timeout: seconds(60),
+            idle_timeout: seconds(60),
+            tls: None,
+            auth: None,
+            keep_alives_enabled: true,
+            max_connections: 0,
+            max_connection_age: seconds(0),
+            max_connection_age_grace: seconds(30),
+        }
+    }
 }
 
 impl Default for GrpcConfig {
@@ -117,7 +179,6 @@ impl Default for AdmissionConfig {
 
 impl Default for ServerParameters {
     fn default() -> Self {
-        let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
         Self {
             max_connection_idle: seconds(60),
             max_connection_age: seconds(0),
@@ -126,4 +187,8 @@ impl Default for ServerParameters {
             timeout: seconds(10),
         }
     }
+}
+
+const fn seconds(seconds: u64) -> GoDuration {
+    GoDuration(Duration::from_secs(seconds))
 }

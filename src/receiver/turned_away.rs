@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -116,7 +117,7 @@ impl TurnedAway {
 }
 
 /// Shows the counts of all ports.
-pub(super) fn observe(ports: Vec<std::sync::Arc<TurnedAway>>, meter: &Meter) {
+pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
     meter
         .u64_observable_counter("log_receiver_turned_away")
         .with_description(

@@ -1,6 +1,7 @@
 //! The configuration as a whole: what the shipped file and the least of files mean.
 
 mod refusals;
+mod round_trip;
 
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
-use crate::receiver::auth::config::AuthenticatorConfig;
+use crate::receiver::auth::config::{AuthenticatorConfig, BearerConfig};
+use crate::receiver::config::{GrpcConfig, HttpConfig};
 use crate::receiver::tls::config::MinVersion;
+use crate::secret::Secret;
 
 /// The least that a user has to write.
 const MINIMAL: &str = "
@@ -31,6 +34,7 @@ fn of(variables: &[(&'static str, &'static str)]) -> impl Fn(&str) -> Option<Str
 fn defaults() -> Config {
     Config {
         receiver: receiver::config::Config::default(),
+        memory: None,
         batch: BatchConfig::default(),
         exporter: exporter::config::Config::default(),
         health: Some(HealthCheckConfig::default()),
@@ -101,11 +105,28 @@ fn components_without_a_value_have_their_defaults() {
     assert_eq!(minimal(&[], &none).unwrap(), defaults());
     let nulls = [
         "receivers.otlp.protocols.grpc=",
+        "receivers.otlp.protocols.http=",
         "exporters.postgres.pool_size=",
         "exporters.postgres.sending_queue=",
         "service.telemetry=",
     ];
     assert_eq!(minimal(&nulls, &none).unwrap(), defaults());
+}
+
+#[test]
+fn a_protocol_that_is_not_named_is_off() {
+    let protocols = |text: &str| {
+        let set = format!("receivers.otlp.protocols={text}");
+        minimal(&[&set], &none).map(|config| config.receiver.protocols)
+    };
+    let (grpc, http) = (Some(GrpcConfig::default()), Some(HttpConfig::default()));
+    assert_eq!(protocols("{grpc: }"), Ok(Protocols { grpc: grpc.clone(), http: None }));
+    assert_eq!(protocols("{http: {}}"), Ok(Protocols { grpc: None, http: http.clone() }));
+    assert_eq!(protocols(""), Ok(Protocols { grpc, http }), "what is not written has its default");
+    let expected = "receivers.otlp.protocols: found none of them, expected grpc, http or both";
+    assert_eq!(protocols("{}"), Err(expected.to_owned()));
+    let config = minimal(&["receivers.otlp.protocols={http: {endpoint: 'h:1'}}"], &none).unwrap();
+    assert!(config.to_string().starts_with("OTLP/HTTP on h:1 -> "), "{config}");
 }
 
 #[test]
@@ -163,7 +184,7 @@ fn tls_has_the_collectors_keys() {
     let tls = |sets: &[&str]| {
         let sets: Vec<_> = sets.iter().map(|set| format!("{grpc}.tls.{set}")).collect();
         let config = minimal(&sets.iter().map(String::as_str).collect::<Vec<_>>(), &none)?;
-        Ok::<_, String>(config.receiver.protocols.grpc.tls.unwrap())
+        Ok::<_, String>(config.receiver.protocols.grpc.unwrap().tls.unwrap())
     };
     let config = tls(&["cert_file=a.pem", "key_pem=hunter2", "client_ca_file=ca.pem", "reload_interval=1h"]);
     let config = config.unwrap();
@@ -200,7 +221,43 @@ fn extensions_have_names_of_their_own() {
         panic!("{config:?}")
     };
     assert_eq!(bearer.token.as_ref().unwrap().expose(), "12345");
-    assert!(!format!("{config:?}").contains("hunter2"));
+    let shown = format!("{config:?}\n{}", config.to_yaml());
+    assert!(!shown.contains("hunter2") && !shown.contains("12345"), "{shown}");
+    assert!(config.to_yaml().contains("    token: \"[REDACTED]\"\n"), "{shown}");
+    let mut other = config.clone();
+    let changed = BearerConfig { token: Some(Secret::new("54321")), ..bearer.clone() };
+    other.receiver.authenticators.insert("bearertokenauth".to_owned(), AuthenticatorConfig::Bearer(changed));
+    assert_eq!(config.changes(&other), ["extensions.bearertokenauth"]);
+}
+
+#[test]
+fn the_collectors_other_spellings_mean_the_same() {
+    let own = minimal(
+        &[
+            "exporters.postgres.pool_size=4",
+            "exporters.postgres.sending_queue={enabled: false, max_bytes: 33554432, queue_size: 16777215}",
+            "processors.batch={timeout: 200ms, send_batch_size: 2000, send_batch_max_size: 8000}",
+        ],
+        &none,
+    );
+    let queue = "exporters.postgres.sending_queue={num_consumers: 4, wait_for_result: true, sizer: bytes, \
+                 queue_size: 33554432, block_on_overflow: false, \
+                 batch: {flush_timeout: 200ms, min_size: 2000, max_size: 8000, sizer: items}}";
+    let without = ["service.pipelines.logs.processors=[]", "processors="];
+    let repeated = ["processors.batch.send_batch_size=2000", "exporters.postgres.pool_size=4"];
+    assert_eq!(minimal(&[queue], &none), own);
+    assert_eq!(minimal(&[&without[..], &[queue]].concat(), &none), own);
+    assert_eq!(minimal(&[&repeated[..], &[queue]].concat(), &none), own);
+}
+
+#[test]
+fn the_newer_place_of_batching_turns_it_on() {
+    let sets = ["service.pipelines.logs.processors=[]", "exporters.postgres.sending_queue.batch={}"];
+    assert_eq!(minimal(&sets, &none).unwrap(), defaults());
+    let sets = [sets[0], "exporters.postgres.sending_queue.batch={min_size: 20000}"];
+    let queue = "exporters.postgres.sending_queue.queue_size=50000";
+    let batch = minimal(&[&sets[..], &[queue]].concat(), &none).unwrap().batch;
+    assert_eq!((batch.send_batch_size, batch.send_batch_max_size), (20_000, 20_000));
 }
 
 #[test]

@@ -4,25 +4,32 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 use crate::duration::GoDuration;
 use crate::secret::Secret;
 
 /// `receivers.otlp.protocols.*.tls`.
-#[derive(Clone, Debug, Default, serde::Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// A file with the certificate, and those of the authorities between it and the root, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_pem: Option<Secret>,
     /// A file with the certificate's private key in PEM, not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key_pem: Option<Secret>,
     /// A file with certificates of authorities in PEM: clients must have a certificate by one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_pem: Option<Secret>,
     /// The oldest version that is spoken.
     pub min_version: MinVersion,
@@ -38,6 +45,15 @@ pub enum MinVersion {
     Tls12,
     /// TLS 1.3 alone.
     Tls13,
+}
+
+impl Serialize for MinVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for MinVersion {
