@@ -15,7 +15,7 @@ fn blocks(title: &str, language: &str) -> Vec<String> {
     let section = PAGE.split("\n## ").find(|section| section.starts_with(&format!("{title}\n")));
     let fenced = section.expect("the section").split("\n```");
     let begins = format!("{language}\n");
-    fenced.filter_map(|block| block.strip_prefix(&begins)).map(str::to_owned).collect()
+    fenced.filter_map(|block| Some(block.strip_prefix(&begins)?.to_owned() + "\n")).collect()
 }
 
 /// The official Python SDK, with what the shell knows after `script`, sends to `port`.
@@ -45,7 +45,8 @@ async fn follow(sections: &[&str]) {
     if let Some(senders) = exports.iter().find_map(|line| line.strip_prefix("export SENDERS=")) {
         forebay.env("SENDERS", senders.trim_matches('"'));
     }
-    let forebay = Forebay::spawn(configured(forebay)).await;
+    forebay.args(arguments(&[]));
+    let forebay = Forebay::spawn(forebay).await;
     forebay.becomes_ready().await;
     let endpoint = forebay.endpoint();
     let port = endpoint.rsplit(':').next().unwrap();
@@ -55,11 +56,6 @@ async fn follow(sections: &[&str]) {
     let scrape = forebay.settles().await;
     assert_eq!(scrape.value("log_buffer_flushed_total"), 10);
     assert_eq!(scrape.sum("log_receiver_turned_away_total", "no_credentials"), 10);
-}
-
-fn configured(mut command: tokio::process::Command) -> tokio::process::Command {
-    command.args(arguments(&[]));
-    command
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -296,6 +296,22 @@ async fn silent_handshakes_give_way_to_who_speaks() {
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
 }
 
+/// Scenario: both ports listen beyond loopback, without TLS and without knowing who sends. Guarantee: there is a warning
+/// for each of both, by the keys to set; on loopback there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_beyond_loopback_is_warned() {
+    let database = database().await;
+    let http = "receivers.otlp.protocols.http";
+    let sets = [format!("{GRPC}.endpoint=0.0.0.0:0"), format!("{http}.endpoint=0.0.0.0:0")];
+    let open = Forebay::ready(database.dsn(), &sets.each_ref().map(String::as_str)).await;
+    for name in ["tls", "auth"] {
+        let message = says(&open, &format!("`{GRPC}.{name}` (0.0.0.0:0) and `{http}.{name}`")).await;
+        assert_eq!(message["level"], "warn", "{message}");
+    }
+    let closed = Forebay::ready(database.dsn(), &[]).await;
+    assert_eq!(said(&closed, &format!("{GRPC}.")), [""; 0]);
+}
+
 /// Scenario: a certificate that has expired, at the start. Guarantee: forebay starts, and warns; `validate` does, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_a_warning() {

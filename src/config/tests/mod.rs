@@ -201,7 +201,10 @@ fn tls_has_the_collectors_keys() {
         refusal,
         format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
     );
-    assert_eq!(minimal(&[&format!("{grpc}.tls=")], &none).unwrap(), defaults());
+    assert_eq!(
+        minimal(&[&format!("{grpc}={{tls: , auth: }}"), "receivers.otlp.protocols.http="], &none).unwrap(),
+        defaults()
+    );
 }
 
 #[test]
