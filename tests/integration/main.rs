@@ -23,3 +23,4 @@ mod reload;
 mod schema;
 mod sdk;
 mod support;
+mod tls;

@@ -30,7 +30,7 @@ fn each_bad_key_is_refused_by_name() {
         (
             "exporters.postgres.pol=1",
             "exporters.postgres.pol: unknown key; what can stand here: dsn, data_dir, \
-            pool_size, schema, create_schema, timeout, shutdown_timeout, sending_queue, retry_on_failure",
+            pool_size, schema, create_schema, timeout, shutdown_timeout, losses_window, sending_queue, retry_on_failure",
         ),
         ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
         (
