@@ -14,11 +14,11 @@ impl Config {
         json!({
             "receivers": {"otlp": value(&self.receiver)},
             "processors": section([
-                ("memory_limiter", self.memory.as_ref().map(|memory| value(memory))),
+                ("memory_limiter", self.memory.as_ref().map(value)),
                 ("batch", Some(value(&self.batch))),
             ]),
             "exporters": {"postgres": value(&self.exporter)},
-            "extensions": section([("health_check", health.map(|health| value(health)))]),
+            "extensions": section([("health_check", health.map(value))]),
             "service": {
                 "extensions": health.map(|_| "health_check").into_iter().collect::<Vec<_>>(),
                 "pipelines": {

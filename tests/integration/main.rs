@@ -18,6 +18,7 @@ mod lifecycle;
 mod load;
 mod outage;
 mod prometheus;
+mod push;
 mod reload;
 mod schema;
 mod sdk;
