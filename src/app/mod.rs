@@ -161,6 +161,7 @@ impl App {
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        intake.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
         if let Some(limiter) = &limiter {
             intake = intake.refusing_while(limiter.refusing());

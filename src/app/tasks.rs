@@ -20,6 +20,9 @@ pub(super) struct Tasks {
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
+    /// Writes losses down, until `stop_clerk`, and then the last of them.
+    pub(super) clerk: JoinHandle<()>,
+    stop_clerk: watch::Sender<bool>,
     /// Watch over the whole, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
@@ -46,6 +49,9 @@ impl Tasks {
         }
         let exporter = app.exporter.clone();
         let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let (stop_clerk, clerk_ends) = watch::channel(false);
+        let exporter = app.exporter.clone();
+        let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
         let mut watchers = JoinSet::new();
         if let Some(limiter) = app.limiter.clone() {
             let buffer = app.buffer.clone();
@@ -60,7 +66,7 @@ impl Tasks {
         let receiver = tokio::spawn(async move {
             grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, watchers, pages, stop_pages }
+        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
     }
 
     /// Waits until a task ends that should not; gives its name.
@@ -69,6 +75,7 @@ impl Tasks {
             _ = &mut self.receiver => "the gRPC server",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
+            _ = &mut self.clerk => "the clerk of losses",
             Some(_) = self.watchers.join_next() => "the memory limiter",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
@@ -77,6 +84,11 @@ impl Tasks {
     /// No further connection is taken; the requests under way are finished.
     pub(super) fn stop_receiving(&self) {
         self.stop_receiving.send_replace(true);
+    }
+
+    /// Nothing more will be lost.
+    pub(super) fn stop_clerk(&self) {
+        self.stop_clerk.send_replace(true);
     }
 
     /// Health and metrics go away; these are pushed a last time.

@@ -12,6 +12,7 @@ pub mod books;
 pub mod budget;
 pub mod config;
 mod ledger;
+pub mod losses;
 mod metrics;
 mod queue;
 #[cfg(test)]
@@ -32,10 +33,11 @@ pub use budget::Budget;
 use budget::Room;
 use config::{BatchConfig, Overflow, QueueConfig};
 use ledger::Ledger;
+pub use losses::{Loss, LossReason};
 use queue::Queue;
 
+use crate::table::Rows;
 use crate::table::transcode::ROW_OVERHEAD;
-use crate::table::{Rows, SeverityCounts};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Buffer {
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
     /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
-    /// rows are shed; their severities are given back, already counted. `receipt` is answered when the last of
+    /// rows are shed; their number is given back, already counted. `receipt` is answered when the last of
     /// the rows is settled.
     ///
     /// # Errors
@@ -124,9 +126,9 @@ impl Buffer {
         reservation: Reservation,
         mut rows: Rows,
         receipt: Option<oneshot::Sender<Settled>>,
-    ) -> Result<SeverityCounts, Full> {
+    ) -> Result<usize, Full> {
         let Reservation { mut room, whole, .. } = reservation;
-        let mut shed = SeverityCounts::default();
+        let mut shed = 0;
         while !room.resize(rows.len(), rows.held_bytes()) {
             self.queue.press();
             match self.overflow() {
@@ -140,7 +142,7 @@ impl Buffer {
             let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
             let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
             self.books().drop_records(DropReason::DropNewest, &cut);
-            shed += cut;
+            shed += cut.total();
         }
         if !rows.is_empty() {
             self.queue.push(Chunk::new(rows, room, receipt));

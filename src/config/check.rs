@@ -103,6 +103,7 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
     schema("exporters.postgres.schema", &config.schema)?;
+    positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
 }
 

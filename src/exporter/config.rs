@@ -27,6 +27,8 @@ pub struct Config {
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
     pub shutdown_timeout: GoDuration,
+    /// Losses are told by spans of this length.
+    pub losses_window: GoDuration,
     /// The buffer in front of the exporter.
     pub sending_queue: QueueConfig,
     /// What happens to a batch that could not be written for a reason that will pass.
@@ -85,6 +87,7 @@ impl Default for Config {
             create_schema: true,
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
+            losses_window: GoDuration(Duration::from_secs(5)),
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }

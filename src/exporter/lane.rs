@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::pool::{Connection, discard};
-use super::write::{DeadLetter, Job, Progress, Written, end_holder, takes, write};
+use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
@@ -135,10 +135,12 @@ impl<'a> Lane<'a> {
         let exporter = self.exporter;
         let connection = exporter.pool.get().await?;
         let job = Job {
-            schema: &exporter.schema,
-            gateway: exporter.gateway,
-            lane: self.number,
-            sequence: self.sequence,
+            turn: Turn {
+                schema: &exporter.schema,
+                gateway: exporter.gateway,
+                lane: self.number,
+                sequence: self.sequence,
+            },
             batch: &delivery.batch,
             dead: &delivery.dead,
             divided: delivery.is_divided(),
@@ -316,7 +318,7 @@ impl<'a> Lane<'a> {
 }
 
 /// Ends a failed transaction, so that the connection can be used again.
-async fn roll_back(connection: Connection) {
+pub(super) async fn roll_back(connection: Connection) {
     let rolled_back = timeout(HOUSEKEEPING, connection.batch_execute("ROLLBACK")).await;
     if !matches!(rolled_back, Ok(Ok(()))) {
         discard(connection);

@@ -7,11 +7,12 @@
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again.
 //!
-//! [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
+//! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
 //! This is the only module that names tokio-postgres and deadpool.
 
 pub mod backoff;
 pub mod config;
+mod connect;
 pub mod dead_letters;
 mod delivery;
 pub mod doctor;
@@ -19,6 +20,7 @@ pub mod dsn;
 pub mod error;
 pub mod keeper;
 pub mod lane;
+mod losses;
 mod metrics;
 pub mod partitions;
 pub mod pool;
@@ -127,6 +129,11 @@ impl Exporter {
     async fn store_is_ready(&self) {
         // The sender lives in `self`, so that waiting cannot fail.
         let _ = self.store_ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the store is there, and no lane is in trouble with it.
+    fn takes_batches(&self) -> bool {
+        *self.store_ready.borrow() && self.troubled.load(Ordering::Acquire) == 0
     }
 
     /// Tells health what a failure means.

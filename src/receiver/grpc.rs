@@ -27,7 +27,8 @@ use super::connection::{Terms, Times};
 use super::error::Error;
 use super::intake::{Accepted, Intake};
 use super::listen::{Acceptor, most_connections};
-use super::message::{Encoding, receive};
+use super::message::{Encoding, Unreadable, receive};
+use super::metrics::Unread;
 use super::room::{Room, Share};
 use crate::otlp::messages::export_response;
 
@@ -133,17 +134,27 @@ impl LogsService {
         drop(head);
         let exported = match encoding {
             Ok(encoding) => self.export(encoding, body).await,
-            Err(status) => Err(status),
+            Err(status) => {
+                self.intake.refuse_unread(Unread::Encoding);
+                Err(status)
+            }
         };
         Ok(exported.map_or_else(Status::into_http, |(accepted, request)| taken(&accepted, request)))
     }
 
     async fn export(&self, encoding: Encoding, body: Incoming) -> Result<(Accepted, Share), Status> {
-        let unreadable = |why| answer::unreadable(why, self.max_mib);
+        let unreadable = |why: Unreadable| {
+            why.counts_as().into_iter().for_each(|reason| self.intake.refuse_unread(reason));
+            answer::unreadable(why, self.max_mib)
+        };
+        let too_slow = |_| {
+            self.intake.refuse_unread(Unread::TooSlow);
+            answer::too_slow(self.arrival)
+        };
         let request = self.room.take(REQUEST).map_err(|error| unreadable(error.into()))?;
         let receiving = receive(body, encoding, self.max_mib as usize * MIB, &self.room);
         let received = timeout(self.arrival, receiving).await;
-        let message = received.map_err(|_| answer::too_slow(self.arrival))?.map_err(unreadable)?;
+        let message = received.map_err(too_slow)?.map_err(unreadable)?;
         let accepted = self.intake.take_in(message).await.map_err(|refusal| answer::refused(&refusal))?;
         Ok((accepted, request))
     }

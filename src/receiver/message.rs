@@ -13,6 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use hyper::body::Body;
 use tokio::task::yield_now;
 
+use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
 
 /// How messages with the flag for it are compressed.
@@ -33,6 +34,18 @@ pub(super) enum Unreadable {
     Malformed(&'static str),
     /// The sender or its connection has gone away.
     Gone,
+}
+
+impl Unreadable {
+    /// As what it counts; who has gone away was not refused.
+    pub(super) fn counts_as(self) -> Option<Unread> {
+        match self {
+            Self::TooLarge | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
+            Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
+            Self::Malformed(_) => Some(Unread::Malformed),
+            Self::Gone => None,
+        }
+    }
 }
 
 impl From<NoRoom> for Unreadable {

@@ -16,6 +16,7 @@ pub mod grpc;
 mod intake;
 mod listen;
 mod message;
+mod metrics;
 mod room;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ mod embedded;
 mod fields;
 mod lifecycle;
 mod load;
+mod losses;
 mod outage;
 mod prometheus;
 mod push;

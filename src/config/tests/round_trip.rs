@@ -14,7 +14,7 @@ fn the_default_prints_as_it_is_written() {
     for line in [
         "receivers:\n  otlp:\n    protocols:\n      grpc:\n        endpoint: \"127.0.0.1:4317\"\n",
         "    dsn: embedded\n",
-        "    timeout: \"10s\"\n",
+        "    timeout: 10s\n",
         "      processors: [batch]\n",
         "      readers:\n        - pull:\n            exporter:\n",
     ] {

@@ -23,6 +23,7 @@ use tonic_types::StatusExt;
 use super::config::Config;
 use super::connection::Times;
 use super::grpc::{PATH, serve_within};
+use super::metrics::Unread;
 use super::{Intake, answer};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
