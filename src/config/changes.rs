@@ -10,11 +10,14 @@ impl Config {
         let mut changes = Vec::new();
         compare(&self.tree(), &other.tree(), "", &mut changes);
         // In the trees their secrets are alike.
-        for (path, own, others) in [("exporters.postgres.dsn", &self.exporter.dsn, &other.exporter.dsn)] {
-            if own != others && !changes.iter().any(|change| change == path) {
+        let mut note = |path: &str, differs: bool| {
+            if differs && !changes.iter().any(|change| change == path) {
                 changes.push(path.to_owned());
             }
-        }
+        };
+        note("exporters.postgres.dsn", self.exporter.dsn != other.exporter.dsn);
+        let readers = |config: &Config| config.telemetry.metrics.readers.clone();
+        note("service.telemetry.metrics.readers", readers(self) != readers(other));
         changes
     }
 }

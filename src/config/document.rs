@@ -13,7 +13,10 @@ use crate::duration::GoDuration;
 use crate::exporter;
 use crate::memory;
 use crate::receiver;
-use crate::telemetry::{self, config::HealthCheckConfig};
+use crate::telemetry::{
+    self,
+    config::{HealthCheckConfig, MetricsLevel},
+};
 
 /// The whole tree.
 #[derive(Default, Deserialize)]
@@ -79,10 +82,18 @@ pub(super) fn name_components(tree: &mut Value) {
     for section in ["/receivers", "/receivers/otlp/protocols", "/processors", "/exporters", "/extensions"] {
         let section = tree.pointer_mut(section);
         for value in section.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-            if value.is_null() {
-                *value = Value::Object(Map::new());
-            }
+            give_defaults(value);
         }
+    }
+    let readers = tree.pointer_mut("/service/telemetry/metrics/readers").and_then(Value::as_array_mut);
+    for reader in readers.into_iter().flatten().filter_map(Value::as_object_mut) {
+        reader.values_mut().for_each(give_defaults);
+    }
+}
+
+fn give_defaults(value: &mut Value) {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
     }
 }
 
@@ -110,7 +121,11 @@ impl Document {
             "health_check",
             self.extensions.health_check,
         )?;
-        Ok(Config { receiver, memory, batch, exporter, health, telemetry: self.service.telemetry })
+        let mut telemetry = self.service.telemetry;
+        if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
+            telemetry.metrics.readers.clear();
+        }
+        Ok(Config { receiver, memory, batch, exporter, health, telemetry })
     }
 }
 

@@ -19,6 +19,7 @@ mod load;
 mod losses;
 mod outage;
 mod prometheus;
+mod push;
 mod reload;
 mod schema;
 mod sdk;
