@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Secret {
                 refused()
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_any(Text)
     }
 }
 

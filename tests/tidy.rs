@@ -53,7 +53,13 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
     (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
     (
-        &["opentelemetry_sdk", "opentelemetry_prometheus", "prometheus", "tracing_subscriber"],
+        &[
+            "opentelemetry_sdk",
+            "opentelemetry_otlp",
+            "opentelemetry_prometheus",
+            "prometheus",
+            "tracing_subscriber",
+        ],
         &["telemetry"],
         "take a Meter as an argument, and write messages with tracing's macros",
     ),

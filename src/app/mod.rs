@@ -32,13 +32,15 @@ use crate::exporter::dsn::Target;
 use crate::memory::Limiter;
 use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
-use crate::telemetry::{Health, Metrics, Threshold};
+use crate::telemetry::{Health, Metrics, Push, Threshold};
 
 /// Everything that runs.
 struct App {
     config: Config,
     health: Health,
     metrics: Metrics,
+    /// Until they run.
+    pushes: Vec<Push>,
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
@@ -134,8 +136,8 @@ impl Listeners {
             None => None,
         };
         let mut metrics = Vec::new();
-        for reader in &config.telemetry.metrics.readers {
-            let page = &reader.pull.exporter.prometheus;
+        for pull in config.telemetry.metrics.readers.iter().filter_map(|reader| reader.pull.as_ref()) {
+            let page = &pull.exporter.prometheus;
             let host = if page.host.contains(':') { format!("[{}]", page.host) } else { page.host.clone() };
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
@@ -157,7 +159,7 @@ impl App {
         gates: Gates,
         level: Threshold,
     ) -> Result<Self, Error> {
-        let metrics = Metrics::new()?;
+        let (metrics, pushes) = Metrics::with(&config.telemetry)?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
@@ -181,6 +183,7 @@ impl App {
         Ok(Self {
             health,
             metrics,
+            pushes,
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
@@ -209,7 +212,8 @@ impl App {
             database = target.describe(),
             "forebay takes records"
         );
-        let mut tasks = Tasks::start(&self, listeners);
+        let pushes = std::mem::take(&mut self.pushes);
+        let mut tasks = Tasks::start(&self, listeners, pushes);
         let outcome = loop {
             tokio::select! {
                 signal = signals.next() => {

@@ -24,6 +24,9 @@ impl Config {
         if self.exporter.dsn != other.exporter.dsn {
             changed.push("exporters.postgres.dsn".to_owned());
         }
+        if self.telemetry.metrics.readers != other.telemetry.metrics.readers {
+            changed.push("service.telemetry.metrics.readers".to_owned());
+        }
         if self.receiver.protocols != other.receiver.protocols {
             changed.push("receivers.otlp.protocols".to_owned());
         }

@@ -14,7 +14,7 @@ use crate::duration::GoDuration;
 use crate::exporter;
 use crate::memory;
 use crate::receiver;
-use crate::telemetry;
+use crate::telemetry::{self, config::MetricsLevel};
 
 /// The whole tree.
 #[derive(Default, Deserialize)]
@@ -74,10 +74,18 @@ pub(super) fn name_components(tree: &mut Value) {
     for section in ["/receivers", "/receivers/otlp/protocols", "/processors", "/exporters", "/extensions"] {
         let section = tree.pointer_mut(section);
         for value in section.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-            if value.is_null() {
-                *value = Value::Object(Map::new());
-            }
+            give_defaults(value);
         }
+    }
+    let readers = tree.pointer_mut("/service/telemetry/metrics/readers").and_then(Value::as_array_mut);
+    for reader in readers.into_iter().flatten().filter_map(Value::as_object_mut) {
+        reader.values_mut().for_each(give_defaults);
+    }
+}
+
+fn give_defaults(value: &mut Value) {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
     }
 }
 
@@ -101,7 +109,11 @@ impl Document {
             .unwrap_or_else(each_request_by_itself);
         let (health, authenticators) = self.extensions.used(&self.service.extensions)?;
         let receiver = receiver::config::Config { authenticators, ..receiver };
-        Ok(Config { receiver, memory, batch, exporter, health, telemetry: self.service.telemetry })
+        let mut telemetry = self.service.telemetry;
+        if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
+            telemetry.metrics.readers.clear();
+        }
+        Ok(Config { receiver, memory, batch, exporter, health, telemetry })
     }
 }
 

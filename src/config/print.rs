@@ -110,6 +110,9 @@ impl Display for Quoted<'_> {
         let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'))
             && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-        if is_plain { f.write_str(text) } else { write!(f, "{}", Value::from(text)) }
+        let is_duration = text.ends_with('s')
+            && text.starts_with(|c: char| c.is_ascii_digit())
+            && text.trim_end_matches(['n', 'u', 'm', 's']).bytes().all(|c| c.is_ascii_digit() || c == b'.');
+        if is_plain || is_duration { f.write_str(text) } else { write!(f, "{}", Value::from(text)) }
     }
 }

@@ -21,6 +21,7 @@ mod losses;
 mod outage;
 mod over_http;
 mod prometheus;
+mod push;
 mod reload;
 mod schema;
 mod sdk;

@@ -1,5 +1,7 @@
 //! The configuration as a whole: what the shipped file and the least of files mean.
 
+mod memory;
+mod readers;
 mod refusals;
 mod round_trip;
 
