@@ -102,15 +102,16 @@ impl Terms {
         let Some(tls) = &self.gate.tls else {
             return self.serve_within(stream, peer, NOT_HTTP2, admitted).await;
         };
-        match self.opening(tls.accept(stream)).await {
+        // In boxes, so that connections without TLS take no memory for it.
+        match self.opening(Box::pin(tls.accept(stream))).await {
             None => {}
-            Some(Ok(Ok(stream))) => self.serve_within(stream, peer, NOT_HTTP2, admitted).await,
+            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, admitted)).await,
             Some(Ok(Err(Refused::PlainText(stream)))) => {
                 self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
                 let failure =
                     || Failure::new(Why::PlainText, format!("this port speaks TLS only; {SPEAK_TLS}"));
                 let answer = |request: Request<_>| std::future::ready(deny(request.headers(), failure()));
-                self.serve_within(stream, peer, NOT_TLS, answer).await;
+                Box::pin(self.serve_within(stream, peer, NOT_TLS, answer)).await;
             }
             Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
             Some(Err(_)) => {

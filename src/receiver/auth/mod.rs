@@ -1,6 +1,6 @@
 //! Who may send: asked when a request's headers are there, before its body is read and before it takes any room.
 //!
-//! What is compared are digests ([`keyed`]), so that the time it takes tells nothing, whichever of many secrets it is.
+//! What is compared are digests (`keyed`), so that the time it takes tells nothing, whichever of many secrets it is.
 
 mod basic;
 mod bearer;

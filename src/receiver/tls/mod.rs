@@ -1,7 +1,7 @@
 //! TLS at a port, by rustls: who has no certificate that is asked for, or does not speak TLS, comes no further.
 //!
-//! The files are read again while forebay runs, by [`Tls::look`]. Connections that are there keep what they began with,
-//! new ones get the new certificate; where it cannot be used, the one before stays in force.
+//! The files are read again while forebay runs, every `reload_interval` and at SIGHUP. Connections that are there keep what
+//! they began with, new ones get the new certificate; where it cannot be used, the one before stays in force.
 
 mod accept;
 pub mod config;
