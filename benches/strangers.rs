@@ -186,11 +186,9 @@ async fn send(sender: Sender, authorization: String, paced: bool, end: Instant) 
     phase
 }
 
-/// Sends requests of strangers over one connection until `end`, whatever the answers are.
+/// Sends requests of strangers until `end`, whatever the answers are. A connection over which too many were refused before
+/// their bodies had come is ended, and the next one is made.
 async fn throng(endpoint: String, strangers: Strangers, crowd: u64, refused: Arc<AtomicU64>, end: Instant) {
-    let stream = TcpStream::connect(endpoint.trim_start_matches("http://")).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
     let mut pace = interval(TICK);
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut number = crowd << 32;
@@ -198,30 +196,36 @@ async fn throng(endpoint: String, strangers: Strangers, crowd: u64, refused: Arc
     let frame = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
     let frame = Bytes::from(frame);
     while Instant::now() < end {
-        pace.tick().await;
-        let requests = (0..IN_A_CROWD)
-            .map(|index| stranger(client.clone(), (strangers.says)(number + index), frame.clone(), &refused));
-        join_all(requests).await;
-        number += IN_A_CROWD;
+        let stream = TcpStream::connect(endpoint.trim_start_matches("http://")).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut lives = true;
+        while lives && Instant::now() < end {
+            pace.tick().await;
+            let says = |index| (strangers.says)(number + index);
+            let requests = (0..IN_A_CROWD).map(|index| stranger(client.clone(), says(index), frame.clone()));
+            let answers = join_all(requests).await;
+            let answered = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+            refused.fetch_add(answered, Ordering::Relaxed);
+            lives = answered == IN_A_CROWD;
+            number += IN_A_CROWD;
+        }
+        connection.abort();
     }
-    drop(client);
-    connection.abort();
 }
 
-async fn stranger(client: SendRequest<Bytes>, authorization: String, frame: Bytes, refused: &AtomicU64) {
+/// Sends one request, and waits for its refusal.
+async fn stranger(client: SendRequest<Bytes>, authorization: String, frame: Bytes) -> Result<(), h2::Error> {
     let request = http::Request::post(format!("http://forebay{PATH}"))
         .header("content-type", "application/grpc")
-        .header("authorization", authorization)
-        .body(())
-        .unwrap();
-    let mut client = client.ready().await.unwrap();
-    let (answer, mut body) = client.send_request(request, false).unwrap();
+        .header("authorization", authorization);
+    let (answer, mut body) = client.ready().await?.send_request(request.body(()).unwrap(), false)?;
     // It may be refused before its body is sent.
     let _ = body.send_data(frame, true);
-    let answer = answer.await.unwrap();
+    let answer = answer.await?;
     let status = answer.headers()["grpc-status"].to_str().unwrap();
     assert!(matches!(status, "16" | "14"), "it was taken: {answer:?}");
-    refused.fetch_add(1, Ordering::Relaxed);
+    Ok(())
 }
 
 impl Phase {
