@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
+use http::header::HeaderMap;
+use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -86,26 +86,26 @@ const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
 
 impl Terms {
-    /// Serves `stream` to its end, each request that may be sent by `answer`, the others by `deny`.
+    /// Serves `stream` to its end, each request by `answer`, or by `deny` where it is not encrypted and should be.
     pub(super) async fn serve<A, F, B>(
         self: Arc<Self>,
         stream: TcpStream,
         answer: A,
         deny: fn(&HeaderMap, Failure) -> Response<B>,
     ) where
-        A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let peer = stream.peer_addr().ok();
-        let admitted = |request| self.clone().admitted(request, peer, answer.clone(), deny);
+        let answer = |request| answer(request, peer);
         let Some(tls) = &self.gate.tls else {
-            return self.serve_within(stream, peer, NOT_HTTP2, admitted).await;
+            return self.serve_within(stream, peer, NOT_HTTP2, answer).await;
         };
         // In boxes, so that connections without TLS take no memory for it.
         match self.opening(Box::pin(tls.accept(stream))).await {
             None => {}
-            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, admitted)).await,
+            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, answer)).await,
             Some(Ok(Err(Refused::PlainText(stream)))) => {
                 self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
                 let failure =
@@ -119,30 +119,6 @@ impl Terms {
                 self.gate.turned_away.count(Reason::HandshakeTimeout, peer, &given);
             }
         }
-    }
-
-    /// Answers a request that may be sent, by its headers. Its body has not been read until then.
-    async fn admitted<A, F, B>(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: Option<SocketAddr>,
-        answer: A,
-        deny: fn(&HeaderMap, Failure) -> Response<B>,
-    ) -> Response<B>
-    where
-        A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Response<B>>,
-    {
-        let Err(denial) = self.gate.admit(request.headers(), peer).await else {
-            return answer(request).await;
-        };
-        let mut response = deny(request.headers(), denial.failure);
-        if let Some(challenge) = denial.challenge
-            && response.status() == StatusCode::UNAUTHORIZED
-        {
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
     }
 
     /// What a client begins with, or that it takes too long; `None` where its place is needed before.

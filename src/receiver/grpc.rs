@@ -4,6 +4,7 @@
 //! them); nothing is decoded into messages. Whoever speaks something else to this port is told so: by a gRPC
 //! status where it is gRPC, by an HTTP status where it is not.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,10 +70,17 @@ impl GrpcConfig {
 }
 
 /// Answers one request, whatever it is.
-pub(super) async fn answer(reception: Arc<Reception>, request: Request<Incoming>) -> Response<Answer> {
+pub(super) async fn answer(
+    reception: Arc<Reception>,
+    request: Request<Incoming>,
+    peer: Option<SocketAddr>,
+) -> Response<Answer> {
     let (head, body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
+    }
+    if let Err(denial) = reception.gate.admit(&head.headers, peer).await {
+        return status(denial.failure).into_http();
     }
     let admitted = admit(&head);
     // Headers may be large, and a request may take long.
@@ -135,8 +143,8 @@ fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
     response
 }
 
-/// The answer to a request that does not come in.
-pub(super) fn denied(_: &HeaderMap, failure: Failure) -> Response<Answer> {
+/// The answer to a request that is not even looked at.
+pub(super) fn unlooked(_: &HeaderMap, failure: Failure) -> Response<Answer> {
     status(failure).into_http()
 }
 

@@ -1,6 +1,7 @@
 //! The ports of the receiver: one for each protocol that is on, each with the bounds of its own connections, and one
 //! room for the requests of both.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,8 @@ impl Ports {
         shutdown: impl Future<Output = ()>,
     ) {
         let room = Room::new((config.admission.request_limit_mib as usize) << 20);
-        let reception = |times: &Times, limit| Reception {
+        let reception = |gate: &Gate, times: &Times, limit| Reception {
+            gate: gate.clone(),
             intake: intake.clone(),
             room: room.clone(),
             arrival: times.arrival,
@@ -100,15 +102,19 @@ impl Ports {
         let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
-            let reception = Arc::new(reception(&times.grpc, grpc.limit()));
+            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit()));
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
             let port = Port { listener, most, gate: grpc_gate, http1: None, http2, times: times.grpc };
-            port.serve(ended.clone(), move |request| grpc::answer(reception.clone(), request), grpc::denied)
+            port.serve(
+                ended.clone(),
+                move |request, peer| grpc::answer(reception.clone(), request, peer),
+                grpc::unlooked,
+            )
         });
         let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
-            let logs = Arc::new(LogsPort::new(http, reception(&times.http, http.limit())));
+            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit())));
             let most = most_connections(http.max_connections, ports);
             let port = Port {
                 listener,
@@ -118,7 +124,7 @@ impl Ports {
                 http2: http2(),
                 times: times.http,
             };
-            port.serve(ended.clone(), move |request| logs.clone().answer(request), http::denied)
+            port.serve(ended.clone(), move |request, peer| logs.clone().answer(request, peer), http::unlooked)
         });
         let shutdown = async {
             shutdown.await;
@@ -166,7 +172,7 @@ impl Port {
         answer: A,
         deny: fn(&HeaderMap, Failure) -> Response<Answer>,
     ) where
-        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Answer>> + Send + 'static,
     {
         let Self { listener, most, gate, http1, http2, times } = self;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{Failure, Limit, Why};
+use super::gate::Gate;
 use super::intake::{Accepted, Intake};
 use super::message::Unreadable;
 use super::metrics::Unread;
@@ -19,6 +20,8 @@ const REQUEST: usize = 8 << 10;
 /// Takes the requests of one port.
 #[derive(Debug)]
 pub(super) struct Reception {
+    /// It is asked by each protocol as soon as a request's headers are there.
+    pub(super) gate: Gate,
     pub(super) intake: Arc<Intake>,
     /// It is the same for all ports.
     pub(super) room: Arc<Room>,
