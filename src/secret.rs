@@ -64,7 +64,8 @@ impl<'de> Deserialize<'de> for Secret {
                 refused()
             }
         }
-        deserializer.deserialize_any(Text)
+        // What looks like a number may be a token all the same.
+        deserializer.deserialize_str(Text)
     }
 }
 

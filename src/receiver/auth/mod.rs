@@ -34,7 +34,7 @@ pub(super) struct Authenticator {
 
 #[derive(Debug)]
 enum Knows {
-    Bearer(Bearer),
+    Bearer(Box<Bearer>),
     Basic(Box<Basic>),
 }
 
@@ -60,7 +60,7 @@ pub(super) fn open(
     let opened = configs.iter().map(|(name, config)| {
         let at = format!("extensions.{name}");
         let knows = match config {
-            AuthenticatorConfig::Bearer(config) => Knows::Bearer(Bearer::open(config, &at)?),
+            AuthenticatorConfig::Bearer(config) => Knows::Bearer(Box::new(Bearer::open(config, &at)?)),
             AuthenticatorConfig::Basic(config) => {
                 Knows::Basic(Box::new(Basic::open(config, &at, verifier.clone())?))
             }
@@ -149,7 +149,10 @@ impl Authenticator {
             Knows::Bearer(bearer) => bearer.has_file(),
             Knows::Basic(basic) => basic.has_file(),
         };
-        while has_file {
+        if !has_file {
+            return;
+        }
+        loop {
             sleep(LOOK).await;
             aside(|| self.look());
         }
