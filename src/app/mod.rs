@@ -7,18 +7,21 @@
 mod commands;
 mod ending;
 mod error;
+mod reload;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
+pub use reload::Load;
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
@@ -26,18 +29,24 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
-use crate::receiver::{Intake, grpc};
+use crate::memory::Limiter;
+use crate::receiver::{self, Gates, Intake, grpc};
 use crate::shutdown::Signals;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, Push, Threshold};
 
 /// Everything that runs.
 struct App {
     config: Config,
     health: Health,
     metrics: Metrics,
+    /// Until they run.
+    pushes: Vec<Push>,
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    limiter: Option<Arc<Limiter>>,
+    level: Threshold,
+    gates: Arc<Gates>,
     embedded: Option<Embedded>,
 }
 
@@ -48,12 +57,20 @@ struct Listeners {
     metrics: Vec<TcpListener>,
 }
 
-/// Checks what can be checked of `config` without a database: the connection string.
+/// Checks what can be checked of `config` without a database: the connection string, and the files of TLS and
+/// authentication. Gives what may not be meant, a line each.
 ///
 /// # Errors
 ///
-/// [`Error::Dsn`] where it cannot be used.
-pub fn check(config: &Config) -> Result<Option<Target>, Error> {
+/// What keeps forebay from running on it.
+pub fn check(config: &Config) -> Result<Vec<String>, Error> {
+    target(config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
+    Ok(gates.warnings().lines().map(str::to_owned).collect())
+}
+
+/// Where the store is; `None` is the private PostgreSQL.
+fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
@@ -62,26 +79,37 @@ pub fn check(config: &Config) -> Result<Option<Target>, Error> {
     Ok(Some(target))
 }
 
-/// Runs forebay until a signal ends it.
+/// Runs forebay until a signal ends it. At SIGHUP it asks `load` for the configuration again.
 ///
 /// # Errors
 ///
 /// What keeps it from starting. A database that is down does not.
-pub fn run(config: Config) -> Result<Summary, Error> {
-    let target = check(&config)?;
+pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
+    let target = target(&config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
-    let result = runtime.block_on(start_and_serve(config, target));
+    gates.warnings().log();
+    let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summary, Error> {
+async fn start_and_serve(
+    config: Config,
+    target: Option<Target>,
+    gates: Gates,
+    level: Threshold,
+    load: &Load,
+) -> Result<Summary, Error> {
     let mut signals = Signals::listen().map_err(Error::Runtime)?;
+    // From here on SIGHUP does not end the process.
+    let reloads = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
     let (target, embedded) = match target {
         Some(target) => (target, None),
@@ -96,8 +124,8 @@ async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summa
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded)?;
-    app.serve(listeners, signals, &target).await
+    let app = App::build(config, &target, embedded, gates, level)?;
+    app.serve(listeners, signals, reloads, load, &target).await
 }
 
 impl Listeners {
@@ -108,8 +136,8 @@ impl Listeners {
             None => None,
         };
         let mut metrics = Vec::new();
-        for reader in &config.telemetry.metrics.readers {
-            let page = &reader.pull.exporter.prometheus;
+        for pull in config.telemetry.metrics.readers.iter().filter_map(|reader| reader.pull.as_ref()) {
+            let page = &pull.exporter.prometheus;
             let host = if page.host.contains(':') { format!("[{}]", page.host) } else { page.host.clone() };
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
@@ -124,12 +152,19 @@ async fn bind(endpoint: &str, key: &'static str) -> Result<TcpListener, Error> {
 }
 
 impl App {
-    fn build(config: Config, target: &Target, embedded: Option<Embedded>) -> Result<Self, Error> {
-        let metrics = Metrics::new()?;
+    fn build(
+        config: Config,
+        target: &Target,
+        embedded: Option<Embedded>,
+        gates: Gates,
+        level: Threshold,
+    ) -> Result<Self, Error> {
+        let (metrics, pushes) = Metrics::with(&config.telemetry)?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
+        gates.observe(&metrics.meter("receiver"));
         let exporter = Exporter::new(
             config.exporter.clone(),
             target.clone(),
@@ -139,23 +174,33 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
         intake.observe(&metrics.meter("receiver"));
+        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
+        if let Some(limiter) = &limiter {
+            intake = intake.refusing_while(limiter.refusing());
+        }
         Ok(Self {
             health,
             metrics,
+            pushes,
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            limiter,
+            level,
+            gates: Arc::new(gates),
             embedded,
             config,
         })
     }
 
     async fn serve(
-        self,
+        mut self,
         listeners: Listeners,
         mut signals: Signals,
+        mut reloads: Signal,
+        load: &Load,
         target: &Target,
     ) -> Result<Summary, Error> {
         info!(
@@ -166,13 +211,17 @@ impl App {
             database = target.describe(),
             "forebay takes records"
         );
-        let mut tasks = Tasks::start(&self, listeners);
-        let outcome = tokio::select! {
-            signal = signals.next() => {
-                info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
-                Ok(())
+        let pushes = std::mem::take(&mut self.pushes);
+        let mut tasks = Tasks::start(&self, listeners, pushes);
+        let outcome = loop {
+            tokio::select! {
+                signal = signals.next() => {
+                    info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
+                    break Ok(());
+                }
+                name = tasks.ended_early() => break Err(Error::Ended(name)),
+                Some(()) = reloads.recv() => self.reload(load).await,
             }
-            name = tasks.ended_early() => Err(Error::Ended(name)),
         };
         let summary = ending::end(self, tasks, signals).await;
         outcome.map(|()| summary)

@@ -6,26 +6,35 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{App, Listeners, flagged};
+use crate::buffer::Buffer;
+use crate::memory::Pressure;
 use crate::receiver::grpc;
-use crate::telemetry::{pages, serve};
+use crate::telemetry::{Push, pages, serve};
 
 /// The running tasks, by the order in which they are to end.
 pub(super) struct Tasks {
     /// Takes requests, until `stop_receiving`.
     pub(super) receiver: JoinHandle<()>,
     stop_receiving: watch::Sender<bool>,
+    /// Looks after the files of TLS and authentication, until it is aborted.
+    pub(super) gatekeeper: JoinHandle<()>,
     /// Write batches, until the buffer is closed and empty.
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
-    /// Serve health and metrics, until `stop_pages`.
+    /// Writes losses down, until `stop_clerk`, and then the last of them.
+    pub(super) clerk: JoinHandle<()>,
+    stop_clerk: watch::Sender<bool>,
+    /// Watch over the whole, until they are aborted.
+    pub(super) watchers: JoinSet<()>,
+    /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
 }
 
 impl Tasks {
     /// Starts everything, downstream first.
-    pub(super) fn start(app: &App, listeners: Listeners) -> Self {
+    pub(super) fn start(app: &App, listeners: Listeners, pushes: Vec<Push>) -> Self {
         let (stop_receiving, receiving) = watch::channel(false);
         let (stop_pages, paging) = watch::channel(false);
         let mut pages = JoinSet::new();
@@ -37,27 +46,55 @@ impl Tasks {
             let router = pages::metrics_router(app.metrics.clone());
             pages.spawn(report("the metrics page", serve(listener, router, flagged(paging.clone()))));
         }
+        for push in pushes {
+            pages.spawn(push.run(flagged(paging.clone())));
+        }
         let exporter = app.exporter.clone();
         let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let (stop_clerk, clerk_ends) = watch::channel(false);
+        let exporter = app.exporter.clone();
+        let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
+        let mut watchers = JoinSet::new();
+        if let Some(limiter) = app.limiter.clone() {
+            let buffer = app.buffer.clone();
+            watchers.spawn(async move { limiter.run(|pressure| relieve(&buffer, pressure)).await });
+        }
         let mut lanes = JoinSet::new();
         for number in 0..app.exporter.lanes() {
             let exporter = app.exporter.clone();
             lanes.spawn(async move { exporter.run_lane(number).await });
         }
-        let (config, intake) = (app.config.receiver.clone(), app.intake.clone());
+        let (config, gate, intake) =
+            (app.config.receiver.clone(), app.gates.grpc.clone(), app.intake.clone());
         let receiver = tokio::spawn(async move {
-            grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
+            grpc::serve(listeners.grpc, &config, gate, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
+        let gates = app.gates.clone();
+        let gatekeeper = tokio::spawn(async move { gates.keep_fresh().await });
+        Self {
+            receiver,
+            stop_receiving,
+            gatekeeper,
+            lanes,
+            keeper,
+            clerk,
+            stop_clerk,
+            watchers,
+            pages,
+            stop_pages,
+        }
     }
 
     /// Waits until a task ends that should not; gives its name.
     pub(super) async fn ended_early(&mut self) -> &'static str {
         tokio::select! {
             _ = &mut self.receiver => "the gRPC server",
+            _ = &mut self.gatekeeper => "the keeper of TLS and authentication",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
-            Some(_) = self.pages.join_next() => "a page",
+            _ = &mut self.clerk => "the clerk of losses",
+            Some(_) = self.watchers.join_next() => "the memory limiter",
+            Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
     }
 
@@ -66,9 +103,22 @@ impl Tasks {
         self.stop_receiving.send_replace(true);
     }
 
-    /// Health and metrics go away.
+    /// Nothing more will be lost.
+    pub(super) fn stop_clerk(&self) {
+        self.stop_clerk.send_replace(true);
+    }
+
+    /// Health and metrics go away; these are pushed a last time.
     pub(super) fn stop_pages(&self) {
         self.stop_pages.send_replace(true);
+    }
+}
+
+/// What can be done about memory: what waits is written sooner, and where that is the policy, the oldest gives way.
+fn relieve(buffer: &Buffer, pressure: Pressure) {
+    buffer.hurry();
+    if let Pressure::Hard(over) = pressure {
+        buffer.shed_oldest(over);
     }
 }
 

@@ -143,6 +143,16 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
+        match self.value {
+            Value::Object(map) => visitor.visit_map(self.keys(map, &[])),
+            Value::Null => visitor.visit_map(self.keys(&Map::new(), &[])),
+            // Some maps may be written as lists of their pairs.
+            Value::Array(_) => self.deserialize_seq(visitor),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -158,7 +168,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
-        tuple_struct map identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 

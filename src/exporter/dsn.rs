@@ -263,7 +263,7 @@ fn split_tls_options(dsn: &str) -> Result<(String, TlsOptions), DsnError> {
 }
 
 /// The first `key = value` of `text` (PostgreSQL manual, "Keyword/Value Connection Strings"), and what follows.
-fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
+pub(super) fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
     let broken = |what: &str| DsnError::Parse(what.to_owned());
     let (key, rest) = text.split_once('=').ok_or_else(|| broken("a key has no value"))?;
     let rest = rest.trim_start();
@@ -281,7 +281,7 @@ fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
     if quoted { Err(broken("a quote is not closed")) } else { Ok((key.trim(), value, "")) }
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -73,6 +73,11 @@ impl Pool {
         })
     }
 
+    /// Ends the connections that nobody uses; further ones are new.
+    pub fn renew(&self) {
+        self.pool.retain(|_, _| false);
+    }
+
     /// Ends all connections.
     pub fn close(&self) {
         self.pool.close();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
 /// `receivers.otlp`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The protocols that are listened to.
@@ -17,7 +18,7 @@ pub struct Config {
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
     /// The most that all requests together may take while they are received and decompressed, in MiB.
@@ -25,7 +26,7 @@ pub struct AdmissionConfig {
 }
 
 /// `receivers.otlp.protocols`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     /// OTLP over gRPC.
@@ -33,7 +34,7 @@ pub struct Protocols {
 }
 
 /// `receivers.otlp.protocols.grpc`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcConfig {
     /// Address and port to listen on, such as `127.0.0.1:4317`.
@@ -44,12 +45,14 @@ pub struct GrpcConfig {
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    pub tls: Option<TlsConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveConfig {
     /// The server's side of it.
@@ -60,17 +63,19 @@ pub struct KeepaliveConfig {
 
 /// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. Every ping is answered,
 /// and none is counted, so that only the values that mean this can be had.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnforcementPolicy {
     /// The least time between a client's pings.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_time: Option<GoDuration>,
     /// Whether a client may ping without a request under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub permit_without_stream: Option<bool>,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive.server_parameters`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerParameters {
     /// A connection without a request for this long is asked to go; 0 is never.
@@ -92,6 +97,7 @@ impl Default for GrpcConfig {
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 128,
             max_connections: 0,
+            tls: None,
             keepalive: KeepaliveConfig::default(),
         }
     }

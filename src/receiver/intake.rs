@@ -10,13 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use opentelemetry::metrics::Meter;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::file::aside;
 use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
-use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
-use crate::table::{Severity, SeverityCounts, Transcoder};
+use crate::otlp::{Malformed, count_records};
+use crate::table::Transcoder;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Intake {
     result_timeout: Option<Duration>,
     draining: AtomicBool,
     unread: Arc<UnreadRequests>,
+    /// Set while the process takes too much memory.
+    refusing: Arc<AtomicBool>,
 }
 
 /// A request was taken; perhaps not all of it.
@@ -47,6 +49,9 @@ pub enum Refusal {
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
+    /// The process takes more than its memory limit.
+    #[error("forebay takes more memory than it may; send the request again a little later")]
+    Memory,
     /// forebay is ending.
     #[error("forebay is shutting down; send the request again to its successor")]
     Draining,
@@ -79,7 +84,14 @@ impl Intake {
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
+            refusing: Arc::default(),
         }
+    }
+
+    /// The same, refusing every request while `flag` is set.
+    #[must_use]
+    pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
+        Self { refusing: flag, ..self }
     }
 
     /// Registers the receiver's instrument with `meter`.
@@ -105,11 +117,8 @@ impl Intake {
 
     /// Takes one encoded `ExportLogsServiceRequest`.
     pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = if request.len() > LARGE && may_block() {
-            tokio::task::block_in_place(|| self.admit(&request))?
-        } else {
-            self.admit(&request)?
-        };
+        let mut admitted =
+            if request.len() > LARGE { aside(|| self.admit(&request))? } else { self.admit(&request)? };
         drop(request);
         if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             // The settlement counts, also when nobody waits for it any longer.
@@ -139,6 +148,9 @@ impl Intake {
         if self.draining.load(Ordering::Acquire) {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
+        if self.refusing.load(Ordering::Relaxed) {
+            return refuse(RejectReason::Memory, Refusal::Memory);
+        }
         let reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
@@ -146,9 +158,9 @@ impl Intake {
         };
         let mut admitted = Admitted::default();
         if reservation.records() == 0 {
-            let shed = severities(request)?;
+            let shed = self.transcoder.tally(request)?;
             books.drop_records(reason, &shed);
-            admitted.shed(reason, &shed);
+            admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
         let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
@@ -157,16 +169,16 @@ impl Intake {
             Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
         };
         books.drop_records(reason, &transcoded.beyond);
-        books.reject(RejectReason::Malformed, transcoded.malformed);
+        books.reject_malformed(&transcoded.malformed);
         books.replace(&transcoded.replaced);
-        admitted.shed(reason, &transcoded.beyond);
-        admitted.malformed = transcoded.malformed;
+        admitted.shed(reason, transcoded.beyond.total());
+        admitted.malformed = transcoded.malformed.total();
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
         let rows = transcoded.rows.len();
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
-            Ok(shed) => admitted.full += shed.total(),
+            Ok(shed) => admitted.full += shed,
             Err(Full) => {
                 books.reject(RejectReason::Full, rows);
                 return Err(Refusal::Full);
@@ -181,7 +193,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Malformed(_) => None,
-            Self::Full | Self::Draining | Self::Unavailable => Some(retry_after()),
+            Self::Full | Self::Memory | Self::Draining | Self::Unavailable => Some(retry_after()),
         }
     }
 }
@@ -195,10 +207,10 @@ pub(super) fn retry_after() -> Duration {
 }
 
 impl Admitted {
-    fn shed(&mut self, reason: DropReason, records: &SeverityCounts) {
+    fn shed(&mut self, reason: DropReason, records: usize) {
         match reason {
-            DropReason::TooLarge => self.too_large += records.total(),
-            _ => self.full += records.total(),
+            DropReason::TooLarge => self.too_large += records,
+            _ => self.full += records,
         }
     }
 
@@ -214,24 +226,6 @@ impl Admitted {
         let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// The severities of a request of which nothing is taken.
-fn severities(request: &[u8]) -> Result<SeverityCounts, Malformed> {
-    let mut severities = SeverityCounts::default();
-    for resource in resource_logs(request) {
-        for scope in resource?.scope_logs() {
-            for record in scope?.log_records() {
-                severities.add(Severity::from_number(LogRecord::severity_of(record?)), 1);
-            }
-        }
-    }
-    Ok(severities)
-}
-
-/// Whether this thread may be taken from the runtime for a while.
-fn may_block() -> bool {
-    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// Nanoseconds since 1970.

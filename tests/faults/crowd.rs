@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use crate::chance::either;
-use crate::oracle::{Oracle, Sent};
+use crate::oracle::{Oracle, Sent, losses_are_written};
 use crate::siege::frames::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, PING, RST_STREAM, SETTINGS, frame, head,
 };
@@ -202,4 +202,5 @@ async fn a_herd_after_an_outage() {
     assert!(account.again > 0, "nobody was sent back: {account}");
     let (status, said) = forebay.terminate().await;
     assert_eq!(status, Some(0), "{said:#?}");
+    losses_are_written(&database, &page).await;
 }

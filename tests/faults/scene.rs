@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::load::Load;
-use crate::oracle::{Account, Oracle};
+use crate::oracle::{Account, Oracle, losses_are_written};
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::postgres::Database;
@@ -148,6 +148,7 @@ impl Scene {
         println!("{fault}: {account}; recovered in {recovery:.1?}");
         let (status, said) = self.forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
+        losses_are_written(&self.database, &page).await;
         account
     }
 }
