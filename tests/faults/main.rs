@@ -15,6 +15,7 @@ mod disk;
 mod failover;
 mod hostile;
 mod inject;
+mod link;
 mod load;
 mod network;
 mod newest;
@@ -24,6 +25,7 @@ mod scene;
 mod schema;
 mod server;
 mod siege;
+mod small;
 mod soak;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]

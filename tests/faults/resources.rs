@@ -95,7 +95,8 @@ async fn freeze_in_a_batch(scene: &Scene, client: &Client) -> Frozen {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_collector_does_not_keep_the_table() {
     let database = database().await;
-    let scene = Scene::begin(&database, database.dsn(), &["exporters.postgres.pool_size=1"]).await;
+    let mut scene = Scene::begin(&database, database.dsn(), &["exporters.postgres.pool_size=1"]).await;
+    scene.stops_the_collector = true;
     let client = database.connect().await;
     let mut longest = Duration::ZERO;
     let mut recovery = Duration::ZERO;

@@ -35,6 +35,8 @@ for file in "$1"/*/cluster/postmaster.pid; do
     arguments=$(tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" || ps -o args= -p "$pid")
     case $arguments in *"$1/"*) kill -QUIT "$pid" ;; esac
 done
+# So is a network of a test that was killed.
+ip netns del "${1##*/}" 2>/dev/null
 # Where a test that fills a disk was killed, the disk is still mounted.
 umount -l "$1"/*/cluster/small 2>/dev/null
 # A server that has yet to end may still be writing. The lock goes last: with it, the next run can try once more.
@@ -244,6 +246,12 @@ impl Postgres {
             (server.dsn("postgres", None), (Ipv4Addr::LOCALHOST, server.port()).into());
         self.server = Some(server);
     }
+}
+
+/// The run's name, for what a test makes outside of its directory.
+#[allow(dead_code, reason = "for the faults")]
+pub(crate) fn run_name() -> String {
+    RUN.dir.file_name().expect("a directory with a name").to_string_lossy().into_owned()
 }
 
 /// How the tests' clusters are made.
