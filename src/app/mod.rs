@@ -21,7 +21,7 @@ use tracing::info;
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
-pub use reload::Load;
+pub use reload::{Load, is_live};
 use tasks::Tasks;
 
 use crate::buffer::Buffer;

@@ -217,6 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_to_migrating_has_each_sentence() {
+        let guide = include_str!("../../docs/migrating.md");
+        for (section, keys, instead) in ABSENT {
+            let row = guide.lines().find(|line| {
+                line.ends_with(&format!("| {instead} |"))
+                    && keys.split('|').all(|key| key == "*" || line.contains(&format!("`{key}`")))
+                    && line.contains(&section.replace(".*", "[]"))
+            });
+            assert!(row.is_some(), "docs/migrating.md has no row for {section}.{keys}: {instead}");
+        }
+    }
+
+    #[test]
     fn what_the_collector_does_not_have_either_is_not_explained() {
         let path = ["exporters", "postgres", "poolsize"].map(str::to_owned);
         assert_eq!(instead(&path).or(instead_of_any(&path)), None);

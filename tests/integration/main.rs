@@ -12,6 +12,7 @@ mod bad_input;
 mod clusters;
 mod connections;
 mod dead_letters;
+mod docs;
 mod doctor;
 mod embedded;
 mod fields;

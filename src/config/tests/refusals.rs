@@ -28,9 +28,9 @@ fn each_bad_key_is_refused_by_name() {
         ("exporters.postgres.dns=x", "exporters.postgres.dns: unknown key; did you mean dsn?"),
         ("exporters.postgres.poolsize=", "exporters.postgres.poolsize: unknown key; did you mean pool_size?"),
         (
-            "exporters.postgres.pol=1",
-            "exporters.postgres.pol: unknown key; what can stand here: dsn, data_dir, \
-            pool_size, schema, create_schema, timeout, shutdown_timeout, losses_window, sending_queue, retry_on_failure",
+            "exporters.postgres.retry_on_failure.x=1",
+            "exporters.postgres.retry_on_failure.x: unknown key; what can stand here: enabled, initial_interval, \
+             randomization_factor, multiplier, max_interval, max_elapsed_time",
         ),
         ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
         (
