@@ -252,26 +252,29 @@ fn sign(cell: &Cell, kind: &str) -> String {
         return format!("{wrong} WRONG");
     }
     let records = SET.records.iter().filter(|record| record.kind == kind);
-    let forms = records.flat_map(|record| {
-        let value = record.value.as_ref().map(|value| differences::value(cell.sdk, cell.transport, value));
-        let body = record.body.as_ref().map(|body| differences::body(cell.sdk, body));
-        let event = record.event.as_deref();
-        let event = event.map(|event| match differences::event(cell.sdk, Some(event)) {
-            Some(_) => Form::AsSent,
-            None => Form::Nothing,
-        });
-        [value, body, event].into_iter().flatten()
-    });
-    let signs = forms.map(|form| match form {
+    let signs = records.flat_map(|record| forms(cell, record)).map(|form| match form {
         Form::AsSent => "=",
         Form::JsonText => "text",
         Form::Other(_) => "other",
         Form::Nothing => "none",
     });
-    // The least of them, in this order.
-    ["none", "other", "text"]
-        .into_iter()
-        .find(|sign| signs.clone().any(|other| other == *sign))
-        .unwrap_or("=")
-        .into()
+    let signs: BTreeSet<_> = signs.collect();
+    signs.into_iter().collect::<Vec<_>>().join("/")
+}
+
+/// What becomes of a record's parts.
+fn forms(cell: &Cell, record: &Record) -> impl Iterator<Item = Form> {
+    let (sdk, level) = (cell.sdk, &record.level);
+    let same = |is_same| if is_same { Form::AsSent } else { Form::Other(Value::Null) };
+    let value = record.value.as_ref().map(|value| differences::value(sdk, cell.transport, value));
+    let body = record.body.as_ref().map(|body| differences::body(sdk, body));
+    let event = record.event.as_deref();
+    let event = event.map(|event| match differences::event(sdk, Some(event)) {
+        Some(_) => Form::AsSent,
+        None => Form::Nothing,
+    });
+    let exception = record.exception.as_ref();
+    let exception = exception.map(|_| same(matches!(differences::exception(sdk), (Some(_), true))));
+    let severity = differences::severity(sdk, level) == differences::severity(Sdk::Node, level);
+    [value, body, event, exception, Some(same(severity))].into_iter().flatten()
 }

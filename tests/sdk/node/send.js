@@ -92,7 +92,12 @@ async function numbers(log) {
   }
 }
 
-const say = (...words) => report.said.push(words.map(String).join(' '));
+/** An error comes as JSON of its parts. */
+function say(...words) {
+  const text = words.map(String).join(' ');
+  report.said.push(text.startsWith('{') ? JSON.parse(text).message : text);
+}
+
 diag.setLogger({ error: say, warn: say, info() {}, debug() {}, verbose() {} }, DiagLogLevel.WARN);
 const processors = [new BatchLogRecordProcessor({ exporter: counted(exporters[transport]()) })];
 if (mode === 'records') {
