@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
-use crate::receiver::{Intake, grpc};
+use crate::receiver::{Intake, Ports};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics};
 
@@ -43,7 +43,7 @@ struct App {
 
 /// The ports, taken before anything else is begun, so that a port in use is known at once.
 struct Listeners {
-    grpc: TcpListener,
+    receiver: Ports,
     health: Option<TcpListener>,
     metrics: Vec<TcpListener>,
 }
@@ -102,7 +102,7 @@ async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summa
 
 impl Listeners {
     async fn bind(config: &Config) -> Result<Self, Error> {
-        let grpc = grpc::bind(&config.receiver.protocols.grpc).await?;
+        let receiver = Ports::bind(&config.receiver.protocols).await?;
         let health = match &config.health {
             Some(health) => Some(bind(&health.endpoint, "extensions.health_check.endpoint").await?),
             None => None,
@@ -114,7 +114,7 @@ impl Listeners {
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
         }
-        Ok(Self { grpc, health, metrics })
+        Ok(Self { receiver, health, metrics })
     }
 }
 
@@ -159,7 +159,8 @@ impl App {
     ) -> Result<Summary, Error> {
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            grpc = %address(&listeners.grpc),
+            grpc = listeners.receiver.grpc.as_ref().map(address),
+            http = listeners.receiver.http.as_ref().map(address),
             health = listeners.health.as_ref().map(address),
             metrics = listeners.metrics.first().map(address),
             database = target.describe(),

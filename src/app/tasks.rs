@@ -6,7 +6,6 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{App, Listeners, flagged};
-use crate::receiver::grpc;
 use crate::telemetry::{pages, serve};
 
 /// The running tasks, by the order in which they are to end.
@@ -46,7 +45,7 @@ impl Tasks {
         }
         let (config, intake) = (app.config.receiver.clone(), app.intake.clone());
         let receiver = tokio::spawn(async move {
-            grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
+            listeners.receiver.serve(&config, intake, flagged(receiving)).await;
         });
         Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
     }
@@ -54,7 +53,7 @@ impl Tasks {
     /// Waits until a task ends that should not; gives its name.
     pub(super) async fn ended_early(&mut self) -> &'static str {
         tokio::select! {
-            _ = &mut self.receiver => "the gRPC server",
+            _ = &mut self.receiver => "the receiver",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
             Some(_) = self.pages.join_next() => "a page",

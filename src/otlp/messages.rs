@@ -33,6 +33,12 @@ pub fn export_response(rejected: usize, message: &str) -> Bytes {
     ExportLogsServiceResponse { partial_success }.encode_to_vec().into()
 }
 
+/// A `google.rpc.Status`: what OTLP/HTTP has for the body of a failure.
+pub fn status(code: i32, message: &str) -> Bytes {
+    let status = tonic_types::pb::Status { code, message: message.to_owned(), details: Vec::new() };
+    status.encode_to_vec().into()
+}
+
 /// A `google.rpc.RetryInfo`, which some senders read from a trailer of its own.
 pub fn retry_info(delay: Duration) -> Bytes {
     tonic_types::pb::RetryInfo::from(tonic_types::RetryInfo::new(Some(delay))).encode_to_vec().into()

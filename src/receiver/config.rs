@@ -24,12 +24,14 @@ pub struct AdmissionConfig {
     pub request_limit_mib: u32,
 }
 
-/// `receivers.otlp.protocols`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
+/// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
 pub struct Protocols {
     /// OTLP over gRPC.
-    pub grpc: GrpcConfig,
+    pub grpc: Option<GrpcConfig>,
+    /// OTLP over HTTP.
+    pub http: Option<HttpConfig>,
 }
 
 /// `receivers.otlp.protocols.grpc`.
@@ -85,6 +87,52 @@ pub struct ServerParameters {
     pub timeout: GoDuration,
 }
 
+/// `receivers.otlp.protocols.http`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port to listen on, such as `127.0.0.1:4318`.
+    pub endpoint: String,
+    /// The path that logs are sent to.
+    pub logs_url_path: String,
+    /// The largest body, before and after decompression, in bytes.
+    pub max_request_body_size: usize,
+    /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
+    pub read_header_timeout: GoDuration,
+    /// A connection without a request for this long is closed; 0 is never.
+    pub idle_timeout: GoDuration,
+    /// Whether a connection of HTTP/1 is kept for further requests.
+    pub keep_alives_enabled: bool,
+    /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
+    pub max_connections: usize,
+    /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
+    pub max_connection_age: GoDuration,
+    /// What requests under way have left of their time once their connection was asked to go for its age.
+    pub max_connection_age_grace: GoDuration,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { grpc: Some(GrpcConfig::default()), http: Some(HttpConfig::default()) }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: "127.0.0.1:4318".to_owned(),
+            logs_url_path: "/v1/logs".to_owned(),
+            max_request_body_size: 64 << 20,
+            read_header_timeout: seconds(60),
+            idle_timeout: seconds(60),
+            keep_alives_enabled: true,
+            max_connections: 0,
+            max_connection_age: seconds(0),
+            max_connection_age_grace: seconds(30),
+        }
+    }
+}
+
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
@@ -105,7 +153,6 @@ impl Default for AdmissionConfig {
 
 impl Default for ServerParameters {
     fn default() -> Self {
-        let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
         Self {
             max_connection_idle: seconds(60),
             max_connection_age: seconds(0),
@@ -114,4 +161,8 @@ impl Default for ServerParameters {
             timeout: seconds(10),
         }
     }
+}
+
+const fn seconds(seconds: u64) -> GoDuration {
+    GoDuration(Duration::from_secs(seconds))
 }

@@ -1,31 +1,32 @@
 //! The life of one connection, from its first bytes to its end. Each part of it has a bound in time.
 //!
-//! A connection that has to go is asked to, by HTTP/2's GOAWAY, so that requests under way are answered and the client
-//! sends the next ones over another connection; it is cut where it has not gone within a grace.
+//! A connection that has to go is asked to, so that requests under way are answered and the client sends the next ones
+//! over another connection: by HTTP/2's GOAWAY, or by the end of HTTP/1's keep-alive. It is cut where it has not gone
+//! within a grace.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, join};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
+
+use super::activity::{Activity, UnderWay};
+use super::opening::Opened;
 
 /// What a connection may take of time.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
-    /// From the beginning to the end of HTTP/2's preface.
-    pub(super) preface: Duration,
+    /// From the beginning until it is known what it speaks.
+    pub(super) opening: Duration,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
     /// Without a request, until it is asked to go; zero is for ever.
@@ -38,8 +39,10 @@ pub(super) struct Times {
     pub(super) grace: Duration,
 }
 
-/// What all connections have in common.
+/// What all connections of a port have in common.
 pub(super) struct Terms {
+    /// `None` where only HTTP/2 is spoken.
+    pub(super) http1: Option<http1::Builder>,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
     /// Told again and again while a new connection waits for another one to go.
@@ -48,73 +51,96 @@ pub(super) struct Terms {
     pub(super) ended: watch::Receiver<()>,
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Who has no request under way needs no longer than this to go, and less where others wait.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const CROWDED_GRACE: Duration = Duration::from_millis(100);
 /// By how much of itself an age varies, so that clients that came together do not all come back together.
 const JITTER: f64 = 0.1;
 
-const NOT_HTTP2: &str = "this port takes OTLP/gRPC only; set the exporter's protocol to grpc \
-     (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP\n";
-/// What is read of a request that is not HTTP/2, and for how long.
+/// For whoever speaks something else, mostly an exporter that is set to `http/protobuf` at the port of gRPC.
+const NOT_HTTP2: &str = "HTTP/1.1 415 Unsupported Media Type\r\n\
+     content-type: text/plain; charset=utf-8\r\n\
+     connection: close\r\n\r\n\
+     this port takes OTLP/gRPC only; set the exporter's protocol to grpc (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its \
+     endpoint to a port that takes OTLP/HTTP\n";
+/// What is read of a request that was answered before its end, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
 
 impl Terms {
     /// Serves `stream` to its end, each request by `answer`.
-    pub(super) async fn serve<A, F, B>(self: Arc<Self>, mut stream: TcpStream, answer: A)
+    pub(super) async fn serve<S, A, F, B>(self: Arc<Self>, stream: S, answer: A)
     where
+        S: AsyncRead + AsyncWrite + Unpin,
         A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        // Answers are small and complete; waiting for more to send with them would only delay them.
-        let _ = stream.set_nodelay(true);
-        let begun = tokio::select! {
-            begun = timeout(self.times.preface, speaks_http2(&mut stream)) => begun,
+        let opened = tokio::select! {
+            opened = timeout(self.times.opening, Opened::read(stream)) => opened,
             () = self.crowded.notified() => return,
             () = self.ended() => return,
         };
-        match begun {
-            Ok(Ok(true)) => self.serve_http2(stream, answer).await,
-            Ok(Ok(false)) => tokio::select! {
-                _ = timeout(UNREAD, tell_not_http2(stream)) => {}
-                () = self.ended() => {}
-            },
-            Ok(Err(_)) | Err(_) => {}
-        }
-    }
-
-    async fn serve_http2<A, F, B>(&self, stream: TcpStream, answer: A)
-    where
-        A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
-    {
+        let Ok(Ok(mut stream)) = opened else { return };
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
             let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
             async move {
                 let response = answered.await;
                 drop(one);
-                response
+                Ok::<_, Infallible>(response)
             }
         });
-        let (read, write) = stream.into_split();
-        let again = TokioIo::new(join(PREFACE.chain(read), write));
-        let mut connection = pin!(self.http2.serve_connection(again, service));
+        if stream.is_like_http2() {
+            let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+            self.run(connection, http2::Connection::graceful_shutdown, &activity).await;
+            return;
+        }
+        let ended = match &self.http1 {
+            Some(http1) => {
+                let connection = http1.serve_connection(TokioIo::new(&mut stream), service);
+                self.run(connection, http1::Connection::graceful_shutdown, &activity).await
+            }
+            None => timeout(UNREAD, stream.write_all(NOT_HTTP2.as_bytes())).await.is_ok(),
+        };
+        if ended {
+            self.hear_out(stream).await;
+        }
+    }
+
+    /// Runs a connection until it ends by itself, or has to be cut; gives whether it has ended by itself.
+    async fn run<C: Future>(
+        &self,
+        connection: C,
+        ask_to_go: impl Fn(Pin<&mut C>),
+        activity: &Activity,
+    ) -> bool {
+        let mut connection = pin!(connection);
         let grace = tokio::select! {
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => return true,
             () = old(self.times.age) => self.times.age_grace,
-            grace = self.idle(&activity) => grace,
+            grace = self.idle(activity) => grace,
             () = self.ended() => self.times.grace,
         };
-        connection.as_mut().graceful_shutdown();
+        ask_to_go(connection.as_mut());
         tokio::select! {
-            _ = connection => {}
-            () = sleep(grace) => {}
-            () = self.cut() => {}
+            _ = connection => true,
+            () = sleep(grace) => false,
+            () = self.cut() => false,
+        }
+    }
+
+    /// Reads what the sender of a request that was answered before its end still sends. A connection that is closed on
+    /// unread bytes is reset, and the sender may never see its answer.
+    async fn hear_out(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let reading = async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await
+        };
+        tokio::select! {
+            _ = timeout(UNREAD, reading) => {}
+            () = self.crowded.notified() => {}
+            () = self.ended() => {}
         }
     }
 
@@ -141,7 +167,8 @@ impl Terms {
         }
     }
 
-    async fn ended(&self) {
+    /// Waits for the shutdown.
+    pub(super) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }
@@ -150,47 +177,6 @@ impl Terms {
     async fn cut(&self) {
         self.ended().await;
         sleep(self.times.grace).await;
-    }
-}
-
-/// What goes on on a connection. Nobody is woken for it, since that would cost something with each request.
-struct Activity {
-    began: Instant,
-    under_way: AtomicUsize,
-    /// When a request was last answered, in microseconds since the beginning.
-    answered: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { began: Instant::now(), under_way: AtomicUsize::new(0), answered: AtomicU64::new(0) }
-    }
-
-    /// How long no request has been under way; `None` while one is.
-    fn quiet(&self) -> Option<Duration> {
-        if self.under_way.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        let answered = Duration::from_micros(self.answered.load(Ordering::Relaxed));
-        Some(self.began.elapsed().saturating_sub(answered))
-    }
-}
-
-/// A request that is under way on its connection.
-struct UnderWay(Arc<Activity>);
-
-impl UnderWay {
-    fn one_more(of: Arc<Activity>) -> Self {
-        of.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(of)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let answered = self.0.began.elapsed().as_micros();
-        self.0.answered.store(u64::try_from(answered).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -205,35 +191,4 @@ async fn after(time: Duration) {
     } else {
         sleep(time).await;
     }
-}
-
-/// Whether a connection begins with HTTP/2's preface, which is taken off it.
-async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
-    let mut bytes = [0; PREFACE.len()];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let read = stream.read(&mut bytes[filled..]).await?;
-        filled += read;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if bytes[..filled] != PREFACE[..filled] {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Answers whoever speaks something else, mostly an exporter that is set to `http/protobuf` at this port.
-async fn tell_not_http2(mut stream: TcpStream) -> io::Result<()> {
-    let answer = format!(
-        "HTTP/1.1 415 Unsupported Media Type\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{NOT_HTTP2}",
-        NOT_HTTP2.len()
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await?;
-    // A connection that is closed on unread bytes is reset, and the sender may never see the answer.
-    tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await?;
-    Ok(())
 }

@@ -17,6 +17,7 @@ mod fields;
 mod lifecycle;
 mod load;
 mod outage;
+mod over_http;
 mod prometheus;
 mod schema;
 mod sdk;

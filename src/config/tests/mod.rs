@@ -8,6 +8,7 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
+use crate::receiver::config::{GrpcConfig, HttpConfig};
 
 /// The least that a user has to write.
 const MINIMAL: &str = "
@@ -99,11 +100,28 @@ fn components_without_a_value_have_their_defaults() {
     assert_eq!(minimal(&[], &none).unwrap(), defaults());
     let nulls = [
         "receivers.otlp.protocols.grpc=",
+        "receivers.otlp.protocols.http=",
         "exporters.postgres.pool_size=",
         "exporters.postgres.sending_queue=",
         "service.telemetry=",
     ];
     assert_eq!(minimal(&nulls, &none).unwrap(), defaults());
+}
+
+#[test]
+fn a_protocol_that_is_not_named_is_off() {
+    let protocols = |text: &str| {
+        let set = format!("receivers.otlp.protocols={text}");
+        minimal(&[&set], &none).map(|config| config.receiver.protocols)
+    };
+    let (grpc, http) = (Some(GrpcConfig::default()), Some(HttpConfig::default()));
+    assert_eq!(protocols("{grpc: }"), Ok(Protocols { grpc: grpc.clone(), http: None }));
+    assert_eq!(protocols("{http: {}}"), Ok(Protocols { grpc: None, http: http.clone() }));
+    assert_eq!(protocols(""), Ok(Protocols { grpc, http }), "what is not written has its default");
+    let expected = "receivers.otlp.protocols: found none of them, expected grpc, http or both";
+    assert_eq!(protocols("{}"), Err(expected.to_owned()));
+    let config = minimal(&["receivers.otlp.protocols={http: {endpoint: 'h:1'}}"], &none).unwrap();
+    assert!(config.to_string().starts_with("OTLP/HTTP on h:1 -> "), "{config}");
 }
 
 #[test]

@@ -170,6 +170,21 @@ fn each_bad_key_is_refused_by_name() {
              expected true or nothing: forebay answers every ping of a client and cannot refuse any",
         ),
         (
+            "receivers.otlp.protocols.http.logs_url_path=logs",
+            "receivers.otlp.protocols.http.logs_url_path: found \"logs\", expected a path such as /v1/logs",
+        ),
+        (
+            "receivers.otlp.protocols.http.max_request_body_size=67108865",
+            "receivers.otlp.admission.request_limit_mib: found 128, \
+             expected twice max_request_body_size (67108865) or more, and 1048576 at most",
+        ),
+        (
+            "receivers.otlp.protocols.http.include_metadata=true",
+            "receivers.otlp.protocols.http.include_metadata: unknown key; what can stand here: \
+             endpoint, logs_url_path, max_request_body_size, read_header_timeout, idle_timeout, \
+             keep_alives_enabled, max_connections, max_connection_age, max_connection_age_grace",
+        ),
+        (
             "extensions.health_check.path=health",
             "extensions.health_check.path: found \"health\", expected a path such as /",
         ),

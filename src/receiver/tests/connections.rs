@@ -140,7 +140,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
     let mut setup = Setup::default();
-    setup.times.preface = Duration::from_millis(50);
+    setup.times.opening = Duration::from_millis(50);
     let gateway = setup.start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -167,7 +167,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_busy_one() {
     let mut setup = Setup::waits_for_result();
-    setup.config.protocols.grpc.max_connections = 1;
+    setup.grpc().max_connections = 1;
     let gateway = setup.start().await;
     let first = tokio::spawn(export(Grpc::new(gateway.channel().await), request(["a"])));
     let batch = gateway.take().await;
@@ -184,7 +184,7 @@ async fn connections_beyond_the_limit_wait_for_a_busy_one() {
 #[tokio::test]
 async fn who_has_waited_for_a_connection_keeps_it() {
     let mut setup = Setup::waits_for_result();
-    setup.config.protocols.grpc.max_connections = 1;
+    setup.grpc().max_connections = 1;
     let gateway = setup.start().await;
     let (first, mut client) = h2_client(&gateway).await;
     let (_answer, mut body) = client.send_request(h2_request(), false).unwrap();
@@ -204,7 +204,7 @@ async fn who_has_waited_for_a_connection_keeps_it() {
 #[tokio::test]
 async fn idle_connections_give_way_the_longest_idle_first() {
     let mut setup = Setup::default();
-    setup.config.protocols.grpc.max_connections = 2;
+    setup.grpc().max_connections = 2;
     let gateway = setup.start().await;
     let (longest, idle) = h2_client(&gateway).await;
     assert_eq!(export_h2(idle.clone()).await, StatusCode::OK);

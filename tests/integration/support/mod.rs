@@ -2,6 +2,8 @@
 
 pub mod arbitrary;
 pub mod forebay;
+#[allow(dead_code, reason = "for OTLP/HTTP")]
+pub mod http;
 pub mod metrics;
 pub mod postgres;
 #[allow(dead_code, reason = "the faults need more of it")]

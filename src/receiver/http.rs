@@ -1,0 +1,151 @@
+//! OTLP/HTTP: `POST /v1/logs`, over HTTP/1.1 and HTTP/2.
+//!
+//! A body of protobuf goes to the intake as gRPC's message does. A request is answered in the encoding that it has
+//! itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP gives a meaning.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioTimer;
+
+use super::answer::{Failure, Limit, Why};
+use super::body::Answer;
+use super::config::HttpConfig;
+use super::connection::Times;
+use super::encoding::Encoding;
+use super::intake::Accepted;
+use super::message::receive_whole;
+use super::reception::Reception;
+use super::room::Share;
+use crate::otlp::messages::{export_response, status};
+
+/// What a connection reads ahead at most, and the largest headers.
+const MAX_READ: usize = 64 << 10;
+const MAX_HEADERS: usize = 16 << 10;
+
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+
+/// What is at the port.
+#[derive(Debug)]
+pub(super) struct LogsPort {
+    reception: Reception,
+    path: String,
+}
+
+impl HttpConfig {
+    pub(super) fn times(&self) -> Times {
+        Times {
+            opening: self.read_header_timeout.0,
+            arrival: Duration::from_secs(30),
+            idle: self.idle_timeout.0,
+            age: self.max_connection_age.0,
+            age_grace: self.max_connection_age_grace.0,
+            grace: Duration::from_secs(5),
+        }
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        Limit {
+            bytes: self.max_request_body_size,
+            said: format!("{} bytes", self.max_request_body_size),
+            key: "receivers.otlp.protocols.http.max_request_body_size",
+        }
+    }
+
+    pub(super) fn http1(&self) -> http1::Builder {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .keep_alive(self.keep_alives_enabled)
+            .header_read_timeout(self.read_header_timeout.0)
+            .max_header_size(MAX_HEADERS)
+            .max_buf_size(MAX_READ);
+        http1
+    }
+}
+
+impl LogsPort {
+    pub(super) fn new(config: &HttpConfig, reception: Reception) -> Self {
+        Self { reception, path: config.logs_url_path.clone() }
+    }
+
+    /// Answers one request, whatever it is.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
+        let (head, body) = request.into_parts();
+        let admitted = self.admit(&head);
+        // Headers may be large, and a request may take long.
+        drop(head);
+        let taken = match admitted {
+            Ok(encoding) => {
+                let Reception { limit, room, .. } = &self.reception;
+                self.reception.take_in(receive_whole(body, encoding, limit.bytes, room)).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match taken {
+            Ok((accepted, request)) => ok(&accepted, request),
+            Err(failure) => failed(&failure),
+        }
+    }
+
+    /// Whether a request may go on, for all that its headers say; how its body is compressed.
+    fn admit(&self, head: &Parts) -> Result<Encoding, Failure> {
+        if head.uri.path() != self.path {
+            return Err(Failure::unknown_path(head.uri.path(), &self.path));
+        }
+        if head.method != Method::POST {
+            return Err(Failure::new(
+                Why::WrongMethod,
+                format!("{} is not for {}; POST is", head.method, self.path),
+            ));
+        }
+        if !is_protobuf(&head.headers) {
+            let message = "the content-type of a request is application/x-protobuf";
+            return Err(Failure::new(Why::UnknownType, message));
+        }
+        encoding(&head.headers)
+    }
+}
+
+fn is_protobuf(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-protobuf"))
+}
+
+/// How the sender compresses.
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
+    let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
+    Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))
+}
+
+fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
+    let mut response = response(StatusCode::OK, export_response(accepted.rejected, &accepted.message));
+    response.body_mut().request = Some(request);
+    response
+}
+
+fn failed(failure: &Failure) -> Response<Answer> {
+    let mut response = response(failure.why.status(), status(failure.why.code() as i32, &failure.message));
+    if let Some(delay) = failure.retry_after {
+        // In whole seconds: one or two.
+        let seconds = (delay + Duration::from_millis(500)).as_secs();
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if failure.why == Why::WrongMethod {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+fn response(status: StatusCode, body: Bytes) -> Response<Answer> {
+    let mut response = Response::new(Answer::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
+    response
+}
