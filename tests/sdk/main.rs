@@ -6,7 +6,9 @@
 // A test fails by panicking.
 #![allow(clippy::unwrap_used)]
 
+mod collector;
 mod differences;
+mod documented;
 mod matrix;
 mod rust;
 mod sdks;

@@ -19,7 +19,7 @@ pub enum Sdk {
 }
 
 /// How it sends.
-#[allow(dead_code, reason = "forebay has no OTLP/HTTP yet")]
+#[allow(dead_code, reason = "forebay has no OTLP/JSON yet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Grpc,
@@ -32,7 +32,7 @@ impl Transport {
     pub fn endpoint(self, forebay: &Forebay) -> String {
         match self {
             Self::Grpc => forebay.endpoint(),
-            Self::HttpProtobuf | Self::HttpJson => panic!("forebay has no OTLP/HTTP yet"),
+            Self::HttpProtobuf | Self::HttpJson => format!("http://{}", forebay.http_address()),
         }
     }
 
@@ -65,7 +65,8 @@ impl Sdk {
 
     pub fn transports(self) -> &'static [Transport] {
         match self {
-            Self::Rust | Self::Python | Self::Go | Self::Java | Self::Node => &[Transport::Grpc],
+            Self::Rust | Self::Python | Self::Node => &[Transport::Grpc, Transport::HttpProtobuf],
+            Self::Go | Self::Java => &[Transport::Grpc, Transport::HttpProtobuf],
         }
     }
 
@@ -84,38 +85,55 @@ impl Sdk {
         }
     }
 
-    /// The program that sends; Rust's is a part of this one.
+    /// The program that sends as README.md says. Rust's is a module.
     pub fn sender(self) -> Command {
-        let [program, arguments @ ..] = &match self {
+        match self {
             Self::Rust => panic!("it is a module"),
-            Self::Python => vec![target("python/bin/python"), source("python/bridge.py")],
-            Self::Go => vec![target("sdk/go/sender")],
+            Self::Python => python("bridge.py"),
+            Self::Go => Command::new(target("sdk/go/sender")),
+            Self::Java => java(&["Sender"]),
+            Self::Node => node("send.js"),
+        }
+    }
+
+    /// The program of docs/sending.md. Rust's is a module.
+    pub fn first(self) -> Command {
+        match self {
+            Self::Rust => panic!("it is a module"),
+            Self::Python => python("first.py"),
+            Self::Go => Command::new(target("sdk/go/first")),
             Self::Java => {
-                let path = format!(
-                    "{}:{}/*",
-                    target("sdk/java/classes").display(),
-                    target("sdk/java/lib").display()
-                );
-                vec![
-                    "java".into(),
-                    "-XX:TieredStopAtLevel=1".into(),
-                    "-cp".into(),
-                    path.into(),
-                    "Sender".into(),
-                ]
+                let config = source("java/first.xml");
+                java(&[&format!("-Dlogback.configurationFile={}", config.display()), "First"])
             }
-            // As a link beside the packages, where Node looks for them.
-            Self::Node => vec!["node".into(), "--preserve-symlinks-main".into(), target("sdk/node/send.js")],
-        }[..] else {
-            unreachable!("each has a program")
-        };
-        let mut command = Command::new(program);
-        command.args(arguments);
-        command
+            Self::Node => node("first.js"),
+        }
     }
 }
 
-fn target(path: &str) -> PathBuf {
+fn python(file: &str) -> Command {
+    let mut command = Command::new(target("python/bin/python"));
+    command.arg(source("python").join(file));
+    command
+}
+
+fn java(arguments: &[&str]) -> Command {
+    let mut command = Command::new("java");
+    let path = format!("{}:{}/*", target("sdk/java/classes").display(), target("sdk/java/lib").display());
+    // They do not live long enough for the best code.
+    command.args(["-XX:TieredStopAtLevel=1", "-cp", &path]).args(arguments);
+    command
+}
+
+/// As a link beside the packages, where Node looks for them.
+fn node(file: &str) -> Command {
+    let mut command = Command::new("node");
+    command.arg("--preserve-symlinks-main").arg(target("sdk/node").join(file));
+    command
+}
+
+/// A file below `target/`, where `./dev` installs.
+pub fn target(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target").join(path)
 }
 

@@ -1,5 +1,6 @@
 //! Sends log records with the official OpenTelemetry SDK for Rust, by tracing.
 
+pub mod first;
 mod records;
 
 use std::sync::{Arc, Mutex};
