@@ -93,7 +93,7 @@ fn run(case: &Case) -> Vec<u32> {
         queue_size: case.queue_size,
         overflow: case.overflow,
         max_bytes: 1 << 40,
-        enabled: true,
+        ..QueueConfig::default()
     };
     let batch = BatchConfig {
         send_batch_size: 100,

@@ -24,6 +24,8 @@ pub enum Command {
     Run,
     /// Check the configuration.
     Validate,
+    /// Print the configuration in force.
+    PrintConfig,
     /// Print the DDL.
     Schema {
         /// The version of the store that is there; 0 for none.
@@ -61,6 +63,12 @@ struct Cli {
 enum Action {
     /// Check the configuration and exit
     Validate(Source),
+    /// Print the configuration in force, as YAML
+    ///
+    /// All --config are merged, --set goes on top, ${env:...} is replaced, and each key that was not written has its
+    /// default. Passwords are shown as [redacted]; but for them, what is printed is a configuration that means the
+    /// same. What is wrong is said as by validate.
+    PrintConfig(Source),
     /// Print the DDL of the tables and the view, for a database where forebay may not create them
     Schema {
         /// Only what a store of this version lacks
@@ -148,7 +156,8 @@ struct Which {
 /// Where the configuration comes from.
 #[derive(Args)]
 struct Source {
-    /// A configuration file; several are merged in order. Without one: the built-in configuration
+    /// A configuration file, or env:NAME, or yaml:TEXT; several are merged in order. Without one: the built-in
+    /// configuration
     #[arg(long = "config", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Set one key over the files, as in exporters.postgres.pool_size=4; VALUE is YAML; may be repeated
@@ -184,6 +193,7 @@ Exit status:
 
 Where something is wrong, or before the first start:
   forebay doctor                checks everything that writing takes, each with its cure
+  forebay print-config          shows every key with the value in force
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -194,6 +204,7 @@ impl From<Cli> for Invocation {
         let (command, source) = match cli.action {
             None => return Self { command: Command::Run, files, sets },
             Some(Action::Validate(source)) => (Command::Validate, source),
+            Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::DeadLetters(action)) => {
@@ -267,6 +278,7 @@ mod tests {
     fn options_may_stand_before_and_after_a_subcommand() {
         for (name, command) in [
             ("validate", Command::Validate),
+            ("print-config", Command::PrintConfig),
             ("schema", Command::Schema { since: 0 }),
             ("doctor", Command::Doctor { json: false }),
         ] {

@@ -1,8 +1,10 @@
 //! Durations as the Collector's YAML writes them: Go's syntax, `300ms`, `1.5s`, `1m30s`.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde::ser::{Serialize, Serializer};
 
 /// What a duration in the configuration may look like, for error messages.
 pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1.5s or 1m30s";
@@ -47,12 +49,33 @@ impl GoDuration {
     }
 }
 
+/// In the largest unit that needs no more than a decimal point: `200ms`, `1.5s`, `90s`.
+impl fmt::Display for GoDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let (unit, name) = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")]
+            .into_iter()
+            .find(|(unit, _)| nanos >= *unit)
+            .unwrap_or((1, if nanos == 0 { "s" } else { "ns" }));
+        let fraction = format!("{:09}", nanos % unit * (1_000_000_000 / unit));
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        write!(f, "{}{point}{fraction}{name}", nanos / unit)
+    }
+}
+
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct GoVisitor;
         impl Visitor<'_> for GoVisitor {
             type Value = GoDuration;
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(EXPECTED)
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GoDuration, E> {
@@ -84,6 +107,24 @@ mod tests {
         assert_eq!(read("0"), Some(Duration::ZERO));
         assert_eq!(read("1h"), Some(Duration::from_secs(3600)));
         assert_eq!(read("7ns"), Some(Duration::from_nanos(7)));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5us"),
+            (200_000_000, "200ms"),
+            (1_500_000_000, "1.5s"),
+            (90_000_000_000, "90s"),
+            (1_000_000_001, "1.000000001s"),
+            (3_600_000_001_000, "3600.000001s"),
+        ] {
+            let duration = GoDuration(Duration::from_nanos(nanos));
+            assert_eq!(duration.to_string(), text);
+            assert_eq!(GoDuration::parse(text), Some(duration));
+        }
     }
 
     #[test]

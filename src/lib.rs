@@ -10,7 +10,7 @@
 //! 6. [`exporter`] writes each batch in one transaction and settles it.
 //!
 //! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
-//! [`telemetry`] is forebay's own metrics, logs and health, [`embedded`] is a private PostgreSQL
+//! [`telemetry`] is forebay's own metrics, logs and health, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
 //! for the first minutes, [`shutdown`] is the order of ending, [`cli`] is the command line.
 //!
 //! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
@@ -22,6 +22,7 @@ pub mod config;
 pub mod duration;
 pub mod embedded;
 pub mod exporter;
+pub mod memory;
 pub mod otlp;
 pub mod receiver;
 pub mod shutdown;

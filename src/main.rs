@@ -4,9 +4,10 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use forebay::app;
-use forebay::cli::{self, Command};
+use forebay::app::{self, Load};
+use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::table::ddl::ddl_since;
@@ -30,17 +31,24 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
-        Command::Run => run(config),
+        Command::Run => {
+            let Invocation { files, sets, .. } = invocation;
+            run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
+        }
         Command::Validate => match app::check(&config) {
             Ok(_) => print(&format!("the configuration is valid: {config}")),
+            Err(error) => fail(REFUSED, &error),
+        },
+        Command::PrintConfig => match app::check(&config) {
+            Ok(_) => print(config.to_yaml().trim_end()),
             Err(error) => fail(REFUSED, &error),
         },
         Command::Schema { since } => print(&ddl_since(since, &Schema::new(config.exporter.schema))),
     }
 }
 
-fn run(config: Config) -> ExitCode {
-    match app::run(config) {
+fn run(config: Config, load: &Load) -> ExitCode {
+    match app::run(config, load) {
         Ok(summary) if summary.undelivered > 0 => ExitCode::from(FAILED),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => end(&error),

@@ -19,6 +19,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("telemetry", 0),
     ("otlp", 0),
     ("embedded", 0),
+    ("memory", 1),
     ("table", 1),
     ("buffer", 2),
     ("receiver", 3),

@@ -52,7 +52,10 @@ fn check_error(error: &ConfigError) {
         ConfigError::Yaml(_) => [NAME, "--set "].iter().any(|place| message.starts_with(place)),
         ConfigError::Set(_) => message.starts_with("--set "),
         ConfigError::Key(_) => message.split_once(": ").is_some_and(|(key, _)| !key.is_empty()),
-        ConfigError::Read { .. } | ConfigError::NotUtf8 { .. } => false,
+        ConfigError::Read { .. }
+        | ConfigError::NotUtf8 { .. }
+        | ConfigError::Unset(_)
+        | ConfigError::Remote(_) => false,
     };
     assert!(place, "{message:?}");
     if message.starts_with("exporters.postgres.dsn: ") {
@@ -72,7 +75,7 @@ fn check_config(config: &Config) {
     assert!((1..=most).contains(&batch.send_batch_max_size), "{batch:?} of {most}");
     assert!(config.to_string().contains(&exporter.schema));
     assert!(!format!("{config:?}").contains(SECRET));
-    let mut backoff = Backoff::new(&exporter.retry_on_failure);
+    let mut backoff = Backoff::new(exporter.retry_on_failure.clone());
     for _ in 0..9 {
         let _ = backoff.next_wait();
     }

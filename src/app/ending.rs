@@ -71,7 +71,9 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     }
     tasks.lanes.shutdown().await;
     app.buffer.abandon();
+    write_losses(&mut tasks).await;
     app.exporter.close();
+    tasks.watchers.shutdown().await;
     tasks.stop_pages();
     if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {
         tasks.pages.shutdown().await;
@@ -99,6 +101,14 @@ async fn drain(app: &App, tasks: &mut Tasks) {
     // With nothing to write there is nothing to wait for, such as a store that was never met.
     if app.buffer.budget().records() > 0 {
         all_ended(&mut tasks.lanes).await;
+    }
+}
+
+/// What could not be written was the last that is lost.
+async fn write_losses(tasks: &mut Tasks) {
+    tasks.stop_clerk();
+    if !tasks.clerk.is_finished() && timeout(FINISHING, &mut tasks.clerk).await.is_err() {
+        tasks.clerk.abort();
     }
 }
 

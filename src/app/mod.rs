@@ -7,18 +7,21 @@
 mod commands;
 mod ending;
 mod error;
+mod reload;
 mod tasks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
+pub use reload::Load;
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
@@ -26,9 +29,10 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
+use crate::memory::Limiter;
 use crate::receiver::{Intake, Ports};
 use crate::shutdown::Signals;
-use crate::telemetry::{Health, Metrics};
+use crate::telemetry::{Health, Metrics, Threshold};
 
 /// Everything that runs.
 struct App {
@@ -38,6 +42,8 @@ struct App {
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    limiter: Option<Arc<Limiter>>,
+    level: Threshold,
     embedded: Option<Embedded>,
 }
 
@@ -62,26 +68,34 @@ pub fn check(config: &Config) -> Result<Option<Target>, Error> {
     Ok(Some(target))
 }
 
-/// Runs forebay until a signal ends it.
+/// Runs forebay until a signal ends it. At SIGHUP it asks `load` for the configuration again.
 ///
 /// # Errors
 ///
 /// What keeps it from starting. A database that is down does not.
-pub fn run(config: Config) -> Result<Summary, Error> {
+pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let target = check(&config)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
-    let result = runtime.block_on(start_and_serve(config, target));
+    let result = runtime.block_on(start_and_serve(config, target, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summary, Error> {
+async fn start_and_serve(
+    config: Config,
+    target: Option<Target>,
+    level: Threshold,
+    load: &Load,
+) -> Result<Summary, Error> {
     let mut signals = Signals::listen().map_err(Error::Runtime)?;
+    // From here on SIGHUP does not end the process.
+    let reloads = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
     let (target, embedded) = match target {
         Some(target) => (target, None),
@@ -96,8 +110,8 @@ async fn start_and_serve(config: Config, target: Option<Target>) -> Result<Summa
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded)?;
-    app.serve(listeners, signals, &target).await
+    let app = App::build(config, &target, embedded, level)?;
+    app.serve(listeners, signals, reloads, load, &target).await
 }
 
 impl Listeners {
@@ -124,7 +138,12 @@ async fn bind(endpoint: &str, key: &'static str) -> Result<TcpListener, Error> {
 }
 
 impl App {
-    fn build(config: Config, target: &Target, embedded: Option<Embedded>) -> Result<Self, Error> {
+    fn build(
+        config: Config,
+        target: &Target,
+        embedded: Option<Embedded>,
+        level: Threshold,
+    ) -> Result<Self, Error> {
         let metrics = Metrics::new()?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
@@ -139,22 +158,31 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        intake.observe(&metrics.meter("receiver"));
+        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
+        if let Some(limiter) = &limiter {
+            intake = intake.refusing_while(limiter.refusing());
+        }
         Ok(Self {
             health,
             metrics,
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            limiter,
+            level,
             embedded,
             config,
         })
     }
 
     async fn serve(
-        self,
+        mut self,
         listeners: Listeners,
         mut signals: Signals,
+        mut reloads: Signal,
+        load: &Load,
         target: &Target,
     ) -> Result<Summary, Error> {
         info!(
@@ -167,12 +195,15 @@ impl App {
             "forebay takes records"
         );
         let mut tasks = Tasks::start(&self, listeners);
-        let outcome = tokio::select! {
-            signal = signals.next() => {
-                info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
-                Ok(())
+        let outcome = loop {
+            tokio::select! {
+                signal = signals.next() => {
+                    info!(signal, held = self.buffer.budget().records(), "asked to end; draining the buffer");
+                    break Ok(());
+                }
+                name = tasks.ended_early() => break Err(Error::Ended(name)),
+                Some(()) = reloads.recv() => self.reload(load).await,
             }
-            name = tasks.ended_early() => Err(Error::Ended(name)),
         };
         let summary = ending::end(self, tasks, signals).await;
         outcome.map(|()| summary)

@@ -6,6 +6,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{App, Listeners, flagged};
+use crate::buffer::Buffer;
+use crate::memory::Pressure;
 use crate::telemetry::{pages, serve};
 
 /// The running tasks, by the order in which they are to end.
@@ -17,6 +19,11 @@ pub(super) struct Tasks {
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
+    /// Writes losses down, until `stop_clerk`, and then the last of them.
+    pub(super) clerk: JoinHandle<()>,
+    stop_clerk: watch::Sender<bool>,
+    /// Watch over the whole, until they are aborted.
+    pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
@@ -38,6 +45,14 @@ impl Tasks {
         }
         let exporter = app.exporter.clone();
         let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let (stop_clerk, clerk_ends) = watch::channel(false);
+        let exporter = app.exporter.clone();
+        let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
+        let mut watchers = JoinSet::new();
+        if let Some(limiter) = app.limiter.clone() {
+            let buffer = app.buffer.clone();
+            watchers.spawn(async move { limiter.run(|pressure| relieve(&buffer, pressure)).await });
+        }
         let mut lanes = JoinSet::new();
         for number in 0..app.exporter.lanes() {
             let exporter = app.exporter.clone();
@@ -47,7 +62,7 @@ impl Tasks {
         let receiver = tokio::spawn(async move {
             listeners.receiver.serve(&config, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, pages, stop_pages }
+        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
     }
 
     /// Waits until a task ends that should not; gives its name.
@@ -56,6 +71,8 @@ impl Tasks {
             _ = &mut self.receiver => "the receiver",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
+            _ = &mut self.clerk => "the clerk of losses",
+            Some(_) = self.watchers.join_next() => "the memory limiter",
             Some(_) = self.pages.join_next() => "a page",
         }
     }
@@ -65,9 +82,22 @@ impl Tasks {
         self.stop_receiving.send_replace(true);
     }
 
+    /// Nothing more will be lost.
+    pub(super) fn stop_clerk(&self) {
+        self.stop_clerk.send_replace(true);
+    }
+
     /// Health and metrics go away.
     pub(super) fn stop_pages(&self) {
         self.stop_pages.send_replace(true);
+    }
+}
+
+/// What can be done about memory: what waits is written sooner, and where that is the policy, the oldest gives way.
+fn relieve(buffer: &Buffer, pressure: Pressure) {
+    buffer.hurry();
+    if let Pressure::Hard(over) = pressure {
+        buffer.shed_oldest(over);
     }
 }
 

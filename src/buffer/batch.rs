@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::books::{DropReason, RejectReason};
 use super::budget::{Room, free_records};
-use crate::table::{Resource, Rows, Scope, SeverityCounts};
+use crate::table::{Resource, Rows, Scope};
 
 /// Rows that wait to be written or are being written. Whoever drops one without settling it has it counted
 /// as undelivered: a loss without a count is not possible.
@@ -163,11 +163,8 @@ impl Held {
         let (len, books) = (rows.len(), &self.bytes.ledger().books);
         match outcome {
             Outcome::Flushed => books.flush(len),
-            Outcome::DeadLettered => books.dead_letter(len),
-            Outcome::Dropped(reason) => {
-                let severities: SeverityCounts = rows.map(|row| self.rows.severity(row)).collect();
-                books.drop_records(reason, &severities);
-            }
+            Outcome::DeadLettered => books.dead_letter(&self.rows.tally(rows)),
+            Outcome::Dropped(reason) => books.drop_records(reason, &self.rows.tally(rows)),
             Outcome::Rejected(reason) => books.reject(reason, len),
         }
         if let Some(receipt) = &self.receipt {

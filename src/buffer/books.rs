@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::table::{Replaced, ReplacedKind, Severity, SeverityCounts};
+use super::losses::{LossReason, Losses};
+use crate::table::{Replaced, ReplacedKind, Severity, Tally};
 
 /// Counters of every outcome.
 #[derive(Debug, Default)]
@@ -17,10 +18,11 @@ pub struct Books {
     dropped: [[AtomicU64; Severity::ALL.len()]; DropReason::ALL.len()],
     rejected: [AtomicU64; RejectReason::ALL.len()],
     replaced: [AtomicU64; ReplacedKind::ALL.len()],
+    losses: Losses,
 }
 
 /// Why a record was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum DropReason {
     /// It arrived at a full buffer.
@@ -41,6 +43,8 @@ pub enum DropReason {
 pub enum RejectReason {
     /// The buffer was full and its policy is to refuse.
     Full,
+    /// The process takes more than its memory limit.
+    Memory,
     /// forebay is ending.
     Draining,
     /// It is not protobuf.
@@ -68,12 +72,14 @@ impl DropReason {
 
 impl RejectReason {
     /// All of them.
-    pub const ALL: [RejectReason; 4] = [Self::Full, Self::Draining, Self::Malformed, Self::Unavailable];
+    pub const ALL: [RejectReason; 5] =
+        [Self::Full, Self::Memory, Self::Draining, Self::Malformed, Self::Unavailable];
 
     /// The value of the label `reason` in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::Memory => "memory",
             Self::Draining => "draining",
             Self::Malformed => "malformed",
             Self::Unavailable => "unavailable",
@@ -97,16 +103,24 @@ impl Books {
         add(&self.flushed, records);
     }
 
-    /// `records` records are in the table of dead letters.
-    pub fn dead_letter(&self, records: usize) {
-        add(&self.dead_lettered, records);
+    /// The records of `dead` are in the table of dead letters.
+    pub fn dead_letter(&self, dead: &Tally) {
+        add(&self.dead_lettered, dead.total());
+        self.losses.add(LossReason::DeadLetter, dead);
     }
 
     /// Records were lost.
-    pub fn drop_records(&self, reason: DropReason, records: &SeverityCounts) {
-        for (severity, count) in records.iter().filter(|(_, count)| *count > 0) {
+    pub fn drop_records(&self, reason: DropReason, lost: &Tally) {
+        for (severity, count) in lost.severities().iter().filter(|(_, count)| *count > 0) {
             add(&self.dropped[reason as usize][severity as usize], count);
         }
+        self.losses.add(LossReason::Dropped(reason), lost);
+    }
+
+    /// Records were given back for good, because they are not protobuf.
+    pub fn reject_malformed(&self, lost: &Tally) {
+        self.reject(RejectReason::Malformed, lost.total());
+        self.losses.add(LossReason::Malformed, lost);
     }
 
     /// `records` records were given back to their sender.
@@ -166,6 +180,11 @@ impl Books {
         self.rejected.iter().map(get).sum()
     }
 
+    /// What was lost lately, to be written down.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
     /// Values replaced for one reason.
     pub fn replaced(&self, kind: ReplacedKind) -> u64 {
         get(&self.replaced[kind as usize])
@@ -189,7 +208,7 @@ mod tests {
         let drops: Vec<_> = DropReason::ALL.into_iter().map(DropReason::label).collect();
         assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
         let rejects: Vec<_> = RejectReason::ALL.into_iter().map(RejectReason::label).collect();
-        assert_eq!(rejects, ["full", "draining", "malformed", "unavailable"]);
+        assert_eq!(rejects, ["full", "memory", "draining", "malformed", "unavailable"]);
         let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
         let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();
@@ -206,17 +225,25 @@ mod tests {
     fn each_outcome_has_its_counter() {
         let books = Books::default();
         books.receive(10);
+        let tally = |severities: &[Severity]| {
+            let mut tally = Tally::default();
+            severities.iter().for_each(|severity| tally.add(None, *severity));
+            tally
+        };
         books.drop_records(
             DropReason::DropOldest,
-            &[Severity::Error, Severity::Error, Severity::Info].into_iter().collect(),
+            &tally(&[Severity::Error, Severity::Error, Severity::Info]),
         );
-        books.reject(RejectReason::Full, 2);
+        books.reject(RejectReason::Full, 1);
+        books.reject_malformed(&tally(&[Severity::Warn]));
         books.flush(4);
-        books.dead_letter(1);
+        books.dead_letter(&tally(&[Severity::Info]));
         assert_eq!(books.dropped(DropReason::DropOldest, Severity::Error), 2);
         assert_eq!(books.dropped_for(DropReason::DropNewest), 0);
         let outcomes =
             books.flushed() + books.dropped_total() + books.rejected_total() + books.dead_lettered();
         assert_eq!(books.received(), outcomes);
+        let lost: u64 = books.losses().take().iter().map(|loss| loss.records).sum();
+        assert_eq!(lost, books.dropped_total() + 1 + books.dead_lettered());
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
 /// `exporters.postgres.sending_queue`: how much is held, and what happens to what does not fit.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
     /// `true` answers the sender when the records are held; `false` when they are in PostgreSQL.
@@ -18,10 +18,52 @@ pub struct QueueConfig {
     pub max_bytes: usize,
     /// What happens to records for which there is no room.
     pub overflow: Overflow,
+    /// What `queue_size` counts. This and what follows are other spellings that the Collector has; once the
+    /// configuration is loaded, what they say is in the keys above, in `processors.batch` and in `pool_size`.
+    #[serde(skip_serializing)]
+    pub sizer: Option<Sizer>,
+    /// Another name of `pool_size`.
+    #[serde(skip_serializing)]
+    pub num_consumers: Option<usize>,
+    /// `true` is another way to say `enabled: false`.
+    #[serde(skip_serializing)]
+    pub wait_for_result: Option<bool>,
+    /// It is here to be refused by name: a sender never waits for room.
+    #[serde(skip_serializing)]
+    pub block_on_overflow: Option<bool>,
+    /// Another place of `processors.batch`.
+    #[serde(skip_serializing)]
+    pub batch: Option<QueueBatchConfig>,
+}
+
+/// `exporters.postgres.sending_queue.sizer`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Sizer {
+    /// Records.
+    Items,
+    /// Bytes of rows.
+    Bytes,
+    /// It is here to be refused by name: requests are not held as such.
+    Requests,
+}
+
+/// `exporters.postgres.sending_queue.batch`, the newer spelling of `processors.batch`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueBatchConfig {
+    /// Another name of `timeout`.
+    pub flush_timeout: Option<GoDuration>,
+    /// Another name of `send_batch_size`.
+    pub min_size: Option<usize>,
+    /// Another name of `send_batch_max_size`.
+    pub max_size: Option<usize>,
+    /// What both count; records, whatever the queue counts.
+    pub sizer: Option<Sizer>,
 }
 
 /// What happens to records for which there is no room.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// The arriving records are shed; the answer is OK with their number in `partial_success`.
@@ -34,7 +76,7 @@ pub enum Overflow {
 }
 
 /// `processors.batch`: when a batch is due, and how large it may grow.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// A batch is due as soon as this many records wait.
@@ -45,9 +87,24 @@ pub struct BatchConfig {
     pub send_batch_max_size: usize,
 }
 
+impl Overflow {
+    /// All of them.
+    pub const ALL: [Overflow; 3] = [Self::DropNewest, Self::DropOldest, Self::Reject];
+}
+
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self { enabled: true, queue_size: 10_000, max_bytes: 64 << 20, overflow: Overflow::DropNewest }
+        Self {
+            enabled: true,
+            queue_size: 10_000,
+            max_bytes: 64 << 20,
+            overflow: Overflow::DropNewest,
+            sizer: None,
+            num_consumers: None,
+            wait_for_result: None,
+            block_on_overflow: None,
+            batch: None,
+        }
     }
 }
 

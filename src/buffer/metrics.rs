@@ -89,6 +89,14 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
     counter(
         buffer,
         meter,
+        "otelcol_processor_refused_log_records",
+        "Records given back to their sender because the process takes more than its memory limit.",
+        &[KeyValue::new("processor", "memory_limiter")],
+        |books| books.rejected(RejectReason::Memory),
+    );
+    counter(
+        buffer,
+        meter,
         "otelcol_receiver_accepted_log_records",
         "Records put into the buffer.",
         &receiver,

@@ -12,6 +12,7 @@ pub mod books;
 pub mod budget;
 pub mod config;
 mod ledger;
+pub mod losses;
 mod metrics;
 mod queue;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub(crate) mod samples;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use opentelemetry::metrics::Meter;
 use tokio::sync::oneshot;
@@ -31,17 +33,19 @@ pub use budget::Budget;
 use budget::Room;
 use config::{BatchConfig, Overflow, QueueConfig};
 use ledger::Ledger;
+pub use losses::{Loss, LossReason};
 use queue::Queue;
 
+use crate::table::Rows;
 use crate::table::transcode::ROW_OVERHEAD;
-use crate::table::{Rows, SeverityCounts};
 
 /// The bounded buffer.
 #[derive(Debug)]
 pub struct Buffer {
     ledger: &'static Ledger,
     queue: Queue,
-    overflow: Overflow,
+    /// An [`Overflow`], by its number.
+    overflow: AtomicU8,
 }
 
 /// Room for some or all records of a request.
@@ -72,8 +76,8 @@ impl Buffer {
         let ledger = Ledger::new(config.queue_size, config.max_bytes);
         Self {
             ledger,
-            queue: Queue::new(ledger, config.queue_size, batch, !config.enabled),
-            overflow: config.overflow,
+            queue: Queue::new(ledger, batch, !config.enabled),
+            overflow: AtomicU8::new(config.overflow as u8),
         }
     }
 
@@ -92,7 +96,7 @@ impl Buffer {
         if room.records() < records {
             self.queue.press();
         }
-        match self.overflow {
+        match self.overflow() {
             Overflow::DropNewest => {}
             Overflow::DropOldest => self.evict_for(&mut room, records, per_record),
             Overflow::Reject => {
@@ -110,7 +114,7 @@ impl Buffer {
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
     /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
-    /// rows are shed; their severities are given back, already counted. `receipt` is answered when the last of
+    /// rows are shed; their number is given back, already counted. `receipt` is answered when the last of
     /// the rows is settled.
     ///
     /// # Errors
@@ -122,12 +126,12 @@ impl Buffer {
         reservation: Reservation,
         mut rows: Rows,
         receipt: Option<oneshot::Sender<Settled>>,
-    ) -> Result<SeverityCounts, Full> {
+    ) -> Result<usize, Full> {
         let Reservation { mut room, whole, .. } = reservation;
-        let mut shed = SeverityCounts::default();
+        let mut shed = 0;
         while !room.resize(rows.len(), rows.held_bytes()) {
             self.queue.press();
-            match self.overflow {
+            match self.overflow() {
                 Overflow::DropOldest if self.evict_bytes() => continue,
                 Overflow::Reject if whole && rows.held_bytes() <= self.budget().max_bytes() => {
                     return Err(Full);
@@ -138,7 +142,7 @@ impl Buffer {
             let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
             let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
             self.books().drop_records(DropReason::DropNewest, &cut);
-            shed += cut;
+            shed += cut.total();
         }
         if !rows.is_empty() {
             self.queue.push(Chunk::new(rows, room, receipt));
@@ -163,6 +167,30 @@ impl Buffer {
         }
     }
 
+    /// From now on batches are due by `batch`.
+    pub fn set_batch(&self, batch: &BatchConfig) {
+        self.queue.set_pace(batch);
+    }
+
+    /// From now on `overflow` says what happens to records for which there is no room.
+    pub fn set_overflow(&self, overflow: Overflow) {
+        self.overflow.store(overflow as u8, Ordering::Relaxed);
+    }
+
+    /// Has what waits written at once.
+    pub fn hurry(&self) {
+        self.queue.press();
+    }
+
+    /// Sheds the records that have waited longest until `bytes` of rows are given back, where that is the policy.
+    pub fn shed_oldest(&self, bytes: u64) {
+        let before = self.budget().bytes() as u64;
+        while self.overflow() == Overflow::DropOldest
+            && before.saturating_sub(self.budget().bytes() as u64) < bytes
+            && self.evict_bytes()
+        {}
+    }
+
     /// How full the buffer is.
     pub fn budget(&self) -> &Budget {
         &self.ledger.budget
@@ -176,6 +204,11 @@ impl Buffer {
     /// Registers the buffer's instruments with `meter`.
     pub fn observe(self: &Arc<Self>, meter: &Meter) {
         metrics::register(self, meter);
+    }
+
+    fn overflow(&self) -> Overflow {
+        let number = self.overflow.load(Ordering::Relaxed);
+        Overflow::ALL.into_iter().find(|overflow| *overflow as u8 == number).unwrap_or(Overflow::DropNewest)
     }
 
     /// Sheds the oldest records until `room` is for `records`, or nothing is left to shed.

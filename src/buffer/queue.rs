@@ -3,7 +3,7 @@
 //! Pushing takes a few atomic operations and never waits. Taking is for one lane at a time: it waits until a
 //! batch is due, then takes all that waits, up to the largest batch.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
@@ -45,32 +45,26 @@ pub(super) struct Queue {
     /// Something had no room, so that waiting for a larger batch would only shed more.
     pressed: AtomicBool,
     closed: AtomicBool,
-    due_size: usize,
-    due_age: Duration,
+    pace: Pace,
+    /// Senders wait for the result, so that a batch is due as soon as it has a record.
+    senders_wait: bool,
+}
+
+/// When a batch is due, and how large it grows. Each value stands for itself, so that they may change one by one.
+#[derive(Debug, Default)]
+struct Pace {
+    due_size: AtomicUsize,
+    /// In nanoseconds.
+    due_age: AtomicU64,
     /// So many are due at once, however short the gap.
-    full_size: usize,
-    /// Between two batches that are due by their size.
-    gap: Duration,
-    largest: usize,
+    full_size: AtomicUsize,
+    largest: AtomicUsize,
 }
 
 impl Queue {
-    /// An empty queue for up to `capacity` records. Where senders wait for the result, a batch is due as soon as it
-    /// has a record.
-    pub(super) fn new(
-        ledger: &'static Ledger,
-        capacity: usize,
-        batch: &BatchConfig,
-        senders_wait: bool,
-    ) -> Self {
-        let (due_size, gap) = if senders_wait { (1, Duration::ZERO) } else { (batch.send_batch_size, GAP) };
-        let largest = match batch.send_batch_max_size {
-            0 => capacity,
-            size => size,
-        };
-        // A full queue is due, however large batches should be.
-        let due_size = due_size.min(capacity);
-        Self {
+    /// An empty queue. Where senders wait for the result, a batch is due as soon as it has a record.
+    pub(super) fn new(ledger: &'static Ledger, batch: &BatchConfig, senders_wait: bool) -> Self {
+        let queue = Self {
             arrived: SegQueue::new(),
             split: SegQueue::new(),
             ledger,
@@ -81,13 +75,32 @@ impl Queue {
             turn: tokio::sync::Mutex::default(),
             pressed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            due_size,
-            due_age: batch.timeout.0,
-            // Two lanes at work hold their shares as well, and there has to be room for what arrives meanwhile.
-            full_size: FULL_SIZE.min(capacity / 5).min(largest).max(due_size),
-            gap,
-            largest,
-        }
+            pace: Pace::default(),
+            senders_wait,
+        };
+        queue.set_pace(batch);
+        queue
+    }
+
+    /// From now on batches are due by `batch`.
+    pub(super) fn set_pace(&self, batch: &BatchConfig) {
+        let capacity = self.ledger.budget.max_records();
+        let due_size = if self.senders_wait { 1 } else { batch.send_batch_size };
+        let largest = match batch.send_batch_max_size {
+            0 => capacity,
+            size => size,
+        };
+        // A full queue is due, however large batches should be.
+        let due_size = due_size.min(capacity);
+        // Two lanes at work hold their shares as well, and there has to be room for what arrives meanwhile.
+        let full_size = FULL_SIZE.min(capacity / 5).min(largest).max(due_size);
+        let due_age = u64::try_from(batch.timeout.0.as_nanos()).unwrap_or(u64::MAX);
+        self.pace.due_size.store(due_size, Ordering::Relaxed);
+        self.pace.due_age.store(due_age, Ordering::Relaxed);
+        self.pace.full_size.store(full_size, Ordering::Relaxed);
+        self.pace.largest.store(largest, Ordering::Relaxed);
+        // Who waits for a batch to be due by the old values looks again.
+        self.wake.notify_one();
     }
 
     /// Accepts `chunk`, for which there is room, and appends it.
@@ -103,7 +116,8 @@ impl Queue {
         // Waking a lane costs a sender more than all the rest of a put, so it is done once a batch: when enough waits.
         // An idle lane looks by itself whether something has begun to wait.
         let reaches = |size| before < size && before + len >= size;
-        if reaches(self.due_size) || reaches(self.full_size) {
+        let Pace { due_size, full_size, .. } = &self.pace;
+        if [due_size, full_size].into_iter().any(|size| reaches(size.load(Ordering::Relaxed))) {
             self.wake.notify_one();
         }
     }
@@ -198,23 +212,28 @@ impl Queue {
     /// Waits until enough waits, or the oldest has waited long enough, or more had no room, or the queue is
     /// closed.
     async fn due(&self, last: Option<Instant>) {
+        let gap = if self.senders_wait { Duration::ZERO } else { GAP };
         while !self.is_closed() {
             let waiting = self.waiting();
-            if waiting >= self.full_size || (waiting > 0 && self.pressed.load(Ordering::Acquire)) {
+            let due_age = Duration::from_nanos(self.pace.due_age.load(Ordering::Relaxed));
+            if waiting >= self.pace.full_size.load(Ordering::Relaxed)
+                || (waiting > 0 && self.pressed.load(Ordering::Acquire))
+            {
                 self.pressed.store(false, Ordering::Release);
                 return;
             }
             let look = if waiting > 0 {
-                let by_age = self.oldest() + self.due_age;
-                let by_size = last.map_or(self.start, |last| last + self.gap);
-                let due = if waiting < self.due_size { by_age } else { by_age.min(by_size) };
+                let by_age = self.oldest() + due_age;
+                let by_size = last.map_or(self.start, |last| last + gap);
+                let is_large = waiting >= self.pace.due_size.load(Ordering::Relaxed);
+                let due = if is_large { by_age.min(by_size) } else { by_age };
                 if due <= Instant::now() {
                     return;
                 }
                 due
             } else {
                 // Soon enough to find a record before it is due.
-                Instant::now() + (self.due_age / 2).clamp(Duration::from_millis(1), IDLE_LOOK)
+                Instant::now() + (due_age / 2).clamp(Duration::from_millis(1), IDLE_LOOK)
             };
             let _ = tokio::time::timeout_at(look, self.wake.notified()).await;
         }
@@ -224,9 +243,10 @@ impl Queue {
     fn collect(&self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let (mut records, mut bytes) = (0, 0);
-        while records < self.largest && bytes < MAX_BATCH_BYTES {
+        let largest = self.pace.largest.load(Ordering::Relaxed);
+        while records < largest && bytes < MAX_BATCH_BYTES {
             let room = |chunk: &Chunk| {
-                let fitting = (self.largest - records).min(chunk.rows_within(MAX_BATCH_BYTES - bytes));
+                let fitting = (largest - records).min(chunk.rows_within(MAX_BATCH_BYTES - bytes));
                 if chunks.is_empty() { fitting.max(1) } else { fitting }
             };
             let Some(chunk) = self.pop(room) else { break };

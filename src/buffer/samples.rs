@@ -1,9 +1,12 @@
 //! Requests for tests, whose records are known by their bodies, and what came of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Batch;
 use crate::table::columns::COLUMNS;
+use crate::table::{Interner, Replaced, Resource};
 
 /// A record of severity INFO.
 pub(crate) fn record(body: &str) -> Vec<u8> {
@@ -24,6 +27,15 @@ pub(crate) fn request_of(records: impl IntoIterator<Item = Vec<u8>>) -> Bytes {
 /// A request of one record for each body.
 pub(crate) fn request<B: AsRef<str>>(bodies: impl IntoIterator<Item = B>) -> Bytes {
     request_of(bodies.into_iter().map(|body| record(body.as_ref())))
+}
+
+/// A resource with this `service.name`.
+pub(crate) fn resource_of(service: Option<&str>) -> Resource {
+    let attributes =
+        service.map(|name| [field(1, b"service.name"), field(2, &field(1, name.as_bytes()))].concat());
+    let message = attributes.map_or_else(Vec::new, |attributes| field(1, &attributes));
+    let resource = Interner::default().resource(&message, &[], &mut Replaced::default());
+    Arc::into_inner(resource.expect("protobuf")).expect("nobody else knows it")
 }
 
 /// The bodies in the rows of a COPY.

@@ -11,7 +11,7 @@ use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
-use crate::{buffer, exporter, receiver, telemetry};
+use crate::{buffer, exporter, memory, receiver, telemetry};
 
 type Checked = Result<(), KeyError>;
 
@@ -20,6 +20,7 @@ const MIB: usize = 1 << 20;
 /// Refuses the first value that forebay cannot run on.
 pub(super) fn check(config: &Config) -> Checked {
     receiver(&config.receiver)?;
+    config.memory.as_ref().map_or(Ok(()), memory)?;
     batch(&config.batch)?;
     exporter(&config.exporter)?;
     queue(&config.exporter.sending_queue)?;
@@ -88,6 +89,24 @@ fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
     demand(holds, "receivers.otlp.admission.request_limit_mib", limit, &allowed)
 }
 
+fn memory(config: &memory::config::Config) -> Checked {
+    let key = |name| format!("processors.memory_limiter.{name}");
+    positive(&key("check_interval"), config.check_interval)?;
+    let is_limited = config.limit_mib > 0 || config.limit_percentage > 0;
+    demand(is_limited, &key("limit_mib"), 0, "a limit in MiB, or limit_percentage")?;
+    within(&key("limit_percentage"), config.limit_percentage, 0..=100)?;
+    let below = |name, spike: u32, limit: u32| {
+        demand(
+            spike == 0 || limit == 0 || spike < limit,
+            &key(name),
+            spike,
+            &format!("less than the limit ({limit})"),
+        )
+    };
+    below("spike_limit_mib", config.spike_limit_mib, config.limit_mib)?;
+    below("spike_limit_percentage", config.spike_limit_percentage, config.limit_percentage)
+}
+
 fn batch(config: &buffer::config::BatchConfig) -> Checked {
     let (size, max) = (config.send_batch_size, config.send_batch_max_size);
     within("processors.batch.send_batch_size", size, 1..=1_000_000_000)?;
@@ -102,6 +121,7 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
     schema("exporters.postgres.schema", &config.schema)?;
+    positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
 }
 
@@ -135,11 +155,11 @@ fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
     Ok(())
 }
 
-fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
+pub(super) fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
     if holds { Ok(()) } else { Err(KeyError::new(key, format!("found {found}, expected {allowed}"))) }
 }
 
-fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
+pub(super) fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
     let text = format!("{} to {}", allowed.start(), allowed.end());
     demand(allowed.contains(&found), key, found, &text)
 }

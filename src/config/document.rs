@@ -11,6 +11,7 @@ use super::error::KeyError;
 use crate::buffer::config::BatchConfig;
 use crate::duration::GoDuration;
 use crate::exporter;
+use crate::memory;
 use crate::receiver;
 use crate::telemetry::{self, config::HealthCheckConfig};
 
@@ -34,6 +35,7 @@ struct Receivers {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Processors {
+    memory_limiter: Option<memory::config::Config>,
     batch: Option<BatchConfig>,
 }
 
@@ -98,22 +100,36 @@ impl Document {
             .ok_or_else(|| KeyError::new(inputs, "found [], expected [otlp]"))?;
         let exporter = used(outputs, &pipeline.exporters, "postgres", self.exporters.postgres)?
             .ok_or_else(|| KeyError::new(outputs, "found [], expected [postgres]"))?;
-        let batch =
-            used("service.pipelines.logs.processors", &pipeline.processors, "batch", self.processors.batch)?
-                .unwrap_or_else(each_request_by_itself);
+        let memory = processor(&pipeline.processors, "memory_limiter", self.processors.memory_limiter)?;
+        let batch = processor(&pipeline.processors, "batch", self.processors.batch)?
+            .or_else(|| exporter.sending_queue.batch.is_some().then(BatchConfig::default))
+            .unwrap_or_else(each_request_by_itself);
         let health = used(
             "service.extensions",
             &self.service.extensions,
             "health_check",
             self.extensions.health_check,
         )?;
-        Ok(Config { receiver, batch, exporter, health, telemetry: self.service.telemetry })
+        Ok(Config { receiver, memory, batch, exporter, health, telemetry: self.service.telemetry })
     }
 }
 
 /// A pipeline without the batch processor: nothing waits for company.
 fn each_request_by_itself() -> BatchConfig {
     BatchConfig { send_batch_size: 1, timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() }
+}
+
+/// The processor called `name`, where the pipeline names it.
+fn processor<T>(names: &[String], name: &str, component: Option<T>) -> Result<Option<T>, KeyError> {
+    let path = "service.pipelines.logs.processors";
+    let in_order = [&[][..], &["batch"], &["memory_limiter"], &["memory_limiter", "batch"]];
+    if !in_order.iter().any(|known| *known == names) {
+        let problem =
+            format!("found [{}], expected [memory_limiter, batch] in this order, or less", names.join(", "));
+        return Err(KeyError::new(path, problem));
+    }
+    let named: Vec<_> = names.iter().filter(|known| *known == name).cloned().collect();
+    used(path, &named, name, component)
 }
 
 /// The `component`, where the list of names at `path` is `[name]`; `None` where it is empty.

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::de::{Error, Expected, Unexpected};
 
+use super::absent;
+
 /// Why forebay does not start with the configuration it was given.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -27,6 +29,15 @@ pub enum ConfigError {
         /// Where the text ends.
         offset: usize,
     },
+    /// `--config env:NAME` of a variable that is not set.
+    #[error("--config env:{0}: the environment variable {0} is not set")]
+    Unset(String),
+    /// `--config` names a source in the network.
+    #[error(
+        "--config {0}:…: forebay takes no configuration from the network, so that it starts without it; \
+         fetch it to a file first"
+    )]
+    Remote(String),
     /// A document is not YAML, or is not a map. The message begins with where that is.
     #[error("{0}")]
     Yaml(String),
@@ -44,15 +55,21 @@ pub struct KeyError {
     /// The keys from the top down; an element of a list is `[0]`.
     path: Vec<String>,
     problem: String,
+    /// What the key is most likely a misspelling of, where it is not known.
+    unknown: Option<Nearest>,
     /// The environment variables that the value was taken from.
     variables: Vec<String>,
 }
+
+/// The known key that an unknown one is like, if there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Nearest(Option<&'static str>);
 
 impl KeyError {
     /// `path` is dotted: `exporters.postgres.pool_size`.
     pub(super) fn new(path: &str, problem: impl Into<String>) -> Self {
         let path = path.split('.').map(str::to_owned).collect();
-        Self { path, problem: problem.into(), variables: Vec::new() }
+        Self { path, ..Self::here(problem.into()) }
     }
 
     /// The same, seen from one level further up.
@@ -67,12 +84,25 @@ impl KeyError {
         self
     }
 
+    /// The same, with what to do instead where the key is one of the Collector's. Its path is whole by now.
+    pub(super) fn explained(mut self) -> Self {
+        let instead = match self.unknown {
+            None => None,
+            Some(Nearest(Some(_))) => absent::instead(&self.path),
+            Some(Nearest(None)) => absent::instead(&self.path).or_else(|| absent::instead_of_any(&self.path)),
+        };
+        if let Some(instead) = instead {
+            self.problem = format!("not in forebay: {instead}");
+        }
+        self
+    }
+
     pub(super) fn path(&self) -> &[String] {
         &self.path
     }
 
     fn here(problem: String) -> Self {
-        Self { path: Vec::new(), problem, variables: Vec::new() }
+        Self { path: Vec::new(), problem, unknown: None, variables: Vec::new() }
     }
 }
 
@@ -116,11 +146,12 @@ impl Error for KeyError {
     }
 
     fn unknown_field(key: &str, allowed: &'static [&'static str]) -> Self {
-        let problem = match nearest(key, allowed) {
+        let near = nearest(key, allowed);
+        let problem = match near {
             Some(near) => format!("unknown key; did you mean {near}?"),
             None => format!("unknown key; what can stand here: {}", allowed.join(", ")),
         };
-        Self::here(problem).under(key.to_owned())
+        Self { unknown: Some(Nearest(near)), ..Self::here(problem) }.under(key.to_owned())
     }
 }
 

@@ -5,11 +5,15 @@
 //! refused by name; nothing is ignored. Each stage owns its own part (`receiver::config`,
 //! `buffer::config`, ...) with its defaults; here they are composed and checked.
 
+mod absent;
+mod changes;
 mod check;
 mod document;
 mod error;
 mod expand;
+mod print;
 mod source;
+mod spellings;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -25,13 +29,15 @@ pub use expand::Env;
 use crate::buffer::config::BatchConfig;
 use crate::receiver::config::Protocols;
 use crate::telemetry::config::HealthCheckConfig;
-use crate::{exporter, receiver, telemetry};
+use crate::{exporter, memory, receiver, telemetry};
 
 /// What forebay runs on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// OTLP in.
     pub receiver: receiver::config::Config,
+    /// The bound on the whole process, where the pipeline names it.
+    pub memory: Option<memory::config::Config>,
     /// When a batch is due. Its sizes agree with each other and with the queue's.
     pub batch: BatchConfig,
     /// PostgreSQL out, with the queue in front of it.
@@ -42,7 +48,7 @@ pub struct Config {
     pub telemetry: telemetry::config::Config,
 }
 
-/// Loads `files` in their order, or the shipped `otel-config.yaml` where there is none, with
+/// Loads `files` (or what stands in `env:NAME` or `yaml:TEXT`) in their order, or the shipped `otel-config.yaml` where there is none, with
 /// `sets` (`path=value`) on top and the process's environment.
 pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Config, ConfigError> {
     // A value that is not UTF-8 must fail as the value it is, not pass for a variable that is unset.
@@ -51,7 +57,7 @@ pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Config, ConfigError> {
 
 /// [`load`] with an environment of the caller's.
 pub fn load_with(files: &[PathBuf], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
-    load_texts(&source::texts(files)?, sets, env)
+    load_texts(&source::texts(files, env)?, sets, env)
 }
 
 /// [`load_with`] of files that have been read already: name and text of each.
@@ -82,8 +88,11 @@ impl fmt::Display for Config {
 }
 
 fn build(tree: &Value, env: Env<'_>) -> Result<Config, KeyError> {
-    let mut config = tree::read::<document::Document>(tree, env)?.resolve()?;
-    if tree.pointer("/processors/batch/send_batch_max_size").is_none_or(Value::is_null) {
+    let document = tree::read::<document::Document>(tree, env).map_err(KeyError::explained)?;
+    let mut config = document.resolve()?;
+    spellings::fold(&mut config, tree)?;
+    let largest = ["processors.batch.send_batch_max_size", "exporters.postgres.sending_queue.batch.max_size"];
+    if !largest.iter().any(|key| spellings::written(tree, key)) {
         config.batch.send_batch_max_size = config.batch.send_batch_max_size.max(config.batch.send_batch_size);
     }
     check::check(&config)?;

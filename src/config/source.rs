@@ -1,4 +1,4 @@
-//! From files and `--set` to one tree, merged as the Collector merges: maps key by key, anything
+//! From files, other sources and `--set` to one tree, merged as the Collector merges: maps key by key, anything
 //! else is replaced. Nothing outside this file reads YAML.
 
 use std::fs;
@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use serde_saphyr::UserMessageFormatter;
 
 use super::error::{ConfigError, presentable};
+use super::expand::Env;
 
 /// The shipped configuration, which is also what runs where no file is given.
 pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
@@ -15,9 +16,24 @@ pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
 /// A text with the name that errors call it by.
 pub(super) type Named = (String, String);
 
-/// Reads `files`.
-pub(super) fn texts(files: &[PathBuf]) -> Result<Vec<Named>, ConfigError> {
-    files.iter().map(|path| Ok((path.display().to_string(), text(path)?))).collect()
+/// Reads `files`, each of which may be a source with the Collector's scheme before it.
+pub(super) fn texts(files: &[PathBuf], env: Env<'_>) -> Result<Vec<Named>, ConfigError> {
+    files.iter().map(|path| source(path, env)).collect()
+}
+
+/// Reads `file:PATH`, `env:NAME`, `yaml:TEXT`, or a path.
+fn source(argument: &Path, env: Env<'_>) -> Result<Named, ConfigError> {
+    let scheme = argument.to_str().and_then(|argument| argument.split_once(':'));
+    match scheme {
+        Some(("yaml", yaml)) => Ok(("yaml".to_owned(), yaml.to_owned())),
+        Some(("env", name)) => {
+            let text = env(name).ok_or_else(|| ConfigError::Unset(presentable(name)))?;
+            Ok((format!("env:{name}"), text))
+        }
+        Some((scheme @ ("http" | "https"), _)) => Err(ConfigError::Remote(scheme.to_owned())),
+        Some(("file", path)) => Ok((path.to_owned(), text(Path::new(path))?)),
+        _ => Ok((argument.display().to_string(), text(argument)?)),
+    }
 }
 
 /// The tree of all `texts` in their order, or of the shipped file, with `sets` on top.
@@ -54,7 +70,7 @@ fn text(path: &Path) -> Result<String, ConfigError> {
 
 fn document(name: &str, text: &str) -> Result<Value, ConfigError> {
     let found = match yaml(text) {
-        Ok(tree @ Value::Object(_)) => return Ok(tree),
+        Ok(Value::Object(map)) => return Ok(unfold(map)),
         Ok(Value::Null) => "nothing",
         Ok(Value::Array(_)) => "a list",
         Ok(_) => "a single value",
@@ -65,6 +81,19 @@ fn document(name: &str, text: &str) -> Result<Value, ConfigError> {
     Err(ConfigError::Yaml(format!(
         "{name}: found {found}, expected a map with receivers, exporters and service"
     )))
+}
+
+/// As in the Collector, a key may be a whole path: `processors::batch::timeout: 2s`.
+fn unfold(map: Map<String, Value>) -> Value {
+    if !map.keys().any(|key| key.contains("::")) {
+        return Value::Object(map);
+    }
+    let mut tree = Value::Object(Map::new());
+    for (key, value) in map {
+        let slot = key.split("::").fold(&mut tree, |value, key| descend(value, key));
+        merge(slot, value);
+    }
+    tree
 }
 
 /// Applies `path=value`.
@@ -129,7 +158,7 @@ mod tests {
     use super::*;
 
     fn tree(files: &[PathBuf], sets: &[String]) -> Result<Value, ConfigError> {
-        super::tree(&texts(files)?, sets)
+        super::tree(&texts(files, &|_| None)?, sets)
     }
 
     fn file(folder: &tempfile::TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -151,6 +180,30 @@ mod tests {
             tree(&[first, second], &[]).unwrap(),
             json!({"a": {"b": 1, "c": [3]}, "d": 5, "f": null, "h": "new"})
         );
+    }
+
+    #[test]
+    fn sources_have_the_collectors_schemes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "a.yaml", "a: {b: 1}\n");
+        let sources = [
+            PathBuf::from(format!("file:{}", path.display())),
+            "env:SECOND".into(),
+            "yaml:a::c: 3".into(),
+            "yaml:{a::d::e: {x: 1}, a::d::f: [2]}".into(),
+        ];
+        let env = |name: &str| (name == "SECOND").then(|| "a: {b: 2}".to_owned());
+        let texts = texts(&sources, &env).unwrap();
+        assert_eq!(
+            super::tree(&texts, &[]).unwrap(),
+            json!({"a": {"b": 2, "c": 3, "d": {"e": {"x": 1}, "f": [2]}}})
+        );
+        let refusal = |source: &str| super::texts(&[source.into()], &env).unwrap_err().to_string();
+        assert_eq!(refusal("env:FIRST"), "--config env:FIRST: the environment variable FIRST is not set");
+        assert!(
+            refusal("https://me:hunter2@h/a").starts_with("--config https:…: forebay takes no configuration")
+        );
+        assert!(refusal("file:/none").starts_with("cannot read the configuration file /none: "));
     }
 
     #[test]

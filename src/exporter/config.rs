@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 
 /// `exporters.postgres`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where PostgreSQL is: a URL, a `key=value` string, or `embedded`.
@@ -26,19 +27,21 @@ pub struct Config {
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
     pub shutdown_timeout: GoDuration,
+    /// Losses are told by spans of this length.
+    pub losses_window: GoDuration,
     /// The buffer in front of the exporter.
     pub sending_queue: QueueConfig,
     /// What happens to a batch that could not be written for a reason that will pass.
     pub retry_on_failure: RetryConfig,
 }
 
-/// A connection string. It prints as `[redacted]`, because it holds a password.
+/// A connection string. It holds a password, which nothing that prints it shows.
 #[derive(Clone, Deserialize, PartialEq)]
 #[serde(transparent)]
 pub struct Dsn(pub String);
 
 /// `exporters.postgres.retry_on_failure`, with the Collector's keys and meanings.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
     /// `false` sheds a batch after its first failure.
@@ -62,6 +65,12 @@ impl Dsn {
     }
 }
 
+impl Serialize for Dsn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&without_password(&self.0))
+    }
+}
+
 impl std::fmt::Debug for Dsn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.is_embedded() { "embedded" } else { "[redacted]" })
@@ -78,6 +87,7 @@ impl Default for Config {
             create_schema: true,
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
+            losses_window: GoDuration(Duration::from_secs(5)),
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }

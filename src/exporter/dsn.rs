@@ -89,19 +89,28 @@ impl Target {
         super::tls::connector(&self.tls).map(|_| ())
     }
 
-    /// The longest that connecting to all hosts in turn may take.
+    /// The longest that one host may take until it is one that can be written to.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.config.get_connect_timeout().copied().unwrap_or_default()
+    }
+
+    /// The longest that connecting may take: each host its lookup and its session.
     pub(super) fn connecting(&self) -> Duration {
-        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len()).max(1);
-        let each = self.config.get_connect_timeout().copied().unwrap_or_default();
-        each * u32::try_from(hosts).unwrap_or(u32::MAX)
+        self.connect_timeout() * u32::try_from(2 * number_of_hosts(&self.config)).unwrap_or(u32::MAX)
+    }
+
+    /// What to connect with, for each host by itself.
+    pub(super) fn each_host(&self) -> Vec<PgConfig> {
+        (0..number_of_hosts(&self.config)).map(|index| only_host(&self.config, index)).collect()
     }
 
     /// Each host as a target of its own, which takes whatever server it meets there.
     pub(super) fn hosts(&self) -> Vec<Self> {
-        let hosts = self.config.get_hosts().len().max(self.config.get_hostaddrs().len());
-        (0..hosts)
-            .map(|index| Self { config: only_host(&self.config, index), tls: self.tls.clone() })
-            .collect()
+        let one = |mut config: PgConfig| {
+            config.target_session_attrs(TargetSessionAttrs::Any);
+            Self { config, tls: self.tls.clone() }
+        };
+        self.each_host().into_iter().map(one).collect()
     }
 
     /// Whether nothing but this machine hears what is said to it.
@@ -136,8 +145,12 @@ impl std::fmt::Debug for Target {
     }
 }
 
-/// `config` with one of its hosts, without a wish as to what the server there is. tokio-postgres can only add hosts,
-/// so what else a connection string can say is carried over.
+fn number_of_hosts(config: &PgConfig) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+/// `config` with one of its hosts. tokio-postgres can only add hosts, so what else a connection string can say is
+/// carried over.
 fn only_host(config: &PgConfig, index: usize) -> PgConfig {
     let mut one = PgConfig::new();
     match config.get_hosts().get(index) {
@@ -156,8 +169,8 @@ fn only_host(config: &PgConfig, index: usize) -> PgConfig {
     config.get_connect_timeout().map(|timeout| one.connect_timeout(*timeout));
     one.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
     one.channel_binding(config.get_channel_binding());
+    one.target_session_attrs(config.get_target_session_attrs());
     set_defaults(&mut one);
-    one.target_session_attrs(TargetSessionAttrs::Any);
     one
 }
 
@@ -167,7 +180,9 @@ fn set_defaults(config: &mut PgConfig) {
         config.application_name("forebay");
     }
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(5));
+        // While one host of several keeps us waiting, another one could take us.
+        let seconds = if number_of_hosts(config) > 1 { 3 } else { 5 };
+        config.connect_timeout(Duration::from_secs(seconds));
     }
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -248,7 +263,7 @@ fn split_tls_options(dsn: &str) -> Result<(String, TlsOptions), DsnError> {
 }
 
 /// The first `key = value` of `text` (PostgreSQL manual, "Keyword/Value Connection Strings"), and what follows.
-fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
+pub(super) fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
     let broken = |what: &str| DsnError::Parse(what.to_owned());
     let (key, rest) = text.split_once('=').ok_or_else(|| broken("a key has no value"))?;
     let rest = rest.trim_start();
@@ -266,7 +281,7 @@ fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
     if quoted { Err(broken("a quote is not closed")) } else { Ok((key.trim(), value, "")) }
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -280,7 +295,6 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// tokio-postgres names the key in the source of its error and never the value.
 /// Why tokio-postgres refuses a connection string. It repeats a key that it does not know, and a URL with a slash too few
 /// is all key up to its first `=`, password and all, so that a key is shown only where it looks like one.
 fn cause(error: &tokio_postgres::Error) -> String {

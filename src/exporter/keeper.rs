@@ -22,12 +22,13 @@ const PREPARING: Duration = Duration::from_secs(60);
 impl Exporter {
     /// Prepares the store, however often that takes, then keeps it prepared. It does not end by itself.
     pub async fn run_keeper(&self) {
-        let mut backoff = Backoff::new(&self.config.retry_on_failure);
+        let mut backoff = Backoff::new(self.retry());
         while let Err(error) = self.prepare().await {
             match error {
                 SchemaError::Store(failure) => self.report(&failure),
                 other => self.health.store_unavailable(StoreTrouble::SchemaMismatch, other.to_string()),
             }
+            backoff.follow(self.retry());
             tokio::time::sleep(backoff.next_wait()).await;
         }
         self.health.store_ready();

@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::pool::{Connection, discard};
-use super::write::{DeadLetter, Job, Progress, Written, end_holder, takes, write};
+use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
@@ -81,7 +81,7 @@ impl<'a> Lane<'a> {
     /// Tries until the batch is written or given up, or until it has to be divided, which gives both parts.
     async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
         let exporter = self.exporter;
-        let mut backoff = Backoff::new(&exporter.config.retry_on_failure);
+        let mut backoff = Backoff::new(exporter.retry());
         loop {
             let tried = Instant::now();
             let mut failure = match self.try_once(&mut delivery).await {
@@ -107,6 +107,7 @@ impl<'a> Lane<'a> {
             }
             delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
             self.tell(&failure, &delivery);
+            backoff.follow(exporter.retry());
             let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
             let wait = match failure.class {
                 _ if at_once => Duration::ZERO,
@@ -134,10 +135,12 @@ impl<'a> Lane<'a> {
         let exporter = self.exporter;
         let connection = exporter.pool.get().await?;
         let job = Job {
-            schema: &exporter.schema,
-            gateway: exporter.gateway,
-            lane: self.number,
-            sequence: self.sequence,
+            turn: Turn {
+                schema: &exporter.schema,
+                gateway: exporter.gateway,
+                lane: self.number,
+                sequence: self.sequence,
+            },
             batch: &delivery.batch,
             dead: &delivery.dead,
             divided: delivery.is_divided(),
@@ -268,7 +271,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Whether there is to be no further try, which would come after `wait`.
-    fn gives_up(&self, backoff: &Backoff<'_>, delivery: &Delivery<'a>, wait: Duration) -> bool {
+    fn gives_up(&self, backoff: &Backoff, delivery: &Delivery<'a>, wait: Duration) -> bool {
         let elapsed = delivery.started.elapsed();
         // Senders send again what they had no answer for, so that it must not be written behind their backs.
         let too_late =
@@ -315,7 +318,7 @@ impl<'a> Lane<'a> {
 }
 
 /// Ends a failed transaction, so that the connection can be used again.
-async fn roll_back(connection: Connection) {
+pub(super) async fn roll_back(connection: Connection) {
     let rolled_back = timeout(HOUSEKEEPING, connection.batch_execute("ROLLBACK")).await;
     if !matches!(rolled_back, Ok(Ok(()))) {
         discard(connection);

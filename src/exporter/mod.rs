@@ -7,11 +7,12 @@
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again.
 //!
-//! [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
+//! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
 //! This is the only module that names tokio-postgres and deadpool.
 
 pub mod backoff;
 pub mod config;
+mod connect;
 pub mod dead_letters;
 mod delivery;
 pub mod doctor;
@@ -19,16 +20,18 @@ pub mod dsn;
 pub mod error;
 pub mod keeper;
 pub mod lane;
+mod losses;
 mod metrics;
 pub mod partitions;
 pub mod pool;
+mod redact;
 mod sample;
 pub mod schema;
 mod tls;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
@@ -38,7 +41,7 @@ use uuid::Uuid;
 use crate::buffer::Buffer;
 use crate::table::identifier::Schema;
 use crate::telemetry::Health;
-use config::Config;
+use config::{Config, RetryConfig};
 use dsn::Target;
 use error::{Class, Failure};
 use metrics::Metrics;
@@ -52,6 +55,8 @@ pub struct Exporter {
     pool: Pool,
     schema: Schema,
     config: Config,
+    /// `config.retry_on_failure`, which may change.
+    retry: Mutex<RetryConfig>,
     /// Names this run in the table of lanes.
     gateway: Uuid,
     buffer: Arc<Buffer>,
@@ -96,6 +101,7 @@ impl Exporter {
             sample: Sample::default(),
             wrote_lately: AtomicBool::new(false),
             troubled: AtomicUsize::new(0),
+            retry: Mutex::new(config.retry_on_failure.clone()),
             config,
         })
     }
@@ -103,6 +109,15 @@ impl Exporter {
     /// The number of lanes, each to be run by [`Exporter::run_lane`].
     pub fn lanes(&self) -> usize {
         self.config.pool_size
+    }
+
+    /// From the next failure on `retry` holds.
+    pub fn set_retry(&self, retry: RetryConfig) {
+        *self.retry.lock().unwrap_or_else(PoisonError::into_inner) = retry;
+    }
+
+    fn retry(&self) -> RetryConfig {
+        self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes the connections.
@@ -114,6 +129,11 @@ impl Exporter {
     async fn store_is_ready(&self) {
         // The sender lives in `self`, so that waiting cannot fail.
         let _ = self.store_ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Whether the store is there, and no lane is in trouble with it.
+    fn takes_batches(&self) -> bool {
+        *self.store_ready.borrow() && self.troubled.load(Ordering::Acquire) == 0
     }
 
     /// Tells health what a failure means.

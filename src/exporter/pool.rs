@@ -7,6 +7,7 @@ use deadpool_postgres::{
     TimeoutType,
 };
 
+use super::connect::Connector;
 use super::dsn::{DsnError, Target};
 use super::error::{Class, Failure};
 use super::tls;
@@ -32,10 +33,10 @@ impl Pool {
     /// A pool of `size` connections to `target`, whose statements may take `statement_timeout`.
     pub fn new(target: Target, size: usize, statement_timeout: Duration) -> Result<Self, DsnError> {
         let connector = tls::connector(&target.tls)?;
-        // Each host may take its own time to be found silent, and the last one must still have its turn.
-        let creating = target.connecting() + Duration::from_secs(5);
+        let creating = target.connecting();
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(target.config.clone(), connector, recycling);
+        let connector = Connector::new(&target, connector);
+        let manager = Manager::from_connect(target.config.clone(), connector, recycling);
         let settings = session_settings(statement_timeout);
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             let settings = settings.clone();
@@ -70,6 +71,11 @@ impl Pool {
             }
             failure
         })
+    }
+
+    /// Ends the connections that nobody uses; further ones are new.
+    pub fn renew(&self) {
+        self.pool.retain(|_, _| false);
     }
 
     /// Ends all connections.

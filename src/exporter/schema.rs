@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::error::Failure;
+use super::losses::CLERK;
 use super::pool::Connection;
 use crate::table::ddl::{MIGRATIONS, TABLES, migrations_table};
 use crate::table::identifier::Schema;
@@ -60,7 +61,7 @@ pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> 
     if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
 }
 
-/// Makes the sequence rows of this forebay's lanes, so that a session that holds one can be found by it from the first
+/// Makes the sequence rows of this forebay's lanes and of its clerk, so that a session that holds one can be found by it from the first
 /// batch on.
 pub async fn register_lanes(
     connection: &Connection,
@@ -70,9 +71,11 @@ pub async fn register_lanes(
 ) -> Result<(), SchemaError> {
     let insert = format!(
         "INSERT INTO {schema}.lanes (gateway, lane, sequence) \
-         SELECT $1, number::int2, 0 FROM generate_series(0, $2 - 1) number ON CONFLICT DO NOTHING"
+         SELECT $1, number::int2, 0 FROM generate_series($3, $2 - 1) number ON CONFLICT DO NOTHING"
     );
-    connection.execute(&insert, &[&gateway, &i32::try_from(lanes).unwrap_or(i32::MAX)]).await?;
+    connection
+        .execute(&insert, &[&gateway, &i32::try_from(lanes).unwrap_or(i32::MAX), &i32::from(CLERK)])
+        .await?;
     Ok(())
 }
 

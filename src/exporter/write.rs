@@ -25,11 +25,7 @@ use crate::table::{Resource, Scope};
 
 /// What is written, and as whose which batch.
 pub(super) struct Job<'a> {
-    pub(super) schema: &'a Schema,
-    pub(super) gateway: Uuid,
-    pub(super) lane: i16,
-    /// The number of this batch in its lane; a retry has the same.
-    pub(super) sequence: i64,
+    pub(super) turn: Turn<'a>,
     pub(super) batch: &'a Batch,
     /// Rows of the batch that do not go into the table, by their index, with the reason.
     pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
@@ -37,6 +33,16 @@ pub(super) struct Job<'a> {
     pub(super) divided: bool,
     /// Resources and scopes that are known to be stored.
     pub(super) known: &'a BTreeSet<Id>,
+}
+
+/// Whose batch it is, and which one.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) schema: &'a Schema,
+    pub(super) gateway: Uuid,
+    pub(super) lane: i16,
+    /// The number of this batch in its lane; a retry has the same.
+    pub(super) sequence: i64,
 }
 
 impl Job<'_> {
@@ -85,8 +91,10 @@ pub(super) async fn write(
 ) -> Result<Written, Failure> {
     // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
     connection.batch_execute("BEGIN").await?;
-    if advance(connection, job).await? == Written::Before {
-        connection.batch_execute("ROLLBACK").await?;
+    if advance(connection, job.turn).await? == Written::Before {
+        // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
+        // has the batch before it as well. The session that wrote it may have been ended in that very wait.
+        connection.batch_execute("COMMIT").await?;
         return Ok(Written::Before);
     }
     *progress = Progress::Advanced;
@@ -100,23 +108,23 @@ pub(super) async fn write(
 }
 
 /// Moves the lane's sequence row to this batch.
-async fn advance(connection: &Connection, job: &Job<'_>) -> Result<Written, Failure> {
-    let Job { schema, gateway, lane, sequence, .. } = job;
+pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Written, Failure> {
+    let Turn { schema, gateway, lane, sequence } = turn;
     let upsert = format!(
         "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
          ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
          WHERE l.sequence = excluded.sequence - 1"
     );
     let statement = connection.prepare_cached(&upsert).await?;
-    if connection.execute(&statement, &[gateway, lane, sequence]).await? == 1 {
+    if connection.execute(&statement, &[&gateway, &lane, &sequence]).await? == 1 {
         return Ok(Written::Now);
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
-    let found: i64 = connection.query_one(&select, &[gateway, lane]).await?.get(0);
-    if found == *sequence {
+    let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
+    if found == sequence {
         return Ok(Written::Before);
     }
-    if found > *sequence {
+    if found > sequence {
         let message = format!("lane {lane} of gateway {gateway} is at batch {found}, ahead of {sequence}");
         return Err(Failure::new(Class::Unknown, message));
     }
@@ -127,7 +135,7 @@ async fn advance(connection: &Connection, job: &Job<'_>) -> Result<Written, Fail
         "PostgreSQL has lost batches that it had committed; was there a failover to a standby that lagged?"
     );
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
-    connection.execute(&update, &[gateway, lane, sequence]).await?;
+    connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
     Ok(Written::Now)
 }
 
@@ -148,7 +156,7 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
          SELECT id, service, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
          ON CONFLICT DO NOTHING",
-        job.schema
+        job.turn.schema
     );
     let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let services: Vec<_> = new.values().map(|r| r.service_name.as_deref()).collect();
@@ -176,7 +184,7 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
          SELECT id, name, version, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
          u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING",
-        job.schema
+        job.turn.schema
     );
     let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let names: Vec<_> = new.values().map(|s| s.name.as_deref()).collect();
@@ -198,7 +206,7 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
         "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service) \
          SELECT sqlstate, message, $4, row, service \
          FROM unnest($1::text[], $2::text[], $3::bytea[], $5::text[]) u(sqlstate, message, row, service)",
-        job.schema
+        job.turn.schema
     );
     let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
     let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
@@ -251,7 +259,7 @@ async fn copy_rows(connection: &Connection, job: &Job<'_>) -> Result<(), Failure
     if expected == 0 {
         return Ok(());
     }
-    let statement = connection.prepare_cached(&copy_statement(job.schema)).await?;
+    let statement = connection.prepare_cached(&copy_statement(job.turn.schema)).await?;
     let sink = connection.copy_in::<_, Bytes>(&statement).await?;
     let mut sink = std::pin::pin!(sink);
     let excluded = job.dead.keys().copied().collect();

@@ -140,7 +140,7 @@ impl From<Refusal> for Failure {
         let why = match refusal {
             Refusal::Malformed(_) => Why::Malformed,
             Refusal::Full => Why::Full,
-            Refusal::Draining | Refusal::Unavailable => Why::Unavailable,
+            Refusal::Memory | Refusal::Draining | Refusal::Unavailable => Why::Unavailable,
         };
         Self { why, message: refusal.to_string(), retry_after: refusal.retry_after() }
     }
@@ -169,6 +169,7 @@ mod tests {
     fn every_refusal_has_its_codes() {
         for (refusal, expected) in [
             (Refusal::Full, (Code::Unavailable, 429, true)),
+            (Refusal::Memory, (Code::Unavailable, 503, true)),
             (Refusal::Draining, (Code::Unavailable, 503, true)),
             (Refusal::Unavailable, (Code::Unavailable, 503, true)),
             (Refusal::Malformed(Malformed::TOO_LARGE), (Code::InvalidArgument, 400, false)),

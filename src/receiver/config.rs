@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
 /// `receivers.otlp`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The protocols that are listened to.
@@ -17,7 +17,7 @@ pub struct Config {
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
     /// The most that all requests together may take while they are received and decompressed, in MiB.
@@ -25,17 +25,19 @@ pub struct AdmissionConfig {
 }
 
 /// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocols {
     /// OTLP over gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcConfig>,
     /// OTLP over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpConfig>,
 }
 
 /// `receivers.otlp.protocols.grpc`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcConfig {
     /// Address and port to listen on, such as `127.0.0.1:4317`.
@@ -51,7 +53,7 @@ pub struct GrpcConfig {
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveConfig {
     /// The server's side of it.
@@ -62,17 +64,19 @@ pub struct KeepaliveConfig {
 
 /// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. Every ping is answered,
 /// and none is counted, so that only the values that mean this can be had.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnforcementPolicy {
     /// The least time between a client's pings.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_time: Option<GoDuration>,
     /// Whether a client may ping without a request under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub permit_without_stream: Option<bool>,
 }
 
 /// `receivers.otlp.protocols.grpc.keepalive.server_parameters`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerParameters {
     /// A connection without a request for this long is asked to go; 0 is never.
@@ -88,7 +92,7 @@ pub struct ServerParameters {
 }
 
 /// `receivers.otlp.protocols.http`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Address and port to listen on, such as `127.0.0.1:4318`.

@@ -82,7 +82,10 @@ pub(super) async fn answer(reception: Arc<Reception>, request: Request<Incoming>
             let receiving = receive_framed(body, encoding, reception.limit.bytes, &reception.room);
             reception.take_in(receiving).await
         }
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            reception.refuse(&failure);
+            Err(failure)
+        }
     };
     match taken {
         Ok((accepted, request)) => ok(&accepted, request),

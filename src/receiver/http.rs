@@ -86,7 +86,10 @@ impl LogsPort {
                 let Reception { limit, room, .. } = &self.reception;
                 self.reception.take_in(receive_whole(body, encoding, limit.bytes, room)).await
             }
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                self.reception.refuse(&failure);
+                Err(failure)
+            }
         };
         match taken {
             Ok((accepted, request)) => ok(&accepted, request),

@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use opentelemetry::metrics::Meter;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
-use crate::otlp::{LogRecord, Malformed, count_records, resource_logs};
-use crate::table::{Severity, SeverityCounts, Transcoder};
+use crate::otlp::{Malformed, count_records};
+use crate::table::Transcoder;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub struct Intake {
     /// How long a sender waits for the result; `None` where it does not.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
+    unread: Arc<UnreadRequests>,
+    /// Set while the process takes too much memory.
+    refusing: Arc<AtomicBool>,
 }
 
 /// A request was taken; perhaps not all of it.
@@ -44,6 +49,9 @@ pub enum Refusal {
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
+    /// The process takes more than its memory limit.
+    #[error("forebay takes more memory than it may; send the request again a little later")]
+    Memory,
     /// forebay is ending.
     #[error("forebay is shutting down; send the request again to its successor")]
     Draining,
@@ -75,7 +83,31 @@ impl Intake {
             transcoder: Transcoder::default(),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
+            unread: Arc::default(),
+            refusing: Arc::default(),
         }
+    }
+
+    /// The same, refusing every request while `flag` is set.
+    #[must_use]
+    pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
+        Self { refusing: flag, ..self }
+    }
+
+    /// Registers the receiver's instrument with `meter`.
+    pub fn observe(&self, meter: &Meter) {
+        self.unread.observe(meter);
+    }
+
+    /// How many were refused so.
+    #[cfg(test)]
+    pub(super) fn unread(&self, reason: Unread) -> u64 {
+        self.unread.of(reason)
+    }
+
+    /// A request is refused of which nobody knows the records.
+    pub(super) fn refuse_unread(&self, reason: Unread) {
+        self.unread.count(reason);
     }
 
     /// From now on every request is refused, to be sent again to whoever comes next.
@@ -106,7 +138,7 @@ impl Intake {
 
     /// Everything up to the buffer. Nothing in here waits.
     fn admit(&self, request: &[u8]) -> Result<Admitted, Refusal> {
-        let records = count_records(request)?;
+        let records = count_records(request).inspect_err(|_| self.refuse_unread(Unread::Malformed))?;
         if records == 0 {
             return Ok(Admitted::default());
         }
@@ -119,6 +151,9 @@ impl Intake {
         if self.draining.load(Ordering::Acquire) {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
+        if self.refusing.load(Ordering::Relaxed) {
+            return refuse(RejectReason::Memory, Refusal::Memory);
+        }
         let reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
@@ -126,9 +161,9 @@ impl Intake {
         };
         let mut admitted = Admitted::default();
         if reservation.records() == 0 {
-            let shed = severities(request)?;
+            let shed = self.transcoder.tally(request)?;
             books.drop_records(reason, &shed);
-            admitted.shed(reason, &shed);
+            admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
         let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
@@ -137,16 +172,16 @@ impl Intake {
             Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
         };
         books.drop_records(reason, &transcoded.beyond);
-        books.reject(RejectReason::Malformed, transcoded.malformed);
+        books.reject_malformed(&transcoded.malformed);
         books.replace(&transcoded.replaced);
-        admitted.shed(reason, &transcoded.beyond);
-        admitted.malformed = transcoded.malformed;
+        admitted.shed(reason, transcoded.beyond.total());
+        admitted.malformed = transcoded.malformed.total();
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
         let rows = transcoded.rows.len();
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
-            Ok(shed) => admitted.full += shed.total(),
+            Ok(shed) => admitted.full += shed,
             Err(Full) => {
                 books.reject(RejectReason::Full, rows);
                 return Err(Refusal::Full);
@@ -161,7 +196,7 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Malformed(_) => None,
-            Self::Full | Self::Draining | Self::Unavailable => Some(retry_after()),
+            Self::Full | Self::Memory | Self::Draining | Self::Unavailable => Some(retry_after()),
         }
     }
 }
@@ -175,10 +210,10 @@ pub(super) fn retry_after() -> Duration {
 }
 
 impl Admitted {
-    fn shed(&mut self, reason: DropReason, records: &SeverityCounts) {
+    fn shed(&mut self, reason: DropReason, records: usize) {
         match reason {
-            DropReason::TooLarge => self.too_large += records.total(),
-            _ => self.full += records.total(),
+            DropReason::TooLarge => self.too_large += records,
+            _ => self.full += records,
         }
     }
 
@@ -194,19 +229,6 @@ impl Admitted {
         let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// The severities of a request of which nothing is taken.
-fn severities(request: &[u8]) -> Result<SeverityCounts, Malformed> {
-    let mut severities = SeverityCounts::default();
-    for resource in resource_logs(request) {
-        for scope in resource?.scope_logs() {
-            for record in scope?.log_records() {
-                severities.add(Severity::from_number(LogRecord::severity_of(record?)), 1);
-            }
-        }
-    }
-    Ok(severities)
 }
 
 /// Whether this thread may be taken from the runtime for a while.

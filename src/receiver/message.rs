@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::Body;
 
 use super::encoding::Encoding;
+use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
 
 /// Why there is no message.
@@ -24,6 +25,18 @@ pub(super) enum Unreadable {
     Malformed(&'static str),
     /// The sender or its connection has gone away.
     Gone,
+}
+
+impl Unreadable {
+    /// As what it counts; who has gone away was not refused.
+    pub(super) fn counts_as(self) -> Option<Unread> {
+        match self {
+            Self::TooLarge | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
+            Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
+            Self::Malformed(_) => Some(Unread::Malformed),
+            Self::Gone => None,
+        }
+    }
 }
 
 impl From<NoRoom> for Unreadable {

@@ -21,6 +21,7 @@ mod http;
 mod intake;
 mod listen;
 mod message;
+mod metrics;
 mod opening;
 mod ports;
 mod reception;

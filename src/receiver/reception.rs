@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::answer::{Failure, Limit};
+use super::answer::{Failure, Limit, Why};
 use super::intake::{Accepted, Intake};
 use super::message::Unreadable;
+use super::metrics::Unread;
 use super::room::{Room, Share};
 
 /// What a request takes beside its message while it is under way, a task among it.
@@ -32,10 +33,24 @@ impl Reception {
         &self,
         receiving: impl Future<Output = Result<Bytes, Unreadable>>,
     ) -> Result<(Accepted, Share), Failure> {
-        let unreadable = |why| Failure::unreadable(why, &self.limit);
+        let unreadable = |why: Unreadable| {
+            why.counts_as().into_iter().for_each(|reason| self.intake.refuse_unread(reason));
+            Failure::unreadable(why, &self.limit)
+        };
+        let too_slow = |_| {
+            self.intake.refuse_unread(Unread::TooSlow);
+            Failure::too_slow(self.arrival)
+        };
         let request = self.room.take(REQUEST).map_err(|error| unreadable(error.into()))?;
         let received = timeout(self.arrival, receiving).await;
-        let message = received.map_err(|_| Failure::too_slow(self.arrival))?.map_err(unreadable)?;
+        let message = received.map_err(too_slow)?.map_err(unreadable)?;
         Ok((self.intake.take_in(message).await?, request))
+    }
+
+    /// Counts a request that is refused for what its headers say.
+    pub(super) fn refuse(&self, failure: &Failure) {
+        if failure.why == Why::UnknownEncoding {
+            self.intake.refuse_unread(Unread::Encoding);
+        }
     }
 }

@@ -46,8 +46,11 @@ pub struct Migration {
 }
 
 /// All migrations, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, sql: create_store }, Migration { version: 2, sql: keep_service_and_attempts }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: create_store },
+    Migration { version: 2, sql: keep_service_and_attempts },
+    Migration { version: 3, sql: keep_losses },
+];
 
 /// The tables of the store, as the newest version has them.
 pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
@@ -111,6 +114,8 @@ fn date(day: i64) -> jiff::civil::Date {
 }
 
 const SERVICE: TableColumn = column("service", "text", "", "The service name of the row's resource");
+const LANE: TableColumn =
+    column("lane", "smallint", "NOT NULL", "A connection of that run; -1 writes losses");
 const ATTEMPTS: TableColumn =
     column("attempts", "integer", "NOT NULL DEFAULT 1", "How often PostgreSQL has refused the row");
 
@@ -186,12 +191,13 @@ fn tables() -> Vec<Table> {
             privileges: &["INSERT"],
             options: "",
         },
+        losses(),
         Table {
             name: "lanes",
             comment: "The last batch of each writer lane, by which an unanswered COMMIT is looked up",
             columns: vec![
                 column("gateway", "uuid", "NOT NULL", "One run of forebay"),
-                column("lane", "smallint", "NOT NULL", "A connection of that run"),
+                LANE,
                 column("sequence", "bigint", "NOT NULL", "The number of its last batch"),
                 column("updated_at", "timestamp with time zone", "NOT NULL DEFAULT now()", ""),
             ],
@@ -201,25 +207,35 @@ fn tables() -> Vec<Table> {
     ]
 }
 
+fn losses() -> Table {
+    Table {
+        name: "losses",
+        comment: "Records that are not in log_records, by service, severity and reason",
+        columns: vec![
+            column("since", "timestamp with time zone", "NOT NULL", "They were lost after this"),
+            column("until", "timestamp with time zone", "NOT NULL", "They were lost before this"),
+            column("service", "text", "", "The service name of their resource"),
+            column("severity", "text", "", "TRACE, DEBUG, INFO, WARN, ERROR, FATAL or NULL"),
+            column(
+                "reason",
+                "text",
+                "NOT NULL",
+                "drop_newest, drop_oldest, too_large, retry_exhausted, undelivered, malformed; or dead_letter, \
+                 which is kept in dead_letters",
+            ),
+            column("records", "bigint", "NOT NULL", "Their number"),
+            column("gateway", "uuid", "NOT NULL", "The run of forebay that lost them"),
+        ],
+        privileges: &["INSERT"],
+        options: "",
+    }
+}
+
 /// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
 /// further migrations lead older ones there, and find nothing to do in new ones.
 fn create_store(schema: &Schema) -> String {
     let mut sql = String::new();
-    for table in TABLES.iter() {
-        let columns: Vec<_> = table.columns.iter().map(TableColumn::definition).collect();
-        let name = table.name;
-        let _ = writeln!(
-            sql,
-            "CREATE TABLE {schema}.{name} (\n    {}\n){};",
-            columns.join(",\n    "),
-            table.options
-        );
-        let _ = writeln!(sql, "COMMENT ON TABLE {schema}.{name} IS {};", literal(table.comment));
-        for column in table.columns.iter().filter(|column| !column.comment.is_empty()) {
-            let comment = literal(column.comment);
-            let _ = writeln!(sql, "COMMENT ON COLUMN {schema}.{name}.{} IS {comment};", column.name);
-        }
-    }
+    TABLES.iter().for_each(|table| sql.push_str(&table.definition(schema, "CREATE TABLE")));
     let _ = writeln!(
         sql,
         "ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n\
@@ -242,6 +258,13 @@ fn keep_service_and_attempts(schema: &Schema) -> String {
         );
     }
     sql
+}
+
+/// Version 3: losses are written down.
+fn keep_losses(schema: &Schema) -> String {
+    let lane = literal(LANE.comment);
+    losses().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &format!("COMMENT ON COLUMN {schema}.lanes.lane IS {lane};\n")
 }
 
 fn create_view(schema: &Schema) -> String {
@@ -292,6 +315,21 @@ const VIEW: &[(&str, &str)] = &[
     ("resource_dropped_attributes_count", "r.dropped_attributes_count"),
     ("scope_dropped_attributes_count", "s.dropped_attributes_count"),
 ];
+
+impl Table {
+    /// The statements that make the table, beginning with `create`.
+    fn definition(&self, schema: &Schema, create: &str) -> String {
+        let Self { name, options, .. } = self;
+        let columns: Vec<_> = self.columns.iter().map(TableColumn::definition).collect();
+        let mut sql = format!("{create} {schema}.{name} (\n    {}\n){options};\n", columns.join(",\n    "));
+        let _ = writeln!(sql, "COMMENT ON TABLE {schema}.{name} IS {};", literal(self.comment));
+        for column in self.columns.iter().filter(|column| !column.comment.is_empty()) {
+            let comment = literal(column.comment);
+            let _ = writeln!(sql, "COMMENT ON COLUMN {schema}.{name}.{} IS {comment};", column.name);
+        }
+        sql
+    }
+}
 
 impl TableColumn {
     fn definition(&self) -> String {

@@ -17,11 +17,13 @@ mod json;
 pub mod row;
 mod scan;
 mod severity;
+mod tally;
 mod text;
 pub mod transcode;
 
 pub use interned::{Interner, Resource, Scope};
 pub use json::MAX_DEPTH;
 pub use severity::{Severity, SeverityCounts};
+pub use tally::{OTHERS, Tally};
 pub use text::{Replaced, ReplacedKind};
 pub use transcode::{Rows, Transcoded, Transcoder};

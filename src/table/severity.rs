@@ -37,6 +37,19 @@ impl Severity {
         }
     }
 
+    /// As the view has it; `None` where the sender gave none.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Unspecified => None,
+            Self::Trace => Some("TRACE"),
+            Self::Debug => Some("DEBUG"),
+            Self::Info => Some("INFO"),
+            Self::Warn => Some("WARN"),
+            Self::Error => Some("ERROR"),
+            Self::Fatal => Some("FATAL"),
+        }
+    }
+
     /// The value of the label `severity` in metrics.
     pub fn label(self) -> &'static str {
         match self {

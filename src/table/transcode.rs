@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::columns::{COLUMNS, Source, fill};
+use super::decode::resource_id;
 use super::interned::{Interner, Resource, Scope};
 use super::row::RowWriter;
-use super::severity::{Severity, SeverityCounts};
+use super::severity::Severity;
+use super::tally::Tally;
 use super::text::Replaced;
 use crate::otlp::{LogRecord, Malformed, ScopeLogs, resource_logs};
 
@@ -34,9 +36,9 @@ pub struct Transcoded {
     /// The records that are rows now.
     pub rows: Rows,
     /// The records that are not protobuf, or whose resource or scope is not.
-    pub malformed: usize,
+    pub malformed: Tally,
     /// The records beyond the limit, which were not looked into.
-    pub beyond: SeverityCounts,
+    pub beyond: Tally,
     /// What had to be replaced in the rows.
     pub replaced: Replaced,
 }
@@ -70,15 +72,37 @@ impl Transcoder {
         let mut record = LogRecord::default();
         for resource in resource_logs(request) {
             let resource = resource?;
-            let interned = self.interner.resource(resource.resource, resource.schema_url, &mut done.replaced);
+            let interned =
+                self.interner.resource(resource.resource, resource.schema_url, &mut done.replaced).ok();
             for scope in resource.scope_logs() {
                 let scope = scope?;
-                let ids = interned.as_ref().ok().zip(self.scope(&scope, &mut done.replaced));
-                done.transcode_scope(&scope, ids, &mut record, limit, arrival)?;
+                let within = (interned.as_ref(), self.scope(&scope, &mut done.replaced));
+                done.transcode_scope(&scope, within, &mut record, limit, arrival)?;
             }
         }
         done.rows.bytes.shrink_to_fit();
         Ok(done)
+    }
+
+    /// The services and severities of a request of which nothing is taken.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Transcoder::transcode`].
+    pub fn tally(&self, request: &[u8]) -> Result<Tally, Malformed> {
+        let mut tally = Tally::default();
+        for resource in resource_logs(request) {
+            let resource = resource?;
+            let replaced = &mut Replaced::default();
+            let interned = self.interner.resource(resource.resource, resource.schema_url, replaced).ok();
+            for scope in resource.scope_logs() {
+                for record in scope?.log_records() {
+                    let severity = Severity::from_number(LogRecord::severity_of(record?));
+                    tally.add(interned.as_ref(), severity);
+                }
+            }
+        }
+        Ok(tally)
     }
 
     fn scope(&self, scope: &ScopeLogs<'_>, replaced: &mut Replaced) -> Option<Arc<Scope>> {
@@ -90,26 +114,26 @@ impl Transcoded {
     fn transcode_scope<'a>(
         &mut self,
         scope: &ScopeLogs<'a>,
-        ids: Option<(&Arc<Resource>, Arc<Scope>)>,
+        (resource, interned): (Option<&Arc<Resource>>, Option<Arc<Scope>>),
         record: &mut LogRecord<'a>,
         limit: usize,
         arrival: u64,
     ) -> Result<(), Malformed> {
         for message in scope.log_records() {
             let message = message?;
-            if self.rows.len() + self.malformed >= limit {
-                self.beyond.add(Severity::from_number(LogRecord::severity_of(message)), 1);
+            if self.rows.len() + self.malformed.total() >= limit {
+                self.beyond.add(resource, Severity::from_number(LogRecord::severity_of(message)));
                 continue;
             }
-            let Some((resource, scope)) = &ids else {
-                self.malformed += 1;
-                continue;
+            let written = match (resource, &interned) {
+                (Some(resource), Some(scope)) => record
+                    .read(message)
+                    .and_then(|()| self.rows.push(record, resource, scope, arrival, &mut self.replaced))
+                    .is_ok(),
+                _ => false,
             };
-            let written = record
-                .read(message)
-                .and_then(|()| self.rows.push(record, resource, scope, arrival, &mut self.replaced));
-            if written.is_err() {
-                self.malformed += 1;
+            if !written {
+                self.malformed.add(resource, Severity::from_number(LogRecord::severity_of(message)));
             }
         }
         Ok(())
@@ -137,9 +161,20 @@ impl Rows {
         &self.bytes
     }
 
-    /// The severity of row `index`.
-    pub fn severity(&self, index: usize) -> Severity {
-        self.rows[index].severity
+    /// The services and severities of `rows`.
+    pub fn tally(&self, rows: std::ops::Range<usize>) -> Tally {
+        let mut tally = Tally::default();
+        let mut resource = self.resources.first();
+        for index in rows {
+            if self.resources.len() > 1 {
+                let id = resource_id(&self.bytes[self.range(index, index + 1)]);
+                if resource.map(|resource| resource.id) != id {
+                    resource = self.resources.iter().find(|resource| Some(resource.id) == id);
+                }
+            }
+            tally.add(resource, self.rows[index].severity);
+        }
+        tally
     }
 
     /// All the memory that these rows hold on to, in bytes.
@@ -151,9 +186,11 @@ impl Rows {
             + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
     }
 
-    /// Keeps the first `len` rows only; gives the severities of the others.
-    pub fn truncate(&mut self, len: usize) -> SeverityCounts {
-        let cut = self.rows.drain(len.min(self.rows.len())..).map(|row| row.severity).collect();
+    /// Keeps the first `len` rows only; gives the services and severities of the others.
+    pub fn truncate(&mut self, len: usize) -> Tally {
+        let len = len.min(self.rows.len());
+        let cut = self.tally(len..self.rows.len());
+        self.rows.truncate(len);
         self.bytes.truncate(self.offset(self.rows.len()));
         self.bytes.shrink_to_fit();
         self.rows.shrink_to_fit();
@@ -269,9 +306,9 @@ mod tests {
     fn what_is_beyond_the_limit_is_counted_by_severity_and_not_written() {
         let records = [9, 9, 17, 17, 17, 0].into_iter().map(|severity| record(DAY, severity, "x")).collect();
         let done = transcode(&request(records), 2);
-        assert_eq!((done.rows.len(), done.malformed), (2, 0));
+        assert_eq!((done.rows.len(), done.malformed.total()), (2, 0));
         let expected = [(Severity::Error, 3), (Severity::Unspecified, 1)];
-        for (severity, count) in done.beyond.iter() {
+        for (severity, count) in done.beyond.severities().iter() {
             let expected =
                 expected.iter().find(|(known, _)| *known == severity).map_or(0, |(_, count)| *count);
             assert_eq!(count, expected, "{severity:?}");
@@ -293,7 +330,7 @@ mod tests {
         let request = [&[0x0a, resource.len() as u8][..], &resource].concat();
         assert_eq!(crate::otlp::count_records(&request), Ok(3));
         let done = transcode(&request, 3);
-        assert_eq!((done.rows.len(), done.malformed), (2, 1));
+        assert_eq!((done.rows.len(), done.malformed.total()), (2, 1));
         assert_eq!(done.rows.bytes()[done.rows.range(0, 1)], done.rows.bytes()[done.rows.range(1, 2)]);
         assert_eq!(done.replaced.iter().map(|(_, count)| count).sum::<u64>(), 2);
     }
@@ -313,7 +350,10 @@ mod tests {
         let before = rows.bytes().to_vec();
         let cut = rows.truncate(3);
         assert_eq!((rows.len(), cut.total()), (3, 5));
-        assert_eq!(cut.iter().find(|(severity, _)| *severity == Severity::Debug), Some((Severity::Debug, 4)));
+        assert_eq!(
+            cut.severities().iter().find(|(severity, _)| *severity == Severity::Debug),
+            Some((Severity::Debug, 4))
+        );
         assert_eq!(rows.bytes(), &before[..rows.range(0, 3).end]);
     }
 }

@@ -1,9 +1,9 @@
 //! Telemetry's part of the YAML: `extensions.health_check` and `service.telemetry`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `extensions.health_check`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckConfig {
     /// Address and port of the health page.
@@ -13,7 +13,7 @@ pub struct HealthCheckConfig {
 }
 
 /// `service.telemetry`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// forebay's own messages, on stderr.
@@ -23,7 +23,7 @@ pub struct Config {
 }
 
 /// `service.telemetry.logs`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogsConfig {
     /// The least severe messages that are printed.
@@ -33,7 +33,7 @@ pub struct LogsConfig {
 }
 
 /// `service.telemetry.logs.level`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// For those who work on forebay.
@@ -48,7 +48,7 @@ pub enum Level {
 }
 
 /// `service.telemetry.logs.encoding`.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// One line for people.
@@ -59,7 +59,7 @@ pub enum Encoding {
 }
 
 /// `service.telemetry.metrics`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
     /// Who reads the metrics; an empty list turns the page off.
@@ -67,7 +67,7 @@ pub struct MetricsConfig {
 }
 
 /// One element of `service.telemetry.metrics.readers`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reader {
     /// A reader that asks.
@@ -75,7 +75,7 @@ pub struct Reader {
 }
 
 /// `service.telemetry.metrics.readers[].pull`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pull {
     /// What it asks.
@@ -83,7 +83,7 @@ pub struct Pull {
 }
 
 /// `service.telemetry.metrics.readers[].pull.exporter`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PullExporter {
     /// A page in Prometheus' format at `/metrics`.
@@ -91,7 +91,7 @@ pub struct PullExporter {
 }
 
 /// `service.telemetry.metrics.readers[].pull.exporter.prometheus`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrometheusConfig {
     /// Address of the page.

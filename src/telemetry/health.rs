@@ -25,6 +25,8 @@ pub enum Reason {
     Starting,
     /// The store takes no rows.
     Store(StoreTrouble),
+    /// The process takes more than its memory limit, so that requests are refused.
+    MemoryLimit,
     /// It is ending.
     Draining,
 }
@@ -57,6 +59,15 @@ struct State {
     since: Timestamp,
     /// The wall clock may jump; durations are taken from this one.
     steady_since: Instant,
+    /// What is to be said of the memory while there is too much taken, whatever the store does.
+    memory: Option<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    detail: String,
+    since: Timestamp,
+    steady_since: Instant,
 }
 
 impl Health {
@@ -64,7 +75,7 @@ impl Health {
     #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
     pub fn new() -> Self {
         let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
-        let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now() };
+        let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now(), memory: None };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -90,9 +101,31 @@ impl Health {
         self.change(Some((Reason::Draining, "shutting down".to_owned())));
     }
 
+    /// More memory is taken than may be, as `above` says; `None` while it is not. Cheap to repeat.
+    pub fn memory(&self, above: Option<String>) {
+        let mut state = self.lock();
+        match (&mut state.memory, above) {
+            (None, None) => {}
+            (Some(memory), Some(detail)) => memory.detail = detail,
+            (memory @ None, Some(detail)) => {
+                warn!(detail, "too much memory is taken; requests are refused, to be sent again");
+                *memory = Some(Memory { detail, since: Timestamp::now(), steady_since: Instant::now() });
+            }
+            (Some(_), None) => {
+                let lasted = state.memory.take().map(|memory| InGo(memory.steady_since.elapsed()));
+                warn!(lasted = lasted.map(tracing::field::display), "the memory is below its limit again");
+            }
+        }
+    }
+
     /// How it stands now.
     pub fn report(&self) -> Report {
         let state = self.lock();
+        let memory = state.memory.as_ref().filter(|_| state.reason() != Some(Reason::Draining));
+        if let Some(Memory { detail, since, steady_since }) = memory {
+            let trouble = Some((Reason::MemoryLimit, detail.clone()));
+            return Report { trouble, since: *since, lasting: steady_since.elapsed() };
+        }
         Report { trouble: state.trouble.clone(), since: state.since, lasting: state.steady_since.elapsed() }
     }
 
@@ -159,6 +192,7 @@ impl Reason {
             Self::Store(StoreTrouble::DatabaseUnreachable) => "database_unreachable",
             Self::Store(StoreTrouble::SchemaMismatch) => "schema_mismatch",
             Self::Store(StoreTrouble::DatabaseRefuses) => "database_refuses",
+            Self::MemoryLimit => "memory_limit",
             Self::Draining => "draining",
         }
     }
@@ -173,7 +207,8 @@ fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: 
             warn!(reason, %lasted, "the database takes rows again");
         }
         (_, None) => info!("ready: the database takes rows"),
-        (_, Some(Reason::Starting)) => {}
+        // Nothing to say, and the memory has words of its own.
+        (_, Some(Reason::Starting | Reason::MemoryLimit)) => {}
         (_, Some(Reason::Store(StoreTrouble::DatabaseUnreachable))) => {
             warn!(detail, "the database cannot be reached; records are held and shed by the overflow policy");
         }
@@ -245,6 +280,22 @@ mod tests {
         health.store_ready();
         health.store_unavailable(UNREACHABLE, "gone");
         health.starting("again");
+        assert_eq!(reason(&health), Some("draining"));
+    }
+
+    #[test]
+    fn the_memory_goes_before_the_store_and_leaves_it_as_it_was() {
+        let health = Health::new();
+        health.store_ready();
+        health.memory(Some("81 MiB".to_owned()));
+        assert_eq!(reason(&health), Some("memory_limit"));
+        health.store_unavailable(UNREACHABLE, "gone");
+        health.memory(Some("82 MiB".to_owned()));
+        assert_eq!(health.report().trouble, Some((Reason::MemoryLimit, "82 MiB".to_owned())));
+        health.memory(None);
+        assert_eq!(reason(&health), Some("database_unreachable"));
+        health.memory(Some("83 MiB".to_owned()));
+        health.draining();
         assert_eq!(reason(&health), Some("draining"));
     }
 

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::callsite::Identifier;
-use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::Error;
-use super::config::{self, Encoding, LogsConfig};
+use super::config::{Encoding, LogsConfig};
 use super::fold::{Fold, Printed};
 use super::line::Style;
+use super::threshold::Threshold;
 
 /// The window in which a place prints one line.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -32,6 +32,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[must_use = "dropping it prints what was folded; keep it to the end"]
 pub struct Logs {
     printer: Arc<Printer>,
+    threshold: Threshold,
 }
 
 /// Sends this process's `tracing` events to stderr. To be called once, first of all.
@@ -41,12 +42,18 @@ pub fn init(config: &LogsConfig) -> Result<Logs, Error> {
         Encoding::Json => Style::Json,
     };
     let printer = Arc::new(Printer::new(style, Now::read, io::stderr()));
-    tracing::subscriber::set_global_default(subscriber(config.level, printer.clone()))
+    let (filter, threshold) = Threshold::new(config.level);
+    tracing::subscriber::set_global_default(subscriber(filter, printer.clone()))
         .map_err(|_| Error::LogsAlreadySet)?;
-    Ok(Logs { printer })
+    Ok(Logs { printer, threshold })
 }
 
 impl Logs {
+    /// What changes the level.
+    pub fn threshold(&self) -> Threshold {
+        self.threshold.clone()
+    }
+
     /// Prints what was folded when its window is over, until `shutdown`.
     ///
     /// Without it a storm's last repeats would be told only by the next message from the same place.
@@ -80,21 +87,11 @@ fn wants_colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn subscriber(level: config::Level, printer: Arc<Printer>) -> impl Subscriber + Send + Sync {
-    tracing_subscriber::registry().with(targets(level)).with(Sink(printer))
-}
-
-fn targets(level: config::Level) -> Targets {
-    let level = match level {
-        config::Level::Debug => LevelFilter::DEBUG,
-        config::Level::Info => LevelFilter::INFO,
-        config::Level::Warn => LevelFilter::WARN,
-        config::Level::Error => LevelFilter::ERROR,
-    };
-    Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("deadpool", LevelFilter::OFF)
-        .with_target(env!("CARGO_CRATE_NAME"), level)
+fn subscriber(
+    filter: impl Layer<Registry> + Send + Sync,
+    printer: Arc<Printer>,
+) -> impl Subscriber + Send + Sync {
+    tracing_subscriber::registry().with(filter).with(Sink(printer))
 }
 
 /// Both clocks at one moment: what a line says, and what the fold measures (the wall clock may jump).
@@ -173,6 +170,8 @@ mod tests {
     use tracing::{debug, error, info, warn};
 
     use super::*;
+    use crate::telemetry::config;
+    use crate::telemetry::threshold::targets;
     use crate::telemetry::{Health, StoreTrouble};
 
     const CONSOLE: Style = Style::Console { colours: false };
@@ -213,10 +212,14 @@ mod tests {
         (Arc::new(Printer::new(style, clock, paper.clone())), paper, seconds)
     }
 
+    fn logs(printer: Arc<Printer>) -> Logs {
+        Logs { printer, threshold: Threshold::new(config::Level::Info).1 }
+    }
+
     #[test]
     fn a_line_for_people() {
         let (printer, paper, _) = printer(CONSOLE);
-        with_default(subscriber(config::Level::Info, printer), || {
+        with_default(subscriber(targets(config::Level::Info), printer), || {
             info!(port = 4317, tls = false, endpoint = "127.0.0.1:4317", why = "as asked", "listening");
             warn!(error = %io::Error::other("a\nb"), "cannot write\nthis");
             warn!(target: "h2", "odd frame");
@@ -235,14 +238,14 @@ mod tests {
     #[test]
     fn colours_mark_the_level_only() {
         let (printer, paper, _) = printer(Style::Console { colours: true });
-        with_default(subscriber(config::Level::Info, printer), || error!("bad"));
+        with_default(subscriber(targets(config::Level::Info), printer), || error!("bad"));
         assert_eq!(paper.lines(), ["2026-11-23T10:00:00.000Z \x1b[31mERROR\x1b[0m bad"]);
     }
 
     #[test]
     fn a_line_of_json_is_flat_and_keeps_its_own_keys() {
         let (printer, paper, seconds) = printer(Style::Json);
-        with_default(subscriber(config::Level::Info, printer), || {
+        with_default(subscriber(targets(config::Level::Info), printer), || {
             for second in [0, 1, 10] {
                 seconds.store(second, Ordering::Relaxed);
                 error!(code = "57P01", rows = 10u64, level = "mine", "refused \"so\"");
@@ -266,13 +269,13 @@ mod tests {
     fn a_storm_of_warnings_is_one_line_a_window() {
         let (printer, paper, seconds) = printer(CONSOLE);
         let say = |attempt: u64| warn!(attempt, "cannot connect");
-        with_default(subscriber(config::Level::Info, printer.clone()), || {
+        with_default(subscriber(targets(config::Level::Info), printer.clone()), || {
             (0..1_000).for_each(say);
             printer.print_due();
             seconds.store(10, Ordering::Relaxed);
             printer.print_due();
             (1_000..1_100).for_each(say);
-            drop(Logs { printer });
+            drop(logs(printer));
         });
         assert_eq!(
             paper.lines(),
@@ -287,7 +290,7 @@ mod tests {
     #[test]
     fn each_change_of_health_is_said_once() {
         let (printer, paper, _) = printer(CONSOLE);
-        with_default(subscriber(config::Level::Info, printer.clone()), || {
+        with_default(subscriber(targets(config::Level::Info), printer.clone()), || {
             let health = Health::new();
             for trouble in [StoreTrouble::DatabaseUnreachable, StoreTrouble::DatabaseRefuses] {
                 health.store_unavailable(trouble, "first");
@@ -309,30 +312,12 @@ mod tests {
     #[test]
     fn information_is_not_folded() {
         let (printer, paper, _) = printer(CONSOLE);
-        with_default(subscriber(config::Level::Info, printer), || {
+        with_default(subscriber(targets(config::Level::Info), printer), || {
             for port in [4317, 4318] {
                 info!(port, "listening");
             }
         });
         assert_eq!(paper.lines().len(), 2);
-    }
-
-    #[test]
-    fn other_crates_are_held_to_warnings_and_deadpool_is_silent() {
-        let shown = |level, target: &str, event| targets(level).would_enable(target, &event);
-        for level in [config::Level::Debug, config::Level::Info, config::Level::Warn] {
-            for target in
-                ["h2::proto", "hyper", "tonic", "tower", "tokio_postgres", "rustls", "opentelemetry_sdk"]
-            {
-                assert!(!shown(level, target, Level::INFO), "{target}");
-                assert!(shown(level, target, Level::WARN), "{target}");
-            }
-            assert!(!shown(level, "deadpool.postgres", Level::ERROR));
-        }
-        assert!(!shown(config::Level::Error, "h2", Level::WARN));
-        assert!(shown(config::Level::Debug, "forebay::buffer", Level::DEBUG));
-        assert!(!shown(config::Level::Info, "forebay::buffer", Level::DEBUG));
-        assert!(!shown(config::Level::Error, "forebay::buffer", Level::WARN));
     }
 
     #[test]
@@ -347,14 +332,14 @@ mod tests {
             }
         }
         let printer = Arc::new(Printer::new(CONSOLE, Now::read, Closed));
-        with_default(subscriber(config::Level::Info, printer), || error!("into the void"));
+        with_default(subscriber(targets(config::Level::Info), printer), || error!("into the void"));
     }
 
     #[tokio::test]
     async fn repeats_are_told_while_it_runs_and_the_telling_ends() {
         let (printer, paper, seconds) = printer(CONSOLE);
-        let logs = Logs { printer: printer.clone() };
-        with_default(subscriber(config::Level::Info, printer), || {
+        let logs = logs(printer.clone());
+        with_default(subscriber(targets(config::Level::Info), printer), || {
             for _ in 0..3 {
                 warn!("again");
             }

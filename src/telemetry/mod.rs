@@ -18,9 +18,12 @@ mod metrics;
 pub mod pages;
 mod process;
 mod serve;
+mod threshold;
 
 pub use error::Error;
 pub use health::{Health, Reason, Report, StoreTrouble};
 pub use logs::Logs;
 pub use metrics::Metrics;
+pub use process::resident_bytes;
 pub use serve::serve;
+pub use threshold::Threshold;

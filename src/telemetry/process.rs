@@ -29,7 +29,7 @@ pub(super) fn register(meter: &Meter) {
 }
 
 /// The resident set's size; a read of `/proc` is answered from memory and does not wait.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     resident_in(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 

@@ -56,7 +56,8 @@ async fn compare(fault: &str, database: &Database, ending: Ending) {
     let account = oracle.settle_killed(database, undelivered).await;
     assert!(count("flushed") <= account.stored + account.copies, "{words}: {account}");
     assert_eq!(status, Some(i32::from(undelivered > 0)), "{words}: {account}");
-    assert!(took <= GRACE + 2 * SECOND, "the end took {took:?}");
+    // Behind the grace: the last answers and the last losses have a second each.
+    assert!(took <= GRACE + 3 * SECOND, "the end took {took:?}");
     println!("{fault}: {account}; forebay says {undelivered} are lost; the end took {took:.1?}");
 }
 

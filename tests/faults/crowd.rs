@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use crate::chance::either;
-use crate::oracle::{Oracle, Sent};
+use crate::oracle::{Oracle, Sent, losses_are_written};
 use crate::siege::frames::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, PING, RST_STREAM, SETTINGS, frame, head,
 };
@@ -116,6 +116,9 @@ async fn streams_without_end() {
         refused += 1;
     }
     assert!(refused > 0, "there is no room for ten thousand");
+    let page = siege.scene.forebay.scrape().await;
+    let counted = page.sum("log_buffer_unread_requests_total", "reason=\"no_room\"");
+    assert!(counted >= refused, "{refused} were sent back and {counted} counted");
     drop((open, answers));
     siege.ends(&format!("fault 29, 10,000 streams, {refused} sent back"), Oracle::default()).await;
 }
@@ -199,4 +202,5 @@ async fn a_herd_after_an_outage() {
     assert!(account.again > 0, "nobody was sent back: {account}");
     let (status, said) = forebay.terminate().await;
     assert_eq!(status, Some(0), "{said:#?}");
+    losses_are_written(&database, &page).await;
 }

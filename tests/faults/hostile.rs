@@ -67,9 +67,12 @@ async fn bombs() {
             for_good(&send_frame(&sender, &endpoint, "gzip", bomb).await)
         });
     }
-    let refused = senders.join_all().await.into_iter().filter(|for_good| *for_good).count();
+    let refused = senders.join_all().await.into_iter().filter(|for_good| *for_good).count() as u64;
     let alone = send_frame(&siege.scene.forebay.sender().await, &endpoint, "gzip", bomb).await;
     assert!(for_good(&alone), "by itself it has room: {alone:?}");
+    let (page, what) = (siege.scene.forebay.scrape().await, "log_buffer_unread_requests_total");
+    let counted = ["too_large", "no_room"].map(|reason| page.sum(what, &format!("reason=\"{reason}\"")));
+    assert_eq!(counted, [refused + 1, 50 - refused], "as the senders were told");
     siege.ends(&format!("fault 27, 50 bombs, {refused} refused for good at once"), Oracle::default()).await;
 }
 

@@ -10,6 +10,7 @@ mod chance;
 mod collector;
 mod commits;
 mod crowd;
+mod failover;
 mod hostile;
 mod inject;
 mod load;

@@ -181,6 +181,17 @@ impl fmt::Display for Account {
     }
 }
 
+/// I4: what forebay counts as lost on `page` is in the table of losses, once, after it has ended.
+pub async fn losses_are_written(database: &Database, page: &Scrape) {
+    let client = database.connect().await;
+    let sum = "SELECT coalesce(sum(records), 0)::bigint FROM otel.losses";
+    let written: i64 = client.query_one(sum, &[]).await.unwrap().get(0);
+    let lost = page.value("log_buffer_dropped_total")
+        + page.value("log_buffer_dead_lettered_total")
+        + page.sum("log_buffer_rejected_total", "reason=\"malformed\"");
+    assert_eq!(written as u64, lost, "I4: losses written, and counted");
+}
+
 /// The numbers among the dead letters, each with how many times. The row's own bytes are there, its body among them.
 async fn dead_letters(database: &Database) -> HashMap<u64, u64> {
     let client = database.connect().await;

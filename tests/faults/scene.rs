@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::load::Load;
-use crate::oracle::Account;
+use crate::oracle::{Account, losses_are_written};
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::postgres::Database;
@@ -120,6 +120,7 @@ impl Scene {
         println!("{fault}: {account}; recovered in {recovery:.1?}");
         let (status, said) = self.forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
+        losses_are_written(&self.database, &page).await;
         account
     }
 }

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::oracle::{Account, Oracle};
+use crate::oracle::{Account, Oracle, losses_are_written};
 use crate::scene::Scene;
 use crate::support::PATIENCE;
 use crate::support::postgres::{Database, database};
@@ -80,6 +80,7 @@ impl Siege {
         assert_eq!(account.rejected + account.refused + account.unanswered + account.lost, 0, "{account}");
         let (status, said) = forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
+        losses_are_written(&self.database, &page).await;
         account
     }
 }

@@ -128,6 +128,8 @@ async fn what_is_not_a_request_is_an_invalid_argument() {
     scene.taken(Vec::new()).await;
     let scrape = scene.ends(0).await;
     assert_eq!(scrape.value("log_buffer_rejected_total"), 0, "what cannot be counted is in no book");
+    assert_eq!(scrape.value("log_buffer_unread_requests_total"), 8);
+    assert_eq!(scrape.sum("log_buffer_unread_requests_total", r#"reason="malformed""#), 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +142,8 @@ async fn what_is_too_large_is_refused_for_good() {
     let bomb = scene.bad.send_gzip(large.into()).await.unwrap_err();
     scene.assert_final(&bomb, Code::ResourceExhausted);
     assert!(bomb.message().contains(limit), "{bomb:?}");
-    scene.ends(0).await;
+    let scrape = scene.ends(0).await;
+    assert_eq!(scrape.sum("log_buffer_unread_requests_total", r#"reason="too_large""#), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -308,7 +308,7 @@ async fn every_row_that_is_written_can_be_read() {
     let check = |request: ExportLogsServiceRequest| {
         let done = Transcoder::default().transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL).unwrap();
         let sent: Vec<_> = sent(&request).collect();
-        assert_eq!((done.rows.len(), done.malformed), (sent.len(), 0));
+        assert_eq!((done.rows.len(), done.malformed.total()), (sent.len(), 0));
         let expected: Vec<_> = sent.iter().map(|sent| expected(*sent, ARRIVAL)).collect();
         let read = expected.iter().enumerate().map(|(index, expected)| {
             read_again(&done.rows.bytes()[done.rows.range(index, index + 1)], &names, expected.clone())

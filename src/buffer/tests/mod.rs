@@ -69,7 +69,7 @@ fn offer_with<B: AsRef<str>>(
     buffer.books().drop_records(reason, &done.beyond);
     let reserved = done.rows.len();
     match buffer.enqueue(reservation, done.rows, receipt) {
-        Ok(shed) => Offered::Held(reserved - shed.total()),
+        Ok(shed) => Offered::Held(reserved - shed),
         Err(Full) => {
             buffer.books().reject(RejectReason::Full, reserved);
             Offered::Refused

@@ -1,6 +1,7 @@
 //! The configuration as a whole: what the shipped file and the least of files mean.
 
 mod refusals;
+mod round_trip;
 
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ fn of(variables: &[(&'static str, &'static str)]) -> impl Fn(&str) -> Option<Str
 fn defaults() -> Config {
     Config {
         receiver: receiver::config::Config::default(),
+        memory: None,
         batch: BatchConfig::default(),
         exporter: exporter::config::Config::default(),
         health: Some(HealthCheckConfig::default()),
@@ -171,6 +173,36 @@ fn batch_sizes_agree_with_each_other_and_with_the_queue() {
     assert_eq!(sizes(&[queue, "processors.batch.send_batch_max_size=0"]), (100, 50_000));
     assert_eq!(sizes(&[batch]), (10_000, 10_000));
     assert_eq!(sizes(&["exporters.postgres.sending_queue.queue_size=50"]), (50, 50));
+}
+
+#[test]
+fn the_collectors_other_spellings_mean_the_same() {
+    let own = minimal(
+        &[
+            "exporters.postgres.pool_size=4",
+            "exporters.postgres.sending_queue={enabled: false, max_bytes: 33554432, queue_size: 16777215}",
+            "processors.batch={timeout: 200ms, send_batch_size: 2000, send_batch_max_size: 8000}",
+        ],
+        &none,
+    );
+    let queue = "exporters.postgres.sending_queue={num_consumers: 4, wait_for_result: true, sizer: bytes, \
+                 queue_size: 33554432, block_on_overflow: false, \
+                 batch: {flush_timeout: 200ms, min_size: 2000, max_size: 8000, sizer: items}}";
+    let without = ["service.pipelines.logs.processors=[]", "processors="];
+    let repeated = ["processors.batch.send_batch_size=2000", "exporters.postgres.pool_size=4"];
+    assert_eq!(minimal(&[queue], &none), own);
+    assert_eq!(minimal(&[&without[..], &[queue]].concat(), &none), own);
+    assert_eq!(minimal(&[&repeated[..], &[queue]].concat(), &none), own);
+}
+
+#[test]
+fn the_newer_place_of_batching_turns_it_on() {
+    let sets = ["service.pipelines.logs.processors=[]", "exporters.postgres.sending_queue.batch={}"];
+    assert_eq!(minimal(&sets, &none).unwrap(), defaults());
+    let sets = [sets[0], "exporters.postgres.sending_queue.batch={min_size: 20000}"];
+    let queue = "exporters.postgres.sending_queue.queue_size=50000";
+    let batch = minimal(&[&sets[..], &[queue]].concat(), &none).unwrap().batch;
+    assert_eq!((batch.send_batch_size, batch.send_batch_max_size), (20_000, 20_000));
 }
 
 #[test]

@@ -27,14 +27,12 @@ fn each_bad_key_is_refused_by_name() {
         ("exporter.postgres=", "exporter: unknown key; did you mean exporters?"),
         ("exporters.postgres.dns=x", "exporters.postgres.dns: unknown key; did you mean dsn?"),
         ("exporters.postgres.poolsize=", "exporters.postgres.poolsize: unknown key; did you mean pool_size?"),
-        ("exporters.debug={}", "exporters.debug: unknown key; what can stand here: postgres"),
-        ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
-        ("service.pipelines.traces={}", "service.pipelines.traces: unknown key; what can stand here: logs"),
         (
-            "exporters.postgres.sending_queue.num_consumers=4",
-            "exporters.postgres.sending_queue.num_consumers: unknown key; what can stand here: \
-             enabled, queue_size, max_bytes, overflow",
+            "exporters.postgres.pol=1",
+            "exporters.postgres.pol: unknown key; what can stand here: dsn, data_dir, \
+            pool_size, schema, create_schema, timeout, shutdown_timeout, losses_window, sending_queue, retry_on_failure",
         ),
+        ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
         (
             "service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {prot: 1}}}}]",
             "service.telemetry.metrics.readers[0].pull.exporter.prometheus.prot: unknown key; did you mean port?",
@@ -179,12 +177,6 @@ fn each_bad_key_is_refused_by_name() {
              expected twice max_request_body_size (67108865) or more, and 1048576 at most",
         ),
         (
-            "receivers.otlp.protocols.http.include_metadata=true",
-            "receivers.otlp.protocols.http.include_metadata: unknown key; what can stand here: \
-             endpoint, logs_url_path, max_request_body_size, read_header_timeout, idle_timeout, \
-             keep_alives_enabled, max_connections, max_connection_age, max_connection_age_grace",
-        ),
-        (
             "extensions.health_check.path=health",
             "extensions.health_check.path: found \"health\", expected a path such as /",
         ),
@@ -208,8 +200,14 @@ fn each_bad_key_is_refused_by_name() {
             "service.pipelines.logs.exporters: found [], expected [postgres]",
         ),
         (
+            "service.pipelines.logs.processors=[batch, memory_limiter]",
+            "service.pipelines.logs.processors: found [batch, memory_limiter], \
+             expected [memory_limiter, batch] in this order, or less",
+        ),
+        (
             "service.pipelines.logs.processors=[memory_limiter]",
-            "service.pipelines.logs.processors: found [memory_limiter], expected [batch]",
+            "service.pipelines.logs.processors: memory_limiter is not defined; \
+             write `memory_limiter:` under processors",
         ),
         ("service.extensions=[pprof]", "service.extensions: found [pprof], expected [health_check]"),
         (
@@ -238,6 +236,77 @@ fn each_bad_key_is_refused_by_name() {
     ];
     for (set, expected) in cases {
         assert_eq!(minimal(&[set], &none), Err(expected.to_owned()), "{set}");
+    }
+}
+
+#[test]
+fn what_the_collector_has_beside_is_refused_with_what_to_do_instead() {
+    let queue = "exporters.postgres.sending_queue";
+    for (key, value, instead) in [
+        ("receivers.filelog", "{}", "forebay takes OTLP only"),
+        ("receivers.otlp.protocols.grpc.transport", "unix", "always TCP"),
+        ("receivers.otlp.protocols.http.traces_url_path", "/v1/traces", "logs only"),
+        ("processors.transform", "{}", "in the SDK, in a Collector that sends to forebay, or with SQL"),
+        ("processors.batch.metadata_keys", "[a]", "whatever their metadata"),
+        ("exporters.debug", "{}", "let a Collector before it export to both"),
+        ("extensions.pprof", "{}", "no Go runtime"),
+        ("extensions.oauth2client", "{}", "no such extension"),
+        ("extensions.health_check.check_collector_pipeline", "{}", "tells by itself"),
+        ("service.pipelines.traces", "{}", "forebay takes logs only"),
+        ("service.telemetry.traces", "{}", "no traces"),
+        ("service.telemetry.logs.output_paths", "[stdout]", "stderr only"),
+        ("service.telemetry.metrics.address", "0.0.0.0:8888", "write readers: "),
+        ("connectors", "{}", "keep connectors in a Collector"),
+        (&format!("{queue}.storage"), "file_storage", "in memory only"),
+    ] {
+        let said = minimal(&[&format!("{key}={value}")], &none).unwrap_err();
+        assert!(said.starts_with(&format!("{key}: not in forebay: ")) && said.contains(instead), "{said}");
+    }
+    for (set, expected) in [
+        (
+            "sizer=requests",
+            "sizer: found requests, expected items, with queue_size in records, or bytes: \
+            requests are not held as such",
+        ),
+        ("sizer=bytes", "sizer: found bytes without queue_size, expected both, such as queue_size: 67108864"),
+        (
+            "block_on_overflow=true",
+            "block_on_overflow: found true, expected false: no sender waits for room; \
+            write overflow: reject, and it is asked to send again",
+        ),
+        ("num_consumers=0", "num_consumers: found 0, expected 1 to 64"),
+        (
+            "batch.max_size=9",
+            "batch.max_size: found 9, expected min_size (100) or more, \
+            or 0 for as much as the queue holds",
+        ),
+        (
+            "batch.sizer=bytes",
+            "batch.sizer: found bytes, expected items: the sizes of batches are in records",
+        ),
+    ] {
+        assert_eq!(minimal(&[&format!("{queue}.{set}")], &none), Err(format!("{queue}.{expected}")));
+    }
+}
+
+#[test]
+fn two_spellings_have_to_say_the_same() {
+    let queue = "exporters.postgres.sending_queue";
+    for (first, second, expected) in [
+        (
+            "exporters.postgres.pool_size=2",
+            "num_consumers=4",
+            "num_consumers: found 4, but exporters.postgres.pool_size is 2, which says the same; write one of the two",
+        ),
+        (
+            "processors.batch.timeout=2s",
+            "batch.flush_timeout=200ms",
+            "batch.flush_timeout: found 200ms, but processors.batch.timeout is 2s, which says the same; \
+             write one of the two",
+        ),
+    ] {
+        let said = minimal(&[first, &format!("{queue}.{second}")], &none);
+        assert_eq!(said, Err(format!("{queue}.{expected}")));
     }
 }
 

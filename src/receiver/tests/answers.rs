@@ -34,7 +34,7 @@ async fn what_is_not_a_request_is_refused_for_good() {
         let message = assert_final(gateway.export(bytes).await, Code::InvalidArgument);
         assert!(message.contains("malformed protobuf"), "{message}");
     }
-    assert_eq!(gateway.buffer.books().received(), 0);
+    assert_eq!((gateway.buffer.books().received(), gateway.intake.unread(Unread::Malformed)), (0, 2));
     gateway.stop().await;
 }
 
@@ -72,6 +72,7 @@ async fn the_limit_holds_before_and_after_decompression() {
         let message = assert_final(answer, Code::ResourceExhausted);
         assert!(message.contains("1 MiB") && message.contains("max_recv_msg_size_mib"), "{message}");
     }
+    assert_eq!(gateway.intake.unread(Unread::TooLarge), 2);
     let largest = request(["x".repeat((1 << 20) - 100)]);
     assert_eq!(gateway.export_gzip(largest).await.unwrap(), None);
     gateway.take().await.settle_written(&all_but([]));

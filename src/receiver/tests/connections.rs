@@ -58,6 +58,7 @@ async fn broken_frames_are_refused_for_good() {
     let other = [GRPC, ("grpc-encoding", "snappy")];
     let message = assert_final(status(&gateway, PATH, &other, &frame(1, b"x")).await, Code::Unimplemented);
     assert!(message.contains("snappy"), "{message}");
+    assert_eq!(gateway.intake.unread(Unread::Encoding), 1);
     assert_eq!(gateway.buffer.books().received(), 0);
     gateway.stop().await;
 }
@@ -160,6 +161,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
     let answer = soon(answer).await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert_eq!(gateway.intake.unread(Unread::TooSlow), 1);
     drop((body, client));
     gateway.stop().await;
 }

@@ -25,6 +25,7 @@ use tonic_types::StatusExt;
 use super::config::{Config, GrpcConfig, HttpConfig};
 use super::connection::Times;
 use super::grpc::{self, PATH};
+use super::metrics::Unread;
 use super::ports::TimesOfPorts;
 use super::{Intake, Ports};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};

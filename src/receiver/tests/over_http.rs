@@ -110,6 +110,9 @@ async fn what_never_passes_is_refused_for_good() {
         assert_eq!(reply.header("allow"), (status == 405).then_some("POST"));
     }
     assert_eq!(gateway.buffer.books().received(), 0);
+    let unread =
+        [Unread::Malformed, Unread::Encoding, Unread::TooLarge].map(|why| gateway.intake.unread(why));
+    assert_eq!(unread, [2, 1, 2]);
     gateway.stop().await;
 }
 
@@ -175,6 +178,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
     let mut client = Client::connect(gateway.http).await;
     client.write(format!("{POST}\r\nhost: forebay\r\ncontent-length: 9\r\n\r\nabc")).await;
     refused(&client.reply().await, 408);
+    assert_eq!(gateway.intake.unread(Unread::TooSlow), 1);
     assert!(client.ends().await);
     gateway.stop().await;
 }

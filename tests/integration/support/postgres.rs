@@ -99,6 +99,7 @@ impl Database {
 /// A cluster. Everybody on this machine may connect; nothing in it survives the machine.
 #[derive(Debug)]
 pub(crate) struct Postgres {
+    dir: PathBuf,
     cluster: Cluster,
     server: Option<Server>,
     dsn: String,
@@ -141,7 +142,24 @@ impl Postgres {
         let server = cluster.start().await.expect("a server");
         let dsn = server.dsn("postgres", None);
         let address = (Ipv4Addr::LOCALHOST, server.port()).into();
-        Self { cluster, server: Some(server), dsn, address }
+        Self { dir: dir.to_owned(), cluster, server: Some(server), dsn, address }
+    }
+
+    /// A standby that follows this server by way of `address`.
+    #[allow(dead_code, reason = "for the faults")]
+    pub(crate) async fn standby(&self, address: SocketAddr) -> Self {
+        let (dir, primary) = (RUN.directory(), connect(&self.dsn).await);
+        primary.query_one("SELECT pg_backup_start('standby', true)::text", &[]).await.expect("a backup");
+        let copied = Command::new("cp").arg("-a").arg(&self.dir).arg(&dir).status().expect("cp");
+        assert!(copied.success(), "a copy of the primary");
+        let stop = "SELECT labelfile FROM pg_backup_stop(false)";
+        let label: String = primary.query_one(stop, &[]).await.expect("the backup's end").get(0);
+        let (host, port, user) = (address.ip(), address.port(), forebay::embedded::NAME);
+        let follow = format!(
+            "primary_conninfo = 'host={host} port={port} user={user} sslmode=disable gssencmode=disable'\n"
+        );
+        let files = [("backup_label", &*label), ("standby.signal", ""), ("postgresql.auto.conf", &follow)];
+        Self::start_in(&dir, &TEST_OPTIONS, &files).await
     }
 
     /// The server's first process.
@@ -160,6 +178,11 @@ impl Postgres {
     pub(crate) async fn database_named(&self, name: &str) -> Database {
         let admin = connect(&self.dsn).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
+        self.existing(name)
+    }
+
+    /// The database of this name, which is there.
+    pub(crate) fn existing(&self, name: &str) -> Database {
         let dsn = self.server.as_ref().expect("a running server").dsn(name, None);
         Database { name: name.to_owned(), dsn, address: self.address }
     }

@@ -1,0 +1,89 @@
+//! SIGHUP: the configuration is read again, and what can change while forebay runs is taken over. The rest is named,
+//! and stays as it is until a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::{App, check};
+use crate::config::{Config, ConfigError};
+
+/// Reads the configuration from where it came from at the start.
+pub type Load = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
+
+/// The longest that reading may take: a file may be on a disk that does not answer.
+const READING: Duration = Duration::from_secs(10);
+
+/// What is taken over; a path that ends with a dot is for all keys under it.
+const LIVE: &[&str] = &[
+    "processors.batch.",
+    "processors.memory_limiter.",
+    "exporters.postgres.sending_queue.overflow",
+    "exporters.postgres.retry_on_failure.",
+    "exporters.postgres.shutdown_timeout",
+    "service.telemetry.logs.level",
+];
+
+impl App {
+    /// Reads the configuration again and takes over what can be. One that cannot be used leaves everything as it is.
+    pub(super) async fn reload(&mut self, load: &Load) {
+        let load = load.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let config = load().map_err(|error| error.to_string())?;
+            check(&config).map_err(|error| error.to_string())?;
+            Ok(config)
+        });
+        let read = timeout(READING, reading).await;
+        let read = read.unwrap_or_else(|_| Ok(Err(format!("it could not be read within {READING:?}"))));
+        match read.unwrap_or_else(|error| Err(error.to_string())) {
+            Ok(config) => self.take_over(&config),
+            Err(error) => error!(error, "the configuration is refused; the one in force stays"),
+        }
+    }
+
+    fn take_over(&mut self, new: &Config) {
+        let changes = self.config.changes(new);
+        let (live, fixed): (Vec<_>, Vec<_>) = changes.into_iter().partition(|path| self.is_live(path, new));
+        let level = new.telemetry.logs.level;
+        // Whoever asked for less to be said should still hear the answer.
+        self.level.set(level.min(self.config.telemetry.logs.level));
+        self.apply(new);
+        if live.is_empty() && fixed.is_empty() {
+            info!("the configuration was read again; nothing has changed");
+        }
+        if !live.is_empty() {
+            info!(keys = live.join(", "), "the configuration was read again; these are in force");
+        }
+        if !fixed.is_empty() {
+            warn!(keys = fixed.join(", "), "the configuration was read again; these need a restart");
+        }
+        self.level.set(level);
+    }
+
+    fn is_live(&self, path: &str, new: &Config) -> bool {
+        let has_limiter = self.limiter.is_some() && new.memory.is_some();
+        LIVE.iter().any(|live| path == *live || (live.ends_with('.') && path.starts_with(live)))
+            && (has_limiter || !path.starts_with("processors.memory_limiter."))
+    }
+
+    /// Hands what is live of `new` to whoever uses it.
+    fn apply(&mut self, new: &Config) {
+        let Config { memory, batch, exporter, telemetry, .. } = new;
+        let own = &mut self.config;
+        own.batch = batch.clone();
+        self.buffer.set_batch(batch);
+        own.exporter.sending_queue.overflow = exporter.sending_queue.overflow;
+        self.buffer.set_overflow(exporter.sending_queue.overflow);
+        own.exporter.retry_on_failure = exporter.retry_on_failure.clone();
+        self.exporter.set_retry(exporter.retry_on_failure.clone());
+        // It is read when the end begins.
+        own.exporter.shutdown_timeout = exporter.shutdown_timeout;
+        if let (Some(limiter), Some(memory)) = (&self.limiter, memory) {
+            own.memory = Some(memory.clone());
+            limiter.limit(memory);
+        }
+        own.telemetry.logs.level = telemetry.logs.level;
+    }
+}

@@ -1,0 +1,252 @@
+//! What was lost lately: so many records of a service, of a severity, for a reason.
+//!
+//! Losses are counted where records are shed, at the rate of the flood that they are shed in. So counting takes no lock:
+//! a service's counters are found in a table of a fixed size, and live as long as the process. A service that finds no
+//! place there is counted with the others like it. Whoever writes the losses down takes what the counters have come to.
+
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::books::DropReason;
+use crate::table::{OTHERS, Severity, Tally};
+
+/// Counters of what was lost since it was last taken.
+#[derive(Debug)]
+pub struct Losses {
+    services: Box<[OnceLock<Service>]>,
+    /// For records without a service name.
+    nameless: Counters,
+    /// For services that have found no place.
+    others: Counters,
+    hasher: RandomState,
+}
+
+/// So many records were lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Their service, where they named one.
+    pub service: Option<String>,
+    /// Their severity.
+    pub severity: Severity,
+    /// Why they were lost.
+    pub reason: LossReason,
+    /// Their number.
+    pub records: u64,
+}
+
+/// Why a record is not in the table of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LossReason {
+    /// It was dropped.
+    Dropped(DropReason),
+    /// It was not protobuf.
+    Malformed,
+    /// PostgreSQL refused it, and it is kept in the table of dead letters.
+    DeadLetter,
+}
+
+#[derive(Debug)]
+struct Service {
+    name: Box<str>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters([[AtomicU64; Severity::ALL.len()]; LossReason::ALL.len()]);
+
+/// Places for services.
+const PLACES: usize = 1024;
+/// Places that a service looks at.
+const LOOKS: usize = 16;
+/// The longest name that has a place of its own.
+const LONGEST_NAME: usize = 256;
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (service, severity) = (self.service.as_deref().unwrap_or("(no service)"), self.severity.label());
+        write!(f, "{} {severity} of {service}: {}", self.records, self.reason.label())
+    }
+}
+
+impl LossReason {
+    /// All of them.
+    pub const ALL: [LossReason; 7] = [
+        Self::Dropped(DropReason::DropNewest),
+        Self::Dropped(DropReason::DropOldest),
+        Self::Dropped(DropReason::TooLarge),
+        Self::Dropped(DropReason::RetryExhausted),
+        Self::Dropped(DropReason::Undelivered),
+        Self::Malformed,
+        Self::DeadLetter,
+    ];
+
+    /// The column `reason` in the table of losses.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Dropped(reason) => reason.label(),
+            Self::Malformed => "malformed",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Dropped(reason) => reason as usize,
+            Self::Malformed => DropReason::ALL.len(),
+            Self::DeadLetter => DropReason::ALL.len() + 1,
+        }
+    }
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self {
+            services: (0..PLACES).map(|_| OnceLock::new()).collect(),
+            nameless: Counters::default(),
+            others: Counters::default(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Losses {
+    /// The records of `lost` are lost. Never waits.
+    pub(super) fn add(&self, reason: LossReason, lost: &Tally) {
+        for (service, severities) in lost.by_service().filter(|(_, severities)| severities.total() > 0) {
+            let Counters(counters) = service.map_or(&self.nameless, |name| self.counters(name));
+            for (severity, records) in severities.iter().filter(|(_, records)| *records > 0) {
+                let counter = &counters[reason.index()][severity as usize];
+                counter.fetch_add(records as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What has been lost since this was last asked.
+    pub fn take(&self) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        self.nameless.take(None, &mut losses);
+        for service in self.services.iter().filter_map(OnceLock::get) {
+            service.counters.take(Some(&service.name), &mut losses);
+        }
+        self.others.take(Some(OTHERS), &mut losses);
+        losses
+    }
+
+    fn counters(&self, name: &str) -> &Counters {
+        if name == OTHERS || name.len() > LONGEST_NAME {
+            return &self.others;
+        }
+        let first = self.hasher.hash_one(name) as usize;
+        for look in 0..LOOKS {
+            let place = &self.services[(first + look) % PLACES];
+            if place.get().is_none() {
+                // Somebody else may have been quicker, with this name or another.
+                let _ = place.set(Service { name: name.into(), counters: Counters::default() });
+            }
+            if let Some(service) = place.get().filter(|service| *service.name == *name) {
+                return &service.counters;
+            }
+        }
+        &self.others
+    }
+}
+
+impl Counters {
+    fn take(&self, service: Option<&str>, losses: &mut Vec<Loss>) {
+        for (reason, counters) in LossReason::ALL.into_iter().zip(&self.0) {
+            for (severity, counter) in Severity::ALL.into_iter().zip(counters) {
+                if counter.load(Ordering::Relaxed) == 0 {
+                    continue;
+                }
+                let records = counter.swap(0, Ordering::Relaxed);
+                losses.push(Loss { service: service.map(str::to_owned), severity, reason, records });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::buffer::samples::resource_of;
+
+    fn lost(service: Option<&str>, severities: &[Severity]) -> Tally {
+        let resource = Arc::new(resource_of(service));
+        let mut tally = Tally::default();
+        severities.iter().for_each(|severity| tally.add(Some(&resource), *severity));
+        tally
+    }
+
+    #[test]
+    fn losses_are_taken_once_by_service_severity_and_reason() {
+        let losses = Losses::default();
+        let full = LossReason::Dropped(DropReason::DropNewest);
+        losses.add(full, &lost(Some("shop"), &[Severity::Info, Severity::Error, Severity::Info]));
+        losses.add(full, &lost(Some("shop"), &[Severity::Info]));
+        losses.add(LossReason::DeadLetter, &lost(Some("shop"), &[Severity::Info]));
+        losses.add(LossReason::Malformed, &lost(None, &[Severity::Unspecified]));
+        let loss = |service: Option<&str>, severity, reason, records| Loss {
+            service: service.map(str::to_owned),
+            severity,
+            reason,
+            records,
+        };
+        let expected = [
+            loss(None, Severity::Unspecified, LossReason::Malformed, 1),
+            loss(Some("shop"), Severity::Info, full, 3),
+            loss(Some("shop"), Severity::Error, full, 1),
+            loss(Some("shop"), Severity::Info, LossReason::DeadLetter, 1),
+        ];
+        assert_eq!(losses.take(), expected);
+        assert_eq!(losses.take(), []);
+    }
+
+    #[test]
+    fn ever_new_services_take_no_more_room_and_none_of_their_losses_is_forgotten() {
+        let losses = Losses::default();
+        for number in 0..10_000 {
+            losses.add(LossReason::Malformed, &lost(Some(&number.to_string()), &[Severity::Warn]));
+        }
+        losses.add(LossReason::Malformed, &lost(Some(&"long".repeat(100)), &[Severity::Warn]));
+        let taken = losses.take();
+        assert!(taken.len() <= PLACES + 1, "{} services", taken.len());
+        assert_eq!(taken.iter().map(|loss| loss.records).sum::<u64>(), 10_001);
+        assert_eq!(taken.last().and_then(|loss| loss.service.as_deref()), Some(OTHERS));
+    }
+
+    #[test]
+    fn threads_that_count_and_one_that_takes_come_to_the_same_sum() {
+        let losses = Losses::default();
+        let taken = std::thread::scope(|scope| {
+            let counting: Vec<_> = (0..3)
+                .map(|thread| {
+                    let losses = &losses;
+                    scope.spawn(move || {
+                        for step in 0..5_000 {
+                            let service = format!("service {}", (thread + step) % 20);
+                            losses.add(LossReason::DeadLetter, &lost(Some(&service), &[Severity::Fatal]));
+                        }
+                    })
+                })
+                .collect();
+            let mut taken = 0;
+            while counting.iter().any(|thread| !thread.is_finished()) {
+                taken += losses.take().iter().map(|loss| loss.records).sum::<u64>();
+            }
+            taken
+        });
+        assert_eq!(taken + losses.take().iter().map(|loss| loss.records).sum::<u64>(), 15_000);
+    }
+
+    #[test]
+    fn the_order_of_all_is_the_order_of_the_indexes() {
+        for (index, reason) in LossReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), index);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What is printed is a configuration that means the same.
+
+use super::*;
+
+/// Loads what `config` prints.
+fn again(config: &Config) -> Config {
+    let yaml = config.to_yaml();
+    load_text(&[&yaml], &[], &none).unwrap_or_else(|error| panic!("{error} in:\n{yaml}"))
+}
+
+#[test]
+fn the_default_prints_as_it_is_written() {
+    let yaml = defaults().to_yaml();
+    for line in [
+        "receivers:\n  otlp:\n    protocols:\n      grpc:\n        endpoint: \"127.0.0.1:4317\"\n",
+        "    dsn: embedded\n",
+        "    timeout: \"10s\"\n",
+        "      processors: [batch]\n",
+        "      readers:\n        - pull:\n            exporter:\n",
+    ] {
+        assert!(yaml.contains(line), "{line} is not in:\n{yaml}");
+    }
+    assert_eq!(again(&defaults()), defaults());
+}
+
+#[test]
+fn whatever_is_set_is_printed_and_read_again() {
+    for sets in [
+        &["service.extensions=[]", "service.pipelines.logs.processors=[]"][..],
+        &["service.telemetry.metrics.readers=[]", "service.telemetry.logs={level: debug, encoding: json}"],
+        &["exporters.postgres.schema='true'", "exporters.postgres.data_dir='/tmp/a b: c'"],
+        &[
+            "exporters.postgres.schema='- x # $$$$y \"'",
+            "exporters.postgres.dsn='host=db user=$$${env:NAME}'",
+        ],
+        &["processors.batch={timeout: 1m0.25s, send_batch_max_size: 0}", "exporters.postgres.schema='2024'"],
+        &[
+            "exporters.postgres.retry_on_failure={multiplier: 1, randomization_factor: 1e-7, max_interval: 0s}",
+        ],
+        &["receivers.otlp.protocols={http: {max_request_body_size: 1000}}"],
+        &["receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time=0s"],
+        &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
+    ] {
+        let config = minimal(sets, &of(&[("NAME", "me$")])).unwrap();
+        assert_eq!(again(&config), config, "{sets:?}");
+    }
+}
+
+#[test]
+fn a_password_is_redacted_and_the_rest_is_not() {
+    let config = minimal(&["exporters.postgres.dsn=postgres://u:hunter2@h/db"], &none).unwrap();
+    let yaml = config.to_yaml();
+    assert!(yaml.contains("dsn: \"postgres://u:[redacted]@h/db\"") && !yaml.contains("hunter2"), "{yaml}");
+}

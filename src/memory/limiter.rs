@@ -1,0 +1,125 @@
+//! Looks at what the process takes, now and then, and says so: to a flag that whoever takes requests reads, and to health.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::config::Config;
+use super::total::total_bytes;
+use super::{Limits, config};
+use crate::telemetry::{Health, resident_bytes};
+
+/// The limiter.
+#[derive(Debug)]
+pub struct Limiter {
+    limits: Mutex<Limits>,
+    refusing: Arc<AtomicBool>,
+    health: Health,
+}
+
+/// What is above which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// The soft limit: requests are refused.
+    Soft,
+    /// The hard limit as well, by so many bytes.
+    Hard(u64),
+}
+
+impl Limiter {
+    /// A limiter with the limits of `config`. It tells `health` what it sees.
+    pub fn new(config: &Config, health: Health) -> Self {
+        let refusing = Arc::new(AtomicBool::new(false));
+        Self { limits: Mutex::new(limits(config)), refusing, health }
+    }
+
+    /// Is set while requests are to be refused.
+    pub fn refusing(&self) -> Arc<AtomicBool> {
+        self.refusing.clone()
+    }
+
+    /// From the next look on, the limits are those of `config`.
+    pub fn limit(&self, config: &config::Config) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits(config);
+    }
+
+    /// Looks, for as long as it is polled; has `relieve` do something about it while there is too much.
+    pub async fn run(&self, relieve: impl Fn(Pressure)) {
+        loop {
+            // A system that does not tell has no limit either.
+            if let Some(pressure) = self.look(resident_bytes().unwrap_or(0)) {
+                relieve(pressure);
+            }
+            tokio::time::sleep(self.limits().interval).await;
+        }
+    }
+
+    /// The process takes `bytes`.
+    fn look(&self, bytes: u64) -> Option<Pressure> {
+        let Limits { soft, hard, .. } = self.limits();
+        let above = bytes > soft;
+        self.refusing.store(above, Ordering::Relaxed);
+        let mib = |bytes: u64| bytes >> 20;
+        let detail = || format!("{} MiB resident, above the soft limit of {} MiB", mib(bytes), mib(soft));
+        self.health.memory(above.then(detail));
+        match bytes.checked_sub(hard) {
+            Some(over @ 1..) => Some(Pressure::Hard(over)),
+            _ => above.then_some(Pressure::Soft),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    config.limits(total_bytes().unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn in_mib(config: &Config) -> (u64, u64) {
+        let Limits { soft, hard, .. } = config.limits(1000 * MIB);
+        (soft / MIB, hard / MIB)
+    }
+
+    #[test]
+    fn limits_are_the_collectors() {
+        let mib = Config { limit_mib: 4000, spike_limit_mib: 800, ..Config::default() };
+        assert_eq!(in_mib(&mib), (3200, 4000));
+        let percent = Config { limit_percentage: 80, spike_limit_percentage: 15, ..Config::default() };
+        assert_eq!(in_mib(&percent), (650, 800));
+        assert_eq!(
+            in_mib(&Config { limit_mib: 500, ..percent }),
+            (400, 500),
+            "MiB go first, and a fifth is the default"
+        );
+        assert_eq!(in_mib(&Config { limit_percentage: 50, ..Config::default() }), (400, 500));
+    }
+
+    #[test]
+    fn requests_are_refused_between_the_limits_and_above() {
+        let health = Health::new();
+        health.store_ready();
+        let config = Config { limit_mib: 100, ..Config::default() };
+        let limiter = Limiter::new(&config, health.clone());
+        let refusing = limiter.refusing();
+        let look = |mib: u64| {
+            let pressure = limiter.look(mib * MIB);
+            assert_eq!(refusing.load(Ordering::Relaxed), pressure.is_some());
+            assert_eq!(health.report().ready(), pressure.is_none(), "health says so");
+            pressure
+        };
+        assert_eq!(look(80), None);
+        assert_eq!(look(81), Some(Pressure::Soft));
+        assert_eq!(look(100), Some(Pressure::Soft));
+        assert_eq!(look(103), Some(Pressure::Hard(3 * MIB)));
+        assert_eq!(look(80), None, "and no longer");
+        limiter.limit(&Config { limit_mib: 50, ..config });
+        assert_eq!(look(45), Some(Pressure::Soft), "by the new limit");
+    }
+}
