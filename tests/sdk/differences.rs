@@ -31,8 +31,8 @@ pub fn value(sdk: Sdk, transport: Transport, value: &Value) -> Form {
         // A number of JavaScript is a double; what is whole goes as an integer, and integers end at 2^53.
         (Sdk::Node, "double") if whole(value) => Form::Other(json!(plain(value).as_f64().unwrap() as i64)),
         (Sdk::Node, "int") if beyond_safe(value) => Form::Other(value["int"].clone()),
-        // JSON.stringify makes null of them.
-        (Sdk::Node, "double") if plain(value).is_string() && transport == Transport::HttpJson => {
+        // serde_json and JSON.stringify make null of them.
+        (Sdk::Rust | Sdk::Node, "double") if plain(value).is_string() && transport == Transport::HttpJson => {
             Form::Other(Value::Null)
         }
         _ => Form::AsSent,

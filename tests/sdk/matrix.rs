@@ -48,7 +48,7 @@ async fn each_field_arrives_from_every_sdk_over_every_transport() {
     let table = table(&cells);
     say(&table);
     let mismatches: BTreeSet<_> = cells.iter().flat_map(Cell::described).collect();
-    assert!(mismatches.is_empty(), "{mismatches:#?}");
+    assert!(mismatches.is_empty(), "{:#?}", mismatches.iter().take(20).collect::<Vec<_>>());
     let all_are_there = Sdk::installed().count() == 5;
     assert!(!all_are_there || include_str!("README.md").contains(&table), "README.md has an older table");
 }

@@ -19,7 +19,6 @@ pub enum Sdk {
 }
 
 /// How it sends.
-#[allow(dead_code, reason = "forebay has no OTLP/JSON yet")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Grpc,
@@ -65,7 +64,9 @@ impl Sdk {
 
     pub fn transports(self) -> &'static [Transport] {
         match self {
-            Self::Rust | Self::Python | Self::Node => &[Transport::Grpc, Transport::HttpProtobuf],
+            Self::Rust | Self::Python | Self::Node => {
+                &[Transport::Grpc, Transport::HttpProtobuf, Transport::HttpJson]
+            }
             Self::Go | Self::Java => &[Transport::Grpc, Transport::HttpProtobuf],
         }
     }

@@ -25,9 +25,16 @@ const MANY: u64 = 1500;
 /// How long forebay is away. A batch is tried at least once meanwhile.
 const AWAY: Duration = Duration::from_millis(1500);
 
-/// What is known of the records of one SDK at the end.
-struct Account {
+/// An SDK, and how it sends.
+#[derive(Clone, Copy, Debug)]
+struct Scene {
     sdk: Sdk,
+    transport: Transport,
+}
+
+/// What is known of the records of one scene at the end.
+struct Account {
+    scene: Scene,
     report: Report,
     /// Rows, and different records among them.
     stored: (u64, u64),
@@ -36,7 +43,7 @@ struct Account {
 }
 
 impl Account {
-    async fn of(sdk: Sdk, report: Report, database: &Database, pages: &[Scrape]) -> Self {
+    async fn of(scene: Scene, report: Report, database: &Database, pages: &[Scrape]) -> Self {
         let client = database.connect().await;
         let rows =
             "SELECT count(*), count(DISTINCT attributes->'number') FROM otel.logs WHERE body = 'numbered'";
@@ -46,48 +53,60 @@ impl Account {
         assert_eq!(
             sum("log_buffer_flushed_total"),
             stored.0,
-            "{sdk:?}: what is counted as written is stored"
+            "{scene:?}: what is counted as written is stored"
         );
         let (dropped, rejected) = (sum("log_buffer_dropped_total"), sum("log_buffer_rejected_total"));
-        Self { sdk, report, stored, dropped, rejected }
+        Self { scene, report, stored, dropped, rejected }
     }
 
     /// Each record is stored once, or forebay has counted it as dropped, or the SDK has told that its export failed.
     fn assert_agrees(&self) {
-        let Self { sdk, report, stored: (rows, records), dropped, .. } = self;
-        assert_eq!(rows, records, "{sdk:?}: nothing is stored twice");
-        assert_eq!(report.emitted, report.exported + report.failed, "{sdk:?}: {report:?}");
-        assert_eq!(report.emitted, records + dropped + self.failed(), "{sdk:?}: {report:?}");
+        let Self { scene, report, stored: (rows, records), dropped, .. } = self;
+        assert_eq!(rows, records, "{scene:?}: nothing is stored twice");
+        assert_eq!(report.emitted, report.exported + report.failed, "{scene:?}: {report:?}");
+        assert_eq!(report.emitted, records + dropped + self.failed(), "{scene:?}: {report:?}");
     }
 
     /// Records whose export has failed. Go tells a partial success as a failure of the whole export.
     fn failed(&self) -> u64 {
-        if self.sdk == Sdk::Go && self.dropped > 0 { 0 } else { self.report.failed }
+        if self.scene.sdk == Sdk::Go && self.dropped > 0 { 0 } else { self.report.failed }
     }
 
     fn line(&self) -> String {
-        let Self { sdk, report: Report { emitted, exported, failed, said }, stored, dropped, rejected } =
-            self;
+        let Self {
+            scene: Scene { sdk, transport },
+            report: Report { emitted, exported, failed, said },
+            stored,
+            dropped,
+            rejected,
+        } = self;
         let said = said.first().map_or("nothing", String::as_str).replace('\n', " ");
         let said: String = said.chars().take(100).collect();
         let (_, stored) = stored;
+        let name = transport.name();
         format!(
-            "| {sdk:?} | {emitted} | {exported} | {failed} | {dropped} | {rejected} | {stored} | {said} |\n"
+            "| {sdk:?} {name} | {emitted} | {exported} | {failed} | {dropped} | {rejected} | {stored} | {said} |\n"
         )
     }
 }
 
+/// All SDKs that are installed, over gRPC and over HTTP.
+fn scenes() -> impl Iterator<Item = Scene> {
+    let transports = [Transport::Grpc, Transport::HttpProtobuf];
+    Sdk::installed().flat_map(move |sdk| transports.map(|transport| Scene { sdk, transport }))
+}
+
 /// Runs a scenario with every SDK at the same time, and says what was observed.
-async fn each<F>(what: &str, scenario: impl Fn(Sdk) -> F)
+async fn each<F>(what: &str, scenario: impl Fn(Scene) -> F)
 where
     F: Future<Output = Account> + Send + 'static,
 {
     let mut running = JoinSet::new();
-    for sdk in Sdk::installed() {
-        running.spawn(scenario(sdk));
+    for scene in scenes() {
+        running.spawn(scenario(scene));
     }
     let mut accounts = running.join_all().await;
-    accounts.sort_by_key(|account| account.sdk as u8);
+    accounts.sort_by_key(|Account { scene, .. }| (scene.sdk as u8, scene.transport as u8));
     let lines: String = accounts.iter().map(Account::line).collect();
     say(&format!(
         "{what}\n\n| | emitted | exported | failed | dropped | rejected | stored | the SDK says |\n\
@@ -96,18 +115,18 @@ where
     accounts.iter().for_each(Account::assert_agrees);
 }
 
-fn numbers(sdk: Sdk, forebay: &Forebay) -> Sender {
-    Sender::start(sdk, Transport::Grpc, &Transport::Grpc.endpoint(forebay), Work::Numbers)
+fn numbers(Scene { sdk, transport }: Scene, forebay: &Forebay) -> Sender {
+    Sender::start(sdk, transport, &transport.endpoint(forebay), Work::Numbers)
 }
 
 /// Fills a small buffer while nothing can be written, and lets the SDK come to its end before or after that.
-async fn full(sdk: Sdk, overflow: &str) -> Account {
+async fn full(scene: Scene, overflow: &str) -> Account {
     let database = database().await;
     let overflow = format!("exporters.postgres.sending_queue.overflow={overflow}");
     let forebay = Forebay::ready(database.dsn(), &[&SMALL[..], &[&overflow], QUICK].concat()).await;
     let locked = database.connect().await;
     locked.batch_execute(LOCK).await.unwrap();
-    let mut sender = numbers(sdk, &forebay);
+    let mut sender = numbers(scene, &forebay);
     sender.emit(MANY).await;
     let report = if overflow.ends_with("reject") {
         eventually("an export is rejected", || async {
@@ -121,16 +140,16 @@ async fn full(sdk: Sdk, overflow: &str) -> Account {
         locked.batch_execute("COMMIT").await.unwrap();
         report
     };
-    Account::of(sdk, report, &database, &[forebay.settles().await]).await
+    Account::of(scene, report, &database, &[forebay.settles().await]).await
 }
 
 /// Scenario: the buffer is full, with `drop_newest`. Guarantee: what does not fit is told as partial success and
 /// counted, and no SDK sends it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_that_drops_the_newest() {
-    each("The buffer is full, `drop_newest`:", |sdk| async move {
-        let account = full(sdk, "drop_newest").await;
-        assert_eq!((account.dropped, account.rejected), (MANY - 1000, 0), "{sdk:?}");
+    each("The buffer is full, `drop_newest`:", |scene| async move {
+        let account = full(scene, "drop_newest").await;
+        assert_eq!((account.dropped, account.rejected), (MANY - 1000, 0), "{scene:?}");
         account
     })
     .await;
@@ -139,9 +158,9 @@ async fn a_full_buffer_that_drops_the_newest() {
 /// Scenario: the buffer is full, with `drop_oldest`. Guarantee: each export succeeds; what gave way is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_that_drops_the_oldest() {
-    each("The buffer is full, `drop_oldest`:", |sdk| async move {
-        let account = full(sdk, "drop_oldest").await;
-        assert_eq!((account.dropped, account.report.failed), (MANY - 1000, 0), "{sdk:?}");
+    each("The buffer is full, `drop_oldest`:", |scene| async move {
+        let account = full(scene, "drop_oldest").await;
+        assert_eq!((account.dropped, account.report.failed), (MANY - 1000, 0), "{scene:?}");
         account
     })
     .await;
@@ -151,11 +170,12 @@ async fn a_full_buffer_that_drops_the_oldest() {
 /// is told to loses nothing; one that does not tells the failure, and the rest is stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_that_rejects() {
-    each("The buffer is full, `reject`:", |sdk| async move {
-        let account = full(sdk, "reject").await;
-        assert_eq!(account.dropped, 0, "{sdk:?}");
+    each("The buffer is full, `reject`:", |scene| async move {
+        let account = full(scene, "reject").await;
+        assert_eq!(account.dropped, 0, "{scene:?}");
         // Node's SDK does not send again over gRPC.
-        assert_eq!(account.report.failed == 0, sdk != Sdk::Node, "{sdk:?}: {:?}", account.report);
+        let is_patient = !matches!(scene, Scene { sdk: Sdk::Node, transport: Transport::Grpc });
+        assert_eq!(account.report.failed == 0, is_patient, "{scene:?}: {:?}", account.report);
         account
     })
     .await;
@@ -165,11 +185,12 @@ async fn a_full_buffer_that_rejects() {
 /// stored, once; an SDK that sends again until somebody is there loses nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn forebay_restarts() {
-    each("forebay restarts:", |sdk| async move {
+    each("forebay restarts:", |scene| async move {
         let database = database().await;
         let forebay = Forebay::ready(database.dsn(), QUICK).await;
-        let address = Transport::Grpc.endpoint(&forebay).replace("http://", "");
-        let mut sender = numbers(sdk, &forebay);
+        let addresses =
+            [Transport::Grpc, Transport::HttpProtobuf].map(|of| of.endpoint(&forebay).replace("http://", ""));
+        let mut sender = numbers(scene, &forebay);
         sender.emit(600).await;
         eventually("the records arrive", || async {
             (forebay.scrape().await.value("log_buffer_received_total") == 600).then_some(())
@@ -180,14 +201,17 @@ async fn forebay_restarts() {
         assert_eq!(status, Some(0), "{said:#?}");
         sender.emit(600).await;
         sleep(AWAY).await;
-        let same = format!("receivers.otlp.protocols.grpc.endpoint={address}");
-        let forebay = Forebay::ready(database.dsn(), &[&[same.as_str()], QUICK].concat()).await;
+        let [grpc, http] = [("grpc", &addresses[0]), ("http", &addresses[1])]
+            .map(|(protocol, address)| format!("receivers.otlp.protocols.{protocol}.endpoint={address}"));
+        let forebay = Forebay::ready(database.dsn(), &[&[grpc.as_str(), &http], QUICK].concat()).await;
         sender.emit(300).await;
         let (_, report) = sender.end().await;
-        // Rust's SDK gives up after three tries within a second where nobody listens.
-        let is_patient = matches!(sdk, Sdk::Python | Sdk::Go | Sdk::Java);
-        assert!(report.failed == 0 || !is_patient, "{sdk:?}: {report:?}");
-        Account::of(sdk, report, &database, &[first, forebay.settles().await]).await
+        let Scene { sdk, transport } = scene;
+        // Where nobody listens, Rust's SDK gives up after three tries within a second, Go's over HTTP at once.
+        let is_patient =
+            matches!(sdk, Sdk::Python | Sdk::Java) || (sdk, transport) == (Sdk::Go, Transport::Grpc);
+        assert!(report.failed == 0 || !is_patient, "{scene:?}: {report:?}");
+        Account::of(scene, report, &database, &[first, forebay.settles().await]).await
     })
     .await;
 }
@@ -197,28 +221,28 @@ async fn forebay_restarts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_is_down() {
     let mut postgres = Postgres::start().await;
-    let mut scenes = Vec::new();
-    for sdk in Sdk::installed() {
+    let mut waiting = Vec::new();
+    for scene in scenes() {
         let database = postgres.database().await;
         let forebay = Forebay::ready(database.dsn(), QUICK).await;
-        scenes.push((sdk, database, forebay));
+        waiting.push((scene, database, forebay));
     }
     postgres.stop(Stop::Fast).await;
     let mut sending = JoinSet::new();
-    for (sdk, database, forebay) in scenes {
+    for (scene, database, forebay) in waiting {
         sending.spawn(async move {
-            let mut sender = numbers(sdk, &forebay);
+            let mut sender = numbers(scene, &forebay);
             sender.emit(MANY).await;
             let (_, report) = sender.end().await;
-            assert_eq!((report.exported, report.failed), (MANY, 0), "{sdk:?}: {report:?}");
-            (sdk, report, database, forebay)
+            assert_eq!((report.exported, report.failed), (MANY, 0), "{scene:?}: {report:?}");
+            (scene, report, database, forebay)
         });
     }
-    let scenes = sending.join_all().await;
+    let sent = sending.join_all().await;
     postgres.start_again().await;
-    for (sdk, report, database, forebay) in scenes {
+    for (scene, report, database, forebay) in sent {
         let page = forebay.settles().await;
-        let account = Account::of(sdk, report, &database, &[page]).await;
-        assert_eq!(account.stored, (MANY, MANY), "{sdk:?}");
+        let account = Account::of(scene, report, &database, &[page]).await;
+        assert_eq!(account.stored, (MANY, MANY), "{scene:?}");
     }
 }
