@@ -75,11 +75,11 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
 ) -> Response<Answer> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
     }
-    if let Err(denial) = reception.gate.admit(&head.headers, peer).await {
+    if let Err(denial) = reception.admit(&head, &mut body, peer).await {
         return status(denial.failure).into_http();
     }
     let admitted = admit(&head);

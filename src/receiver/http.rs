@@ -86,14 +86,14 @@ impl LogsPort {
         request: Request<Incoming>,
         peer: Option<SocketAddr>,
     ) -> Response<Answer> {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
-        if let Err(denial) = self.reception.gate.admit(&head.headers, peer).await {
+        if let Err(denial) = self.reception.admit(&head, &mut body, peer).await {
             return self.marked(denied(form, denial), origin);
         }
         let admitted = self.admit(&head);
