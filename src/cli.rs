@@ -168,7 +168,8 @@ struct Source {
 const GUIDE: &str = "\
 Example:
   DATABASE_URL=postgres://forebay:secret@db:5432/app forebay
-  Applications send to http://127.0.0.1:4317 (OTEL_EXPORTER_OTLP_ENDPOINT); then, in psql:
+  Applications send to http://127.0.0.1:4317 by gRPC, or to http://127.0.0.1:4318 by HTTP
+  (OTEL_EXPORTER_OTLP_ENDPOINT); then, in psql:
   SELECT time, severity, service_name, body FROM otel.logs ORDER BY time DESC LIMIT 10;
 
 Environment of the built-in configuration:
@@ -181,6 +182,7 @@ Environment of the built-in configuration:
 
 Ports, on 127.0.0.1 unless configured:
   4317   OTLP/gRPC
+  4318   OTLP/HTTP
   8888   forebay's own metrics, /metrics
   13133  health
 

@@ -90,7 +90,7 @@ fn end(error: &app::Error) -> ExitCode {
 fn print(text: &str) -> ExitCode {
     match writeln!(io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, &format_args!("cannot write the answer: {error}")),
+        Err(error) => end(&app::Error::Output(error)),
     }
 }
 

@@ -48,6 +48,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["exporter"],
         "speak to PostgreSQL in exporter",
     ),
+    (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
     (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
     (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
     (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),

@@ -21,7 +21,7 @@ use tracing::info;
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
-pub use reload::Load;
+pub use reload::{Load, is_live};
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
@@ -30,7 +30,7 @@ use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
 use crate::memory::Limiter;
-use crate::receiver::{self, Gates, Intake, grpc};
+use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics, Push, Threshold};
 
@@ -44,15 +44,15 @@ struct App {
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    gates: Arc<Gates>,
     limiter: Option<Arc<Limiter>>,
     level: Threshold,
-    gates: Arc<Gates>,
     embedded: Option<Embedded>,
 }
 
 /// The ports, taken before anything else is begun, so that a port in use is known at once.
 struct Listeners {
-    grpc: TcpListener,
+    receiver: Ports,
     health: Option<TcpListener>,
     metrics: Vec<TcpListener>,
 }
@@ -130,7 +130,7 @@ async fn start_and_serve(
 
 impl Listeners {
     async fn bind(config: &Config) -> Result<Self, Error> {
-        let grpc = grpc::bind(&config.receiver.protocols.grpc).await?;
+        let receiver = Ports::bind(&config.receiver.protocols).await?;
         let health = match &config.health {
             Some(health) => Some(bind(&health.endpoint, "extensions.health_check.endpoint").await?),
             None => None,
@@ -142,7 +142,7 @@ impl Listeners {
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
         }
-        Ok(Self { grpc, health, metrics })
+        Ok(Self { receiver, health, metrics })
     }
 }
 
@@ -164,7 +164,6 @@ impl App {
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
-        gates.observe(&metrics.meter("receiver"));
         let exporter = Exporter::new(
             config.exporter.clone(),
             target.clone(),
@@ -176,6 +175,7 @@ impl App {
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
         intake.observe(&metrics.meter("receiver"));
+        gates.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
         if let Some(limiter) = &limiter {
             intake = intake.refusing_while(limiter.refusing());
@@ -187,9 +187,9 @@ impl App {
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            gates: Arc::new(gates),
             limiter,
             level,
-            gates: Arc::new(gates),
             embedded,
             config,
         })
@@ -205,7 +205,8 @@ impl App {
     ) -> Result<Summary, Error> {
         info!(
             version = env!("CARGO_PKG_VERSION"),
-            grpc = %address(&listeners.grpc),
+            grpc = listeners.receiver.grpc.as_ref().map(address),
+            http = listeners.receiver.http.as_ref().map(address),
             health = listeners.health.as_ref().map(address),
             metrics = listeners.metrics.first().map(address),
             database = target.describe(),

@@ -8,7 +8,6 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::{App, Listeners, flagged};
 use crate::buffer::Buffer;
 use crate::memory::Pressure;
-use crate::receiver::grpc;
 use crate::telemetry::{Push, pages, serve};
 
 /// The running tasks, by the order in which they are to end.
@@ -16,8 +15,6 @@ pub(super) struct Tasks {
     /// Takes requests, until `stop_receiving`.
     pub(super) receiver: JoinHandle<()>,
     stop_receiving: watch::Sender<bool>,
-    /// Looks after the files of TLS and authentication, until it is aborted.
-    pub(super) gatekeeper: JoinHandle<()>,
     /// Write batches, until the buffer is closed and empty.
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
@@ -25,7 +22,7 @@ pub(super) struct Tasks {
     /// Writes losses down, until `stop_clerk`, and then the last of them.
     pub(super) clerk: JoinHandle<()>,
     stop_clerk: watch::Sender<bool>,
-    /// Watch over the whole, until they are aborted.
+    /// Watch over memory and files, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
@@ -64,36 +61,23 @@ impl Tasks {
             let exporter = app.exporter.clone();
             lanes.spawn(async move { exporter.run_lane(number).await });
         }
-        let (config, gate, intake) =
-            (app.config.receiver.clone(), app.gates.grpc.clone(), app.intake.clone());
-        let receiver = tokio::spawn(async move {
-            grpc::serve(listeners.grpc, &config, gate, intake, flagged(receiving)).await;
-        });
         let gates = app.gates.clone();
-        let gatekeeper = tokio::spawn(async move { gates.keep_fresh().await });
-        Self {
-            receiver,
-            stop_receiving,
-            gatekeeper,
-            lanes,
-            keeper,
-            clerk,
-            stop_clerk,
-            watchers,
-            pages,
-            stop_pages,
-        }
+        watchers.spawn(async move { gates.keep_fresh().await });
+        let (config, gates, intake) = (app.config.receiver.clone(), app.gates.clone(), app.intake.clone());
+        let receiver = tokio::spawn(async move {
+            listeners.receiver.serve(&config, &gates, intake, flagged(receiving)).await;
+        });
+        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
     }
 
     /// Waits until a task ends that should not; gives its name.
     pub(super) async fn ended_early(&mut self) -> &'static str {
         tokio::select! {
-            _ = &mut self.receiver => "the gRPC server",
-            _ = &mut self.gatekeeper => "the keeper of TLS and authentication",
+            _ = &mut self.receiver => "the receiver",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
-            Some(_) = self.watchers.join_next() => "the memory limiter",
+            Some(_) = self.watchers.join_next() => "the memory limiter, or what looks after files",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
     }

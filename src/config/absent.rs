@@ -24,6 +24,27 @@ const ABSENT: &[(&str, &str, &str)] = &[
         "nothing in forebay looks at a request's metadata; take the key away",
     ),
     (
+        "receivers.otlp.protocols.http",
+        "traces_url_path|metrics_url_path|profiles_url_path",
+        "forebay takes logs only; take the key away",
+    ),
+    ("receivers.otlp.protocols.http", "transport|dialer", "the port is always TCP; take the key away"),
+    (
+        "receivers.otlp.protocols.http",
+        "include_metadata|middlewares",
+        "nothing in forebay looks at a request's metadata; take the key away",
+    ),
+    (
+        "receivers.otlp.protocols.http",
+        "read_timeout|write_timeout",
+        "a request has 30 s from its headers to its last byte, and an answer is small; take the key away",
+    ),
+    (
+        "receivers.otlp.protocols.http",
+        "compression_algorithms|response_headers",
+        "forebay has no such setting; take the key away",
+    ),
+    (
         "processors.batch",
         "metadata_keys|metadata_cardinality_limit",
         "requests are batched whatever their metadata; take the key away",
@@ -192,6 +213,19 @@ mod tests {
             let path = if section.is_empty() { &path[1..] } else { &path[..] };
             let found = if *keys == "*" { instead_of_any(path) } else { super::instead(path) };
             assert_eq!(found, Some(*instead), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_guide_to_migrating_has_each_sentence() {
+        let guide = include_str!("../../docs/migrating.md");
+        for (section, keys, instead) in ABSENT {
+            let row = guide.lines().find(|line| {
+                line.ends_with(&format!("| {instead} |"))
+                    && keys.split('|').all(|key| key == "*" || line.contains(&format!("`{key}`")))
+                    && line.contains(&section.replace(".*", "[]"))
+            });
+            assert!(row.is_some(), "docs/migrating.md has no row for {section}.{keys}: {instead}");
         }
     }
 

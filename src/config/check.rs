@@ -10,7 +10,7 @@ use super::Config;
 use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
-use crate::receiver::config::EnforcementPolicy;
+use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
 use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -28,30 +28,49 @@ pub(super) fn check(config: &Config) -> Checked {
     retry(&config.exporter.retry_on_failure)?;
     if let Some(health) = &config.health {
         endpoint("extensions.health_check.endpoint", &health.endpoint)?;
-        demand(
-            health.path.starts_with('/'),
-            "extensions.health_check.path",
-            format!("{:?}", health.path),
-            "a path such as /",
-        )?;
+        path("extensions.health_check.path", &health.path, "a path such as /")?;
     }
     metrics(&config.telemetry.metrics)
 }
 
 fn receiver(config: &receiver::config::Config) -> Checked {
-    let grpc = &config.protocols.grpc;
+    let Protocols { grpc, http } = &config.protocols;
+    let limit = config.admission.request_limit_mib;
+    let named = grpc.is_some() || http.is_some();
+    demand(named, "receivers.otlp.protocols", "none of them", "grpc, http or both")?;
+    if let Some(config) = grpc {
+        self::grpc(config)?;
+        admission(limit, "max_recv_msg_size_mib", config.max_recv_msg_size_mib as usize, MIB)?;
+    }
+    if let Some(config) = http {
+        self::http(config)?;
+        admission(limit, "max_request_body_size", config.max_request_body_size, 1)?;
+    }
+    Ok(())
+}
+
+fn grpc(config: &GrpcConfig) -> Checked {
     let key = |name| format!("receivers.otlp.protocols.grpc.{name}");
-    endpoint(&key("endpoint"), &grpc.endpoint)?;
-    within(&key("max_recv_msg_size_mib"), grpc.max_recv_msg_size_mib, 1..=1024)?;
-    within(&key("max_concurrent_streams"), grpc.max_concurrent_streams, 1..=1_000_000)?;
-    within(&key("max_connections"), grpc.max_connections, 0..=1_000_000)?;
-    let keepalive = &grpc.keepalive.server_parameters;
+    endpoint(&key("endpoint"), &config.endpoint)?;
+    within(&key("max_recv_msg_size_mib"), config.max_recv_msg_size_mib, 1..=1024)?;
+    within(&key("max_concurrent_streams"), config.max_concurrent_streams, 1..=1_000_000)?;
+    within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    let keepalive = &config.keepalive.server_parameters;
     let grace = keepalive.max_connection_age_grace;
     positive(&key("keepalive.server_parameters.max_connection_age_grace"), grace)?;
     positive(&key("keepalive.server_parameters.time"), keepalive.time)?;
     positive(&key("keepalive.server_parameters.timeout"), keepalive.timeout)?;
-    ping_policy(&key("keepalive.enforcement_policy"), &grpc.keepalive.enforcement_policy)?;
-    admission(config.admission.request_limit_mib, grpc.max_recv_msg_size_mib)
+    ping_policy(&key("keepalive.enforcement_policy"), &config.keepalive.enforcement_policy)
+}
+
+fn http(config: &HttpConfig) -> Checked {
+    let key = |name| format!("receivers.otlp.protocols.http.{name}");
+    endpoint(&key("endpoint"), &config.endpoint)?;
+    path(&key("logs_url_path"), &config.logs_url_path, "a path such as /v1/logs")?;
+    within(&key("max_request_body_size"), config.max_request_body_size, 1..=1024 * MIB)?;
+    within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    positive(&key("read_header_timeout"), config.read_header_timeout)?;
+    positive(&key("max_connection_age_grace"), config.max_connection_age_grace)
 }
 
 /// HTTP/2 as it is here answers a client's pings by itself, so that nothing can be asked of them.
@@ -65,9 +84,9 @@ fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
 }
 
 /// A single request gets no more than two thirds of what all may have.
-fn admission(limit: u32, largest: u32) -> Checked {
-    let allowed = format!("twice max_recv_msg_size_mib ({largest}) or more, and 1048576 at most");
-    let holds = limit >= 2 * largest && limit <= 1 << 20;
+fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
+    let allowed = format!("twice {key} ({largest}) or more, and 1048576 at most");
+    let holds = limit as usize * MIB >= 2 * largest * unit && limit <= 1 << 20;
     demand(holds, "receivers.otlp.admission.request_limit_mib", limit, &allowed)
 }
 
@@ -176,6 +195,10 @@ pub(super) fn demand(holds: bool, key: &str, found: impl Display, allowed: &str)
 pub(super) fn within<T: PartialOrd + Display>(key: &str, found: T, allowed: RangeInclusive<T>) -> Checked {
     let text = format!("{} to {}", allowed.start(), allowed.end());
     demand(allowed.contains(&found), key, found, &text)
+}
+
+fn path(key: &str, found: &str, allowed: &str) -> Checked {
+    demand(found.starts_with('/'), key, format!("{found:?}"), allowed)
 }
 
 fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {

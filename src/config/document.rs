@@ -8,15 +8,13 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use super::error::KeyError;
+use super::extensions::Extensions;
 use crate::buffer::config::BatchConfig;
 use crate::duration::GoDuration;
 use crate::exporter;
 use crate::memory;
 use crate::receiver;
-use crate::telemetry::{
-    self,
-    config::{HealthCheckConfig, MetricsLevel},
-};
+use crate::telemetry::{self, config::MetricsLevel};
 
 /// The whole tree.
 #[derive(Default, Deserialize)]
@@ -46,12 +44,6 @@ struct Processors {
 #[serde(deny_unknown_fields, default)]
 struct Exporters {
     postgres: Option<exporter::config::Config>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Extensions {
-    health_check: Option<HealthCheckConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,12 +107,8 @@ impl Document {
         let batch = processor(&pipeline.processors, "batch", self.processors.batch)?
             .or_else(|| exporter.sending_queue.batch.is_some().then(BatchConfig::default))
             .unwrap_or_else(each_request_by_itself);
-        let health = used(
-            "service.extensions",
-            &self.service.extensions,
-            "health_check",
-            self.extensions.health_check,
-        )?;
+        let (health, authenticators) = self.extensions.used(&self.service.extensions)?;
+        let receiver = receiver::config::Config { authenticators, ..receiver };
         let mut telemetry = self.service.telemetry;
         if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
             telemetry.metrics.readers.clear();

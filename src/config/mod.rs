@@ -11,6 +11,7 @@ mod check;
 mod document;
 mod error;
 mod expand;
+mod extensions;
 mod print;
 mod source;
 mod spellings;
@@ -27,6 +28,7 @@ pub use error::{ConfigError, KeyError};
 pub use expand::Env;
 
 use crate::buffer::config::BatchConfig;
+use crate::receiver::config::Protocols;
 use crate::telemetry::config::HealthCheckConfig;
 use crate::{exporter, memory, receiver, telemetry};
 
@@ -72,10 +74,13 @@ pub fn load_texts(texts: &[(String, String)], sets: &[String], env: Env<'_>) -> 
 impl fmt::Display for Config {
     /// The record's way in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Protocols { grpc, http } = &self.receiver.protocols;
+        let grpc = grpc.as_ref().map(|grpc| format!("OTLP/gRPC on {}", grpc.endpoint));
+        let http = http.as_ref().map(|http| format!("OTLP/HTTP on {}", http.endpoint));
         write!(
             f,
-            "OTLP/gRPC on {} -> {} records -> schema {} over {} connections",
-            self.receiver.protocols.grpc.endpoint,
+            "{} -> {} records -> schema {} over {} connections",
+            grpc.into_iter().chain(http).collect::<Vec<_>>().join(", "),
             self.exporter.sending_queue.queue_size,
             self.exporter.schema,
             self.exporter.pool_size,

@@ -67,6 +67,19 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// Where a list or a map should stand, what stands there may be a secret that belongs into it.
+    fn refuse_scalar<T>(self, expected: &str) -> Result<T, KeyError> {
+        let found = match self.typed()?.as_ref() {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::String(_) => "text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "a map",
+        };
+        Err(KeyError::custom(format!("found {found}, expected {expected}")))
+    }
+
     fn keys(self, map: &'a Map<String, Value>, known: &'static [&'static str]) -> Keys<'a> {
         Keys { entries: map.iter(), value: None, known, env: self.env }
     }
@@ -139,7 +152,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
             Value::Array(items) => {
                 visitor.visit_seq(Items { items: items.iter().enumerate(), env: self.env })
             }
-            _ => self.deserialize_any(visitor),
+            _ => self.refuse_scalar("a list"),
         }
     }
 
@@ -162,7 +175,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         match self.value {
             Value::Object(map) => visitor.visit_map(self.keys(map, fields)),
             Value::Null => visitor.visit_map(self.keys(&Map::new(), fields)),
-            _ => self.deserialize_any(visitor),
+            _ => self.refuse_scalar("a map"),
         }
     }
 

@@ -1,97 +1,157 @@
-//! The one table from what happened to a gRPC status.
+//! The one table from what happened to the codes of gRPC and of HTTP.
 //!
-//! OTLP gives the codes their meaning: on UNAVAILABLE the sender sends again, after the time in the retry
-//! hint; on INVALID_ARGUMENT and RESOURCE_EXHAUSTED without a hint it must not. INTERNAL would make it drop
-//! what would pass a second later, and OUT_OF_RANGE would make it send for ever what never fits, so that
-//! neither is ever answered.
+//! OTLP gives the codes their meaning. By gRPC, the sender sends again on UNAVAILABLE, after the time in the retry hint,
+//! and must not on INVALID_ARGUMENT, and on RESOURCE_EXHAUSTED without a hint; by HTTP it sends again on 429 and 503, and
+//! must not on anything else. INTERNAL and 500 would make it drop what would pass a second later, and OUT_OF_RANGE would
+//! make it send for ever what never fits, so that none of these is ever answered.
 
 use std::time::Duration;
 
-use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use http::StatusCode;
+use tonic::Code;
 
+use super::encoding::KNOWN;
 use super::intake::{Refusal, retry_after};
 use super::message::Unreadable;
 use super::room::NoRoom;
-use crate::otlp::messages::retry_info;
 
-/// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
-pub(super) const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
-/// What a client that speaks plain text changes.
-pub(super) const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
-/// What a client that speaks TLS changes.
-pub(super) const SPEAK_PLAIN_TEXT: &str =
-    "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
-/// Longer than Python's exporter has for any batch, so that it gives up.
-pub(super) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+/// Why a request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is not what OTLP says.
+    Malformed,
+    /// It was not sent to its end.
+    Cut,
+    /// It is larger than a request may be.
+    TooLarge,
+    /// It has not arrived in time.
+    TooSlow,
+    /// There is nothing at its path.
+    UnknownPath,
+    /// What is at its path is not asked for in this way.
+    WrongMethod,
+    /// It has another media type than OTLP's.
+    UnknownType,
+    /// It is compressed in another way than the known ones.
+    UnknownEncoding,
+    /// Nobody who may send is known by what it says of itself.
+    Denied,
+    /// It is not encrypted.
+    PlainText,
+    /// More is sent than can be taken.
+    Full,
+    /// It cannot be taken here, or not now.
+    Unavailable,
+}
 
-/// For a request that was refused.
-pub(super) fn refused(refusal: &Refusal) -> Status {
-    let message = refusal.to_string();
-    match refusal.retry_after() {
-        Some(delay) => retry(message, delay),
-        None => Status::invalid_argument(message),
+/// What the sender of a request is told that is not taken.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) why: Why,
+    pub(super) message: String,
+    /// When to send the request again; `None` where that does not help.
+    pub(super) retry_after: Option<Duration>,
+}
+
+/// The largest request.
+#[derive(Clone, Debug)]
+pub(super) struct Limit {
+    pub(super) bytes: usize,
+    /// Its unit is that of the key.
+    pub(super) said: String,
+    pub(super) key: &'static str,
+}
+
+impl Why {
+    /// The code of gRPC.
+    pub(super) fn code(self) -> Code {
+        match self {
+            Self::Malformed | Self::UnknownType => Code::InvalidArgument,
+            Self::Cut => Code::Cancelled,
+            Self::TooLarge => Code::ResourceExhausted,
+            Self::TooSlow => Code::DeadlineExceeded,
+            Self::UnknownPath | Self::WrongMethod | Self::UnknownEncoding => Code::Unimplemented,
+            Self::Denied => Code::Unauthenticated,
+            Self::PlainText => Code::FailedPrecondition,
+            Self::Full | Self::Unavailable => Code::Unavailable,
+        }
+    }
+
+    /// The status of HTTP.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Malformed | Self::Cut | Self::PlainText => StatusCode::BAD_REQUEST,
+            Self::Denied => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UnknownType | Self::UnknownEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Full => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
     }
 }
 
-/// For a request whose message could not be read.
-pub(super) fn unreadable(why: Unreadable, max_mib: u32) -> Status {
-    match why {
-        Unreadable::TooLarge => exhausted(format!(
-            "the request is larger than {max_mib} MiB; send smaller batches, or raise \
-             `receivers.otlp.protocols.grpc.max_recv_msg_size_mib`"
-        )),
-        Unreadable::NoRoom(NoRoom::Ever) => exhausted(
-            "the request, compressed and not, takes more than one may have of what requests may take in all; send \
-             smaller batches, or raise `receivers.otlp.admission.request_limit_mib`"
-                .to_owned(),
-        ),
-        Unreadable::NoRoom(NoRoom::Now) => retry(
-            "too much is being received; send the request again a little later".to_owned(),
-            retry_after(),
-        ),
-        Unreadable::Malformed(what) => Status::invalid_argument(what),
-        Unreadable::Gone => Status::cancelled("the request was not sent to its end"),
+impl Failure {
+    /// For a request that must not be sent again, or not as it is.
+    pub(super) fn new(why: Why, message: impl Into<String>) -> Self {
+        Self { why, message: message.into(), retry_after: None }
+    }
+
+    /// For a request whose message could not be read.
+    pub(super) fn unreadable(why: Unreadable, limit: &Limit) -> Self {
+        match why {
+            Unreadable::TooLarge => Self::too_large(limit),
+            Unreadable::NoRoom(NoRoom::Ever) => Self::new(
+                Why::TooLarge,
+                "the request, compressed and not, takes more than one may have of what requests may take in all; send \
+                 smaller batches, or raise `receivers.otlp.admission.request_limit_mib`",
+            ),
+            Unreadable::NoRoom(NoRoom::Now) => Self {
+                why: Why::Full,
+                message: "too much is being received; send the request again a little later".to_owned(),
+                retry_after: Some(retry_after()),
+            },
+            Unreadable::Malformed(what) => Self::new(Why::Malformed, what),
+            Unreadable::Json(why) => Self::new(Why::Malformed, why.to_string()),
+            Unreadable::Gone => Self::new(Why::Cut, "the request was not sent to its end"),
+        }
+    }
+
+    /// For a request that is larger than `limit`.
+    pub(super) fn too_large(limit: &Limit) -> Self {
+        let Limit { said, key, .. } = limit;
+        let message = format!("the request is larger than {said}; send smaller batches, or raise `{key}`");
+        Self::new(Why::TooLarge, message)
+    }
+
+    /// For a request that does not arrive.
+    pub(super) fn too_slow(waited: Duration) -> Self {
+        Self::new(Why::TooSlow, format!("the request has not arrived within {} s", waited.as_secs()))
+    }
+
+    /// For a message that is compressed in another way than the known ones, as `header` says.
+    pub(super) fn unknown_encoding(header: &str, name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name);
+        Self::new(Why::UnknownEncoding, format!("{header} {name} is not known; {KNOWN} are"))
+    }
+
+    /// For a path that is not here.
+    pub(super) fn unknown_path(path: &str, known: &str) -> Self {
+        Self::new(Why::UnknownPath, format!("{path} is not here; forebay takes logs only, at {known}"))
     }
 }
 
-/// For a message that is compressed in another way than the known ones.
-pub(super) fn unknown_encoding(encoding: &[u8]) -> Status {
-    let encoding = String::from_utf8_lossy(encoding);
-    let mut status = Status::unimplemented(format!("grpc-encoding {encoding} is not known; gzip is"));
-    status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity,gzip"));
-    status
-}
-
-/// For a request that does not arrive.
-pub(super) fn too_slow(waited: Duration) -> Status {
-    Status::deadline_exceeded(format!("the request has not arrived within {} s", waited.as_secs()))
-}
-
-/// For whoever speaks plain text to a port with TLS.
-pub(super) fn speak_tls() -> Status {
-    Status::failed_precondition(format!("this port speaks TLS only; {SPEAK_TLS}"))
-}
-
-/// For a path that is not here.
-pub(super) fn unknown_path(path: &str, known: &str) -> Status {
-    Status::unimplemented(format!("{path} is not here; forebay takes logs only, at {known}"))
-}
-
-/// For a request that never fits. Without a hint, OTLP's senders do not send it again; Python's does, whatever it is
-/// told, but for a hint that leaves it no time.
-fn exhausted(message: String) -> Status {
-    let mut status = Status::resource_exhausted(message);
-    status.metadata_mut().insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(NEVER)));
-    status
-}
-
-fn retry(message: String, delay: Duration) -> Status {
-    let mut metadata = MetadataMap::new();
-    metadata.insert_bin(RETRY_INFO, MetadataValue::from_bytes(&retry_info(delay)));
-    let details = ErrorDetails::with_retry_info(Some(delay));
-    Status::with_error_details_and_metadata(Code::Unavailable, message, details, metadata)
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let why = match refusal {
+            Refusal::Malformed(_) => Why::Malformed,
+            Refusal::Full => Why::Full,
+            Refusal::Memory | Refusal::Draining | Refusal::Unavailable => Why::Unavailable,
+        };
+        Self { why, message: refusal.to_string(), retry_after: refusal.retry_after() }
+    }
 }
 
 #[cfg(test)]
@@ -99,24 +159,31 @@ mod tests {
     use super::*;
     use crate::otlp::Malformed;
 
-    fn code_and_hint(status: &Status) -> (Code, Option<Duration>) {
-        let standard = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        let python = status.metadata().get_bin(RETRY_INFO).map(|value| value.to_bytes().unwrap());
-        let never = (status.code() == Code::ResourceExhausted).then_some(NEVER);
-        assert_eq!(python, standard.or(never).map(retry_info), "both places say the same");
-        (status.code(), standard)
+    fn limit() -> Limit {
+        Limit { bytes: 64 << 20, said: "64 MiB".to_owned(), key: "a.key" }
+    }
+
+    /// What a sender of each transport is told: the codes, and whether to send again.
+    fn codes(failure: &Failure) -> (Code, u16, bool) {
+        let hint = failure.retry_after;
+        assert!(hint.is_none_or(|hint| (1..=2).contains(&hint.as_secs())), "{failure:?}");
+        let (code, status) = (failure.why.code(), failure.why.status());
+        let passes = matches!(status.as_u16(), 429 | 503);
+        assert_eq!((code == Code::Unavailable, hint.is_some()), (passes, passes), "{failure:?}");
+        (code, status.as_u16(), passes)
     }
 
     #[test]
-    fn every_refusal_has_its_status() {
-        for refusal in [Refusal::Full, Refusal::Memory, Refusal::Draining, Refusal::Unavailable] {
-            let (code, hint) = code_and_hint(&refused(&refusal));
-            let hint = hint.unwrap();
-            assert_eq!(code, Code::Unavailable, "{refusal}");
-            assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&hint), "{refusal}: {hint:?}");
+    fn every_refusal_has_its_codes() {
+        for (refusal, expected) in [
+            (Refusal::Full, (Code::Unavailable, 429, true)),
+            (Refusal::Memory, (Code::Unavailable, 503, true)),
+            (Refusal::Draining, (Code::Unavailable, 503, true)),
+            (Refusal::Unavailable, (Code::Unavailable, 503, true)),
+            (Refusal::Malformed(Malformed::TOO_LARGE), (Code::InvalidArgument, 400, false)),
+        ] {
+            assert_eq!(codes(&refusal.into()), expected, "{refusal}");
         }
-        let malformed = refused(&Refusal::Malformed(Malformed::TOO_LARGE));
-        assert_eq!(code_and_hint(&malformed), (Code::InvalidArgument, None));
     }
 
     #[test]
@@ -127,28 +194,34 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_its_status() {
-        let too_large = unreadable(Unreadable::TooLarge, 64);
-        assert_eq!(code_and_hint(&too_large), (Code::ResourceExhausted, None));
-        assert!(too_large.message().contains("64 MiB"), "{too_large}");
-        assert!(too_large.message().contains("max_recv_msg_size_mib"), "{too_large}");
-        let never = unreadable(Unreadable::NoRoom(NoRoom::Ever), 64);
-        assert_eq!(code_and_hint(&never), (Code::ResourceExhausted, None));
-        assert!(never.message().contains("request_limit_mib"), "{never}");
-        let (code, hint) = code_and_hint(&unreadable(Unreadable::NoRoom(NoRoom::Now), 64));
-        assert_eq!(code, Code::Unavailable);
-        assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&hint.unwrap()), "{hint:?}");
-        let malformed = unreadable(Unreadable::Malformed("bad gzip"), 64);
-        assert_eq!(
-            (code_and_hint(&malformed), malformed.message()),
-            ((Code::InvalidArgument, None), "bad gzip")
-        );
+    fn what_cannot_be_read_has_its_codes() {
+        for (why, expected, said) in [
+            (
+                Unreadable::TooLarge,
+                (Code::ResourceExhausted, 413, false),
+                "64 MiB; send smaller batches, or raise `a.key`",
+            ),
+            (Unreadable::NoRoom(NoRoom::Ever), (Code::ResourceExhausted, 413, false), "request_limit_mib"),
+            (Unreadable::NoRoom(NoRoom::Now), (Code::Unavailable, 429, true), "a little later"),
+            (Unreadable::Malformed("bad gzip"), (Code::InvalidArgument, 400, false), "bad gzip"),
+            (Unreadable::Gone, (Code::Cancelled, 400, false), "to its end"),
+        ] {
+            let failure = Failure::unreadable(why, &limit());
+            assert_eq!(codes(&failure), expected, "{failure:?}");
+            assert!(failure.message.contains(said), "{failure:?}");
+        }
     }
 
     #[test]
     fn the_rest_is_not_sent_again_but_for_the_slow() {
-        assert_eq!(code_and_hint(&unknown_encoding(b"zstd")), (Code::Unimplemented, None));
-        assert_eq!(code_and_hint(&unknown_path("/a", "/b")), (Code::Unimplemented, None));
-        assert_eq!(code_and_hint(&too_slow(Duration::from_secs(30))), (Code::DeadlineExceeded, None));
+        assert_eq!(codes(&Failure::unknown_path("/a", "/b")), (Code::Unimplemented, 404, false));
+        assert_eq!(codes(&Failure::too_slow(Duration::from_secs(30))), (Code::DeadlineExceeded, 408, false));
+        for (why, expected) in [
+            (Why::WrongMethod, (Code::Unimplemented, 405, false)),
+            (Why::UnknownType, (Code::InvalidArgument, 415, false)),
+            (Why::UnknownEncoding, (Code::Unimplemented, 415, false)),
+        ] {
+            assert_eq!(codes(&Failure::new(why, "")), expected, "{why:?}");
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The receiver's part of the YAML: `receivers.otlp`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
@@ -15,6 +17,9 @@ pub struct Config {
     pub protocols: Protocols,
     /// What requests may take before they are in the buffer.
     pub admission: AdmissionConfig,
+    /// Who may send, by the names of the extensions that know it.
+    #[serde(skip)]
+    pub authenticators: BTreeMap<String, AuthenticatorConfig>,
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
@@ -25,12 +30,16 @@ pub struct AdmissionConfig {
     pub request_limit_mib: u32,
 }
 
-/// `receivers.otlp.protocols`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
+/// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Protocols {
     /// OTLP over gRPC.
-    pub grpc: GrpcConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcConfig>,
+    /// OTLP over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpConfig>,
 }
 
 /// `receivers.otlp.protocols.grpc`.
@@ -46,7 +55,11 @@ pub struct GrpcConfig {
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
     /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
@@ -90,6 +103,75 @@ pub struct ServerParameters {
     pub timeout: GoDuration,
 }
 
+/// `receivers.otlp.protocols.http`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address and port to listen on, such as `127.0.0.1:4318`.
+    pub endpoint: String,
+    /// The path that logs are sent to.
+    pub logs_url_path: String,
+    /// The largest body, before and after decompression, in bytes.
+    pub max_request_body_size: usize,
+    /// Which pages of browsers may send.
+    pub cors: CorsConfig,
+    /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
+    pub read_header_timeout: GoDuration,
+    /// A connection without a request for this long is closed; 0 is never.
+    pub idle_timeout: GoDuration,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
+    /// Whether a connection of HTTP/1 is kept for further requests.
+    pub keep_alives_enabled: bool,
+    /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
+    pub max_connections: usize,
+    /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
+    pub max_connection_age: GoDuration,
+    /// What requests under way have left of their time once their connection was asked to go for its age.
+    pub max_connection_age_grace: GoDuration,
+}
+
+/// `receivers.otlp.protocols.http.cors`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsConfig {
+    /// Origins such as `https://shop.example`; one `*` in each is for any text. None: no page may send.
+    pub allowed_origins: Vec<String>,
+    /// Headers beside Accept, Accept-Language, Content-Language and Content-Type; `*` is any.
+    pub allowed_headers: Vec<String>,
+    /// For how many seconds a browser may remember the answer; 0 leaves it to the browser.
+    pub max_age: u32,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { grpc: Some(GrpcConfig::default()), http: Some(HttpConfig::default()) }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: "127.0.0.1:4318".to_owned(),
+            logs_url_path: "/v1/logs".to_owned(),
+            max_request_body_size: 64 << 20,
+            cors: CorsConfig::default(),
+            read_header_timeout: seconds(60),
+            idle_timeout: seconds(60),
+            tls: None,
+            auth: None,
+            keep_alives_enabled: true,
+            max_connections: 0,
+            max_connection_age: seconds(0),
+            max_connection_age_grace: seconds(30),
+        }
+    }
+}
+
 impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
@@ -98,6 +180,7 @@ impl Default for GrpcConfig {
             max_concurrent_streams: 128,
             max_connections: 0,
             tls: None,
+            auth: None,
             keepalive: KeepaliveConfig::default(),
         }
     }
@@ -111,7 +194,6 @@ impl Default for AdmissionConfig {
 
 impl Default for ServerParameters {
     fn default() -> Self {
-        let seconds = |seconds| GoDuration(Duration::from_secs(seconds));
         Self {
             max_connection_idle: seconds(60),
             max_connection_age: seconds(0),
@@ -120,4 +202,8 @@ impl Default for ServerParameters {
             timeout: seconds(10),
         }
     }
+}
+
+const fn seconds(seconds: u64) -> GoDuration {
+    GoDuration(Duration::from_secs(seconds))
 }

@@ -1,38 +1,40 @@
 //! The life of one connection, from its first bytes to its end. Each part of it has a bound in time.
 //!
-//! A connection that has to go is asked to, by HTTP/2's GOAWAY, so that requests under way are answered and the client
-//! sends the next ones over another connection; it is cut where it has not gone within a grace.
+//! A connection that has to go is asked to, so that requests under way are answered and the client sends the next ones
+//! over another connection: by HTTP/2's GOAWAY, or by the end of HTTP/1's keep-alive. It is cut where it has not gone
+//! within a grace.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, join, split};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{SPEAK_PLAIN_TEXT, SPEAK_TLS, speak_tls};
+use super::activity::{Activity, UnderWay};
+use super::answer::{Failure, Why};
 use super::gate::Gate;
-use super::tls::{HANDSHAKE, Refused};
+use super::opening::Opened;
+use super::tls::Refused;
 use super::turned_away::Reason;
 
 /// What a connection may take of time.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
-    /// For the handshake of TLS, and then for HTTP/2's preface.
-    pub(super) preface: Duration,
+    /// For the handshake of TLS, and then until it is known what it speaks.
+    pub(super) opening: Duration,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
     /// Without a request, until it is asked to go; zero is for ever.
@@ -45,8 +47,10 @@ pub(super) struct Times {
     pub(super) grace: Duration,
 }
 
-/// What all connections have in common.
+/// What all connections of a port have in common.
 pub(super) struct Terms {
+    /// `None` where only HTTP/2 is spoken.
+    pub(super) http1: Option<http1::Builder>,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
     pub(super) gate: Gate,
@@ -56,116 +60,154 @@ pub(super) struct Terms {
     pub(super) ended: watch::Receiver<()>,
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Who has no request under way needs no longer than this to go, and less where others wait.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const CROWDED_GRACE: Duration = Duration::from_millis(100);
 /// By how much of itself an age varies, so that clients that came together do not all come back together.
 const JITTER: f64 = 0.1;
 
-const NOT_HTTP2: &str = "this port takes OTLP/gRPC only; set the exporter's protocol to grpc \
-     (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP\n";
-const NOT_TLS: &str = "this port speaks TLS only; begin the exporter's endpoint with https://\n";
-/// What is read of a request that is not HTTP/2, and for how long.
+/// For whoever speaks something else, mostly an exporter that is set to `http/protobuf` at the port of gRPC.
+const NOT_HTTP2: &str = "HTTP/1.1 415 Unsupported Media Type\r\n\
+     content-type: text/plain; charset=utf-8\r\n\
+     connection: close\r\n\r\n\
+     this port takes OTLP/gRPC only; set the exporter's protocol to grpc (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its \
+     endpoint to a port that takes OTLP/HTTP\n";
+/// For whoever speaks neither TLS nor HTTP/2 to such a port with TLS.
+const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
+     content-type: text/plain; charset=utf-8\r\n\
+     connection: close\r\n\r\n\
+     this port speaks TLS only; begin the exporter's endpoint with https://\n";
+/// What a client that speaks plain text changes, and one that speaks TLS.
+const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
+const SPEAK_PLAIN_TEXT: &str =
+    "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
+/// What is read of a request that was answered before its end, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
 
 impl Terms {
-    /// Serves `stream` to its end, each request by `answer`.
-    pub(super) async fn serve<A, F, B>(self: Arc<Self>, stream: TcpStream, answer: A)
-    where
-        A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Default + Send + 'static,
+    /// Serves `stream` to its end, each request by `answer`, or by `deny` where it is not encrypted and should be.
+    pub(super) async fn serve<A, F, B>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        answer: A,
+        deny: fn(&HeaderMap, Failure) -> Response<B>,
+    ) where
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        // Answers are small and complete; waiting for more to send with them would only delay them.
-        let _ = stream.set_nodelay(true);
         let peer = stream.peer_addr().ok();
+        let answer = |request| answer(request, peer);
         let Some(tls) = &self.gate.tls else {
             return self.serve_within(stream, peer, NOT_HTTP2, answer).await;
         };
-        match self.begun(tls.accept(stream)).await {
+        // In boxes, so that connections without TLS take no memory for it.
+        match self.opening(Box::pin(tls.accept(stream))).await {
             None => {}
-            Some(Ok(Ok(stream))) => self.serve_within(stream, peer, NOT_HTTP2, answer).await,
+            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, answer)).await,
             Some(Ok(Err(Refused::PlainText(stream)))) => {
                 self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
-                let answer = |_| std::future::ready(Ok(speak_tls().into_http::<B>()));
-                self.serve_within(stream, peer, NOT_TLS, answer).await;
+                let failure =
+                    || Failure::new(Why::PlainText, format!("this port speaks TLS only; {SPEAK_TLS}"));
+                let answer = |request: Request<_>| std::future::ready(deny(request.headers(), failure()));
+                Box::pin(self.serve_within(stream, peer, NOT_TLS, answer)).await;
             }
             Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
             Some(Err(_)) => {
-                let given = format!("it has {:?}", self.times.preface);
+                let given = format!("it has {:?}", self.times.opening);
                 self.gate.turned_away.count(Reason::HandshakeTimeout, peer, &given);
             }
         }
     }
 
-    /// Serves what is inside of TLS, or where there is none. Whoever does not speak HTTP/2 is told `otherwise`.
-    async fn serve_within<S, A, F, B>(
-        &self,
-        mut stream: S,
-        peer: Option<SocketAddr>,
-        otherwise: &str,
-        answer: A,
-    ) where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
-        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
-    {
-        let Some(Ok(Ok(begins))) = self.begun(begins(&mut stream)).await else { return };
-        if begins == Begins::Http2 {
-            return self.serve_http2(stream, answer).await;
-        }
-        if begins == Begins::Tls {
-            // An answer that is not TLS is how its client knows that there is none here.
-            self.gate.turned_away.count(Reason::Tls, peer, &SPEAK_PLAIN_TEXT);
-        }
-        tokio::select! {
-            _ = timeout(UNREAD, tell(stream, otherwise)) => {}
-            () = self.ended() => {}
-        }
-    }
-
     /// What a client begins with, or that it takes too long; `None` where its place is needed before.
-    async fn begun<T>(&self, beginning: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+    async fn opening<T>(&self, beginning: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
         tokio::select! {
-            begun = timeout(self.times.preface, beginning) => Some(begun),
+            begun = timeout(self.times.opening, beginning) => Some(begun),
             () = self.crowded.notified() => None,
             () = self.ended() => None,
         }
     }
 
-    async fn serve_http2<S, A, F, B>(&self, stream: S, answer: A)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    /// Serves what is inside of TLS, or where there is none. Whoever speaks nothing that is spoken here is told
+    /// `otherwise`.
+    async fn serve_within<S, A, F, B>(
+        &self,
+        stream: S,
+        peer: Option<SocketAddr>,
+        otherwise: &'static str,
+        answer: A,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
         A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
+        let Some(Ok(Ok(mut stream))) = self.opening(Opened::read(stream)).await else { return };
+        if stream.is_like_tls() {
+            // An answer that is not TLS is how its client knows that there is none here.
+            self.gate.turned_away.count(Reason::Tls, peer, &SPEAK_PLAIN_TEXT);
+        }
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
             let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
             async move {
                 let response = answered.await;
                 drop(one);
-                response
+                Ok::<_, Infallible>(response)
             }
         });
-        let (read, write) = split(stream);
-        let again = TokioIo::new(join(PREFACE.chain(read), write));
-        let mut connection = pin!(self.http2.serve_connection(again, service));
+        if stream.is_like_http2() {
+            let connection = self.http2.serve_connection(TokioIo::new(stream), service);
+            self.run(connection, http2::Connection::graceful_shutdown, &activity).await;
+            return;
+        }
+        let ended = match &self.http1 {
+            Some(http1) => {
+                let connection = http1.serve_connection(TokioIo::new(&mut stream), service);
+                self.run(connection, http1::Connection::graceful_shutdown, &activity).await
+            }
+            None => timeout(UNREAD, stream.write_all(otherwise.as_bytes())).await.is_ok(),
+        };
+        if ended {
+            self.hear_out(stream).await;
+        }
+    }
+
+    /// Runs a connection until it ends by itself, or has to be cut; gives whether it has ended by itself.
+    async fn run<C: Future>(
+        &self,
+        connection: C,
+        ask_to_go: impl Fn(Pin<&mut C>),
+        activity: &Activity,
+    ) -> bool {
+        let mut connection = pin!(connection);
         let grace = tokio::select! {
-            _ = connection.as_mut() => return,
+            _ = connection.as_mut() => return true,
             () = old(self.times.age) => self.times.age_grace,
-            grace = self.idle(&activity) => grace,
+            grace = self.idle(activity) => grace,
             () = self.ended() => self.times.grace,
         };
-        connection.as_mut().graceful_shutdown();
+        ask_to_go(connection.as_mut());
         tokio::select! {
-            _ = connection => {}
-            () = sleep(grace) => {}
-            () = self.cut() => {}
+            _ = connection => true,
+            () = sleep(grace) => false,
+            () = self.cut() => false,
+        }
+    }
+
+    /// Reads what the sender of a request that was answered before its end still sends. A connection that is closed on
+    /// unread bytes is reset, and the sender may never see its answer.
+    async fn hear_out(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let reading = async {
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await
+        };
+        tokio::select! {
+            _ = timeout(UNREAD, reading) => {}
+            () = self.crowded.notified() => {}
+            () = self.ended() => {}
         }
     }
 
@@ -192,7 +234,8 @@ impl Terms {
         }
     }
 
-    async fn ended(&self) {
+    /// Waits for the shutdown.
+    pub(super) async fn ended(&self) {
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
     }
@@ -201,47 +244,6 @@ impl Terms {
     async fn cut(&self) {
         self.ended().await;
         sleep(self.times.grace).await;
-    }
-}
-
-/// What goes on on a connection. Nobody is woken for it, since that would cost something with each request.
-struct Activity {
-    began: Instant,
-    under_way: AtomicUsize,
-    /// When a request was last answered, in microseconds since the beginning.
-    answered: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { began: Instant::now(), under_way: AtomicUsize::new(0), answered: AtomicU64::new(0) }
-    }
-
-    /// How long no request has been under way; `None` while one is.
-    fn quiet(&self) -> Option<Duration> {
-        if self.under_way.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        let answered = Duration::from_micros(self.answered.load(Ordering::Relaxed));
-        Some(self.began.elapsed().saturating_sub(answered))
-    }
-}
-
-/// A request that is under way on its connection.
-struct UnderWay(Arc<Activity>);
-
-impl UnderWay {
-    fn one_more(of: Arc<Activity>) -> Self {
-        of.under_way.fetch_add(1, Ordering::Relaxed);
-        Self(of)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let answered = self.0.began.elapsed().as_micros();
-        self.0.answered.store(u64::try_from(answered).unwrap_or(u64::MAX), Ordering::Relaxed);
-        self.0.under_way.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -256,44 +258,4 @@ async fn after(time: Duration) {
     } else {
         sleep(time).await;
     }
-}
-
-/// What a connection begins with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Begins {
-    /// HTTP/2's preface, which is taken off it.
-    Http2,
-    /// A handshake of TLS.
-    Tls,
-    Otherwise,
-}
-
-async fn begins(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Begins> {
-    let mut bytes = [0; PREFACE.len()];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        let read = stream.read(&mut bytes[filled..]).await?;
-        filled += read;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if bytes[..filled] != PREFACE[..filled] {
-            return Ok(if bytes[0] == HANDSHAKE { Begins::Tls } else { Begins::Otherwise });
-        }
-    }
-    Ok(Begins::Http2)
-}
-
-/// Answers whoever speaks something else, mostly an exporter that is set to `http/protobuf` at this port.
-async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> io::Result<()> {
-    let answer = format!(
-        "HTTP/1.1 415 Unsupported Media Type\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{text}",
-        text.len()
-    );
-    stream.write_all(answer.as_bytes()).await?;
-    stream.shutdown().await?;
-    // A connection that is closed on unread bytes is reset, and the sender may never see the answer.
-    tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await?;
-    Ok(())
 }

@@ -9,10 +9,12 @@ use super::file::Unusable;
 pub enum Error {
     /// The port is not to be had.
     #[error(
-        "cannot listen on {endpoint:?}: {source}; `receivers.otlp.protocols.grpc.endpoint` must be an \
-         address of this host and a port that nobody else listens on, such as 127.0.0.1:4317"
+        "cannot listen on {endpoint:?}: {source}; `receivers.otlp.protocols.{protocol}.endpoint` must be \
+         an address of this host and a port that nobody else listens on, such as 127.0.0.1:4317"
     )]
     Listen {
+        /// The protocol's key.
+        protocol: &'static str,
         /// What the configuration says.
         endpoint: String,
         /// What the system says.

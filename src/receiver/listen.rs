@@ -31,10 +31,10 @@ pub(super) struct Acceptor {
     crowded: Arc<Notify>,
 }
 
-/// The most connections: `configured`, or, where that is 0, what this process can have.
-pub(super) fn most_connections(configured: usize) -> usize {
+/// The most connections: `configured`, or, where that is 0, what this process can have at each of `ports` ports.
+pub(super) fn most_connections(configured: usize, ports: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let possible = usize::try_from(descriptors.saturating_sub(SPARE)).unwrap_or(usize::MAX).max(16);
+    let possible = usize::try_from(descriptors.saturating_sub(SPARE)).unwrap_or(usize::MAX).max(16) / ports;
     if configured > possible {
         warn!(configured, possible, "max_connections is more than the limit on open files leaves");
     }
@@ -105,7 +105,11 @@ impl Acceptor {
     async fn stream(&self) -> TcpStream {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return stream,
+                Ok((stream, _)) => {
+                    // Answers are small and complete; waiting for more to send with them would only delay them.
+                    let _ = stream.set_nodelay(true);
+                    return stream;
+                }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     warn!(%error, "cannot accept a connection; trying again");

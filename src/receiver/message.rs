@@ -1,27 +1,21 @@
-//! The one message of a request, off the wire: gRPC's frame around it, and gzip where the sender has compressed it.
+//! The one message of a request, off the wire: in gRPC's frame, or as the whole body of HTTP.
 //!
 //! What is taken of the room is what is allocated. Memory follows the bytes that have arrived, not those that a sender
 //! announces: at first no more than a usual batch has, then no more than twice of what is there.
 
 use std::future::poll_fn;
-use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flate2::bufread::MultiGzDecoder;
 use hyper::body::Body;
-use tokio::task::yield_now;
 
+use super::encoding::Encoding;
+use super::form::Form;
+use super::intake::beside_others;
 use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
-
-/// How messages with the flag for it are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
-    Identity,
-    Gzip,
-}
+use crate::otlp::json;
 
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +24,10 @@ pub(super) enum Unreadable {
     TooLarge,
     /// The requests under way leave no room for it.
     NoRoom(NoRoom),
-    /// It is not what gRPC says.
+    /// It is not what its transport says.
     Malformed(&'static str),
+    /// It is not OTLP/JSON.
+    Json(json::Malformed),
     /// The sender or its connection has gone away.
     Gone,
 }
@@ -42,7 +38,7 @@ impl Unreadable {
         match self {
             Self::TooLarge | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
             Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
-            Self::Malformed(_) => Some(Unread::Malformed),
+            Self::Malformed(_) | Self::Json(_) => Some(Unread::Malformed),
             Self::Gone => None,
         }
     }
@@ -68,10 +64,6 @@ impl AsRef<[u8]> for Held {
 
 /// Of a message that is only just announced, this much is allocated.
 const AT_FIRST: usize = 256 << 10;
-/// What is decompressed before other requests have their turn.
-const STEP: usize = 64 << 10;
-/// What a decompressor takes.
-const DECOMPRESSOR: usize = 48 << 10;
 /// A flag and the length.
 const PREFIX: usize = 5;
 
@@ -81,10 +73,8 @@ const NOT_ONE: Unreadable = Unreadable::Malformed("an export request is exactly 
 const UNKNOWN_FLAG: Unreadable = Unreadable::Malformed("the message has an unknown flag");
 const NOT_SAID: Unreadable =
     Unreadable::Malformed("the message is compressed, and grpc-encoding does not say how");
-const NOT_GZIP: Unreadable = Unreadable::Malformed("the message is not gzip");
-
-/// Reads a body that is one message of `most` bytes at most. The message takes its share of `room` with it.
-pub(super) async fn receive(
+/// Reads a body that is one message of gRPC, of `most` bytes at most. The message takes its share of `room` with it.
+pub(super) async fn receive_framed(
     body: impl Body<Data = Bytes> + Unpin,
     encoding: Encoding,
     most: usize,
@@ -93,27 +83,61 @@ pub(super) async fn receive(
     let mut share = room.take(0)?;
     let mut frames = Frames { body, rest: Bytes::new() };
     let (flag, length) = frames.prefix().await?;
-    let compressed = match (flag, encoding) {
-        (0, _) => false,
-        (1, Encoding::Gzip) => true,
+    let encoding = match (flag, encoding) {
+        (0, _) => Encoding::Identity,
         (1, Encoding::Identity) => return Err(NOT_SAID),
+        (1, encoding) => encoding,
         _ => return Err(UNKNOWN_FLAG),
     };
     if length > most {
         return Err(Unreadable::TooLarge);
     }
-    let mut message = frames.message(length, &mut share).await?;
+    let message = frames.message(length, &mut share).await?;
     if frames.next().await?.is_some() {
         return Err(NOT_ONE);
     }
-    if compressed {
-        message = inflate(message, most, &mut share).await?;
-        share.shrink_to(message.capacity());
-    }
+    let message = encoding.decompress(message, most, &mut share).await?;
     Ok(Bytes::from_owner(Held { message, _share: share }))
 }
 
-/// What is in the frames of HTTP/2.
+/// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
+/// share of `room` with it.
+pub(super) async fn receive_whole(
+    body: impl Body<Data = Bytes> + Unpin,
+    form: Form,
+    encoding: Encoding,
+    most: usize,
+    room: &Arc<Room>,
+) -> Result<Bytes, Unreadable> {
+    let mut share = room.take(0)?;
+    let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced.is_some_and(|length| length > most) {
+        return Err(Unreadable::TooLarge);
+    }
+    let message = Frames { body, rest: Bytes::new() }.until_the_end(announced, most, &mut share).await?;
+    let message = encoding.decompress(message, most, &mut share).await?;
+    let message = match form {
+        Form::Protobuf => message,
+        Form::Json => of_json(message, &mut share)?,
+    };
+    Ok(Bytes::from_owner(Held { message, _share: share }))
+}
+
+/// Turns a message of JSON into one of protobuf.
+fn of_json(json: Vec<u8>, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+    let mut no_room = NoRoom::Now;
+    let mut grow = |more| share.grow(more).map_err(|error| no_room = error).is_ok();
+    let written = beside_others(json.len(), || json::to_wire(&json, &mut grow));
+    let wire = written.map_err(|why| match why {
+        json::Unwritten::Malformed(why) => Unreadable::Json(why),
+        json::Unwritten::NoRoom => Unreadable::NoRoom(no_room),
+    })?;
+    drop(json);
+    share.shrink_to(wire.capacity());
+    Ok(wire)
+}
+
+/// What is in the frames of HTTP/2, or in the pieces of an HTTP/1 body.
 struct Frames<B> {
     body: B,
     /// Has arrived, and is not used yet.
@@ -164,10 +188,34 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
         }
         Ok(message)
     }
+
+    /// All that comes, `most` bytes at most, in one piece. How much it is may have been announced.
+    async fn until_the_end(
+        &mut self,
+        announced: Option<usize>,
+        most: usize,
+        share: &mut Share,
+    ) -> Result<Vec<u8>, Unreadable> {
+        share.could_grow(announced.unwrap_or_default())?;
+        let mut message = Vec::new();
+        while let Some(bytes) = self.next().await? {
+            if bytes.len() > most - message.len() {
+                return Err(Unreadable::TooLarge);
+            }
+            extend(&mut message, bytes.len(), announced.unwrap_or(most), share)?;
+            message.extend_from_slice(&bytes);
+        }
+        Ok(message)
+    }
 }
 
 /// Allocates for `more` bytes in a message of `most` at most.
-fn extend(message: &mut Vec<u8>, more: usize, most: usize, share: &mut Share) -> Result<(), NoRoom> {
+pub(super) fn extend(
+    message: &mut Vec<u8>,
+    more: usize,
+    most: usize,
+    share: &mut Share,
+) -> Result<(), NoRoom> {
     let needed = message.len() + more;
     if needed > message.capacity() {
         let capacity = (2 * message.capacity()).max(AT_FIRST).min(most).max(needed);
@@ -175,35 +223,4 @@ fn extend(message: &mut Vec<u8>, more: usize, most: usize, share: &mut Share) ->
         message.reserve_exact(capacity - message.len());
     }
     Ok(())
-}
-
-/// Decompresses `wire` to `most` bytes at most. Other requests have their turns meanwhile.
-async fn inflate(wire: Vec<u8>, most: usize, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
-    // gzip ends with its length, modulo 2^32 (RFC 1952), which is a good guess where it is not much.
-    let said = wire.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
-    share.grow(DECOMPRESSOR)?;
-    let mut decoder = MultiGzDecoder::new(&wire[..]);
-    let mut message = Vec::new();
-    extend(&mut message, said.min(AT_FIRST), said.min(most), share)?;
-    loop {
-        let step = STEP.min(message.capacity() - message.len());
-        let read = decoder.by_ref().take(step as u64).read_to_end(&mut message).map_err(|_| NOT_GZIP)?;
-        if read < step {
-            return Ok(message);
-        }
-        if message.len() == message.capacity() {
-            let Some(byte) = one_byte(&mut decoder).map_err(|_| NOT_GZIP)? else { return Ok(message) };
-            if message.len() == most {
-                return Err(Unreadable::TooLarge);
-            }
-            extend(&mut message, 1, most, share)?;
-            message.push(byte);
-        }
-        yield_now().await;
-    }
-}
-
-fn one_byte(source: &mut impl Read) -> io::Result<Option<u8>> {
-    let mut byte = [0];
-    Ok((source.read(&mut byte)? > 0).then_some(byte[0]))
 }

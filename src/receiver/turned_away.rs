@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -22,6 +23,12 @@ pub(super) enum Reason {
     HandshakeTimeout,
     /// Its handshake has failed in another way.
     Handshake,
+    /// Its request does not say who sends.
+    NoCredentials,
+    /// Its request says so, and nobody is known by that.
+    WrongCredentials,
+    /// What its request says cannot be verified now.
+    VerifierBusy,
 }
 
 /// What was turned away at one port.
@@ -40,8 +47,16 @@ struct Count {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 5] =
-        [Self::PlainText, Self::Tls, Self::ClientCertificate, Self::HandshakeTimeout, Self::Handshake];
+    pub(super) const ALL: [Self; 8] = [
+        Self::PlainText,
+        Self::Tls,
+        Self::ClientCertificate,
+        Self::HandshakeTimeout,
+        Self::Handshake,
+        Self::NoCredentials,
+        Self::WrongCredentials,
+        Self::VerifierBusy,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -50,6 +65,9 @@ impl Reason {
             Self::ClientCertificate => "client_certificate",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Handshake => "handshake",
+            Self::NoCredentials => "no_credentials",
+            Self::WrongCredentials => "wrong_credentials",
+            Self::VerifierBusy => "verifier_busy",
         }
     }
 }
@@ -91,12 +109,15 @@ impl TurnedAway {
                 warn!(transport, peer, so_far, "a TLS handshake took too long; {why}")
             }
             Reason::Handshake => warn!(transport, peer, so_far, "a TLS handshake failed: {why}"),
+            Reason::NoCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
+            Reason::WrongCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
+            Reason::VerifierBusy => warn!(transport, peer, so_far, "a request is sent back: {why}"),
         }
     }
 }
 
 /// Shows the counts of all ports.
-pub(super) fn observe(ports: Vec<std::sync::Arc<TurnedAway>>, meter: &Meter) {
+pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
     meter
         .u64_observable_counter("log_receiver_turned_away")
         .with_description(

@@ -412,7 +412,12 @@ async fn people_read_lines() {
     let database = database().await;
     let looked = run(database.dsn(), "doctor", &[]).await;
     assert_eq!(looked.status, Some(0), "{looked:?}");
-    assert!(looked.out.starts_with("ok       configuration  OTLP/gRPC on 127.0.0.1:4317"), "{looked:?}");
+    assert!(
+        looked
+            .out
+            .starts_with("ok       configuration  OTLP/gRPC on 127.0.0.1:4317, OTLP/HTTP on 127.0.0.1:4318"),
+        "{looked:?}"
+    );
     assert!(looked.out.contains("\nok       encoding       UTF8\n"), "{looked:?}");
     assert!(looked.out.contains("\nok       schema         \"otel\" is not there yet"), "{looked:?}");
     assert!(

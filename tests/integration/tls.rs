@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::client::TlsStream;
@@ -235,6 +236,18 @@ async fn certificates_are_replaced_while_connections_live() {
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 50);
 }
 
+/// Scenario: a certificate is replaced where nobody looks at the files, and forebay is sent SIGHUP. Guarantee: the new one
+/// is in force, and nothing is said to need a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_takes_the_certificate_over() {
+    let secured = Secured::start(&database().await, &[]).await;
+    let newer = secured.authority.server();
+    secured.files.write_identity("server", &newer);
+    secured.forebay.signal("HUP").await;
+    shows(&secured, &newer).await;
+    assert_eq!(said(&secured.forebay, "need a restart"), [""; 0]);
+}
+
 /// Waits until a new connection is shown `identity`.
 async fn shows(secured: &Secured, identity: &Identity) {
     let expected = {
@@ -283,6 +296,22 @@ async fn silent_handshakes_give_way_to_who_speaks() {
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
 }
 
+/// Scenario: both ports listen beyond loopback, without TLS and without knowing who sends. Guarantee: there is a warning
+/// for each of both, by the keys to set; on loopback there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_beyond_loopback_is_warned() {
+    let database = database().await;
+    let http = "receivers.otlp.protocols.http";
+    let sets = [format!("{GRPC}.endpoint=0.0.0.0:0"), format!("{http}.endpoint=0.0.0.0:0")];
+    let open = Forebay::ready(database.dsn(), &sets.each_ref().map(String::as_str)).await;
+    for name in ["tls", "auth"] {
+        let message = says(&open, &format!("`{GRPC}.{name}` (0.0.0.0:0) and `{http}.{name}`")).await;
+        assert_eq!(message["level"], "warn", "{message}");
+    }
+    let closed = Forebay::ready(database.dsn(), &[]).await;
+    assert_eq!(said(&closed, &format!("{GRPC}.")), [""; 0]);
+}
+
 /// Scenario: a certificate that has expired, at the start. Guarantee: forebay starts, and warns; `validate` does, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_a_warning() {
@@ -297,6 +326,67 @@ async fn an_expired_certificate_is_a_warning() {
     let forebay = Forebay::start(database().await.dsn(), &sets).await;
     let message = says(&forebay, "has expired on 2020-02-02").await;
     assert_eq!(message["level"], "warn");
+}
+
+/// Scenario: OTLP/HTTP with TLS and a token, by HTTP/1.1, by HTTP/2, and in plain text. Guarantee: it is taken by either
+/// protocol, which the handshake agrees on; without the token it is 401 with the way to send it; plain text is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_is_secured_as_well() {
+    let http = "receivers.otlp.protocols.http";
+    let sets = [
+        &format!("{http}.tls={{cert_file: FILES/server.pem, key_file: FILES/server.key}}"),
+        "extensions.bearertokenauth.token=of-the-shop",
+        "service.extensions=[health_check, bearertokenauth]",
+        &format!("{http}.auth.authenticator=bearertokenauth"),
+    ];
+    let secured = Secured::start(&database().await, &sets).await;
+    let address: SocketAddr = secured.forebay.http_address().parse().unwrap();
+    let body = numbered_request(0..10).encode_to_vec();
+    let post = |authorization: &str| {
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: forebay\r\nconnection: close\r\n\
+                    content-type: application/x-protobuf\r\n";
+        let head = format!("{head}content-length: {}\r\n{authorization}\r\n", body.len());
+        [head.as_bytes(), &body].concat()
+    };
+    let client = secured.client().speaking("http/1.1");
+    for (authorization, parts) in [
+        ("authorization: Bearer of-the-shop\r\n", &["HTTP/1.1 200 "][..]),
+        ("authorization: Bearer of-nobody\r\n", &["HTTP/1.1 401 ", "www-authenticate: Bearer realm="]),
+        ("", &["HTTP/1.1 401 ", "www-authenticate: Bearer realm=", "OTEL_EXPORTER_OTLP_HEADERS"]),
+    ] {
+        let mut stream = client.connect(address).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        let answer = exchange(&mut stream, &post(authorization)).await;
+        assert!(parts.iter().all(|part| answer.contains(part)), "{authorization}: {answer}");
+    }
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(&mut plain, &post("")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("https://"), "{answer}");
+
+    let stream = secured.client().connect(address).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("https://localhost/v1/logs")
+        .header("content-type", "application/x-protobuf")
+        .header("authorization", "Bearer of-the-shop");
+    let (answer, mut sent) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    sent.send_data(numbered_request(10..20).encode_to_vec().into(), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let scrape = secured.forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 20);
+    for (reason, count) in [("wrong_credentials", 1), ("no_credentials", 1), ("plain_text", 1)] {
+        let labels = format!("reason=\"{reason}\",transport=\"http\"");
+        assert_eq!(scrape.sum("log_receiver_turned_away_total", &labels), count, "{reason}");
+    }
+}
+
+/// Writes a request, and reads until the other end closes.
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &[u8]) -> String {
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Scenario: a request of no bytes by TLS, compressed ones, and one over the limit. Guarantee: TLS changes no answer.

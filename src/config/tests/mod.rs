@@ -11,7 +11,10 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
+use crate::receiver::auth::config::{AuthenticatorConfig, BearerConfig};
+use crate::receiver::config::{GrpcConfig, HttpConfig};
 use crate::receiver::tls::config::MinVersion;
+use crate::secret::Secret;
 
 /// The least that a user has to write.
 const MINIMAL: &str = "
@@ -104,11 +107,28 @@ fn components_without_a_value_have_their_defaults() {
     assert_eq!(minimal(&[], &none).unwrap(), defaults());
     let nulls = [
         "receivers.otlp.protocols.grpc=",
+        "receivers.otlp.protocols.http=",
         "exporters.postgres.pool_size=",
         "exporters.postgres.sending_queue=",
         "service.telemetry=",
     ];
     assert_eq!(minimal(&nulls, &none).unwrap(), defaults());
+}
+
+#[test]
+fn a_protocol_that_is_not_named_is_off() {
+    let protocols = |text: &str| {
+        let set = format!("receivers.otlp.protocols={text}");
+        minimal(&[&set], &none).map(|config| config.receiver.protocols)
+    };
+    let (grpc, http) = (Some(GrpcConfig::default()), Some(HttpConfig::default()));
+    assert_eq!(protocols("{grpc: }"), Ok(Protocols { grpc: grpc.clone(), http: None }));
+    assert_eq!(protocols("{http: {}}"), Ok(Protocols { grpc: None, http: http.clone() }));
+    assert_eq!(protocols(""), Ok(Protocols { grpc, http }), "what is not written has its default");
+    let expected = "receivers.otlp.protocols: found none of them, expected grpc, http or both";
+    assert_eq!(protocols("{}"), Err(expected.to_owned()));
+    let config = minimal(&["receivers.otlp.protocols={http: {endpoint: 'h:1'}}"], &none).unwrap();
+    assert!(config.to_string().starts_with("OTLP/HTTP on h:1 -> "), "{config}");
 }
 
 #[test]
@@ -161,6 +181,61 @@ fn batch_sizes_agree_with_each_other_and_with_the_queue() {
 }
 
 #[test]
+fn tls_has_the_collectors_keys() {
+    let grpc = "receivers.otlp.protocols.grpc";
+    let tls = |sets: &[&str]| {
+        let sets: Vec<_> = sets.iter().map(|set| format!("{grpc}.tls.{set}")).collect();
+        let config = minimal(&sets.iter().map(String::as_str).collect::<Vec<_>>(), &none)?;
+        Ok::<_, String>(config.receiver.protocols.grpc.unwrap().tls.unwrap())
+    };
+    let config = tls(&["cert_file=a.pem", "key_pem=hunter2", "client_ca_file=ca.pem", "reload_interval=1h"]);
+    let config = config.unwrap();
+    assert_eq!(config.cert_file, Some("a.pem".into()));
+    assert_eq!(config.key_pem.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(config.reload_interval, GoDuration(Duration::from_secs(3600)));
+    assert_eq!(config.min_version, MinVersion::Tls12);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for version in ["1.3", "'1.3'"] {
+        assert_eq!(tls(&[&format!("min_version={version}")]).unwrap().min_version, MinVersion::Tls13);
+    }
+    let refusal = tls(&["min_version='1.0'"]).unwrap_err();
+    assert_eq!(
+        refusal,
+        format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
+    );
+    assert_eq!(
+        minimal(&[&format!("{grpc}={{tls: , auth: }}"), "receivers.otlp.protocols.http="], &none).unwrap(),
+        defaults()
+    );
+}
+
+#[test]
+fn extensions_have_names_of_their_own() {
+    let sets = [
+        "extensions.bearertokenauth={token: 12345}",
+        "extensions.basicauth/senders={htpasswd: {inline: 'a:hunter2'}}",
+        "extensions.basicauth/unused={htpasswd: {file: passwords}}",
+        "service.extensions=[basicauth/senders, health_check, bearertokenauth]",
+        "receivers.otlp.protocols.grpc.auth.authenticator=basicauth/senders",
+    ];
+    let config = minimal(&sets, &none).unwrap();
+    assert_eq!(config.health, Some(HealthCheckConfig::default()));
+    let known: Vec<_> = config.receiver.authenticators.keys().collect();
+    assert_eq!(known, ["basicauth/senders", "bearertokenauth"]);
+    let AuthenticatorConfig::Bearer(bearer) = &config.receiver.authenticators["bearertokenauth"] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(bearer.token.as_ref().unwrap().expose(), "12345");
+    let shown = format!("{config:?}\n{}", config.to_yaml());
+    assert!(!shown.contains("hunter2") && !shown.contains("12345"), "{shown}");
+    assert!(config.to_yaml().contains("    token: \"[REDACTED]\"\n"), "{shown}");
+    let mut other = config.clone();
+    let changed = BearerConfig { token: Some(Secret::new("54321")), ..bearer.clone() };
+    other.receiver.authenticators.insert("bearertokenauth".to_owned(), AuthenticatorConfig::Bearer(changed));
+    assert_eq!(config.changes(&other), ["extensions.bearertokenauth"]);
+}
+
+#[test]
 fn the_collectors_other_spellings_mean_the_same() {
     let own = minimal(
         &[
@@ -188,32 +263,6 @@ fn the_newer_place_of_batching_turns_it_on() {
     let queue = "exporters.postgres.sending_queue.queue_size=50000";
     let batch = minimal(&[&sets[..], &[queue]].concat(), &none).unwrap().batch;
     assert_eq!((batch.send_batch_size, batch.send_batch_max_size), (20_000, 20_000));
-}
-
-#[test]
-fn tls_has_the_collectors_keys() {
-    let grpc = "receivers.otlp.protocols.grpc";
-    let tls = |sets: &[&str]| {
-        let sets: Vec<_> = sets.iter().map(|set| format!("{grpc}.tls.{set}")).collect();
-        let config = minimal(&sets.iter().map(String::as_str).collect::<Vec<_>>(), &none)?;
-        Ok::<_, String>(config.receiver.protocols.grpc.tls.unwrap())
-    };
-    let config = tls(&["cert_file=a.pem", "key_pem=hunter2", "client_ca_file=ca.pem", "reload_interval=1h"]);
-    let config = config.unwrap();
-    assert_eq!(config.cert_file, Some("a.pem".into()));
-    assert_eq!(config.key_pem.as_ref().unwrap().expose(), "hunter2");
-    assert_eq!(config.reload_interval, GoDuration(Duration::from_secs(3600)));
-    assert_eq!(config.min_version, MinVersion::Tls12);
-    assert!(!format!("{config:?}").contains("hunter2"));
-    for version in ["1.3", "'1.3'"] {
-        assert_eq!(tls(&[&format!("min_version={version}")]).unwrap().min_version, MinVersion::Tls13);
-    }
-    let refusal = tls(&["min_version='1.0'"]).unwrap_err();
-    assert_eq!(
-        refusal,
-        format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
-    );
-    assert_eq!(minimal(&[&format!("{grpc}.tls=")], &none).unwrap(), defaults());
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn whatever_is_set_is_printed_and_read_again() {
         &[
             "exporters.postgres.retry_on_failure={multiplier: 1, randomization_factor: 1e-7, max_interval: 0s}",
         ],
+        &["receivers.otlp.protocols={http: {max_request_body_size: 1000}}"],
         &[
             "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, \
              exporter: {otlp: {protocol: http/protobuf, endpoint: 'http://[::1]:4318/x', compression: gzip, \

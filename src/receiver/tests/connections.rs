@@ -142,7 +142,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
     let mut setup = Setup::default();
-    setup.times.preface = Duration::from_millis(50);
+    setup.times.opening = Duration::from_millis(50);
     let gateway = setup.start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -154,9 +154,9 @@ async fn who_says_nothing_is_cut() {
 #[tokio::test]
 async fn who_never_shakes_hands_is_cut() {
     let mut setup = Setup::default();
-    setup.times.preface = Duration::from_millis(50);
-    setup.gate = Gate::with_tls();
-    let turned_away = setup.gate.turned_away.clone();
+    setup.times.opening = Duration::from_millis(50);
+    setup.gates[0] = Gate::with_tls();
+    let turned_away = setup.gates[0].turned_away.clone();
     let gateway = setup.start().await;
     let mut streams = Vec::new();
     // What stops in the middle, and what does not even begin.
@@ -169,6 +169,29 @@ async fn who_never_shakes_hands_is_cut() {
         let _ = soon(stream.read_to_end(&mut Vec::new())).await;
     }
     assert_eq!(turned_away.times(Reason::HandshakeTimeout), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_send_is_told_before_the_body() {
+    let mut setup = Setup::default();
+    setup.gates[0] = Gate::with_token();
+    let turned_away = setup.gates[0].turned_away.clone();
+    let gateway = setup.start().await;
+    let (_connection, mut client) = h2_client(&gateway).await;
+    let (answer, _no_body) = client.send_request(h2_request(), false).unwrap();
+    let answer = soon(answer).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert_eq!(turned_away.times(Reason::NoCredentials), 1);
+
+    let mut known = h2_request();
+    known.headers_mut().insert("authorization", "Bearer right".parse().unwrap());
+    let (answer, mut body) = client.send_request(known, false).unwrap();
+    body.send_data(frame(0, b"").into(), true).unwrap();
+    let trailers = soon(last(soon(answer).await.unwrap().into_body())).await;
+    assert_eq!(trailers["grpc-status"], "0");
+    drop(client);
     gateway.stop().await;
 }
 
@@ -191,7 +214,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_busy_one() {
     let mut setup = Setup::waits_for_result();
-    setup.config.protocols.grpc.max_connections = 1;
+    setup.grpc().max_connections = 1;
     let gateway = setup.start().await;
     let first = tokio::spawn(export(Grpc::new(gateway.channel().await), request(["a"])));
     let batch = gateway.take().await;
@@ -208,7 +231,7 @@ async fn connections_beyond_the_limit_wait_for_a_busy_one() {
 #[tokio::test]
 async fn who_has_waited_for_a_connection_keeps_it() {
     let mut setup = Setup::waits_for_result();
-    setup.config.protocols.grpc.max_connections = 1;
+    setup.grpc().max_connections = 1;
     let gateway = setup.start().await;
     let (first, mut client) = h2_client(&gateway).await;
     let (_answer, mut body) = client.send_request(h2_request(), false).unwrap();
@@ -228,7 +251,7 @@ async fn who_has_waited_for_a_connection_keeps_it() {
 #[tokio::test]
 async fn idle_connections_give_way_the_longest_idle_first() {
     let mut setup = Setup::default();
-    setup.config.protocols.grpc.max_connections = 2;
+    setup.grpc().max_connections = 2;
     let gateway = setup.start().await;
     let (longest, idle) = h2_client(&gateway).await;
     assert_eq!(export_h2(idle.clone()).await, StatusCode::OK);

@@ -11,7 +11,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Body, Frame};
 
-use crate::receiver::message::{Encoding, Unreadable, receive};
+use crate::receiver::encoding::Encoding;
+use crate::receiver::message::{Unreadable, receive_framed};
 use crate::receiver::room::{NoRoom, Room};
 
 const MIB: usize = 1 << 20;
@@ -44,7 +45,7 @@ fn message(flag: u8, bytes: &[u8]) -> Vec<u8> {
     [&[flag][..], &(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -53,7 +54,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// Receives with a limit of 1 MiB and a room of `room` bytes.
 async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
     let room = Room::new(room);
-    let received = receive(body, Encoding::Gzip, MIB, &room).await;
+    let received = receive_framed(body, Encoding::Gzip, MIB, &room).await;
     if received.is_err() {
         assert_eq!(Arc::strong_count(&room), 1, "what is refused keeps nothing of the room");
     }
@@ -122,12 +123,12 @@ async fn what_is_announced_takes_little_before_it_arrives() {
     let taken = std::cell::Cell::new(0);
     // While it waits for its last bytes there is room for others, but for what has arrived, twice at most.
     let waiting = Waits { body, at_the_end: || taken.set(room.taken()) };
-    assert_eq!(receive(waiting, Encoding::Gzip, MIB, &room).await, Err(Unreadable::Gone));
+    assert_eq!(receive_framed(waiting, Encoding::Gzip, MIB, &room).await, Err(Unreadable::Gone));
     assert!((600_000..=1_200_000).contains(&taken.get()), "{}", taken.get());
     assert_eq!(room.taken(), 0);
 
     let waiting = Waits { body: frames(&announced[..6], 6), at_the_end: || taken.set(room.taken()) };
-    receive(waiting, Encoding::Gzip, MIB, &room).await.unwrap_err();
+    receive_framed(waiting, Encoding::Gzip, MIB, &room).await.unwrap_err();
     assert_eq!(taken.get(), 256 << 10, "one byte of a large message");
 }
 
@@ -159,7 +160,7 @@ async fn what_has_no_room_is_told_apart() {
     assert_eq!(received(frames(&bytes, 60_000), 800_000).await, Err(Unreadable::NoRoom(NoRoom::Ever)));
     let room = Room::new(MIB);
     let _other = room.take(300_000).unwrap();
-    let refused = receive(frames(&bytes[..5], 5), Encoding::Gzip, MIB, &room).await;
+    let refused = receive_framed(frames(&bytes[..5], 5), Encoding::Gzip, MIB, &room).await;
     assert_eq!(refused, Err(Unreadable::NoRoom(NoRoom::Now)), "before any byte of it has come");
 }
 
@@ -185,7 +186,7 @@ async fn broken_bodies_are_refused() {
         assert!(why.contains(expected), "{bytes:?}: {why}");
     }
     let room = Room::new(MIB);
-    let refused = receive(frames(&message(1, &whole), 9), Encoding::Identity, MIB, &room).await;
+    let refused = receive_framed(frames(&message(1, &whole), 9), Encoding::Identity, MIB, &room).await;
     assert!(
         matches!(refused, Err(Unreadable::Malformed(why)) if why.contains("grpc-encoding")),
         "{refused:?}"

@@ -2,7 +2,9 @@
 
 mod answers;
 mod connections;
+mod http1;
 mod messages;
+mod over_http;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,12 +22,13 @@ use tonic::{Code, Request, Status};
 use tonic_prost::{ProstCodec, ProstDecoder};
 use tonic_types::StatusExt;
 
-use super::config::Config;
+use super::config::{Config, GrpcConfig, HttpConfig};
 use super::connection::Times;
 use super::gate::Gate;
-use super::grpc::{PATH, serve_within};
+use super::grpc::{self, PATH};
 use super::metrics::Unread;
-use super::{Intake, answer};
+use super::ports::TimesOfPorts;
+use super::{Intake, Ports};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
 use crate::buffer::{Batch, Buffer};
@@ -37,7 +40,8 @@ const LONG: Duration = Duration::from_secs(600);
 struct Setup {
     times: Times,
     config: Config,
-    gate: Gate,
+    /// Of OTLP/gRPC, and of OTLP/HTTP.
+    gates: [Gate; 2],
     queue: QueueConfig,
     result_timeout: Duration,
 }
@@ -45,7 +49,10 @@ struct Setup {
 struct Gateway {
     buffer: Arc<Buffer>,
     intake: Arc<Intake>,
+    /// Of OTLP/gRPC.
     address: SocketAddr,
+    /// Of OTLP/HTTP.
+    http: SocketAddr,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -55,11 +62,22 @@ type Answer = Result<Option<ExportLogsPartialSuccess>, Status>;
 impl Default for Setup {
     fn default() -> Self {
         let mut config = Config::default();
-        config.protocols.grpc.max_recv_msg_size_mib = 1;
-        config.protocols.grpc.max_connections = 16;
+        let anywhere = "127.0.0.1:0".to_owned();
+        config.protocols.grpc = Some(GrpcConfig {
+            endpoint: anywhere.clone(),
+            max_recv_msg_size_mib: 1,
+            max_connections: 16,
+            ..GrpcConfig::default()
+        });
+        config.protocols.http = Some(HttpConfig {
+            endpoint: anywhere,
+            max_request_body_size: 1 << 20,
+            max_connections: 16,
+            ..HttpConfig::default()
+        });
         Self {
             times: Times {
-                preface: LONG,
+                opening: LONG,
                 arrival: LONG,
                 idle: LONG,
                 age: LONG,
@@ -67,7 +85,7 @@ impl Default for Setup {
                 grace: LONG,
             },
             config,
-            gate: Gate::open_to_all(),
+            gates: ["grpc", "http"].map(Gate::open_to_all),
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
             result_timeout: LONG,
         }
@@ -87,12 +105,21 @@ impl Setup {
         setup
     }
 
+    fn grpc(&mut self) -> &mut GrpcConfig {
+        self.config.protocols.grpc.as_mut().unwrap()
+    }
+
+    fn http(&mut self) -> &mut HttpConfig {
+        self.config.protocols.http.as_mut().unwrap()
+    }
+
     async fn start(self) -> Gateway {
         let batch = BatchConfig { send_batch_size: 1, ..BatchConfig::default() };
         let buffer = Arc::new(Buffer::new(&self.queue, &batch));
         let intake = Arc::new(Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let ports = Ports::bind(&self.config.protocols).await.unwrap();
+        let address = |listener: &Option<TcpListener>| listener.as_ref().unwrap().local_addr().unwrap();
+        let (address, http) = (address(&ports.grpc), address(&ports.http));
         let (stop, stopped) = oneshot::channel();
         let server = {
             let intake = intake.clone();
@@ -100,10 +127,11 @@ impl Setup {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                serve_within(self.times, listener, &self.config, self.gate, intake, stopped).await;
+                let times = TimesOfPorts { grpc: self.times.clone(), http: self.times };
+                ports.serve_within(times, &self.config, self.gates, intake, stopped).await;
             })
         };
-        Gateway { buffer, intake, address, stop, server }
+        Gateway { buffer, intake, address, http, stop, server }
     }
 }
 
@@ -191,7 +219,7 @@ fn assert_retryable(answer: Answer) {
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     let hint = status.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&hint), "{hint:?}");
-    let python = status.metadata().get_bin(answer::RETRY_INFO).unwrap().to_bytes().unwrap();
+    let python = status.metadata().get_bin(grpc::RETRY_INFO).unwrap().to_bytes().unwrap();
     assert_eq!(python, retry_info(hint));
 }
 
@@ -200,8 +228,8 @@ fn assert_final(answer: Answer, code: Code) -> String {
     let status = answer.unwrap_err();
     assert_eq!(status.code(), code, "{status}");
     assert!(status.get_details_retry_info().is_none());
-    let python = status.metadata().get_bin(answer::RETRY_INFO).map(|value| value.to_bytes().unwrap());
-    let never = (code == Code::ResourceExhausted).then(|| retry_info(answer::NEVER));
+    let python = status.metadata().get_bin(grpc::RETRY_INFO).map(|value| value.to_bytes().unwrap());
+    let never = (code == Code::ResourceExhausted).then(|| retry_info(grpc::NEVER));
     assert_eq!(python, never, "what Python's exporter does not send again");
     status.message().to_owned()
 }

@@ -4,26 +4,32 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
-use serde::{Serialize, Serializer};
+use serde::ser::{Serialize, Serializer};
 
 use crate::duration::GoDuration;
 use crate::secret::Secret;
 
 /// `receivers.otlp.protocols.*.tls`.
-#[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// A file with the certificate, and those of the authorities between it and the root, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_pem: Option<Secret>,
     /// A file with the certificate's private key in PEM, not encrypted.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key_pem: Option<Secret>,
     /// A file with certificates of authorities in PEM: clients must have a certificate by one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
     /// The same as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_pem: Option<Secret>,
     /// The oldest version that is spoken.
     pub min_version: MinVersion,

@@ -1,7 +1,7 @@
 //! TLS at a port, by rustls: who has no certificate that is asked for, or does not speak TLS, comes no further.
 //!
-//! The files are read again while forebay runs, by [`Tls::look`]. Connections that are there keep what they began with,
-//! new ones get the new certificate; where it cannot be used, the one before stays in force.
+//! The files are read again while forebay runs, every `reload_interval` and at SIGHUP. Connections that are there keep what
+//! they began with, new ones get the new certificate; where it cannot be used, the one before stays in force.
 
 mod accept;
 pub mod config;
@@ -9,7 +9,7 @@ mod pem;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -19,7 +19,7 @@ pub(super) use accept::{HANDSHAKE, Refused};
 use config::TlsConfig;
 use pem::{Pem, Served};
 
-use super::file::{Unusable, aside};
+use super::file::{Unusable, Watch, aside};
 
 /// TLS at one port.
 #[derive(Debug)]
@@ -30,17 +30,8 @@ pub struct Tls {
     /// The protocols in it.
     alpn: &'static [&'static str],
     in_force: RwLock<Arc<Served>>,
-    seen: Mutex<Seen>,
-}
-
-/// What the files were when they were last looked at.
-#[derive(Debug)]
-struct Seen {
-    /// A fingerprint, or why there is none.
-    files: Result<[u8; 32], String>,
-    /// Why they cannot be used, until it is told: certificate and key may have been replaced one after the other, with
-    /// this look between.
-    untold: Option<Unusable>,
+    /// Of the files.
+    watch: Watch,
 }
 
 /// When what could not be used is looked at again.
@@ -56,7 +47,7 @@ impl Tls {
             key: key.to_owned(),
             alpn,
             in_force: RwLock::new(Arc::new(served)),
-            seen: Mutex::new(Seen { files: Ok(pem.fingerprint()), untold: None }),
+            watch: Watch::new(pem.fingerprint()),
         })
     }
 
@@ -74,7 +65,7 @@ impl Tls {
     pub(super) async fn keep_fresh(&self) {
         let interval = self.config.reload_interval.0;
         if interval.is_zero() {
-            return std::future::pending().await;
+            return;
         }
         let mut settled = true;
         loop {
@@ -88,25 +79,13 @@ impl Tls {
         while !self.look() {}
     }
 
-    /// Takes the files over where they have changed. What cannot be used changes nothing; it is told when it has not
-    /// changed by the next look. Gives whether there is no need for that.
+    /// Takes the files over where they have changed; see [`Watch::look`].
     fn look(&self) -> bool {
-        let pem = Pem::read(&self.config, &self.key);
-        let files = pem.as_ref().map(Pem::fingerprint).map_err(ToString::to_string);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.files == files {
-            if let Some(error) = seen.untold.take() {
-                warn!(%error, "changed files of TLS cannot be used; what was read before stays in force");
-            }
-            return true;
-        }
-        let served = pem.and_then(|pem| pem.serve(self.config.min_version, self.alpn));
-        *seen = Seen { files, untold: None };
-        match served {
-            Ok(served) => self.put_in_force(served),
-            Err(error) => seen.untold = Some(error),
-        }
-        seen.untold.is_none()
+        let pem = Pem::read(&self.config, &self.key).map(|pem| (pem.fingerprint(), pem));
+        self.watch.look(pem, |pem| {
+            self.put_in_force(pem.serve(self.config.min_version, self.alpn)?);
+            Ok(())
+        })
     }
 
     fn put_in_force(&self, served: Served) {

@@ -12,12 +12,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::config::{MinVersion, TlsConfig};
-use crate::receiver::file::{Unusable, read};
+use crate::receiver::file::{Fingerprint, Unusable, fingerprint, read};
 use crate::secret::Secret;
 
 /// The bytes of certificate, key and authorities, each with what to call it.
@@ -60,14 +59,9 @@ impl Pem {
     }
 
     /// What tells these bytes from others.
-    pub(super) fn fingerprint(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        for part in [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten()
-        {
-            hash.update(part.bytes.len().to_le_bytes());
-            hash.update(&part.bytes);
-        }
-        hash.finalize().into()
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let parts = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        fingerprint(parts.into_iter().flatten().map(|part| &part.bytes))
     }
 
     /// What serves with them.

@@ -141,6 +141,12 @@ impl Client {
         Self::of_versions(authority, None, &[&TLS12])
     }
 
+    /// The same, and it speaks `protocol` inside.
+    pub fn speaking(mut self, protocol: &str) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        self
+    }
+
     fn of_versions(
         authority: &Authority,
         identity: Option<&Identity>,

@@ -17,6 +17,7 @@ use super::{PATIENCE, eventually};
 pub struct Forebay {
     child: Child,
     grpc: String,
+    http: String,
     health: String,
     metrics: String,
     lines: Arc<Mutex<VecDeque<String>>>,
@@ -82,6 +83,7 @@ impl Ran {
 pub fn arguments(sets: &[&str]) -> Vec<String> {
     let fixed = [
         "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0",
+        "receivers.otlp.protocols.http.endpoint=127.0.0.1:0",
         "extensions.health_check.endpoint=127.0.0.1:0",
         "service.telemetry.metrics.readers.0.pull.exporter.prometheus.port=0",
         "service.telemetry.logs.encoding=json",
@@ -117,12 +119,24 @@ impl Forebay {
         };
         let ports: Value = ports.expect("waited for");
         let port = |name: &str| ports[name].as_str().unwrap_or_default().to_owned();
-        Self { child, grpc: port("grpc"), health: port("health"), metrics: port("metrics"), lines }
+        Self {
+            child,
+            grpc: port("grpc"),
+            http: port("http"),
+            health: port("health"),
+            metrics: port("metrics"),
+            lines,
+        }
     }
 
     /// The gRPC endpoint, as `http://address:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.grpc)
+    }
+
+    /// The address of OTLP/HTTP.
+    pub fn http_address(&self) -> &str {
+        &self.http
     }
 
     /// The process.

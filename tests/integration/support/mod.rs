@@ -4,6 +4,8 @@ pub mod arbitrary;
 #[allow(dead_code, reason = "for what is tested with TLS")]
 pub mod authority;
 pub mod forebay;
+#[allow(dead_code, reason = "for OTLP/HTTP")]
+pub mod http;
 pub mod metrics;
 pub mod postgres;
 #[allow(dead_code, reason = "the faults need more of it")]

@@ -1,0 +1,188 @@
+//! The ports of the receiver: one for each protocol that is on, each with the bounds of its own connections, and one
+//! room for the requests of both.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{HeaderMap, Request, Response};
+use futures_util::future::OptionFuture;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::answer::Failure;
+use super::body::Answer;
+use super::config::{Config, Protocols};
+use super::connection::{Terms, Times};
+use super::error::Error;
+use super::gate::Gate;
+use super::gates::Gates;
+use super::grpc;
+use super::http::{self, LogsPort};
+use super::intake::Intake;
+use super::listen::{Acceptor, most_connections};
+use super::reception::Reception;
+use super::room::Room;
+
+/// The listeners.
+#[derive(Debug)]
+pub struct Ports {
+    /// For OTLP/gRPC.
+    pub grpc: Option<TcpListener>,
+    /// For OTLP/HTTP.
+    pub http: Option<TcpListener>,
+}
+
+/// What connections may take of time, by protocol.
+pub(super) struct TimesOfPorts {
+    pub(super) grpc: Times,
+    pub(super) http: Times,
+}
+
+/// Flow control: what a sender may have under way, by request and by connection, before it is read. Senders'
+/// batches are some 100 KiB, and what is not read yet is not counted in the room.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const MAX_HEADERS: u32 = 16 << 10;
+/// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
+const MAX_FRAME: u32 = 64 << 10;
+/// Where the protocol has no keys for them: requests under way on one connection, and pings.
+const MAX_STREAMS: u32 = 128;
+const PING_AFTER: Duration = Duration::from_secs(20);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+
+impl Ports {
+    /// Listens where `config` says.
+    ///
+    /// # Errors
+    ///
+    /// The first port that is not to be had.
+    pub async fn bind(config: &Protocols) -> Result<Self, Error> {
+        let grpc = config.grpc.as_ref().map(|grpc| grpc.endpoint.as_str());
+        let http = config.http.as_ref().map(|http| http.endpoint.as_str());
+        Ok(Self { grpc: bind("grpc", grpc).await?, http: bind("http", http).await? })
+    }
+
+    /// Serves until `shutdown`, and then for the requests under way, five seconds at most.
+    pub async fn serve(
+        self,
+        config: &Config,
+        gates: &Gates,
+        intake: Arc<Intake>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Protocols { grpc, http } = &config.protocols;
+        let times = TimesOfPorts {
+            grpc: grpc.clone().unwrap_or_default().times(),
+            http: http.clone().unwrap_or_default().times(),
+        };
+        self.serve_within(times, config, [gates.grpc.clone(), gates.http.clone()], intake, shutdown).await;
+    }
+
+    pub(super) async fn serve_within(
+        self,
+        times: TimesOfPorts,
+        config: &Config,
+        [grpc_gate, http_gate]: [Gate; 2],
+        intake: Arc<Intake>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let room = Room::new((config.admission.request_limit_mib as usize) << 20);
+        let reception = |gate: &Gate, times: &Times, limit| Reception {
+            gate: gate.clone(),
+            intake: intake.clone(),
+            room: room.clone(),
+            arrival: times.arrival,
+            limit,
+        };
+        // Its end is the signal that listeners and connections wait for.
+        let (running, ended) = watch::channel(());
+        let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
+        let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
+            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit()));
+            let mut http2 = http2();
+            grpc.adapt(&mut http2);
+            let most = most_connections(grpc.max_connections, ports);
+            let port = Port { listener, most, gate: grpc_gate, http1: None, http2, times: times.grpc };
+            port.serve(
+                ended.clone(),
+                move |request, peer| grpc::answer(reception.clone(), request, peer),
+                grpc::unlooked,
+            )
+        });
+        let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
+            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit())));
+            let most = most_connections(http.max_connections, ports);
+            let port = Port {
+                listener,
+                most,
+                gate: http_gate,
+                http1: Some(http.http1()),
+                http2: http2(),
+                times: times.http,
+            };
+            port.serve(ended.clone(), move |request, peer| logs.clone().answer(request, peer), http::unlooked)
+        });
+        let shutdown = async {
+            shutdown.await;
+            drop(running);
+        };
+        tokio::join!(shutdown, OptionFuture::from(grpc), OptionFuture::from(http));
+    }
+}
+
+async fn bind(protocol: &'static str, endpoint: Option<&str>) -> Result<Option<TcpListener>, Error> {
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    let failed = |source| Error::Listen { protocol, endpoint: endpoint.to_owned(), source };
+    TcpListener::bind(endpoint).await.map(Some).map_err(failed)
+}
+
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(MAX_FRAME)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PONG_WITHIN);
+    http2
+}
+
+/// One port.
+struct Port {
+    listener: TcpListener,
+    most: usize,
+    gate: Gate,
+    http1: Option<http1::Builder>,
+    http2: http2::Builder<TokioExecutor>,
+    times: Times,
+}
+
+impl Port {
+    /// Serves until the other side of `ended` is dropped, and then its connections to their ends.
+    async fn serve<A, F>(
+        self,
+        ended: watch::Receiver<()>,
+        answer: A,
+        deny: fn(&HeaderMap, Failure) -> Response<Answer>,
+    ) where
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Response<Answer>> + Send + 'static,
+    {
+        let Self { listener, most, gate, http1, http2, times } = self;
+        let acceptor = Acceptor::new(listener, most);
+        let terms = Arc::new(Terms { http1, http2, times, gate, crowded: acceptor.crowded(), ended });
+        let shutdown = {
+            let terms = terms.clone();
+            async move { terms.ended().await }
+        };
+        let last = acceptor.run(|stream| terms.clone().serve(stream, answer.clone(), deny), shutdown).await;
+        last.await;
+    }
+}

@@ -1,0 +1,417 @@
+//! OTLP/HTTP: what a request is answered, and how its connection begins and ends.
+
+use http::StatusCode;
+use prost::Message;
+use tonic_types::pb;
+
+use super::http1::{Client, Reply};
+use super::*;
+use crate::buffer::RejectReason;
+use crate::buffer::samples::{bodies_of, malformed_record, record, request, request_of};
+use crate::receiver::tests::messages::gzip;
+
+const POST: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/x-protobuf";
+
+impl Gateway {
+    /// Sends one request over a connection of its own.
+    async fn post(&self, body: &[u8]) -> Reply {
+        self.ask(POST, body).await
+    }
+
+    async fn ask(&self, head: &str, body: &[u8]) -> Reply {
+        Client::connect(self.http).await.ask(head, body).await
+    }
+}
+
+/// The answer is OK; what it says of rejected records.
+fn taken(reply: &Reply) -> Option<ExportLogsPartialSuccess> {
+    assert_eq!(reply.status, StatusCode::OK, "{reply:?}");
+    assert_eq!(reply.header("content-type"), Some("application/x-protobuf"));
+    ExportLogsServiceResponse::decode(reply.body.clone()).unwrap().partial_success
+}
+
+/// The answer is not to send that again; what it says.
+fn refused(reply: &Reply, status: u16) -> String {
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert_eq!(reply.header("retry-after"), None);
+    assert_eq!(reply.header("content-type"), Some("application/x-protobuf"));
+    pb::Status::decode(reply.body.clone()).unwrap().message
+}
+
+/// The answer is to send again in a second or two.
+fn postponed(reply: &Reply, status: u16) {
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert!(matches!(reply.header("retry-after"), Some("1" | "2")), "{reply:?}");
+    let body = pb::Status::decode(reply.body.clone()).unwrap();
+    assert_eq!(body.code, Code::Unavailable as i32, "{body:?}");
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_in_the_buffer() {
+    let gateway = Setup::default().start().await;
+    let mut client = Client::connect(gateway.http).await;
+    assert_eq!(taken(&client.ask(POST, &request(["a", "b"])).await), None);
+    let compressed = format!("{POST}\r\ncontent-encoding: gzip");
+    assert_eq!(taken(&client.ask(&compressed, &gzip(&request(["c"]))).await), None);
+    client.write(format!("{POST}\r\nhost: forebay\r\ntransfer-encoding: chunked\r\n\r\n")).await;
+    let body = request(["d"]);
+    for part in [&body[..3], &body[3..]] {
+        client.write(format!("{:x}\r\n", part.len())).await;
+        client.write(part).await;
+        client.write("\r\n").await;
+    }
+    client.write("0\r\n\r\n").await;
+    assert_eq!(taken(&client.reply().await), None);
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_send_is_told_how_before_the_body() {
+    let mut setup = Setup::default();
+    setup.gates[1] = Gate::with_token();
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    for authorization in ["", "\r\nauthorization: Bearer wrong"] {
+        // It announces a body and does not send it.
+        client.write(format!("{POST}{authorization}\r\nhost: forebay\r\ncontent-length: 100\r\n\r\n")).await;
+        let reply = client.reply().await;
+        assert!(refused(&reply, 401).contains("Bearer TOKEN"), "{reply:?}");
+        assert_eq!(reply.header("www-authenticate"), Some("Bearer realm=\"forebay\""));
+        client = Client::connect(gateway.http).await;
+    }
+    let known = format!("{POST}\r\nauthorization: Bearer right");
+    assert_eq!(taken(&client.ask(&known, b"").await), None);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_request_succeeds() {
+    let gateway = Setup::default().start().await;
+    for body in [&b""[..], &request_of([])] {
+        let reply = gateway.post(body).await;
+        assert_eq!((taken(&reply), reply.body.len()), (None, 0));
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_said() {
+    let gateway = Setup::default().start().await;
+    let body = request_of([record("a"), malformed_record(), record("b")]);
+    let partial = taken(&gateway.post(&body).await).expect("one is rejected");
+    assert_eq!((partial.rejected_log_records, partial.error_message.is_empty()), (1, false));
+    gateway.take().await.settle_written(&all_but([]));
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Malformed), 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_never_passes_is_refused_for_good() {
+    let gateway = Setup::default().start().await;
+    let encoded = |name| format!("{POST}\r\ncontent-encoding: {name}");
+    for (head, body, status, said) in [
+        (POST.to_owned(), b"this is not protobuf".to_vec(), 400, "malformed protobuf"),
+        (encoded("gzip"), b"this is not gzip".to_vec(), 400, "not gzip"),
+        (encoded("snappy"), vec![], 415, "content-encoding snappy"),
+        (POST.replace("logs", "traces"), vec![], 404, "/v1/logs"),
+        (POST.replace("POST", "PUT"), vec![], 405, "POST"),
+        (POST.to_owned(), vec![0; (1 << 20) + 1], 413, "1048576 bytes"),
+        (encoded("gzip"), gzip(&request(["x".repeat(1 << 20)])), 413, "max_request_body_size"),
+    ] {
+        let reply = gateway.ask(&head, &body).await;
+        let message = refused(&reply, status);
+        assert!(message.contains(said), "{head}: {message}");
+        assert_eq!(reply.header("allow"), (status == 405).then_some("POST"));
+    }
+    for head in [&POST.replace("application/x-protobuf", "text/plain"), "POST /v1/logs HTTP/1.1"] {
+        let reply = gateway.ask(head, b"").await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (415, Some("application/json")));
+    }
+    assert_eq!(gateway.buffer.books().received(), 0);
+    let unread =
+        [Unread::Malformed, Unread::Encoding, Unread::TooLarge].map(|why| gateway.intake.unread(why));
+    assert_eq!(unread, [2, 1, 2]);
+    gateway.stop().await;
+}
+
+const POST_JSON: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/json; charset=utf-8";
+
+/// Records in JSON.
+fn json(records: &str) -> String {
+    format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#)
+}
+
+fn text(body: &str) -> String {
+    format!(r#"{{"severityNumber":9,"body":{{"stringValue":"{body}"}}}}"#)
+}
+
+#[tokio::test]
+async fn json_is_answered_in_json() {
+    let gateway = Setup::default().start().await;
+    let bad = r#"{"traceId":"not hex"}"#;
+    let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
+    let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
+    let malformed = r#"{"code":3,"message":"malformed JSON at byte 16: there is no list here"}"#;
+    for (head, body, status, answer) in [
+        (POST_JSON, json(&text("a")).into_bytes(), 200, "{}"),
+        (&compressed, gzip(json(&text("b")).as_bytes()), 200, "{}"),
+        (POST_JSON, json(&[&text("c"), bad, &text("d")].join(",")).into_bytes(), 200, rejected),
+        (POST_JSON, b"{}".to_vec(), 200, "{}"),
+        (POST_JSON, vec![], 200, "{}"),
+        (POST_JSON, br#"{"resourceLogs":5}"#.to_vec(), 400, malformed),
+    ] {
+        let reply = gateway.ask(head, &body).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(said, serde_json::from_str::<serde_json::Value>(answer).unwrap());
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+    }
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
+    batch.settle_written(&all_but([]));
+    let books = gateway.buffer.books();
+    assert_eq!((books.rejected(RejectReason::Malformed), gateway.intake.unread(Unread::Malformed)), (1, 1));
+    gateway.stop().await;
+}
+
+/// The limit is for what is sent; what JSON becomes takes its share of the room beside it, and gives it back.
+#[tokio::test]
+async fn json_takes_room_for_what_it_becomes() {
+    let mut setup = Setup::default();
+    setup.config.admission.request_limit_mib = 1;
+    let gateway = setup.start().await;
+    let large = json(&text(&"x".repeat(500_000)));
+    let reply = gateway.ask(POST_JSON, large.as_bytes()).await;
+    assert_eq!(reply.status, 413, "{reply:?}");
+    let message = String::from_utf8(reply.body.to_vec()).unwrap();
+    assert!(message.contains("request_limit_mib"), "{message}");
+    for _ in 0..20 {
+        let reply = gateway.ask(POST_JSON, json(&text(&"x".repeat(200_000))).as_bytes()).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        gateway.take().await.settle_written(&all_but([]));
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_send() {
+    let mut setup = Setup::default();
+    setup.http().cors.allowed_origins = vec!["https://*.example".to_owned()];
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    for (origin, allowed) in [("https://shop.example", true), ("https://shop.test", false)] {
+        let origin_is = |reply: &Reply| {
+            let found = reply.header("access-control-allow-origin");
+            assert_eq!(found, allowed.then_some(origin), "{reply:?}");
+        };
+        let ask = "access-control-request-method: POST\r\naccess-control-request-headers: content-type";
+        let preflight = format!("OPTIONS /v1/logs HTTP/1.1\r\norigin: {origin}\r\n{ask}");
+        let reply = client.ask(&preflight, b"").await;
+        assert_eq!(reply.status, 204);
+        origin_is(&reply);
+        for body in ["{}", "[]"] {
+            let reply = client.ask(&format!("{POST_JSON}\r\norigin: {origin}"), body.as_bytes()).await;
+            origin_is(&reply);
+            assert_eq!(reply.header("vary"), Some("Origin"));
+        }
+    }
+    let reply = client.ask("OPTIONS /v1/logs HTTP/1.1", b"").await;
+    assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, Some("POST")));
+    gateway.stop().await;
+}
+
+/// A browser asks for leave without credentials, and shows its page an answer only where that is marked.
+#[tokio::test]
+async fn pages_are_told_of_credentials() {
+    let mut setup = Setup::default();
+    setup.gates[1] = Gate::with_token();
+    setup.http().cors.allowed_origins = vec!["https://shop.example".to_owned()];
+    setup.http().cors.allowed_headers = vec!["authorization".to_owned()];
+    let gateway = setup.start().await;
+    let origin = "origin: https://shop.example";
+    let asks =
+        "access-control-request-method: POST\r\naccess-control-request-headers: authorization,content-type";
+    for (head, status) in [
+        (format!("OPTIONS /v1/logs HTTP/1.1\r\n{origin}\r\n{asks}"), 204),
+        (format!("{POST_JSON}\r\n{origin}"), 401),
+        (format!("{POST_JSON}\r\n{origin}\r\nauthorization: Bearer right"), 200),
+    ] {
+        let reply = gateway.ask(&head, if status == 204 { b"" } else { b"{}" }).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.header("access-control-allow-origin"), Some("https://shop.example"), "{reply:?}");
+    }
+    gateway.stop().await;
+}
+
+/// What is too large by its length is answered before it is sent, and the sender sees the answer, also where it sends on.
+#[tokio::test]
+async fn what_is_too_large_is_answered_at_once() {
+    let gateway = Setup::default().start().await;
+    let mut client = Client::connect(gateway.http).await;
+    client
+        .write(format!("{POST}\r\nhost: forebay\r\nexpect: 100-continue\r\ncontent-length: 3000000\r\n\r\n"))
+        .await;
+    refused(&client.reply().await, 413);
+    drop(client);
+    let mut client = Client::connect(gateway.http).await;
+    client.send(POST, &vec![0; 3_000_000]).await;
+    refused(&client.reply().await, 413);
+    assert!(client.ends().await);
+    let mut client = Client::connect(gateway.http).await;
+    client.write(format!("{POST}\r\nhost: forebay\r\ntransfer-encoding: chunked\r\n\r\n200000\r\n")).await;
+    client.write(vec![0; 2 << 20]).await;
+    refused(&client.reply().await, 413);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_sender_may_ask_before_it_sends() {
+    let gateway = Setup::default().start().await;
+    let mut client = Client::connect(gateway.http).await;
+    let body = request(["a"]);
+    let length = body.len();
+    let head = format!("{POST}\r\nhost: forebay\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
+    client.write(head).await;
+    assert_eq!(client.reply().await.status, StatusCode::CONTINUE);
+    client.write(body).await;
+    assert_eq!(taken(&client.reply().await), None);
+    gateway.take().await.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_passes_has_a_time_to_come_back() {
+    let gateway = Setup::overflow(Overflow::Reject).start().await;
+    assert_eq!(taken(&gateway.post(&request(["a", "b", "c"])).await), None);
+    postponed(&gateway.post(&request(["d", "e"])).await, 429);
+    assert_eq!(gateway.buffer.books().rejected(RejectReason::Full), 2);
+    gateway.take().await.settle_written(&all_but([]));
+    gateway.intake.drain();
+    postponed(&gateway.post(&request(["f"])).await, 503);
+    gateway.stop().await;
+
+    let mut setup = Setup::waits_for_result();
+    setup.result_timeout = Duration::from_millis(20);
+    let gateway = setup.start().await;
+    postponed(&gateway.post(&request(["a"])).await, 503);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_arrive_is_given_up() {
+    let mut setup = Setup::default();
+    setup.times.arrival = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    client.write(format!("{POST}\r\nhost: forebay\r\ncontent-length: 9\r\n\r\nabc")).await;
+    refused(&client.reply().await, 408);
+    assert_eq!(gateway.intake.unread(Unread::TooSlow), 1);
+    assert!(client.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_do_not_arrive_are_given_up() {
+    let mut setup = Setup::default();
+    setup.http().read_header_timeout = crate::duration::GoDuration(Duration::from_millis(50));
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    client.write(POST).await;
+    assert!(client.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn http2_is_spoken_as_well() {
+    let gateway = Setup::default().start().await;
+    let stream = tokio::net::TcpStream::connect(gateway.http).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let head = http::Request::post("http://forebay/v1/logs").header("content-type", "application/x-protobuf");
+    let (answer, mut body) = client.send_request(head.body(()).unwrap(), false).unwrap();
+    body.send_data(request(["a"]), true).unwrap();
+    let answer = soon(answer).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    gateway.take().await.settle_written(&all_but([]));
+    drop((client, body, answer));
+    soon(connection).await.unwrap().unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed() {
+    let mut setup = Setup::default();
+    setup.times.idle = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    assert_eq!(taken(&client.ask(POST, b"").await), None);
+    assert!(client.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn old_connections_finish_what_is_under_way() {
+    let mut setup = Setup::waits_for_result();
+    setup.times.age = Duration::from_millis(50);
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    let lane = async {
+        let batch = gateway.take().await;
+        for _ in 0..2 {
+            // Each one lives for 45 ms or more, and the first one is asked to go after no more than 55.
+            let mut other = Client::connect(gateway.http).await;
+            assert_eq!(taken(&other.ask(POST, b"").await), None);
+            assert!(other.ends().await);
+        }
+        batch.settle_written(&all_but([]));
+    };
+    let body = request(["a"]);
+    let (reply, ()) = tokio::join!(client.ask(POST, &body), lane);
+    assert_eq!(taken(&reply), None);
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert!(client.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn without_keep_alive_each_request_has_its_connection() {
+    let mut setup = Setup::default();
+    setup.http().keep_alives_enabled = false;
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    assert_eq!(client.ask(POST, b"").await.header("connection"), Some("close"));
+    assert!(client.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_give_way() {
+    let mut setup = Setup::default();
+    setup.http().max_connections = 1;
+    let gateway = setup.start().await;
+    let mut idle = Client::connect(gateway.http).await;
+    assert_eq!(taken(&idle.ask(POST, b"").await), None);
+    assert_eq!(taken(&gateway.post(b"").await), None);
+    assert!(idle.ends().await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_after_the_shutdown() {
+    let gateway = Setup::waits_for_result().start().await;
+    let mut idle = Client::connect(gateway.http).await;
+    assert_eq!(taken(&idle.ask(POST, b"").await), None);
+    let mut client = Client::connect(gateway.http).await;
+    client.send(POST, &request(["a"])).await;
+    let batch = gateway.take().await;
+    gateway.stop.send(()).unwrap();
+    assert!(idle.ends().await, "it does not wait for the grace, which is ten minutes here");
+    batch.settle_written(&all_but([]));
+    assert_eq!(taken(&client.reply().await), None);
+    assert!(client.ends().await);
+    soon(gateway.server).await.unwrap();
+    assert_balanced(&gateway.buffer);
+}
