@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use serde_json::json;
 
 #[allow(missing_docs, unreachable_pub, clippy::all, rustdoc::all)]
 #[rustfmt::skip]
@@ -37,6 +38,21 @@ pub fn export_response(rejected: usize, message: &str) -> Bytes {
 pub fn status(code: i32, message: &str) -> Bytes {
     let status = tonic_types::pb::Status { code, message: message.to_owned(), details: Vec::new() };
     status.encode_to_vec().into()
+}
+
+/// [`export_response`] in JSON, where an integer of 64 bits is a text.
+pub fn export_response_json(rejected: usize, message: &str) -> Bytes {
+    let answer = if rejected > 0 || !message.is_empty() {
+        json!({"partialSuccess": {"rejectedLogRecords": rejected.to_string(), "errorMessage": message}})
+    } else {
+        json!({})
+    };
+    answer.to_string().into()
+}
+
+/// [`status`] in JSON.
+pub fn status_json(code: i32, message: &str) -> Bytes {
+    json!({"code": code, "message": message}).to_string().into()
 }
 
 /// A `google.rpc.RetryInfo`, which some senders read from a trailer of its own.
@@ -83,6 +99,9 @@ mod tests {
         let answer = ExportLogsServiceResponse::decode(export_response(3, "full")).unwrap();
         let partial = answer.partial_success.unwrap();
         assert_eq!((partial.rejected_log_records, partial.error_message.as_str()), (3, "full"));
+        assert_eq!(export_response_json(0, ""), "{}");
+        let expected = r#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"\"full\""}}"#;
+        assert_eq!(export_response_json(3, "\"full\""), expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! [`messages`] holds the generated messages of `proto/`; forebay itself encodes only the answer with
 //! them, senders in tests use the rest. This is the only module that names prost.
 
+pub mod json;
 pub mod logs;
 pub mod messages;
 pub mod value;

@@ -107,6 +107,7 @@ impl Failure {
                 retry_after: Some(retry_after()),
             },
             Unreadable::Malformed(what) => Self::new(Why::Malformed, what),
+            Unreadable::Json(why) => Self::new(Why::Malformed, why.to_string()),
             Unreadable::Gone => Self::new(Why::Cut, "the request was not sent to its end"),
         }
     }

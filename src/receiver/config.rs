@@ -101,6 +101,8 @@ pub struct HttpConfig {
     pub logs_url_path: String,
     /// The largest body, before and after decompression, in bytes.
     pub max_request_body_size: usize,
+    /// Which pages of browsers may send.
+    pub cors: CorsConfig,
     /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
     pub read_header_timeout: GoDuration,
     /// A connection without a request for this long is closed; 0 is never.
@@ -115,6 +117,18 @@ pub struct HttpConfig {
     pub max_connection_age_grace: GoDuration,
 }
 
+/// `receivers.otlp.protocols.http.cors`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsConfig {
+    /// Origins such as `https://shop.example`; one `*` in each is for any text. None: no page may send.
+    pub allowed_origins: Vec<String>,
+    /// Headers beside Accept, Accept-Language, Content-Language and Content-Type; `*` is any.
+    pub allowed_headers: Vec<String>,
+    /// For how many seconds a browser may remember the answer; 0 leaves it to the browser.
+    pub max_age: u32,
+}
+
 impl Default for Protocols {
     fn default() -> Self {
         Self { grpc: Some(GrpcConfig::default()), http: Some(HttpConfig::default()) }
@@ -127,6 +141,7 @@ impl Default for HttpConfig {
             endpoint: "127.0.0.1:4318".to_owned(),
             logs_url_path: "/v1/logs".to_owned(),
             max_request_body_size: 64 << 20,
+            cors: CorsConfig::default(),
             read_header_timeout: seconds(60),
             idle_timeout: seconds(60),
             keep_alives_enabled: true,

@@ -1,13 +1,14 @@
 //! OTLP/HTTP: `POST /v1/logs`, over HTTP/1.1 and HTTP/2.
 //!
-//! A body of protobuf goes to the intake as gRPC's message does. A request is answered in the encoding that it has
-//! itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP gives a meaning.
+//! A body of protobuf goes to the intake as gRPC's message does, one of JSON is turned into that first. A request is
+//! answered in the encoding that it has itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP
+//! gives a meaning.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -18,24 +19,24 @@ use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
 use super::config::HttpConfig;
 use super::connection::Times;
+use super::cors::{self, Cors};
 use super::encoding::Encoding;
+use super::form::{self, Form};
 use super::intake::Accepted;
 use super::message::receive_whole;
 use super::reception::Reception;
 use super::room::Share;
-use crate::otlp::messages::{export_response, status};
 
 /// What a connection reads ahead at most, and the largest headers.
 const MAX_READ: usize = 64 << 10;
 const MAX_HEADERS: usize = 16 << 10;
-
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// What is at the port.
 #[derive(Debug)]
 pub(super) struct LogsPort {
     reception: Reception,
     path: String,
+    cors: Option<Cors>,
 }
 
 impl HttpConfig {
@@ -72,69 +73,68 @@ impl HttpConfig {
 
 impl LogsPort {
     pub(super) fn new(config: &HttpConfig, reception: Reception) -> Self {
-        Self { reception, path: config.logs_url_path.clone() }
+        Self { reception, path: config.logs_url_path.clone(), cors: Cors::new(&config.cors) }
     }
 
     /// Answers one request, whatever it is.
     pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
         let (head, body) = request.into_parts();
+        if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
+            return preflight;
+        }
+        let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
+        // Who sends neither encoding is told so in the one that people read.
+        let form = Form::of(&head.headers).unwrap_or(Form::Json);
         let admitted = self.admit(&head);
         // Headers may be large, and a request may take long.
         drop(head);
         let taken = match admitted {
             Ok(encoding) => {
                 let Reception { limit, room, .. } = &self.reception;
-                self.reception.take_in(receive_whole(body, encoding, limit.bytes, room)).await
+                self.reception.take_in(receive_whole(body, form, encoding, limit.bytes, room)).await
             }
             Err(failure) => {
                 self.reception.refuse(&failure);
                 Err(failure)
             }
         };
-        match taken {
-            Ok((accepted, request)) => ok(&accepted, request),
-            Err(failure) => failed(&failure),
+        let mut response = match taken {
+            Ok((accepted, request)) => ok(form, &accepted, request),
+            Err(failure) => failed(form, &failure),
+        };
+        if self.cors.is_some() {
+            cors::mark(response.headers_mut(), origin);
         }
+        response
     }
 
     /// Whether a request may go on, for all that its headers say; how its body is compressed.
     fn admit(&self, head: &Parts) -> Result<Encoding, Failure> {
-        if head.uri.path() != self.path {
-            return Err(Failure::unknown_path(head.uri.path(), &self.path));
+        let Parts { method, uri, headers, .. } = head;
+        if uri.path() != self.path {
+            return Err(Failure::unknown_path(uri.path(), &self.path));
         }
-        if head.method != Method::POST {
-            return Err(Failure::new(
-                Why::WrongMethod,
-                format!("{} is not for {}; POST is", head.method, self.path),
-            ));
+        if method != Method::POST {
+            let message = format!("{method} is not for {}; POST is", self.path);
+            return Err(Failure::new(Why::WrongMethod, message));
         }
-        if !is_protobuf(&head.headers) {
-            let message = "the content-type of a request is application/x-protobuf";
+        if Form::of(headers).is_none() {
+            let message = format!("the content-types of requests are {}", form::KNOWN);
             return Err(Failure::new(Why::UnknownType, message));
         }
-        encoding(&head.headers)
+        let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
+        Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))
     }
 }
 
-fn is_protobuf(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
-    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/x-protobuf"))
-}
-
-/// How the sender compresses.
-fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
-    let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
-    Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))
-}
-
-fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
-    let mut response = response(StatusCode::OK, export_response(accepted.rejected, &accepted.message));
+fn ok(form: Form, accepted: &Accepted, request: Share) -> Response<Answer> {
+    let mut response = response(StatusCode::OK, form, form.accepted(accepted));
     response.body_mut().request = Some(request);
     response
 }
 
-fn failed(failure: &Failure) -> Response<Answer> {
-    let mut response = response(failure.why.status(), status(failure.why.code() as i32, &failure.message));
+fn failed(form: Form, failure: &Failure) -> Response<Answer> {
+    let mut response = response(failure.why.status(), form, form.failure(failure));
     if let Some(delay) = failure.retry_after {
         // In whole seconds: one or two.
         let seconds = (delay + Duration::from_millis(500)).as_secs();
@@ -146,9 +146,9 @@ fn failed(failure: &Failure) -> Response<Answer> {
     response
 }
 
-fn response(status: StatusCode, body: Bytes) -> Response<Answer> {
+fn response(status: StatusCode, form: Form, body: Bytes) -> Response<Answer> {
     let mut response = Response::new(Answer::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, PROTOBUF);
+    response.headers_mut().insert(CONTENT_TYPE, form.content_type());
     response
 }

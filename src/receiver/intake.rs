@@ -60,7 +60,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-/// Requests of more bytes are taken while other tasks move away from this thread.
+/// With more bytes work is done while other tasks move away from this thread.
 const LARGE: usize = 256 << 10;
 
 /// What became of a request's records, as far as it is known.
@@ -117,11 +117,7 @@ impl Intake {
 
     /// Takes one encoded `ExportLogsServiceRequest`.
     pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = if request.len() > LARGE && may_block() {
-            tokio::task::block_in_place(|| self.admit(&request))?
-        } else {
-            self.admit(&request)?
-        };
+        let mut admitted = beside_others(request.len(), || self.admit(&request))?;
         drop(request);
         if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             // The settlement counts, also when nobody waits for it any longer.
@@ -221,7 +217,7 @@ impl Admitted {
         let reasons = [
             (self.full, "dropped because the buffer is full"),
             (self.too_large, "dropped because they are larger than the whole buffer"),
-            (self.malformed, "refused because they are not valid protobuf"),
+            (self.malformed, "refused because they are malformed"),
             (self.settled.dead_lettered, "put aside as dead letters because the database refused them"),
             (self.settled.lost, "dropped because they could not be stored in time"),
         ];
@@ -229,6 +225,11 @@ impl Admitted {
         let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
+}
+
+/// Does `work` on so many bytes, which is not to keep other tasks waiting where they are many.
+pub(super) fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > LARGE && may_block() { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Whether this thread may be taken from the runtime for a while.

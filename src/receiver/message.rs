@@ -11,8 +11,11 @@ use bytes::Bytes;
 use hyper::body::Body;
 
 use super::encoding::Encoding;
+use super::form::Form;
+use super::intake::beside_others;
 use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
+use crate::otlp::json;
 
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub(super) enum Unreadable {
     NoRoom(NoRoom),
     /// It is not what its transport says.
     Malformed(&'static str),
+    /// It is not OTLP/JSON.
+    Json(json::Malformed),
     /// The sender or its connection has gone away.
     Gone,
 }
@@ -33,7 +38,7 @@ impl Unreadable {
         match self {
             Self::TooLarge | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
             Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
-            Self::Malformed(_) => Some(Unread::Malformed),
+            Self::Malformed(_) | Self::Json(_) => Some(Unread::Malformed),
             Self::Gone => None,
         }
     }
@@ -95,9 +100,11 @@ pub(super) async fn receive_framed(
     Ok(Bytes::from_owner(Held { message, _share: share }))
 }
 
-/// Reads a body that is a message as a whole, of `most` bytes at most. The message takes its share of `room` with it.
+/// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
+/// share of `room` with it.
 pub(super) async fn receive_whole(
     body: impl Body<Data = Bytes> + Unpin,
+    form: Form,
     encoding: Encoding,
     most: usize,
     room: &Arc<Room>,
@@ -109,7 +116,25 @@ pub(super) async fn receive_whole(
     }
     let message = Frames { body, rest: Bytes::new() }.until_the_end(announced, most, &mut share).await?;
     let message = encoding.decompress(message, most, &mut share).await?;
+    let message = match form {
+        Form::Protobuf => message,
+        Form::Json => of_json(message, &mut share)?,
+    };
     Ok(Bytes::from_owner(Held { message, _share: share }))
+}
+
+/// Turns a message of JSON into one of protobuf.
+fn of_json(json: Vec<u8>, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+    let mut no_room = NoRoom::Now;
+    let mut grow = |more| share.grow(more).map_err(|error| no_room = error).is_ok();
+    let written = beside_others(json.len(), || json::to_wire(&json, &mut grow));
+    let wire = written.map_err(|why| match why {
+        json::Unwritten::Malformed(why) => Unreadable::Json(why),
+        json::Unwritten::NoRoom => Unreadable::NoRoom(no_room),
+    })?;
+    drop(json);
+    share.shrink_to(wire.capacity());
+    Ok(wire)
 }
 
 /// What is in the frames of HTTP/2, or in the pieces of an HTTP/1 body.

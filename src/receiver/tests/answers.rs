@@ -42,7 +42,7 @@ async fn what_is_not_a_request_is_refused_for_good() {
 async fn one_bad_record_does_not_cost_the_others() {
     let gateway = Setup::default().start().await;
     let answer = gateway.export(request_of([record("a"), malformed_record(), record("b")])).await;
-    assert_eq!(rejected(answer), (1, "1 refused because they are not valid protobuf".into()));
+    assert_eq!(rejected(answer), (1, "1 refused because they are malformed".into()));
     let batch = gateway.take().await;
     assert_eq!(bodies_of(&batch), ["a", "b"]);
     batch.settle_written(&all_but([]));

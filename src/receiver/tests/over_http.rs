@@ -99,8 +99,6 @@ async fn what_never_passes_is_refused_for_good() {
         (encoded("snappy"), vec![], 415, "content-encoding snappy"),
         (POST.replace("logs", "traces"), vec![], 404, "/v1/logs"),
         (POST.replace("POST", "PUT"), vec![], 405, "POST"),
-        (POST.replace("application/x-protobuf", "text/plain"), vec![], 415, "application/x-protobuf"),
-        ("POST /v1/logs HTTP/1.1".to_owned(), vec![], 415, "application/x-protobuf"),
         (POST.to_owned(), vec![0; (1 << 20) + 1], 413, "1048576 bytes"),
         (encoded("gzip"), gzip(&request(["x".repeat(1 << 20)])), 413, "max_request_body_size"),
     ] {
@@ -109,10 +107,102 @@ async fn what_never_passes_is_refused_for_good() {
         assert!(message.contains(said), "{head}: {message}");
         assert_eq!(reply.header("allow"), (status == 405).then_some("POST"));
     }
+    for head in [&POST.replace("application/x-protobuf", "text/plain"), "POST /v1/logs HTTP/1.1"] {
+        let reply = gateway.ask(head, b"").await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (415, Some("application/json")));
+    }
     assert_eq!(gateway.buffer.books().received(), 0);
     let unread =
         [Unread::Malformed, Unread::Encoding, Unread::TooLarge].map(|why| gateway.intake.unread(why));
     assert_eq!(unread, [2, 1, 2]);
+    gateway.stop().await;
+}
+
+const POST_JSON: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/json; charset=utf-8";
+
+/// Records in JSON.
+fn json(records: &str) -> String {
+    format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#)
+}
+
+fn text(body: &str) -> String {
+    format!(r#"{{"severityNumber":9,"body":{{"stringValue":"{body}"}}}}"#)
+}
+
+#[tokio::test]
+async fn json_is_answered_in_json() {
+    let mut setup = Setup::default();
+    setup.queue.queue_size = 5;
+    let gateway = setup.start().await;
+    let bad = r#"{"traceId":"not hex"}"#;
+    let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
+    let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
+    let malformed = r#"{"code":3,"message":"malformed JSON at byte 16: there is no list here"}"#;
+    for (head, body, status, answer) in [
+        (POST_JSON, json(&text("a")).into_bytes(), 200, "{}"),
+        (&compressed, gzip(json(&text("b")).as_bytes()), 200, "{}"),
+        (POST_JSON, json(&[&text("c"), bad, &text("d")].join(",")).into_bytes(), 200, rejected),
+        (POST_JSON, b"{}".to_vec(), 200, "{}"),
+        (POST_JSON, vec![], 200, "{}"),
+        (POST_JSON, br#"{"resourceLogs":5}"#.to_vec(), 400, malformed),
+    ] {
+        let reply = gateway.ask(head, &body).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+        let said: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(said, serde_json::from_str::<serde_json::Value>(answer).unwrap());
+        assert_eq!(reply.header("content-type"), Some("application/json"));
+    }
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
+    batch.settle_written(&all_but([]));
+    let books = gateway.buffer.books();
+    assert_eq!((books.rejected(RejectReason::Malformed), gateway.intake.unread(Unread::Malformed)), (1, 1));
+    gateway.stop().await;
+}
+
+/// The limit is for what is sent; what JSON becomes takes its share of the room beside it, and gives it back.
+#[tokio::test]
+async fn json_takes_room_for_what_it_becomes() {
+    let mut setup = Setup::default();
+    setup.config.admission.request_limit_mib = 1;
+    let gateway = setup.start().await;
+    let large = json(&text(&"x".repeat(500_000)));
+    let reply = gateway.ask(POST_JSON, large.as_bytes()).await;
+    assert_eq!(reply.status, 413, "{reply:?}");
+    let message = String::from_utf8(reply.body.to_vec()).unwrap();
+    assert!(message.contains("request_limit_mib"), "{message}");
+    for _ in 0..20 {
+        let reply = gateway.ask(POST_JSON, json(&text(&"x".repeat(200_000))).as_bytes()).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        gateway.take().await.settle_written(&all_but([]));
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_send() {
+    let mut setup = Setup::default();
+    setup.http().cors.allowed_origins = vec!["https://*.example".to_owned()];
+    let gateway = setup.start().await;
+    let mut client = Client::connect(gateway.http).await;
+    for (origin, allowed) in [("https://shop.example", true), ("https://shop.test", false)] {
+        let origin_is = |reply: &Reply| {
+            let found = reply.header("access-control-allow-origin");
+            assert_eq!(found, allowed.then_some(origin), "{reply:?}");
+        };
+        let ask = "access-control-request-method: POST\r\naccess-control-request-headers: content-type";
+        let preflight = format!("OPTIONS /v1/logs HTTP/1.1\r\norigin: {origin}\r\n{ask}");
+        let reply = client.ask(&preflight, b"").await;
+        assert_eq!(reply.status, 204);
+        origin_is(&reply);
+        for body in ["{}", "[]"] {
+            let reply = client.ask(&format!("{POST_JSON}\r\norigin: {origin}"), body.as_bytes()).await;
+            origin_is(&reply);
+            assert_eq!(reply.header("vary"), Some("Origin"));
+        }
+    }
+    let reply = client.ask("OPTIONS /v1/logs HTTP/1.1", b"").await;
+    assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, Some("POST")));
     gateway.stop().await;
 }
 

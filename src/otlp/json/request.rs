@@ -1,0 +1,181 @@
+//! The messages of a request, from its top down to its records and their attributes.
+
+use super::Unwritten;
+use super::reader::{Kind, Reader};
+use super::value::{any_value, dropped, id, integer, severity, text};
+use super::writer::Writer;
+
+pub(super) type Done = Result<(), Unwritten>;
+
+/// Writes an `ExportLogsServiceRequest`.
+pub(super) fn request(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+    json.object(|json, key| match &*key.name() {
+        b"resourceLogs" | b"resource_logs" => {
+            each(json, wire, |json, wire| message(json, wire, 1, resource_logs))
+        }
+        _ => skip(json),
+    })
+}
+
+fn resource_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+    match name {
+        b"resource" => by_itself(json, wire, 1, resource),
+        b"scopeLogs" | b"scope_logs" => each(json, wire, |json, wire| message(json, wire, 2, scope_logs)),
+        b"schemaUrl" | b"schema_url" => text(json, wire, 3),
+        _ => skip(json),
+    }
+}
+
+fn scope_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+    match name {
+        b"scope" => by_itself(json, wire, 1, scope),
+        b"logRecords" | b"log_records" => each(json, wire, |json, wire| by_itself(json, wire, 2, record)),
+        b"schemaUrl" | b"schema_url" => text(json, wire, 3),
+        _ => skip(json),
+    }
+}
+
+fn resource(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+    match name {
+        b"attributes" => attributes(json, wire, 1),
+        b"droppedAttributesCount" | b"dropped_attributes_count" => dropped(json, wire, 2),
+        _ => skip(json),
+    }
+}
+
+fn scope(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+    match name {
+        b"name" => text(json, wire, 1),
+        b"version" => text(json, wire, 2),
+        b"attributes" => attributes(json, wire, 3),
+        b"droppedAttributesCount" | b"dropped_attributes_count" => dropped(json, wire, 4),
+        _ => skip(json),
+    }
+}
+
+fn record(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+    match name {
+        b"timeUnixNano" | b"time_unix_nano" => time(json, wire, 1),
+        b"severityNumber" | b"severity_number" => severity(json, wire, 2),
+        b"severityText" | b"severity_text" => text(json, wire, 3),
+        b"body" => message(json, wire, 5, |json, wire, name| any_value(json, wire, name, 0)),
+        b"attributes" => attributes(json, wire, 6),
+        b"droppedAttributesCount" | b"dropped_attributes_count" => dropped(json, wire, 7),
+        b"flags" => match integer::<u32>(json, wire)? {
+            Some(flags) => wire.fixed32(8, flags),
+            None => Ok(()),
+        },
+        b"traceId" | b"trace_id" => id(json, wire, 9),
+        b"spanId" | b"span_id" => id(json, wire, 10),
+        b"observedTimeUnixNano" | b"observed_time_unix_nano" => time(json, wire, 11),
+        b"eventName" | b"event_name" => text(json, wire, 12),
+        _ => skip(json),
+    }
+}
+
+fn attributes(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+    each(json, wire, |json, wire| {
+        message(json, wire, number, |json, wire, name| key_value(json, wire, name, 0))
+    })
+}
+
+/// A member of a `KeyValue` with `depth` arrays and maps around it.
+pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
+    let value =
+        |json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
+    match name {
+        b"key" => text(json, wire, 1),
+        b"value" if depth > 0 => nested(json, wire, 2, value),
+        b"value" => message(json, wire, 2, value),
+        _ => skip(json),
+    }
+}
+
+fn time(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+    match integer::<u64>(json, wire)? {
+        Some(time) => wire.fixed64(number, time),
+        None => Ok(()),
+    }
+}
+
+/// The elements of a list.
+pub(super) fn each<'j, 'w>(
+    json: &mut Reader<'j>,
+    wire: &mut Writer<'w>,
+    item: impl Fn(&mut Reader<'j>, &mut Writer<'w>) -> Done,
+) -> Done {
+    match json.kind()? {
+        Kind::Array => json.array(|json| item(json, wire)),
+        Kind::Null => Ok(json.null()?),
+        _ => fault(json, wire, "there is no list here"),
+    }
+}
+
+/// A message, whose members are written by `member`.
+pub(super) fn message<'j, 'w>(
+    json: &mut Reader<'j>,
+    wire: &mut Writer<'w>,
+    number: u8,
+    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
+) -> Done {
+    match json.kind()? {
+        Kind::Object => {
+            let open = wire.begin(number)?;
+            json.object(|json, key| member(json, wire, &key.name()))?;
+            wire.end(open)
+        }
+        Kind::Null => Ok(json.null()?),
+        _ => fault(json, wire, "there is no object here"),
+    }
+}
+
+/// The same of a message that may be one of many in each other.
+pub(super) fn nested<'j, 'w>(
+    json: &mut Reader<'j>,
+    wire: &mut Writer<'w>,
+    number: u8,
+    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
+) -> Done {
+    match json.kind()? {
+        Kind::Object => {
+            let open = wire.begin_nested(number)?;
+            json.object(|json, key| member(json, wire, &key.name()))?;
+            wire.end(open)
+        }
+        Kind::Null => Ok(json.null()?),
+        _ => fault(json, wire, "there is no object here"),
+    }
+}
+
+/// The same of a message whose faults are its own.
+fn by_itself<'j, 'w>(
+    json: &mut Reader<'j>,
+    wire: &mut Writer<'w>,
+    number: u8,
+    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
+) -> Done {
+    if json.kind()? == Kind::Null {
+        return Ok(json.null()?);
+    }
+    let before = wire.fault.take();
+    let open = wire.begin(number)?;
+    match json.kind()? {
+        Kind::Object => json.object(|json, key| member(json, wire, &key.name()))?,
+        _ => fault(json, wire, "there is no object here")?,
+    }
+    if wire.fault.take().is_some() {
+        wire.spoil(&open)?;
+    }
+    wire.fault = before;
+    wire.end(open)
+}
+
+/// Passes over a value that its field cannot hold, and remembers it.
+pub(super) fn fault(json: &mut Reader<'_>, wire: &mut Writer<'_>, what: &'static str) -> Done {
+    wire.fault.get_or_insert(json.malformed(what));
+    skip(json)
+}
+
+pub(super) fn skip(json: &mut Reader<'_>) -> Done {
+    Ok(json.skip()?)
+}

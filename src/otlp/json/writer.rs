@@ -1,0 +1,171 @@
+//! Protobuf's wire format, written while it is not known yet how long a message becomes.
+
+use super::Unwritten;
+use super::reader::Malformed;
+
+/// Messages and their fields, one behind the other.
+pub(super) struct Writer<'a> {
+    out: Vec<u8>,
+    /// Asked before so many more bytes are allocated.
+    grow: &'a mut dyn FnMut(usize) -> bool,
+    /// The most that it is expected to become.
+    expected: usize,
+    /// The first value that could not be written in the message that is being written.
+    pub(super) fault: Option<Malformed>,
+}
+
+/// A message that is being written.
+#[must_use]
+pub(super) struct Open {
+    /// Where its content begins, behind `width` bytes for its length.
+    start: usize,
+    width: usize,
+}
+
+/// The longest length: that of any message up to 32 GiB.
+const WIDEST: usize = 5;
+/// A field whose number is 0, which no message has.
+const UNREADABLE: u8 = 7;
+
+impl<'a> Writer<'a> {
+    /// Writes what may become `expected` bytes long.
+    pub(super) fn new(expected: usize, grow: &'a mut dyn FnMut(usize) -> bool) -> Result<Self, Unwritten> {
+        let mut writer = Self { out: Vec::new(), grow, expected, fault: None };
+        // Mostly it is less than half of the JSON.
+        writer.reserve(expected / 2)?;
+        Ok(writer)
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out
+    }
+
+    pub(super) fn varint(&mut self, number: u8, mut value: u64) -> Result<(), Unwritten> {
+        self.reserve(11)?;
+        self.out.push(number << 3);
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+        Ok(())
+    }
+
+    pub(super) fn fixed64(&mut self, number: u8, value: u64) -> Result<(), Unwritten> {
+        self.reserve(9)?;
+        self.out.push(number << 3 | 1);
+        self.out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    pub(super) fn fixed32(&mut self, number: u8, value: u32) -> Result<(), Unwritten> {
+        self.reserve(5)?;
+        self.out.push(number << 3 | 5);
+        self.out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    /// A string, or bytes, whose length is known.
+    pub(super) fn bytes(&mut self, number: u8, bytes: &[u8]) -> Result<(), Unwritten> {
+        let width = width(bytes.len());
+        self.reserve(1 + width + bytes.len())?;
+        self.out.push(number << 3 | 2);
+        let start = self.out.len();
+        self.out.resize(start + width, 0);
+        write_length(&mut self.out[start..], bytes.len());
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Begins a message, or bytes. Where its content turns out to be long, it is moved by the bytes that its length
+    /// takes.
+    pub(super) fn begin(&mut self, number: u8) -> Result<Open, Unwritten> {
+        self.open(number, 1)
+    }
+
+    /// Begins a message that may be one of many in each other, so that moving its content would be done for each of
+    /// them. It has the widest length, unless it turns out to be short.
+    pub(super) fn begin_nested(&mut self, number: u8) -> Result<Open, Unwritten> {
+        self.open(number, WIDEST)
+    }
+
+    fn open(&mut self, number: u8, width: usize) -> Result<Open, Unwritten> {
+        self.reserve(1 + width)?;
+        self.out.push(number << 3 | 2);
+        self.out.resize(self.out.len() + width, 0);
+        Ok(Open { start: self.out.len(), width })
+    }
+
+    /// Ends a message.
+    pub(super) fn end(&mut self, open: Open) -> Result<(), Unwritten> {
+        let Open { start, width: reserved } = open;
+        let length = self.out.len() - start;
+        // Padded, a length is as good.
+        let width = if length < 0x80 { 1 } else { reserved.max(width(length)) };
+        let begin = start - reserved;
+        if width != reserved {
+            self.reserve(width)?;
+            self.out.resize(self.out.len().max(begin + width + length), 0);
+            self.out.copy_within(start..start + length, begin + width);
+            self.out.truncate(begin + width + length);
+        }
+        write_length(&mut self.out[begin..begin + width], length);
+        Ok(())
+    }
+
+    /// Has what was written of a message be none that can be read.
+    pub(super) fn spoil(&mut self, open: &Open) -> Result<(), Unwritten> {
+        self.out.truncate(open.start);
+        self.put(&[UNREADABLE])
+    }
+
+    /// More content of a message.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
+        self.reserve(bytes.len())?;
+        self.out.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// What was written of a message so far.
+    pub(super) fn content(&mut self, open: &Open) -> &mut [u8] {
+        &mut self.out[open.start..]
+    }
+
+    /// Keeps the first `length` bytes of a message.
+    pub(super) fn keep(&mut self, open: &Open, length: usize) {
+        self.out.truncate(open.start + length);
+    }
+
+    #[inline]
+    fn reserve(&mut self, more: usize) -> Result<(), Unwritten> {
+        if self.out.capacity() - self.out.len() >= more { Ok(()) } else { self.enlarge(more) }
+    }
+
+    #[cold]
+    fn enlarge(&mut self, more: usize) -> Result<(), Unwritten> {
+        let (needed, doubled) = (self.out.len() + more, 2 * self.out.capacity());
+        let capacity = if needed > self.expected { doubled } else { doubled.min(self.expected) };
+        let capacity = capacity.max(needed);
+        if !(self.grow)(capacity - self.out.capacity()) {
+            return Err(Unwritten::NoRoom);
+        }
+        self.out.reserve_exact(capacity - self.out.len());
+        Ok(())
+    }
+}
+
+/// The bytes that the length `value` takes.
+fn width(value: usize) -> usize {
+    (value.max(1).ilog2() / 7 + 1) as usize
+}
+
+/// Writes a length over as many bytes as there are.
+fn write_length(into: &mut [u8], mut length: usize) {
+    if let Some((last, others)) = into.split_last_mut() {
+        for byte in others {
+            *byte = length as u8 | 0x80;
+            length >>= 7;
+        }
+        *last = length as u8;
+    }
+}
