@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -23,7 +24,7 @@ use super::body::Answer;
 use super::config::HttpConfig;
 use super::connection::Times;
 use super::cors::{self, Cors};
-use super::encoding::Encoding;
+use super::encoding::{Encoding, KNOWN};
 use super::form::{self, Form};
 use super::gate::Denial;
 use super::intake::Accepted;
@@ -169,9 +170,13 @@ fn failed(form: Form, failure: &Failure) -> Response<Answer> {
         let seconds = (delay + Duration::from_millis(500)).as_secs();
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if failure.why == Why::WrongMethod {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-    }
+    match failure.why {
+        Why::WrongMethod => response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
+        Why::UnknownEncoding => {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN))
+        }
+        _ => None,
+    };
     response
 }
 
