@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod gates;
 mod http1;
 mod messages;
 mod over_http;
