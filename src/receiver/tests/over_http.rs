@@ -48,13 +48,18 @@ fn postponed(reply: &Reply, status: u16) {
 
 #[tokio::test]
 async fn what_is_accepted_is_in_the_buffer() {
-    let gateway = Setup::default().start().await;
+    let mut setup = Setup::default();
+    setup.queue.queue_size = 5;
+    let gateway = setup.start().await;
     let mut client = Client::connect(gateway.http).await;
     assert_eq!(taken(&client.ask(POST, &request(["a", "b"])).await), None);
     let compressed = format!("{POST}\r\ncontent-encoding: gzip");
     assert_eq!(taken(&client.ask(&compressed, &gzip(&request(["c"]))).await), None);
+    let compressed = format!("{POST}\r\ncontent-encoding: zstd");
+    let body = zstd::bulk::compress(&request(["d"]), 3).unwrap();
+    assert_eq!(taken(&client.ask(&compressed, &body).await), None);
     client.write(format!("{POST}\r\nhost: forebay\r\ntransfer-encoding: chunked\r\n\r\n")).await;
-    let body = request(["d"]);
+    let body = request(["e"]);
     for part in [&body[..3], &body[3..]] {
         client.write(format!("{:x}\r\n", part.len())).await;
         client.write(part).await;
@@ -63,7 +68,7 @@ async fn what_is_accepted_is_in_the_buffer() {
     client.write("0\r\n\r\n").await;
     assert_eq!(taken(&client.reply().await), None);
     let batch = gateway.take().await;
-    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
+    assert_eq!(bodies_of(&batch), ["a", "b", "c", "d", "e"]);
     batch.settle_written(&all_but([]));
     gateway.stop().await;
 }
@@ -150,7 +155,9 @@ fn text(body: &str) -> String {
 
 #[tokio::test]
 async fn json_is_answered_in_json() {
-    let gateway = Setup::default().start().await;
+    let mut setup = Setup::default();
+    setup.queue.queue_size = 5;
+    let gateway = setup.start().await;
     let bad = r#"{"traceId":"not hex"}"#;
     let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
     let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
