@@ -12,41 +12,57 @@ pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1.5s or 1m3
 /// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`.
 ///
 /// A number without a unit is refused: the Collector would read it as nanoseconds, which nobody means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoDuration(pub Duration);
 
 impl GoDuration {
-    /// Reads `text`; `None` where it is not a non-negative Go duration or does not fit.
+    /// Reads `text`; `None` where it is not a non-negative Go duration or does not fit. What is less than a nanosecond
+    /// is left out.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "0" {
             return Some(Self(Duration::ZERO));
         }
         let mut rest = text;
-        let mut total = 0f64;
+        let mut total = 0u128;
         if rest.is_empty() {
             return None;
         }
         while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-            let number: f64 = rest[..digits].parse().ok()?;
-            rest = &rest[digits..];
-            let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-            total += number
-                * match &rest[..unit] {
-                    "ns" => 1e-9,
-                    "us" | "µs" | "μs" => 1e-6,
-                    "ms" => 1e-3,
-                    "s" => 1.0,
-                    "m" => 60.0,
-                    "h" => 3600.0,
-                    _ => return None,
-                };
-            rest = &rest[unit..];
+            let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+            let (number, tail) = rest.split_at(number);
+            let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at(unit);
+            total += nanos(number, unit_nanos(unit)?)?;
+            rest = tail;
         }
-        // Rounded to the nanosecond: 0.2 s is not a whole number of them in binary.
-        let nanos = (total * 1e9).round();
-        (nanos <= i64::MAX as f64).then(|| Self(Duration::from_nanos(nanos as u64)))
+        let nanos = u64::try_from(total).ok().filter(|nanos| i64::try_from(*nanos).is_ok())?;
+        Some(Self(Duration::from_nanos(nanos)))
     }
+}
+
+fn unit_nanos(unit: &str) -> Option<u128> {
+    Some(match unit {
+        "ns" => 1,
+        "us" | "µs" | "μs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return None,
+    })
+}
+
+/// A decimal number of units.
+fn nanos(number: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() + fraction.len() == 0 || whole.len() > 20 || fraction.contains('.') {
+        return None;
+    }
+    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Fifteen digits are below a nanosecond of any unit.
+    let digits = fraction.bytes().map(|digit| u128::from(digit - b'0')).chain(std::iter::repeat(0)).take(15);
+    let fraction = digits.fold(0, |number, digit| number * 10 + digit);
+    Some(whole * unit + fraction * unit / 1_000_000_000_000_000)
 }
 
 /// In the largest unit that needs no more than a decimal point: `200ms`, `1.5s`, `90s`.
@@ -107,6 +123,10 @@ mod tests {
         assert_eq!(read("0"), Some(Duration::ZERO));
         assert_eq!(read("1h"), Some(Duration::from_secs(3600)));
         assert_eq!(read("7ns"), Some(Duration::from_nanos(7)));
+        assert_eq!(read(".5m1.s"), Some(Duration::from_secs(31)));
+        assert_eq!(read("9223372036.854775807s"), Some(Duration::from_nanos(i64::MAX as u64)));
+        assert_eq!(read("9223372036.854775808s"), None);
+        assert_eq!(read("99999999999999999999999s"), None);
     }
 
     #[test]
@@ -120,6 +140,7 @@ mod tests {
             (90_000_000_000, "90s"),
             (1_000_000_001, "1.000000001s"),
             (3_600_000_001_000, "3600.000001s"),
+            (i64::MAX as u64, "9223372036.854775807s"),
         ] {
             let duration = GoDuration(Duration::from_nanos(nanos));
             assert_eq!(duration.to_string(), text);
@@ -129,7 +150,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_duration() {
-        for text in ["", "1", "10", "s", "1 s", "1sec", "-1s", "1.2.3s", "1d", "999999999h", "one second"] {
+        for text in
+            ["", "1", "10", "s", ".s", "1 s", "1sec", "-1s", "1.2.3s", "1d", "999999999h", "one second"]
+        {
             assert_eq!(GoDuration::parse(text), None, "{text:?}");
         }
     }

@@ -15,6 +15,7 @@ use source::{code, paths, tokens};
 /// Each module's floor. An import leads to a lower floor, or stays in its module.
 const FLOORS: &[(&str, u8)] = &[
     ("duration", 0),
+    ("secret", 0),
     ("shutdown", 0),
     ("telemetry", 0),
     ("otlp", 0),
@@ -43,13 +44,22 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         "serve pages in telemetry, requests in receiver",
     ),
     (
-        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls", "rustls_native_certs"],
+        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls_native_certs"],
         &["exporter"],
         "speak to PostgreSQL in exporter",
     ),
+    (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
+    (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
+    (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
     (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
     (
-        &["opentelemetry_sdk", "opentelemetry_prometheus", "prometheus", "tracing_subscriber"],
+        &[
+            "opentelemetry_sdk",
+            "opentelemetry_otlp",
+            "opentelemetry_prometheus",
+            "prometheus",
+            "tracing_subscriber",
+        ],
         &["telemetry"],
         "take a Meter as an argument, and write messages with tracing's macros",
     ),

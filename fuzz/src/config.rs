@@ -20,6 +20,7 @@ pub fn check(data: &[u8]) -> bool {
     match load_texts(&texts, &sets, &environment) {
         Ok(config) => {
             check_config(&config);
+            check_printed(&config);
             let again = load_texts(&texts, &sets, &environment);
             assert_eq!(again.expect("it was understood before"), config);
             true
@@ -65,6 +66,24 @@ fn check_error(error: &ConfigError) {
     for url in message.split("://").skip(1).filter_map(|rest| rest.split(char::is_whitespace).next()) {
         let password = url.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
         assert!(password.is_none_or(|(_, shown)| shown.ends_with('…')), "{message:?}");
+    }
+}
+
+/// What is printed is a configuration that means the same, but for what is redacted.
+fn check_printed(config: &Config) {
+    let yaml = config.to_yaml();
+    assert!(!yaml.contains(SECRET), "{yaml}");
+    let printed = [(NAME.to_owned(), yaml)];
+    match load_texts(&printed, &[], &|_| None) {
+        Ok(again) => {
+            let redacted = ["exporters.postgres.dsn", "service.telemetry.metrics.readers"];
+            let changes = config.changes(&again);
+            assert!(
+                changes.iter().all(|path| redacted.contains(&path.as_str())),
+                "{changes:?} in {printed:?}"
+            );
+        }
+        Err(error) => panic!("{error} in {printed:?}"),
     }
 }
 

@@ -21,7 +21,7 @@ use tracing::info;
 pub use commands::{Diagnosis, dead_letters, doctor};
 pub use ending::Summary;
 pub use error::Error;
-pub use reload::Load;
+pub use reload::{Load, is_live};
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
@@ -30,18 +30,21 @@ use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
 use crate::memory::Limiter;
-use crate::receiver::{Intake, Ports};
+use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
-use crate::telemetry::{Health, Metrics, Threshold};
+use crate::telemetry::{Health, Metrics, Push, Threshold};
 
 /// Everything that runs.
 struct App {
     config: Config,
     health: Health,
     metrics: Metrics,
+    /// Until they run.
+    pushes: Vec<Push>,
     buffer: Arc<Buffer>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
+    gates: Arc<Gates>,
     limiter: Option<Arc<Limiter>>,
     level: Threshold,
     embedded: Option<Embedded>,
@@ -54,12 +57,20 @@ struct Listeners {
     metrics: Vec<TcpListener>,
 }
 
-/// Checks what can be checked of `config` without a database: the connection string.
+/// Checks what can be checked of `config` without a database: the connection string, and the files of TLS and
+/// authentication. Gives what may not be meant, a line each.
 ///
 /// # Errors
 ///
-/// [`Error::Dsn`] where it cannot be used.
-pub fn check(config: &Config) -> Result<Option<Target>, Error> {
+/// What keeps forebay from running on it.
+pub fn check(config: &Config) -> Result<Vec<String>, Error> {
+    target(config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
+    Ok(gates.warnings().lines().map(str::to_owned).collect())
+}
+
+/// Where the store is; `None` is the private PostgreSQL.
+fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
@@ -74,13 +85,15 @@ pub fn check(config: &Config) -> Result<Option<Target>, Error> {
 ///
 /// What keeps it from starting. A database that is down does not.
 pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
-    let target = check(&config)?;
+    let target = target(&config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
-    let result = runtime.block_on(start_and_serve(config, target, level, load));
+    gates.warnings().log();
+    let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -90,6 +103,7 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
 async fn start_and_serve(
     config: Config,
     target: Option<Target>,
+    gates: Gates,
     level: Threshold,
     load: &Load,
 ) -> Result<Summary, Error> {
@@ -110,7 +124,7 @@ async fn start_and_serve(
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded, level)?;
+    let app = App::build(config, &target, embedded, gates, level)?;
     app.serve(listeners, signals, reloads, load, &target).await
 }
 
@@ -122,8 +136,8 @@ impl Listeners {
             None => None,
         };
         let mut metrics = Vec::new();
-        for reader in &config.telemetry.metrics.readers {
-            let page = &reader.pull.exporter.prometheus;
+        for pull in config.telemetry.metrics.readers.iter().filter_map(|reader| reader.pull.as_ref()) {
+            let page = &pull.exporter.prometheus;
             let host = if page.host.contains(':') { format!("[{}]", page.host) } else { page.host.clone() };
             let key = "service.telemetry.metrics.readers.pull.exporter.prometheus";
             metrics.push(bind(&format!("{host}:{}", page.port), key).await?);
@@ -142,9 +156,10 @@ impl App {
         config: Config,
         target: &Target,
         embedded: Option<Embedded>,
+        gates: Gates,
         level: Threshold,
     ) -> Result<Self, Error> {
-        let metrics = Metrics::new()?;
+        let (metrics, pushes) = Metrics::with(&config.telemetry)?;
         let health = Health::new();
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
@@ -160,6 +175,7 @@ impl App {
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
         intake.observe(&metrics.meter("receiver"));
+        gates.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
         if let Some(limiter) = &limiter {
             intake = intake.refusing_while(limiter.refusing());
@@ -167,9 +183,11 @@ impl App {
         Ok(Self {
             health,
             metrics,
+            pushes,
             buffer,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
+            gates: Arc::new(gates),
             limiter,
             level,
             embedded,
@@ -194,7 +212,8 @@ impl App {
             database = target.describe(),
             "forebay takes records"
         );
-        let mut tasks = Tasks::start(&self, listeners);
+        let pushes = std::mem::take(&mut self.pushes);
+        let mut tasks = Tasks::start(&self, listeners, pushes);
         let outcome = loop {
             tokio::select! {
                 signal = signals.next() => {

@@ -26,6 +26,11 @@ const LIVE: &[&str] = &[
     "service.telemetry.logs.level",
 ];
 
+/// Whether a new value of the key at `path` is taken over while forebay runs.
+pub fn is_live(path: &str) -> bool {
+    LIVE.iter().any(|live| path == *live || (live.ends_with('.') && path.starts_with(live)))
+}
+
 impl App {
     /// Reads the configuration again and takes over what can be. One that cannot be used leaves everything as it is.
     pub(super) async fn reload(&mut self, load: &Load) {
@@ -38,14 +43,25 @@ impl App {
         let read = timeout(READING, reading).await;
         let read = read.unwrap_or_else(|_| Ok(Err(format!("it could not be read within {READING:?}"))));
         match read.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(config) => self.take_over(&config),
+            Ok(config) => {
+                self.take_over(&config);
+                self.reload_files().await;
+            }
             Err(error) => error!(error, "the configuration is refused; the one in force stays"),
+        }
+    }
+
+    /// Takes certificates, tokens and passwords over, whose files may have changed though their names have not.
+    async fn reload_files(&self) {
+        let gates = self.gates.clone();
+        if timeout(READING, tokio::task::spawn_blocking(move || gates.reload())).await.is_err() {
+            error!("the files of TLS and authentication could not be read within {READING:?}");
         }
     }
 
     fn take_over(&mut self, new: &Config) {
         let changes = self.config.changes(new);
-        let (live, fixed): (Vec<_>, Vec<_>) = changes.into_iter().partition(|path| self.is_live(path, new));
+        let (live, fixed): (Vec<_>, Vec<_>) = changes.into_iter().partition(|path| self.takes(path, new));
         let level = new.telemetry.logs.level;
         // Whoever asked for less to be said should still hear the answer.
         self.level.set(level.min(self.config.telemetry.logs.level));
@@ -62,10 +78,9 @@ impl App {
         self.level.set(level);
     }
 
-    fn is_live(&self, path: &str, new: &Config) -> bool {
+    fn takes(&self, path: &str, new: &Config) -> bool {
         let has_limiter = self.limiter.is_some() && new.memory.is_some();
-        LIVE.iter().any(|live| path == *live || (live.ends_with('.') && path.starts_with(live)))
-            && (has_limiter || !path.starts_with("processors.memory_limiter."))
+        is_live(path) && (has_limiter || !path.starts_with("processors.memory_limiter."))
     }
 
     /// Hands what is live of `new` to whoever uses it.

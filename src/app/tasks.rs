@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::{App, Listeners, flagged};
 use crate::buffer::Buffer;
 use crate::memory::Pressure;
-use crate::telemetry::{pages, serve};
+use crate::telemetry::{Push, pages, serve};
 
 /// The running tasks, by the order in which they are to end.
 pub(super) struct Tasks {
@@ -22,16 +22,16 @@ pub(super) struct Tasks {
     /// Writes losses down, until `stop_clerk`, and then the last of them.
     pub(super) clerk: JoinHandle<()>,
     stop_clerk: watch::Sender<bool>,
-    /// Watch over the whole, until they are aborted.
+    /// Watch over memory and files, until they are aborted.
     pub(super) watchers: JoinSet<()>,
-    /// Serve health and metrics, until `stop_pages`.
+    /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
 }
 
 impl Tasks {
     /// Starts everything, downstream first.
-    pub(super) fn start(app: &App, listeners: Listeners) -> Self {
+    pub(super) fn start(app: &App, listeners: Listeners, pushes: Vec<Push>) -> Self {
         let (stop_receiving, receiving) = watch::channel(false);
         let (stop_pages, paging) = watch::channel(false);
         let mut pages = JoinSet::new();
@@ -42,6 +42,9 @@ impl Tasks {
         for listener in listeners.metrics {
             let router = pages::metrics_router(app.metrics.clone());
             pages.spawn(report("the metrics page", serve(listener, router, flagged(paging.clone()))));
+        }
+        for push in pushes {
+            pages.spawn(push.run(flagged(paging.clone())));
         }
         let exporter = app.exporter.clone();
         let keeper = tokio::spawn(async move { exporter.run_keeper().await });
@@ -58,9 +61,11 @@ impl Tasks {
             let exporter = app.exporter.clone();
             lanes.spawn(async move { exporter.run_lane(number).await });
         }
-        let (config, intake) = (app.config.receiver.clone(), app.intake.clone());
+        let gates = app.gates.clone();
+        watchers.spawn(async move { gates.keep_fresh().await });
+        let (config, gates, intake) = (app.config.receiver.clone(), app.gates.clone(), app.intake.clone());
         let receiver = tokio::spawn(async move {
-            listeners.receiver.serve(&config, intake, flagged(receiving)).await;
+            listeners.receiver.serve(&config, &gates, intake, flagged(receiving)).await;
         });
         Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
     }
@@ -72,8 +77,8 @@ impl Tasks {
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
-            Some(_) = self.watchers.join_next() => "the memory limiter",
-            Some(_) = self.pages.join_next() => "a page",
+            Some(_) = self.watchers.join_next() => "the memory limiter, or what looks after files",
+            Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
     }
 
@@ -87,7 +92,7 @@ impl Tasks {
         self.stop_clerk.send_replace(true);
     }
 
-    /// Health and metrics go away.
+    /// Health and metrics go away; these are pushed a last time.
     pub(super) fn stop_pages(&self) {
         self.stop_pages.send_replace(true);
     }

@@ -154,6 +154,26 @@ const ABSENT: &[(&str, &str, &str)] = &[
         "producers|cardinality_limits",
         "forebay has no such setting; take the key away",
     ),
+    (
+        "service.telemetry.metrics.readers.*.periodic.exporter",
+        "console|otlp_grpc|otlp_http",
+        "write otlp, with protocol: grpc or protocol: http/protobuf",
+    ),
+    (
+        "service.telemetry.metrics.readers.*.periodic.exporter.otlp",
+        "insecure|certificate|client_certificate|client_key|certificate_file|client_certificate_file|client_key_file|tls",
+        "metrics are pushed without TLS; take the key away, and let a Collector on this machine pass them on",
+    ),
+    (
+        "service.telemetry.metrics.readers.*.periodic.exporter.otlp",
+        "headers_list|default_histogram_aggregation",
+        "write headers as a map, and leave the bounds of histograms as they are",
+    ),
+    (
+        "service.telemetry.metrics.readers.*.periodic",
+        "producers|cardinality_limits",
+        "forebay has no such setting; take the key away",
+    ),
 ];
 
 /// What to do instead of the key at `path`; `None` where the Collector has no such key either.
@@ -193,6 +213,19 @@ mod tests {
             let path = if section.is_empty() { &path[1..] } else { &path[..] };
             let found = if *keys == "*" { instead_of_any(path) } else { super::instead(path) };
             assert_eq!(found, Some(*instead), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_guide_to_migrating_has_each_sentence() {
+        let guide = include_str!("../../docs/migrating.md");
+        for (section, keys, instead) in ABSENT {
+            let row = guide.lines().find(|line| {
+                line.ends_with(&format!("| {instead} |"))
+                    && keys.split('|').all(|key| key == "*" || line.contains(&format!("`{key}`")))
+                    && line.contains(&section.replace(".*", "[]"))
+            });
+            assert!(row.is_some(), "docs/migrating.md has no row for {section}.{keys}: {instead}");
         }
     }
 

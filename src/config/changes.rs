@@ -10,12 +10,31 @@ impl Config {
         let mut changes = Vec::new();
         compare(&self.tree(), &other.tree(), "", &mut changes);
         // In the trees their secrets are alike.
-        for (path, own, others) in [("exporters.postgres.dsn", &self.exporter.dsn, &other.exporter.dsn)] {
-            if own != others && !changes.iter().any(|change| change == path) {
-                changes.push(path.to_owned());
+        for path in self.changed_secrets(other) {
+            if !changes.iter().any(|change| change.starts_with(&path)) {
+                changes.push(path);
             }
         }
         changes
+    }
+
+    /// The paths of those that have secrets in them which differ.
+    fn changed_secrets(&self, other: &Config) -> Vec<String> {
+        let mut changed = Vec::new();
+        if self.exporter.dsn != other.exporter.dsn {
+            changed.push("exporters.postgres.dsn".to_owned());
+        }
+        if self.telemetry.metrics.readers != other.telemetry.metrics.readers {
+            changed.push("service.telemetry.metrics.readers".to_owned());
+        }
+        if self.receiver.protocols != other.receiver.protocols {
+            changed.push("receivers.otlp.protocols".to_owned());
+        }
+        let (own, others) = (&self.receiver.authenticators, &other.receiver.authenticators);
+        let differs =
+            |(name, config): &(&String, &_)| others.get(*name).is_some_and(|other| other != *config);
+        changed.extend(own.iter().filter(differs).map(|(name, _)| format!("extensions.{name}")));
+        changed
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
 type Checked = Result<(), KeyError>;
@@ -148,11 +149,43 @@ fn retry(config: &exporter::config::RetryConfig) -> Checked {
 
 fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
     for (index, reader) in config.readers.iter().enumerate() {
-        let key = format!("service.telemetry.metrics.readers.[{index}].pull.exporter.prometheus.host");
-        let host = &reader.pull.exporter.prometheus.host;
-        demand(is_host(host), &key, format!("{host:?}"), "a host name or an IP address")?;
+        let key = format!("service.telemetry.metrics.readers.[{index}]");
+        match (&reader.pull, &reader.periodic) {
+            (Some(pull), None) => {
+                let host = &pull.exporter.prometheus.host;
+                let key = format!("{key}.pull.exporter.prometheus.host");
+                demand(is_host(host), &key, format!("{host:?}"), "a host name or an IP address")?;
+            }
+            (None, Some(periodic)) => push(&format!("{key}.periodic"), periodic)?,
+            (None, None) => demand(false, &key, "nothing", "pull or periodic")?,
+            (Some(_), Some(_)) => demand(false, &key, "pull and periodic", "one of them; write two readers")?,
+        }
     }
     Ok(())
+}
+
+fn push(key: &str, config: &telemetry::config::PeriodicConfig) -> Checked {
+    let otlp = &config.exporter.otlp;
+    for (name, Millis(found)) in
+        [("interval", config.interval), ("timeout", config.timeout), ("exporter.otlp.timeout", otlp.timeout)]
+    {
+        let key = format!("{key}.{name}");
+        demand(found > Duration::ZERO, &key, 0, "a number of milliseconds above 0, such as 10000")?;
+    }
+    let found = &otlp.endpoint;
+    let key = |name: &str| format!("{key}.exporter.otlp.{name}");
+    let is_safe = !found.starts_with("https://");
+    let allowed =
+        "http://host:port: metrics are pushed without TLS; let a Collector on this machine pass them on";
+    demand(is_safe, &key("endpoint"), format!("{found:?}"), allowed)?;
+    let address = found.strip_prefix("http://").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
+    let has_path = otlp.protocol == Protocol::HttpProtobuf;
+    let fits = address.is_some_and(|(host, path)| is_endpoint(host) && (has_path || path.is_empty()));
+    let allowed = "http://host:port, and a path only where the protocol is http/protobuf";
+    demand(fits, &key("endpoint"), format!("{found:?}"), allowed)?;
+    let unfit = otlp.headers.unfit();
+    let allowed = "a name that HTTP has, and a value of ASCII";
+    demand(unfit.is_none(), &key("headers"), format!("{:?}", unfit.unwrap_or_default()), allowed)
 }
 
 pub(super) fn demand(holds: bool, key: &str, found: impl Display, allowed: &str) -> Checked {
@@ -173,13 +206,16 @@ fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {
 }
 
 fn endpoint(key: &str, text: &str) -> Checked {
-    let holds = text.rsplit_once(':').is_some_and(|(host, port)| {
+    let allowed = "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface";
+    demand(is_endpoint(text), key, format!("{text:?}"), allowed)
+}
+
+fn is_endpoint(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let is_number = port.bytes().all(|digit| digit.is_ascii_digit());
         is_number && port.parse::<u16>().is_ok() && bare.map_or(is_name(host), is_ipv6)
-    });
-    let allowed = "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface";
-    demand(holds, key, format!("{text:?}"), allowed)
+    })
 }
 
 fn is_host(text: &str) -> bool {

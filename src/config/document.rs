@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 
 use super::Config;
 use super::error::KeyError;
+use super::extensions::Extensions;
 use crate::buffer::config::BatchConfig;
 use crate::duration::GoDuration;
 use crate::exporter;
 use crate::memory;
 use crate::receiver;
-use crate::telemetry::{self, config::HealthCheckConfig};
+use crate::telemetry::{self, config::MetricsLevel};
 
 /// The whole tree.
 #[derive(Default, Deserialize)]
@@ -47,12 +48,6 @@ struct Exporters {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Extensions {
-    health_check: Option<HealthCheckConfig>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct Service {
     extensions: Vec<String>,
     pipelines: Pipelines,
@@ -79,10 +74,18 @@ pub(super) fn name_components(tree: &mut Value) {
     for section in ["/receivers", "/receivers/otlp/protocols", "/processors", "/exporters", "/extensions"] {
         let section = tree.pointer_mut(section);
         for value in section.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-            if value.is_null() {
-                *value = Value::Object(Map::new());
-            }
+            give_defaults(value);
         }
+    }
+    let readers = tree.pointer_mut("/service/telemetry/metrics/readers").and_then(Value::as_array_mut);
+    for reader in readers.into_iter().flatten().filter_map(Value::as_object_mut) {
+        reader.values_mut().for_each(give_defaults);
+    }
+}
+
+fn give_defaults(value: &mut Value) {
+    if value.is_null() {
+        *value = Value::Object(Map::new());
     }
 }
 
@@ -104,13 +107,13 @@ impl Document {
         let batch = processor(&pipeline.processors, "batch", self.processors.batch)?
             .or_else(|| exporter.sending_queue.batch.is_some().then(BatchConfig::default))
             .unwrap_or_else(each_request_by_itself);
-        let health = used(
-            "service.extensions",
-            &self.service.extensions,
-            "health_check",
-            self.extensions.health_check,
-        )?;
-        Ok(Config { receiver, memory, batch, exporter, health, telemetry: self.service.telemetry })
+        let (health, authenticators) = self.extensions.used(&self.service.extensions)?;
+        let receiver = receiver::config::Config { authenticators, ..receiver };
+        let mut telemetry = self.service.telemetry;
+        if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
+            telemetry.metrics.readers.clear();
+        }
+        Ok(Config { receiver, memory, batch, exporter, health, telemetry })
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod document;
 mod error;
 mod expand;
+mod extensions;
 mod print;
 mod source;
 mod spellings;

@@ -10,7 +10,9 @@ use super::Config;
 impl Config {
     /// The tree that means this configuration; secrets are redacted in it.
     pub fn tree(&self) -> Value {
-        let health = self.health.as_ref();
+        let mut extensions = section([("health_check", self.health.as_ref().map(value))]);
+        let authenticators = &self.receiver.authenticators;
+        extensions.extend(authenticators.iter().map(|(name, config)| (name.clone(), value(config))));
         json!({
             "receivers": {"otlp": value(&self.receiver)},
             "processors": section([
@@ -18,9 +20,9 @@ impl Config {
                 ("batch", Some(value(&self.batch))),
             ]),
             "exporters": {"postgres": value(&self.exporter)},
-            "extensions": section([("health_check", health.map(value))]),
+            "extensions": extensions,
             "service": {
-                "extensions": health.map(|_| "health_check").into_iter().collect::<Vec<_>>(),
+                "extensions": extensions.keys().collect::<Vec<_>>(),
                 "pipelines": {
                     "logs": {
                         "receivers": ["otlp"],
@@ -108,6 +110,9 @@ impl Display for Quoted<'_> {
         let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'))
             && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-        if is_plain { f.write_str(text) } else { write!(f, "{}", Value::from(text)) }
+        let is_duration = text.ends_with('s')
+            && text.starts_with(|c: char| c.is_ascii_digit())
+            && text.trim_end_matches(['n', 'u', 'm', 's']).bytes().all(|c| c.is_ascii_digit() || c == b'.');
+        if is_plain || is_duration { f.write_str(text) } else { write!(f, "{}", Value::from(text)) }
     }
 }

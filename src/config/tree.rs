@@ -67,6 +67,19 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// Where a list or a map should stand, what stands there may be a secret that belongs into it.
+    fn refuse_scalar<T>(self, expected: &str) -> Result<T, KeyError> {
+        let found = match self.typed()?.as_ref() {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Number(_) => "a number",
+            Value::String(_) => "text",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "a map",
+        };
+        Err(KeyError::custom(format!("found {found}, expected {expected}")))
+    }
+
     fn keys(self, map: &'a Map<String, Value>, known: &'static [&'static str]) -> Keys<'a> {
         Keys { entries: map.iter(), value: None, known, env: self.env }
     }
@@ -139,6 +152,16 @@ impl<'de> Deserializer<'de> for Node<'_> {
             Value::Array(items) => {
                 visitor.visit_seq(Items { items: items.iter().enumerate(), env: self.env })
             }
+            _ => self.refuse_scalar("a list"),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
+        match self.value {
+            Value::Object(map) => visitor.visit_map(self.keys(map, &[])),
+            Value::Null => visitor.visit_map(self.keys(&Map::new(), &[])),
+            // Some maps may be written as lists of their pairs.
+            Value::Array(_) => self.deserialize_seq(visitor),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -152,13 +175,13 @@ impl<'de> Deserializer<'de> for Node<'_> {
         match self.value {
             Value::Object(map) => visitor.visit_map(self.keys(map, fields)),
             Value::Null => visitor.visit_map(self.keys(&Map::new(), fields)),
-            _ => self.deserialize_any(visitor),
+            _ => self.refuse_scalar("a map"),
         }
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
-        tuple_struct map identifier ignored_any
+        tuple_struct identifier ignored_any
     }
 }
 

@@ -34,6 +34,10 @@ pub(super) enum Why {
     UnknownType,
     /// It is compressed in another way than the known ones.
     UnknownEncoding,
+    /// Nobody who may send is known by what it says of itself.
+    Denied,
+    /// It is not encrypted.
+    PlainText,
     /// More is sent than can be taken.
     Full,
     /// It cannot be taken here, or not now.
@@ -67,6 +71,8 @@ impl Why {
             Self::TooLarge => Code::ResourceExhausted,
             Self::TooSlow => Code::DeadlineExceeded,
             Self::UnknownPath | Self::WrongMethod | Self::UnknownEncoding => Code::Unimplemented,
+            Self::Denied => Code::Unauthenticated,
+            Self::PlainText => Code::FailedPrecondition,
             Self::Full | Self::Unavailable => Code::Unavailable,
         }
     }
@@ -74,7 +80,8 @@ impl Why {
     /// The status of HTTP.
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::Malformed | Self::Cut => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::Cut | Self::PlainText => StatusCode::BAD_REQUEST,
+            Self::Denied => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownPath => StatusCode::NOT_FOUND,

@@ -1,9 +1,12 @@
 //! The receiver's part of the YAML: `receivers.otlp`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::config::{AuthConfig, AuthenticatorConfig};
+use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
 /// `receivers.otlp`.
@@ -14,6 +17,9 @@ pub struct Config {
     pub protocols: Protocols,
     /// What requests may take before they are in the buffer.
     pub admission: AdmissionConfig,
+    /// Who may send, by the names of the extensions that know it.
+    #[serde(skip)]
+    pub authenticators: BTreeMap<String, AuthenticatorConfig>,
 }
 
 /// `receivers.otlp.admission`, as the OTel-Arrow receiver has it.
@@ -48,6 +54,12 @@ pub struct GrpcConfig {
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
@@ -107,6 +119,12 @@ pub struct HttpConfig {
     pub read_header_timeout: GoDuration,
     /// A connection without a request for this long is closed; 0 is never.
     pub idle_timeout: GoDuration,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsConfig>,
+    /// Who may send; without it, everybody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthConfig>,
     /// Whether a connection of HTTP/1 is kept for further requests.
     pub keep_alives_enabled: bool,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
@@ -144,6 +162,8 @@ impl Default for HttpConfig {
             cors: CorsConfig::default(),
             read_header_timeout: seconds(60),
             idle_timeout: seconds(60),
+            tls: None,
+            auth: None,
             keep_alives_enabled: true,
             max_connections: 0,
             max_connection_age: seconds(0),
@@ -159,6 +179,8 @@ impl Default for GrpcConfig {
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 128,
             max_connections: 0,
+            tls: None,
+            auth: None,
             keepalive: KeepaliveConfig::default(),
         }
     }

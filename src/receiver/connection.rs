@@ -5,27 +5,35 @@
 //! within a grace.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HeaderMap;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::activity::{Activity, UnderWay};
+use super::answer::{Failure, Why};
+use super::gate::Gate;
 use super::opening::Opened;
+use super::tls::Refused;
+use super::turned_away::Reason;
 
 /// What a connection may take of time.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
-    /// From the beginning until it is known what it speaks.
+    /// For the handshake of TLS, and then until it is known what it speaks.
     pub(super) opening: Duration,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
@@ -45,6 +53,7 @@ pub(super) struct Terms {
     pub(super) http1: Option<http1::Builder>,
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
+    pub(super) gate: Gate,
     /// Told again and again while a new connection waits for another one to go.
     pub(super) crowded: Arc<Notify>,
     /// Its other side is dropped at the shutdown.
@@ -63,25 +72,83 @@ const NOT_HTTP2: &str = "HTTP/1.1 415 Unsupported Media Type\r\n\
      connection: close\r\n\r\n\
      this port takes OTLP/gRPC only; set the exporter's protocol to grpc (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its \
      endpoint to a port that takes OTLP/HTTP\n";
+/// For whoever speaks neither TLS nor HTTP/2 to such a port with TLS.
+const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
+     content-type: text/plain; charset=utf-8\r\n\
+     connection: close\r\n\r\n\
+     this port speaks TLS only; begin the exporter's endpoint with https://\n";
+/// What a client that speaks plain text changes, and one that speaks TLS.
+const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
+const SPEAK_PLAIN_TEXT: &str =
+    "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
 /// What is read of a request that was answered before its end, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
 
 impl Terms {
-    /// Serves `stream` to its end, each request by `answer`.
-    pub(super) async fn serve<S, A, F, B>(self: Arc<Self>, stream: S, answer: A)
-    where
+    /// Serves `stream` to its end, each request by `answer`, or by `deny` where it is not encrypted and should be.
+    pub(super) async fn serve<A, F, B>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        answer: A,
+        deny: fn(&HeaderMap, Failure) -> Response<B>,
+    ) where
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
+        let peer = stream.peer_addr().ok();
+        let answer = |request| answer(request, peer);
+        let Some(tls) = &self.gate.tls else {
+            return self.serve_within(stream, peer, NOT_HTTP2, answer).await;
+        };
+        // In boxes, so that connections without TLS take no memory for it.
+        match self.opening(Box::pin(tls.accept(stream))).await {
+            None => {}
+            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, answer)).await,
+            Some(Ok(Err(Refused::PlainText(stream)))) => {
+                self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
+                let failure =
+                    || Failure::new(Why::PlainText, format!("this port speaks TLS only; {SPEAK_TLS}"));
+                let answer = |request: Request<_>| std::future::ready(deny(request.headers(), failure()));
+                Box::pin(self.serve_within(stream, peer, NOT_TLS, answer)).await;
+            }
+            Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
+            Some(Err(_)) => {
+                let given = format!("it has {:?}", self.times.opening);
+                self.gate.turned_away.count(Reason::HandshakeTimeout, peer, &given);
+            }
+        }
+    }
+
+    /// What a client begins with, or that it takes too long; `None` where its place is needed before.
+    async fn opening<T>(&self, beginning: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+        tokio::select! {
+            begun = timeout(self.times.opening, beginning) => Some(begun),
+            () = self.crowded.notified() => None,
+            () = self.ended() => None,
+        }
+    }
+
+    /// Serves what is inside of TLS, or where there is none. Whoever speaks nothing that is spoken here is told
+    /// `otherwise`.
+    async fn serve_within<S, A, F, B>(
+        &self,
+        stream: S,
+        peer: Option<SocketAddr>,
+        otherwise: &'static str,
+        answer: A,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
         A: Fn(Request<Incoming>) -> F,
         F: Future<Output = Response<B>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let opened = tokio::select! {
-            opened = timeout(self.times.opening, Opened::read(stream)) => opened,
-            () = self.crowded.notified() => return,
-            () = self.ended() => return,
-        };
-        let Ok(Ok(mut stream)) = opened else { return };
+        let Some(Ok(Ok(mut stream))) = self.opening(Opened::read(stream)).await else { return };
+        if stream.is_like_tls() {
+            // An answer that is not TLS is how its client knows that there is none here.
+            self.gate.turned_away.count(Reason::Tls, peer, &SPEAK_PLAIN_TEXT);
+        }
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
             let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
@@ -101,7 +168,7 @@ impl Terms {
                 let connection = http1.serve_connection(TokioIo::new(&mut stream), service);
                 self.run(connection, http1::Connection::graceful_shutdown, &activity).await
             }
-            None => timeout(UNREAD, stream.write_all(NOT_HTTP2.as_bytes())).await.is_ok(),
+            None => timeout(UNREAD, stream.write_all(otherwise.as_bytes())).await.is_ok(),
         };
         if ended {
             self.hear_out(stream).await;

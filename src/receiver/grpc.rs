@@ -4,6 +4,7 @@
 //! them); nothing is decoded into messages. Whoever speaks something else to this port is told so: by a gRPC
 //! status where it is gRPC, by an HTTP status where it is not.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,10 +72,17 @@ impl GrpcConfig {
 }
 
 /// Answers one request, whatever it is.
-pub(super) async fn answer(reception: Arc<Reception>, request: Request<Incoming>) -> Response<Answer> {
-    let (head, body) = request.into_parts();
+pub(super) async fn answer(
+    reception: Arc<Reception>,
+    request: Request<Incoming>,
+    peer: Option<SocketAddr>,
+) -> Response<Answer> {
+    let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
+    }
+    if let Err(denial) = reception.admit(&head, &mut body, peer).await {
+        return status(denial.failure).into_http();
     }
     let admitted = admit(&head);
     // Headers may be large, and a request may take long.
@@ -137,6 +145,11 @@ fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN));
     response
+}
+
+/// The answer to a request that is not even looked at.
+pub(super) fn unlooked(_: &HeaderMap, failure: Failure) -> Response<Answer> {
+    status(failure).into_http()
 }
 
 fn status(failure: Failure) -> Status {

@@ -4,11 +4,15 @@
 //! answered in the encoding that it has itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP
 //! gives a meaning.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,6 +26,7 @@ use super::connection::Times;
 use super::cors::{self, Cors};
 use super::encoding::{Encoding, KNOWN};
 use super::form::{self, Form};
+use super::gate::Denial;
 use super::intake::Accepted;
 use super::message::receive_whole;
 use super::reception::Reception;
@@ -77,14 +82,21 @@ impl LogsPort {
     }
 
     /// Answers one request, whatever it is.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Answer> {
-        let (head, body) = request.into_parts();
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+    ) -> Response<Answer> {
+        let (head, mut body) = request.into_parts();
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
+        if let Err(denial) = self.reception.admit(&head, &mut body, peer).await {
+            return self.marked(denied(form, denial), origin);
+        }
         let admitted = self.admit(&head);
         // Headers may be large, and a request may take long.
         drop(head);
@@ -98,10 +110,15 @@ impl LogsPort {
                 Err(failure)
             }
         };
-        let mut response = match taken {
+        let response = match taken {
             Ok((accepted, request)) => ok(form, &accepted, request),
             Err(failure) => failed(form, &failure),
         };
+        self.marked(response, origin)
+    }
+
+    /// The response, for the page of this origin.
+    fn marked(&self, mut response: Response<Answer>, origin: Option<HeaderValue>) -> Response<Answer> {
         if self.cors.is_some() {
             cors::mark(response.headers_mut(), origin);
         }
@@ -130,6 +147,19 @@ impl LogsPort {
 fn ok(form: Form, accepted: &Accepted, request: Share) -> Response<Answer> {
     let mut response = response(StatusCode::OK, form, form.accepted(accepted));
     response.body_mut().request = Some(request);
+    response
+}
+
+/// The answer to a request that is not even looked at.
+pub(super) fn unlooked(headers: &HeaderMap, failure: Failure) -> Response<Answer> {
+    failed(Form::of(headers).unwrap_or(Form::Json), &failure)
+}
+
+fn denied(form: Form, denial: Denial) -> Response<Answer> {
+    let mut response = failed(form, &denial.failure);
+    if let Some(challenge) = denial.challenge {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
     response
 }
 

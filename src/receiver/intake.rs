@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use opentelemetry::metrics::Meter;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::file::aside;
 use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
@@ -229,12 +229,7 @@ impl Admitted {
 
 /// Does `work` on so many bytes, which is not to keep other tasks waiting where they are many.
 pub(super) fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE && may_block() { tokio::task::block_in_place(work) } else { work() }
-}
-
-/// Whether this thread may be taken from the runtime for a while.
-fn may_block() -> bool {
-    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+    if bytes > LARGE { aside(work) } else { work() }
 }
 
 /// Nanoseconds since 1970.

@@ -5,19 +5,23 @@
 //! senders wait for the result, in PostgreSQL.
 //!
 //! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them: [`grpc`] by OTLP/gRPC, `http` by
-//! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. What a sender can take is bounded before that:
-//! connections in `listen`, their time in `connection`, memory in `room`. Only this module names hyper's servers and
-//! tonic's statuses.
+//! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. Before each port stands a gate ([`Gates`]): TLS, and who
+//! may send. What a sender can take is bounded before that: connections in `listen`, their time in `connection`, memory in
+//! `room`. Only this module names hyper's servers and tonic's statuses.
 
 mod activity;
 mod answer;
+pub mod auth;
 mod body;
 pub mod config;
 mod connection;
 mod cors;
 mod encoding;
 mod error;
+mod file;
 mod form;
+mod gate;
+mod gates;
 pub mod grpc;
 mod http;
 mod intake;
@@ -30,7 +34,11 @@ mod reception;
 mod room;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod turned_away;
 
 pub use error::Error;
+pub use file::Unusable;
+pub use gates::{Gates, Warnings};
 pub use intake::{Accepted, Intake, Refusal};
 pub use ports::Ports;

@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use super::tls::HANDSHAKE;
+
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose first bytes were looked at. They are read from it all the same.
@@ -32,6 +34,11 @@ impl<S: AsyncRead + Unpin> Opened<S> {
     /// Whether it begins with HTTP/2's preface, as far as it was looked at.
     pub(super) fn is_like_http2(&self) -> bool {
         PREFACE.starts_with(&self.first[..self.unread.end])
+    }
+
+    /// Whether it begins with a handshake of TLS.
+    pub(super) fn is_like_tls(&self) -> bool {
+        self.unread.end > 0 && self.first[0] == HANDSHAKE
     }
 }
 

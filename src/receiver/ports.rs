@@ -1,23 +1,27 @@
 //! The ports of the receiver: one for each protocol that is on, each with the bounds of its own connections, and one
 //! room for the requests of both.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::{HeaderMap, Request, Response};
 use futures_util::future::OptionFuture;
-use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::answer::Failure;
 use super::body::Answer;
 use super::config::{Config, Protocols};
 use super::connection::{Terms, Times};
 use super::error::Error;
+use super::gate::Gate;
+use super::gates::Gates;
 use super::grpc;
-use super::http::LogsPort;
+use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections};
 use super::reception::Reception;
@@ -63,24 +67,32 @@ impl Ports {
     }
 
     /// Serves until `shutdown`, and then for the requests under way, five seconds at most.
-    pub async fn serve(self, config: &Config, intake: Arc<Intake>, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        config: &Config,
+        gates: &Gates,
+        intake: Arc<Intake>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let Protocols { grpc, http } = &config.protocols;
         let times = TimesOfPorts {
             grpc: grpc.clone().unwrap_or_default().times(),
             http: http.clone().unwrap_or_default().times(),
         };
-        self.serve_within(times, config, intake, shutdown).await;
+        self.serve_within(times, config, [gates.grpc.clone(), gates.http.clone()], intake, shutdown).await;
     }
 
     pub(super) async fn serve_within(
         self,
         times: TimesOfPorts,
         config: &Config,
+        [grpc_gate, http_gate]: [Gate; 2],
         intake: Arc<Intake>,
         shutdown: impl Future<Output = ()>,
     ) {
         let room = Room::new((config.admission.request_limit_mib as usize) << 20);
-        let reception = |times: &Times, limit| Reception {
+        let reception = |gate: &Gate, times: &Times, limit| Reception {
+            gate: gate.clone(),
             intake: intake.clone(),
             room: room.clone(),
             arrival: times.arrival,
@@ -90,18 +102,29 @@ impl Ports {
         let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
-            let reception = Arc::new(reception(&times.grpc, grpc.limit()));
+            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit()));
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
-            let port = Port { listener, most, http1: None, http2, times: times.grpc };
-            port.serve(ended.clone(), move |request| grpc::answer(reception.clone(), request))
+            let port = Port { listener, most, gate: grpc_gate, http1: None, http2, times: times.grpc };
+            port.serve(
+                ended.clone(),
+                move |request, peer| grpc::answer(reception.clone(), request, peer),
+                grpc::unlooked,
+            )
         });
         let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
-            let logs = Arc::new(LogsPort::new(http, reception(&times.http, http.limit())));
+            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit())));
             let most = most_connections(http.max_connections, ports);
-            let port = Port { listener, most, http1: Some(http.http1()), http2: http2(), times: times.http };
-            port.serve(ended.clone(), move |request| logs.clone().answer(request))
+            let port = Port {
+                listener,
+                most,
+                gate: http_gate,
+                http1: Some(http.http1()),
+                http2: http2(),
+                times: times.http,
+            };
+            port.serve(ended.clone(), move |request, peer| logs.clone().answer(request, peer), http::unlooked)
         });
         let shutdown = async {
             shutdown.await;
@@ -135,6 +158,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
 struct Port {
     listener: TcpListener,
     most: usize,
+    gate: Gate,
     http1: Option<http1::Builder>,
     http2: http2::Builder<TokioExecutor>,
     times: Times,
@@ -142,19 +166,23 @@ struct Port {
 
 impl Port {
     /// Serves until the other side of `ended` is dropped, and then its connections to their ends.
-    async fn serve<A, F>(self, ended: watch::Receiver<()>, answer: A)
-    where
-        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    async fn serve<A, F>(
+        self,
+        ended: watch::Receiver<()>,
+        answer: A,
+        deny: fn(&HeaderMap, Failure) -> Response<Answer>,
+    ) where
+        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<Answer>> + Send + 'static,
     {
-        let Self { listener, most, http1, http2, times } = self;
+        let Self { listener, most, gate, http1, http2, times } = self;
         let acceptor = Acceptor::new(listener, most);
-        let terms = Arc::new(Terms { http1, http2, times, crowded: acceptor.crowded(), ended });
+        let terms = Arc::new(Terms { http1, http2, times, gate, crowded: acceptor.crowded(), ended });
         let shutdown = {
             let terms = terms.clone();
             async move { terms.ended().await }
         };
-        let last = acceptor.run(|stream| terms.clone().serve(stream, answer.clone()), shutdown).await;
+        let last = acceptor.run(|stream| terms.clone().serve(stream, answer.clone(), deny), shutdown).await;
         last.await;
     }
 }

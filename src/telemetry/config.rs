@@ -1,6 +1,11 @@
 //! Telemetry's part of the YAML: `extensions.health_check` and `service.telemetry`.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use super::headers::Headers;
 
 /// `extensions.health_check`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -20,6 +25,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// forebay's own metrics.
     pub metrics: MetricsConfig,
+    /// Attributes of what the metrics are of, beside or over forebay's own. One without a value is taken away.
+    pub resource: BTreeMap<String, Option<String>>,
 }
 
 /// `service.telemetry.logs`.
@@ -64,15 +71,114 @@ pub enum Encoding {
 pub struct MetricsConfig {
     /// Who reads the metrics; an empty list turns the page off.
     pub readers: Vec<Reader>,
+    /// `none` is no readers. All other levels have the same metrics.
+    #[serde(skip_serializing)]
+    pub level: Option<MetricsLevel>,
 }
 
-/// One element of `service.telemetry.metrics.readers`.
+/// `service.telemetry.metrics.level`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricsLevel {
+    /// No metrics.
+    None,
+    /// All metrics.
+    Basic,
+    /// All metrics.
+    Normal,
+    /// All metrics.
+    Detailed,
+}
+
+/// One element of `service.telemetry.metrics.readers`: either of the two.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reader {
     /// A reader that asks.
-    pub pull: Pull,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull: Option<Pull>,
+    /// A reader that is told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub periodic: Option<PeriodicConfig>,
 }
+
+/// `service.telemetry.metrics.readers[].periodic`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeriodicConfig {
+    /// The time between two pushes.
+    pub interval: Millis,
+    /// The longest that one may take.
+    pub timeout: Millis,
+    /// Where to.
+    pub exporter: PushExporter,
+}
+
+/// `service.telemetry.metrics.readers[].periodic.exporter`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PushExporter {
+    /// By OTLP.
+    pub otlp: OtlpConfig,
+}
+
+/// `service.telemetry.metrics.readers[].periodic.exporter.otlp`, as OpenTelemetry's declarative configuration has it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpConfig {
+    /// How it is spoken.
+    pub protocol: Protocol,
+    /// Where to: `http://host:port`, and for `http/protobuf` a path, which is `/v1/metrics` where it is left out.
+    pub endpoint: String,
+    /// Headers of each request.
+    pub headers: Headers,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// The longest that one request may take; `periodic.timeout` ends it as well.
+    pub timeout: Millis,
+    /// What counters and histograms begin from.
+    pub temporality_preference: TemporalityPreference,
+}
+
+/// `service.telemetry.metrics.readers[].periodic.exporter.otlp.protocol`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// OTLP/HTTP with protobuf.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// `service.telemetry.metrics.readers[].periodic.exporter.otlp.compression`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// `service.telemetry.metrics.readers[].periodic.exporter.otlp.temporality_preference`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemporalityPreference {
+    /// From forebay's start, as Prometheus has it.
+    #[default]
+    Cumulative,
+    /// From the push before.
+    Delta,
+    /// From the push before, where that takes no memory.
+    LowMemory,
+}
+
+/// A duration in whole milliseconds, as OpenTelemetry's declarative configuration has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millis(pub Duration);
 
 /// `service.telemetry.metrics.readers[].pull`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -108,7 +214,49 @@ impl Default for HealthCheckConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { readers: vec![Reader::default()] }
+        let pull = Reader { pull: Some(Pull::default()), periodic: None };
+        Self { readers: vec![pull], level: None }
+    }
+}
+
+impl Default for PeriodicConfig {
+    fn default() -> Self {
+        let seconds = |seconds| Millis(Duration::from_secs(seconds));
+        Self { interval: seconds(60), timeout: seconds(30), exporter: PushExporter::default() }
+    }
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::default(),
+            endpoint: "http://127.0.0.1:4317".to_owned(),
+            headers: Headers::default(),
+            compression: Compression::default(),
+            timeout: Millis(Duration::from_secs(10)),
+            temporality_preference: TemporalityPreference::default(),
+        }
+    }
+}
+
+impl OtlpConfig {
+    /// The endpoint of `http/protobuf`, with its path.
+    pub(super) fn http_endpoint(&self) -> String {
+        let host = self.endpoint.trim_end_matches('/');
+        let has_path = host.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        if has_path { self.endpoint.clone() } else { format!("{host}/v1/metrics") }
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(|millis| Self(Duration::from_millis(millis)))
     }
 }
 

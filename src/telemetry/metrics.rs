@@ -4,12 +4,17 @@
 //! read when the page is asked for; a render is plain computation in the caller's thread (well under a millisecond),
 //! so callbacks must not wait: read an atomic, or hold a lock for a moment.
 
+use std::collections::BTreeMap;
+
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
+use uuid::Uuid;
 
+use super::config::Config;
+use super::push::Push;
 use super::{Error, process};
 
 /// Every instrument of the program, and their page.
@@ -34,23 +39,30 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An empty page but for `target_info` and what is known of the process; its uptime counts from here.
+    /// Metrics that are only shown.
     pub fn new() -> Result<Self, Error> {
+        Self::with(&Config::default()).map(|(metrics, _)| metrics)
+    }
+
+    /// Nothing but `target_info` and what is known of the process, whose uptime counts from here; and what pushes it to
+    /// where `config` says, to be run in a runtime, which this has to be called in as well.
+    pub fn with(config: &Config) -> Result<(Self, Vec<Push>), Error> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
             .build()
             .map_err(|error| Error::Setup(error.into()))?;
-        let identity = Resource::builder_empty().with_attributes([
-            KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-        ]);
-        let provider =
-            SdkMeterProvider::builder().with_resource(identity.build()).with_reader(exporter).build();
-        let metrics = Self { registry, provider };
+        let mut builder = SdkMeterProvider::builder().with_resource(resource(config)).with_reader(exporter);
+        let mut pushes = Vec::new();
+        for periodic in config.metrics.readers.iter().filter_map(|reader| reader.periodic.as_ref()) {
+            let (push, reader) = Push::new(periodic, &periodic.exporter.otlp)?;
+            builder = builder.with_reader(reader);
+            pushes.push(push);
+        }
+        let metrics = Self { registry, provider: builder.build() };
         process::register(&metrics.meter("process"));
-        Ok(metrics)
+        Ok((metrics, pushes))
     }
 
     /// A meter for the stage called `name`. The name is not exposed.
@@ -69,6 +81,21 @@ impl Metrics {
     pub fn shutdown(&self) -> Result<(), Error> {
         self.provider.shutdown().map_err(|error| Error::Shutdown(error.into()))
     }
+}
+
+/// What the metrics are of.
+fn resource(config: &Config) -> Resource {
+    let mut attributes = BTreeMap::from([
+        ("service.name".to_owned(), Some(env!("CARGO_PKG_NAME").to_owned())),
+        ("service.version".to_owned(), Some(env!("CARGO_PKG_VERSION").to_owned())),
+    ]);
+    if config.metrics.readers.iter().any(|reader| reader.periodic.is_some()) {
+        // Who is pushed to does not see by the address which of several it is.
+        attributes.insert("service.instance.id".to_owned(), Some(Uuid::new_v4().to_string()));
+    }
+    attributes.extend(config.resource.clone());
+    let attributes = attributes.into_iter().filter_map(|(key, value)| Some(KeyValue::new(key, value?)));
+    Resource::builder_empty().with_attributes(attributes).build()
 }
 
 #[cfg(test)]
@@ -171,6 +198,20 @@ mod tests {
         assert_eq!(
             family(&Metrics::new().unwrap().render().unwrap(), "target_info{"),
             [format!("target_info{{service_name=\"forebay\",service_version=\"{version}\"}} 1")]
+        );
+    }
+
+    #[test]
+    fn attributes_are_added_replaced_and_taken_away() {
+        let resource =
+            [("service.name", Some("logs")), ("service.version", None), ("deployment", Some("prod"))];
+        let resource =
+            resource.map(|(key, value)| (key.to_owned(), value.map(str::to_owned))).into_iter().collect();
+        let config = Config { resource, ..Config::default() };
+        let (metrics, _) = Metrics::with(&config).unwrap();
+        assert_eq!(
+            family(&metrics.render().unwrap(), "target_info{"),
+            ["target_info{deployment=\"prod\",service_name=\"logs\"} 1"]
         );
     }
 

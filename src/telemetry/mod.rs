@@ -5,18 +5,22 @@
 //! forebay louder ([`logs`]). [`Health`] holds the one thing that keeps rows from being written right now. [`pages`]
 //! and [`serve()`] put both before HTTP, bounded so that no slow client can hold up the end.
 //!
-//! Only this module names opentelemetry_sdk, prometheus and tracing-subscriber; a stage is handed its `Meter` and
+//! The metrics are pushed by OTLP as well ([`Push`]), where the configuration says where to.
+//!
+//! Only this module names opentelemetry_sdk, opentelemetry_otlp, prometheus and tracing-subscriber; a stage is handed its `Meter` and
 //! writes its messages with `tracing`'s macros.
 
 pub mod config;
 mod error;
 mod fold;
+mod headers;
 mod health;
 mod line;
 pub mod logs;
 mod metrics;
 pub mod pages;
 mod process;
+mod push;
 mod serve;
 mod threshold;
 
@@ -25,5 +29,6 @@ pub use health::{Health, Reason, Report, StoreTrouble};
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
+pub use push::Push;
 pub use serve::serve;
 pub use threshold::Threshold;

@@ -62,7 +62,7 @@ async fn send(first: u64, mut endpoint: watch::Receiver<String>, ended: watch::R
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !*ended.borrow() {
-        pace.tick().await;
+        oracle.is_late(pace.tick().await);
         let mut answers = Vec::new();
         while answers.len() < SENDS && !matches!(answers.last(), Some(Answer::Taken { .. })) {
             if !answers.is_empty() {
@@ -76,8 +76,9 @@ async fn send(first: u64, mut endpoint: watch::Receiver<String>, ended: watch::R
             }
             let sent = Instant::now();
             let answer = timeout(ANSWER, sender.send(numbered_request(numbers.clone()))).await;
-            answers.push(answer.map_or(Answer::None, Answer::of));
-            oracle.waits.push(sent.elapsed());
+            let answer = answer.map_or(Answer::None, Answer::of);
+            oracle.answered(sent.elapsed(), answer);
+            answers.push(answer);
         }
         oracle.requests.push(Sent { numbers: numbers.clone(), answers });
         numbers = numbers.end..numbers.end + IN_A_REQUEST;

@@ -7,20 +7,26 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod chance;
+mod clock;
 mod collector;
 mod commits;
 mod crowd;
+mod disk;
 mod failover;
 mod hostile;
 mod inject;
+mod link;
 mod load;
 mod network;
+mod newest;
 mod oracle;
+mod pooler;
 mod resources;
 mod scene;
 mod schema;
 mod server;
 mod siege;
+mod small;
 mod soak;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]

@@ -8,10 +8,17 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tokio_postgres::Row;
+
 use crate::support::metrics::Scrape;
 use crate::support::postgres::Database;
+use crate::support::records::body_of;
 use crate::support::sender::Answer;
 use crate::support::stored;
+
+/// I6: what an answer may take.
+const IN_TIME: Duration = Duration::from_millis(20);
 
 /// A request: what is in it, and what each of its sends was answered.
 pub struct Sent {
@@ -23,8 +30,11 @@ pub struct Sent {
 #[derive(Default)]
 pub struct Oracle {
     pub requests: Vec<Sent>,
-    /// How long each answer took.
+    /// How long each answer took, and those of them that were refusals.
     pub waits: Vec<Duration>,
+    pub refusals: Vec<Duration>,
+    /// How late the senders were themselves, which is what the machine does to everybody.
+    pub late: Vec<Duration>,
     /// Whether a refusal is given by a deadline, behind which the records may be stored all the same. So it is where
     /// the queue is off.
     pub refused_may_be_stored: bool,
@@ -67,6 +77,31 @@ impl Oracle {
     pub fn add(&mut self, other: Oracle) {
         self.requests.extend(other.requests);
         self.waits.extend(other.waits);
+        self.refusals.extend(other.refusals);
+        self.late.extend(other.late);
+    }
+
+    /// An answer took so long.
+    pub fn answered(&mut self, wait: Duration, answer: Answer) {
+        self.waits.push(wait);
+        if answer == Answer::Refused {
+            self.refusals.push(wait);
+        }
+    }
+
+    /// A sender wakes up now, and wanted to when it was `due`.
+    pub fn is_late(&mut self, due: Instant) {
+        self.late.push(due.elapsed());
+    }
+
+    /// I6: 99 of a hundred answers took no more than 20 ms, and no more refusals did, beyond what the machine was late with
+    /// everything.
+    pub fn assert_answers_in_time(&self) {
+        let late = p99(&self.late);
+        for (what, waits) in [("answers", &self.waits), ("refusals", &self.refusals)] {
+            let waited = p99(waits);
+            assert!(waited <= IN_TIME + late, "I6: {what} took {waited:?}, the senders were {late:?} late");
+        }
     }
 
     /// Checks the invariants against the database and `page`, the metrics of the forebay that took everything and
@@ -139,10 +174,13 @@ impl Oracle {
             }
         }
         assert_eq!(stored.rows(), rows, "I2: something is stored that was not sent");
+        let all = "SELECT count(*) FROM otel.log_records";
+        let all: i64 = database.connect().await.query_one(all, &[]).await.unwrap().get(0);
+        assert_eq!(all as u64, rows, "I2: a row has no number, or the view does not show it");
         assert_eq!(dead.values().sum::<u64>(), letters, "I2: something is a dead letter that was not sent");
         let again = |sent: &Sent| (sent.numbers.end - sent.numbers.start) * (sent.answers.len() as u64 - 1);
         account.again = self.requests.iter().map(again).sum();
-        account.p99 = self.p99();
+        account.p99 = p99(&self.waits);
         account
     }
 
@@ -161,13 +199,13 @@ impl Oracle {
         }
         sends
     }
+}
 
-    /// What 99 of a hundred answers took at most.
-    pub fn p99(&self) -> Duration {
-        let mut waits = self.waits.clone();
-        waits.sort();
-        waits.get(waits.len() * 99 / 100).copied().unwrap_or_default()
-    }
+/// What 99 of a hundred took at most.
+pub fn p99(waits: &[Duration]) -> Duration {
+    let mut waits = waits.to_vec();
+    waits.sort();
+    waits.get(waits.len() * 99 / 100).copied().unwrap_or_default()
 }
 
 impl fmt::Display for Account {
@@ -195,8 +233,11 @@ pub async fn losses_are_written(database: &Database, page: &Scrape) {
 /// The numbers among the dead letters, each with how many times. The row's own bytes are there, its body among them.
 async fn dead_letters(database: &Database) -> HashMap<u64, u64> {
     let client = database.connect().await;
-    let numbers = "SELECT substring(encode(row, 'escape') FROM 'record (\\d+) of a run')::bigint, count(*) \
-                   FROM otel.dead_letters GROUP BY 1";
-    let rows = client.query(numbers, &[]).await.unwrap();
-    rows.iter().map(|row| (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64)).collect()
+    let body = body_of(0).replace('0', "(\\d+)");
+    let numbers =
+        "SELECT substring(encode(row, 'escape') FROM $1)::bigint, count(*) FROM otel.dead_letters GROUP BY 1";
+    let rows = client.query(numbers, &[&body]).await.unwrap();
+    // A body that was not sent has no number.
+    let number = |row: &Row| row.get::<_, Option<i64>>(0).expect("I2: a body that was not sent") as u64;
+    rows.iter().map(|row| (number(row), row.get::<_, i64>(1) as u64)).collect()
 }

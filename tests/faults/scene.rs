@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::load::Load;
-use crate::oracle::{Account, losses_are_written};
+use crate::oracle::{Account, Oracle, losses_are_written};
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::postgres::Database;
@@ -17,6 +17,11 @@ const RECOVERY: Duration = Duration::from_secs(10);
 /// The share of the earlier rate that counts as back.
 const BACK: f64 = 0.9;
 
+/// I5: files that may be open beside those before the fault: connections that come and go.
+const SPARE_FILES: usize = 8;
+/// I7: the longest that a session of ours may outlive its use.
+const ZOMBIES: Duration = Duration::from_secs(30);
+
 /// A forebay under load.
 pub struct Scene {
     pub forebay: Forebay,
@@ -24,25 +29,35 @@ pub struct Scene {
     pub load: Load,
     /// Records written a second before the fault.
     rate: f64,
+    /// Files that forebay had open before the fault.
+    open_files: usize,
+    /// Whether it is the collector itself that the fault stops, which then cannot answer.
+    pub stops_the_collector: bool,
 }
 
 impl Scene {
     /// Starts a forebay with these `--set` arguments on `dsn`, which leads to `database`, loads it, and waits until
     /// it writes.
     pub async fn begin(database: &Database, dsn: &str, sets: &[&str]) -> Self {
-        let forebay = Forebay::ready(dsn, sets).await;
+        Self::on(Forebay::ready(dsn, sets).await, database).await
+    }
+
+    /// Loads `forebay`, and waits until it writes.
+    pub async fn on(forebay: Forebay, database: &Database) -> Self {
         let load = Load::start(forebay.endpoint(), 0);
         let mut scene = Self::of(forebay, database, load);
         scene.flushes(MEASURED).await;
         let began = Instant::now();
         let records = scene.flushes(MEASURED).await;
         scene.rate = records as f64 / began.elapsed().as_secs_f64();
+        scene.open_files = scene.forebay.open_files();
         scene
     }
 
     /// A forebay of which no earlier rate is known.
     pub fn of(forebay: Forebay, database: &Database, load: Load) -> Self {
-        Self { forebay, database: database.clone(), load, rate: 0.0 }
+        let open_files = forebay.open_files();
+        Self { forebay, database: database.clone(), load, rate: 0.0, open_files, stops_the_collector: false }
     }
 
     /// The rate before the fault, in records a second.
@@ -113,10 +128,23 @@ impl Scene {
 
     /// Ends the load, lets forebay write what it holds, checks all that must hold, and says what was observed.
     pub async fn ends(self, fault: &str, recovery: Duration) -> Account {
-        let oracle = self.load.end().await;
+        self.ends_with(fault, recovery, Oracle::default()).await
+    }
+
+    /// The same where others than the load have sent as well, and remember `others`.
+    pub async fn ends_with(self, fault: &str, recovery: Duration, others: Oracle) -> Account {
+        let mut oracle = self.load.end().await;
+        oracle.add(others);
         let page = self.forebay.settles().await;
         let account = oracle.settle(&self.database, &page).await;
         is_kind_to(&self.database, 2).await;
+        let (peak, limit) = (self.forebay.peak(), page.value("log_buffer_bytes_capacity") + (64 << 20));
+        assert!(peak <= limit, "I5: {peak} bytes were resident, {limit} may be");
+        let (before, files) = (self.open_files, self.forebay.open_files());
+        assert!(files <= before + SPARE_FILES, "I5: {files} files are open, there were {before}");
+        if !self.stops_the_collector {
+            oracle.assert_answers_in_time();
+        }
         println!("{fault}: {account}; recovered in {recovery:.1?}");
         let (status, said) = self.forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
@@ -130,9 +158,9 @@ pub async fn is_kind_to(database: &Database, most: i64) {
     let client = database.connect().await;
     let ours = "SELECT count(*), count(*) FILTER (WHERE xact_start < now() - interval '10 s') \
                 FROM pg_stat_activity WHERE application_name = 'forebay' AND datname = current_database()";
-    eventually("I7: few sessions of ours, without old transactions", || async {
+    let few = eventually("I7: few sessions of ours, without old transactions", || async {
         let row = client.query_one(ours, &[]).await.unwrap();
         (row.get::<_, i64>(0) <= most && row.get::<_, i64>(1) == 0).then_some(())
-    })
-    .await;
+    });
+    assert!(timeout(ZOMBIES, few).await.is_ok(), "I7: sessions of ours are left after {ZOMBIES:?}");
 }

@@ -24,7 +24,7 @@ struct Mishap {
     undone: &'static str,
 }
 
-const MISHAPS: [Mishap; 5] = [
+const MISHAPS: [Mishap; 6] = [
     Mishap {
         what: "INSERT revoked",
         done: "REVOKE INSERT ON otel.log_records FROM collector",
@@ -46,6 +46,11 @@ const MISHAPS: [Mishap; 5] = [
         undone: "ALTER TABLE otel.log_records DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY",
     },
     Mishap {
+        what: "password changed",
+        done: "ALTER ROLE collector PASSWORD 'another'",
+        undone: "ALTER ROLE collector PASSWORD 'quite-a-secret'",
+    },
+    Mishap {
         what: "login taken away",
         done: "ALTER ROLE collector NOLOGIN",
         undone: "ALTER ROLE collector LOGIN",
@@ -53,7 +58,7 @@ const MISHAPS: [Mishap; 5] = [
 ];
 
 /// A connection string of a plain role, which may make a schema of its own.
-async fn plain_role(database: &Database, client: &Client) -> String {
+pub async fn plain_role(database: &Database, client: &Client) -> String {
     let make = format!(
         "CREATE ROLE collector LOGIN PASSWORD '{PASSWORD}'; GRANT CREATE ON DATABASE {} TO collector",
         database.name()
@@ -83,6 +88,10 @@ async fn schema_and_rights() {
     let database = postgres.database().await;
     let client = database.connect().await;
     let dsn = plain_role(&database, &client).await;
+    let access: String = client.query_one("SHOW hba_file", &[]).await.unwrap().get(0);
+    let lines = fs::read_to_string(&access).unwrap();
+    let lines = format!("host all collector 127.0.0.1/32 scram-sha-256\n{lines}");
+    set_access(&client, &access, &lines).await;
     let scene = Scene::begin(&database, &dsn, &[]).await;
     let mut longest = Duration::ZERO;
     for Mishap { what, done, undone } in MISHAPS {
@@ -94,8 +103,7 @@ async fn schema_and_rights() {
         client.batch_execute(undone).await.unwrap();
         longest = longest.max(scene.recovers().await);
     }
-    let access: String = client.query_one("SHOW hba_file", &[]).await.unwrap().get(0);
-    let (lines, before) = (fs::read_to_string(&access).unwrap(), refusals(&scene).await);
+    let before = refusals(&scene).await;
     set_access(&client, &access, &format!("host all collector 127.0.0.1/32 reject\n{lines}")).await;
     terminate_sessions(&client).await;
     is_refused(&scene, before, "pg_hba.conf rejects").await;
@@ -103,13 +111,13 @@ async fn schema_and_rights() {
     longest = longest.max(scene.recovers().await);
     let said = scene.forebay.said();
     assert!(!said.iter().any(|line| line.contains(PASSWORD)), "{said:#?}");
-    assert!(said.len() < 60, "{} lines for six mishaps: {said:#?}", said.len());
+    assert!(said.len() < 60, "{} lines for seven mishaps: {said:#?}", said.len());
     let account = scene.ends("fault 23, schema and rights", longest).await;
     assert_eq!(account.lost + account.dead + account.copies, 0);
 }
 
 /// Writes `pg_hba.conf` and has the server read it.
-async fn set_access(client: &Client, path: &str, text: &str) {
+pub async fn set_access(client: &Client, path: &str, text: &str) {
     // In place, so that its owner stays.
     fs::write(Path::new(path), text).unwrap();
     client.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();

@@ -1,6 +1,6 @@
 //! Good senders on a forebay that others do harm to, and HTTP/2 as no library sends it.
 
-use std::{fs, io};
+use std::io;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::oracle::{Account, Oracle, losses_are_written};
+use crate::oracle::{Account, Oracle, losses_are_written, p99};
 use crate::scene::Scene;
 use crate::support::PATIENCE;
 use crate::support::postgres::{Database, database};
@@ -56,21 +56,14 @@ impl Siege {
         client.ready().await.unwrap()
     }
 
-    /// What was resident at most.
-    fn peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.scene.forebay.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-    }
-
     /// The good senders have noticed nothing, and memory has kept its bound. `oracle` is what others remember whose
     /// records were taken.
     pub async fn ends(self, what: &str, oracle: Oracle) -> Account {
         self.scene.recovers().await;
-        let (peak, limit) = (self.peak(), self.request_limit + BESIDE);
+        let (peak, limit) = (self.scene.forebay.peak(), self.request_limit + BESIDE);
         let Scene { forebay, load, .. } = self.scene;
         let mut all = load.end().await;
-        let p99 = all.p99();
+        let p99 = p99(&all.waits);
         all.add(oracle);
         all.requests_may_take = self.request_limit;
         let page = forebay.settles().await;

@@ -76,7 +76,8 @@ impl Bench {
         };
         let proxy = Proxy::start_on(line.clone(), database.address(), decide).await;
         let dsn = format!("{} sslmode=disable", database.dsn_by_way_of(proxy.address()));
-        let scene = Scene::begin(&database, &dsn, &["exporters.postgres.timeout=2s"]).await;
+        let mut scene = Scene::begin(&database, &dsn, &["exporters.postgres.timeout=2s"]).await;
+        scene.stops_the_collector = true;
         Self { postgres, database, line, cut_in, _proxy: proxy, scene }
     }
 

@@ -46,6 +46,9 @@ async fn refused(environment: &[(&str, &str)], own: &[&str]) -> String {
     let ran = refusal(dir.path(), &run(dir.path(), environment, &running).await);
     let checked = refusal(dir.path(), &run(dir.path(), environment, &checking).await);
     assert_eq!(ran, checked, "validate has the same verdict");
+    let printing = [vec!["print-config".to_owned()], running].concat();
+    let printed = refusal(dir.path(), &run(dir.path(), environment, &printing).await);
+    assert_eq!(ran, printed, "and so has print-config");
     ran
 }
 
@@ -133,6 +136,16 @@ async fn a_root_certificate_that_cannot_be_read_is_refused_by_its_name() {
     assert_refused(&[("DATABASE_URL", &empty)], &[], &["sslrootcert /dev/null", "certificate"]).await;
 }
 
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_refused_by_its_key_and_name() {
+    let tls = "receivers.otlp.protocols.grpc.tls";
+    let sets =
+        ["--set", &format!("{tls}.cert_file=/nowhere/cert.pem"), "--set", &format!("{tls}.key_pem={SECRET}")];
+    assert_refused(&[], &sets, &[&format!("{tls}.cert_file"), "/nowhere/cert.pem", "No such file"]).await;
+    let sets = ["--set", &format!("{tls}={{}}")];
+    assert_refused(&[], &sets, &[&format!("{tls}.cert_file: missing"), "`cert_pem`"]).await;
+}
+
 /// Scenario: one of the three ports belongs to somebody else already, on the embedded default. Guarantee: the key
 /// is named, and no private PostgreSQL has been made by then.
 #[tokio::test]
@@ -171,13 +184,35 @@ async fn a_database_that_is_down_is_not_an_error() {
     assert!(said.contains("valid") && !said.contains(SECRET), "{said}");
 }
 
+/// Scenario: the configuration in force is printed, and what is printed is printed again. Guarantee: it is the same, and
+/// shows no password.
+#[tokio::test]
+async fn what_is_printed_is_a_configuration_without_secrets() {
+    let dir = TempDir::new().unwrap();
+    let dsn = [("DATABASE_URL", "postgres://me:hunter2@db/logs?sslmode=require")];
+    let header = "{periodic: {exporter: {otlp: {headers: {key: hunter2}}}}}";
+    let sets = format!("service.telemetry.metrics.readers=[{header}]");
+    let arguments =
+        ["print-config", "--set", &sets, "--set", "processors.batch.timeout=250ms"].map(str::to_owned);
+    let printed = run(dir.path(), &dsn, &arguments).await;
+    let page = text(&printed.stdout);
+    assert_eq!(printed.status.code(), Some(0), "{}", text(&printed.stderr));
+    assert!(!page.contains(SECRET), "{page}");
+    assert!(page.contains("dsn: \"postgres://me:[redacted]@db/logs?sslmode=require\"\n"), "{page}");
+    assert!(page.contains("    timeout: 250ms\n"), "{page}");
+    std::fs::write(dir.path().join("printed.yaml"), &page).unwrap();
+    let again = ["print-config", "--config", "printed.yaml"].map(str::to_owned);
+    let again = run(dir.path(), &[], &again).await;
+    assert_eq!(text(&again.stdout), page, "{}", text(&again.stderr));
+}
+
 #[tokio::test]
 async fn help_and_version_teach() {
     let dir = TempDir::new().unwrap();
     let help = run(dir.path(), &[], &["--help".to_owned()]).await;
     let page = text(&help.stdout);
     assert_eq!(help.status.code(), Some(0));
-    for part in ["DATABASE_URL", "4317", "Exit status", "validate", "schema", "--set"] {
+    for part in ["DATABASE_URL", "4317", "Exit status", "validate", "schema", "print-config", "--set"] {
         assert!(page.contains(part), "{part} is not in: {page}");
     }
     let version = run(dir.path(), &[], &["--version".to_owned()]).await;

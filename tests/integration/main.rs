@@ -6,11 +6,13 @@
 // A test fails by panicking, and a list of one range of numbers is meant as such.
 #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
+mod auth;
 mod bad_config;
 mod bad_input;
 mod clusters;
 mod connections;
 mod dead_letters;
+mod docs;
 mod doctor;
 mod embedded;
 mod fields;
@@ -20,7 +22,10 @@ mod losses;
 mod outage;
 mod over_http;
 mod prometheus;
+mod push;
 mod reload;
 mod schema;
 mod sdk;
+mod securing;
 mod support;
+mod tls;

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::support::forebay::{Forebay, arguments, command};
+use crate::support::metrics::Scrape;
 use crate::support::postgres::{Postgres, database};
 use crate::support::records::{numbered_request, request, text};
 use crate::support::sender::retry_delay;
@@ -158,7 +159,8 @@ async fn above_its_memory_limit_it_refuses_and_gives_back() {
     for _ in 0..24 {
         sender.send(request(vec![large()])).await.unwrap();
     }
-    assert_eq!(reloading.forebay.scrape().await.value("log_buffer_size"), 24);
+    let before = reloading.forebay.scrape().await;
+    assert_eq!(before.value("log_buffer_size"), 24);
 
     reloading.reload(&yaml(1), IN_FORCE).await;
     reloading.forebay.becomes_unready("memory_limit").await;
@@ -169,6 +171,12 @@ async fn above_its_memory_limit_it_refuses_and_gives_back() {
     assert_eq!(scrape.sum("log_buffer_dropped_total", r#"reason="drop_oldest""#), 24);
     assert_eq!(scrape.sum("log_buffer_rejected_total", r#"reason="memory""#), 10);
     assert_eq!(scrape.sum("otelcol_processor_refused_log_records_total", "memory_limiter"), 10);
+
+    let resident = |scrape: &Scrape| scrape.value("otelcol_process_memory_rss_bytes");
+    eventually("the memory is given back", || async {
+        (resident(&reloading.forebay.scrape().await) + (16 << 20) < resident(&before)).then_some(())
+    })
+    .await;
 
     reloading.reload(&yaml(4000), IN_FORCE).await;
     reloading.forebay.becomes_unready("database_unreachable").await;

@@ -1,5 +1,7 @@
 //! The configuration as a whole: what the shipped file and the least of files mean.
 
+mod memory;
+mod readers;
 mod refusals;
 mod round_trip;
 
@@ -9,7 +11,10 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
+use crate::receiver::auth::config::{AuthenticatorConfig, BearerConfig};
 use crate::receiver::config::{GrpcConfig, HttpConfig};
+use crate::receiver::tls::config::MinVersion;
+use crate::secret::Secret;
 
 /// The least that a user has to write.
 const MINIMAL: &str = "
@@ -173,6 +178,61 @@ fn batch_sizes_agree_with_each_other_and_with_the_queue() {
     assert_eq!(sizes(&[queue, "processors.batch.send_batch_max_size=0"]), (100, 50_000));
     assert_eq!(sizes(&[batch]), (10_000, 10_000));
     assert_eq!(sizes(&["exporters.postgres.sending_queue.queue_size=50"]), (50, 50));
+}
+
+#[test]
+fn tls_has_the_collectors_keys() {
+    let grpc = "receivers.otlp.protocols.grpc";
+    let tls = |sets: &[&str]| {
+        let sets: Vec<_> = sets.iter().map(|set| format!("{grpc}.tls.{set}")).collect();
+        let config = minimal(&sets.iter().map(String::as_str).collect::<Vec<_>>(), &none)?;
+        Ok::<_, String>(config.receiver.protocols.grpc.unwrap().tls.unwrap())
+    };
+    let config = tls(&["cert_file=a.pem", "key_pem=hunter2", "client_ca_file=ca.pem", "reload_interval=1h"]);
+    let config = config.unwrap();
+    assert_eq!(config.cert_file, Some("a.pem".into()));
+    assert_eq!(config.key_pem.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(config.reload_interval, GoDuration(Duration::from_secs(3600)));
+    assert_eq!(config.min_version, MinVersion::Tls12);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for version in ["1.3", "'1.3'"] {
+        assert_eq!(tls(&[&format!("min_version={version}")]).unwrap().min_version, MinVersion::Tls13);
+    }
+    let refusal = tls(&["min_version='1.0'"]).unwrap_err();
+    assert_eq!(
+        refusal,
+        format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
+    );
+    assert_eq!(
+        minimal(&[&format!("{grpc}={{tls: , auth: }}"), "receivers.otlp.protocols.http="], &none).unwrap(),
+        defaults()
+    );
+}
+
+#[test]
+fn extensions_have_names_of_their_own() {
+    let sets = [
+        "extensions.bearertokenauth={token: 12345}",
+        "extensions.basicauth/senders={htpasswd: {inline: 'a:hunter2'}}",
+        "extensions.basicauth/unused={htpasswd: {file: passwords}}",
+        "service.extensions=[basicauth/senders, health_check, bearertokenauth]",
+        "receivers.otlp.protocols.grpc.auth.authenticator=basicauth/senders",
+    ];
+    let config = minimal(&sets, &none).unwrap();
+    assert_eq!(config.health, Some(HealthCheckConfig::default()));
+    let known: Vec<_> = config.receiver.authenticators.keys().collect();
+    assert_eq!(known, ["basicauth/senders", "bearertokenauth"]);
+    let AuthenticatorConfig::Bearer(bearer) = &config.receiver.authenticators["bearertokenauth"] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(bearer.token.as_ref().unwrap().expose(), "12345");
+    let shown = format!("{config:?}\n{}", config.to_yaml());
+    assert!(!shown.contains("hunter2") && !shown.contains("12345"), "{shown}");
+    assert!(config.to_yaml().contains("    token: \"[REDACTED]\"\n"), "{shown}");
+    let mut other = config.clone();
+    let changed = BearerConfig { token: Some(Secret::new("54321")), ..bearer.clone() };
+    other.receiver.authenticators.insert("bearertokenauth".to_owned(), AuthenticatorConfig::Bearer(changed));
+    assert_eq!(config.changes(&other), ["extensions.bearertokenauth"]);
 }
 
 #[test]

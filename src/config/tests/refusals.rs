@@ -28,9 +28,9 @@ fn each_bad_key_is_refused_by_name() {
         ("exporters.postgres.dns=x", "exporters.postgres.dns: unknown key; did you mean dsn?"),
         ("exporters.postgres.poolsize=", "exporters.postgres.poolsize: unknown key; did you mean pool_size?"),
         (
-            "exporters.postgres.pol=1",
-            "exporters.postgres.pol: unknown key; what can stand here: dsn, data_dir, \
-            pool_size, schema, create_schema, timeout, shutdown_timeout, losses_window, sending_queue, retry_on_failure",
+            "exporters.postgres.retry_on_failure.x=1",
+            "exporters.postgres.retry_on_failure.x: unknown key; what can stand here: enabled, initial_interval, \
+             randomization_factor, multiplier, max_interval, max_elapsed_time",
         ),
         ("receivers.otlp/2={}", "receivers.otlp/2: unknown key; did you mean otlp?"),
         (
@@ -39,7 +39,7 @@ fn each_bad_key_is_refused_by_name() {
         ),
         // Wrong types and units.
         ("exporters=[]", "exporters: found a list, expected a map"),
-        ("exporters.postgres=yes", "exporters.postgres: found \"yes\", expected a map"),
+        ("exporters.postgres=yes", "exporters.postgres: found text, expected a map"),
         (
             "exporters.postgres.sending_queue.queue_size=lots",
             "exporters.postgres.sending_queue.queue_size: found \"lots\", expected a whole number, 0 or more",
@@ -209,7 +209,10 @@ fn each_bad_key_is_refused_by_name() {
             "service.pipelines.logs.processors: memory_limiter is not defined; \
              write `memory_limiter:` under processors",
         ),
-        ("service.extensions=[pprof]", "service.extensions: found [pprof], expected [health_check]"),
+        (
+            "service.extensions=[pprof]",
+            "service.extensions: found pprof; what can stand here: health_check, bearertokenauth, basicauth",
+        ),
         (
             "receivers=",
             "service.pipelines.logs.receivers: otlp is not defined; write `otlp:` under receivers",
@@ -372,12 +375,18 @@ fn a_refusal_is_one_line_whatever_it_quotes() {
 fn a_password_in_a_wrong_place_is_not_shown() {
     let url = "postgres://me:hunter2@db/logs?application_name=x";
     for (set, shown) in [
-        (format!("exporters.postgres={url}"), "exporters.postgres: found \"postgres://me:…@db/logs"),
+        (format!("exporters.postgres={url}"), "exporters.postgres: found text, expected a map"),
         (format!("exporters.postgres.dsn:{url}"), "exporters.postgres.dsn:postgres://me:…@db/logs"),
         (format!("exporters.postgres={{'{url}': 1}}"), "exporters.postgres.postgres://me:…@db/logs"),
         (format!("exporters.postgres.pool_size={url}"), "found \"postgres://me:…@db/logs"),
-        ("exporters.postgres=host=db password=hunter2 user=me".to_owned(), "host=db password=… user=me"),
-        ("exporters.postgres=password='hunter2 x' user=me".to_owned(), "found \"password=… user=me\""),
+        (
+            "exporters.postgres.pool_size=host=db password=hunter2 user=me".to_owned(),
+            "host=db password=… user=me",
+        ),
+        (
+            "exporters.postgres.pool_size=password='hunter2 x' user=me".to_owned(),
+            "found \"password=… user=me\"",
+        ),
         (
             "exporters.postgres.dsn:postgres://me:hunter2@db".to_owned(),
             "postgres://me:…@db: expected path=value",

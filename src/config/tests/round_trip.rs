@@ -14,7 +14,7 @@ fn the_default_prints_as_it_is_written() {
     for line in [
         "receivers:\n  otlp:\n    protocols:\n      grpc:\n        endpoint: \"127.0.0.1:4317\"\n",
         "    dsn: embedded\n",
-        "    timeout: \"10s\"\n",
+        "    timeout: 10s\n",
         "      processors: [batch]\n",
         "      readers:\n        - pull:\n            exporter:\n",
     ] {
@@ -38,6 +38,17 @@ fn whatever_is_set_is_printed_and_read_again() {
             "exporters.postgres.retry_on_failure={multiplier: 1, randomization_factor: 1e-7, max_interval: 0s}",
         ],
         &["receivers.otlp.protocols={http: {max_request_body_size: 1000}}"],
+        &[
+            "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, \
+             exporter: {otlp: {protocol: http/protobuf, endpoint: 'http://[::1]:4318/x', compression: gzip, \
+             temporality_preference: low_memory}}}}]}",
+            "service.telemetry.resource={service.version: , 'a b': '- x', n: 1}",
+        ],
+        &["service.telemetry.metrics.level=none"],
+        &[
+            "service.pipelines.logs.processors=[memory_limiter, batch]",
+            "processors.memory_limiter={limit_mib: 9}",
+        ],
         &["receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time=0s"],
         &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
     ] {
@@ -48,7 +59,10 @@ fn whatever_is_set_is_printed_and_read_again() {
 
 #[test]
 fn a_password_is_redacted_and_the_rest_is_not() {
-    let config = minimal(&["exporters.postgres.dsn=postgres://u:hunter2@h/db"], &none).unwrap();
+    let headers =
+        "service.telemetry.metrics.readers=[{periodic: {exporter: {otlp: {headers: {a: hunter2}}}}}]";
+    let config = minimal(&["exporters.postgres.dsn=postgres://u:hunter2@h/db", headers], &none).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
     let yaml = config.to_yaml();
     assert!(yaml.contains("dsn: \"postgres://u:[redacted]@h/db\"") && !yaml.contains("hunter2"), "{yaml}");
 }

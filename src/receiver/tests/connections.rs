@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::*;
 use crate::buffer::samples::request;
+use crate::receiver::turned_away::Reason;
 
 /// Sends frames of gRPC as they are.
 async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse<Body> {
@@ -147,6 +148,75 @@ async fn who_says_nothing_is_cut() {
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
     let mut answer = Vec::new();
     let _ = soon(silent.read_to_end(&mut answer)).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_never_shakes_hands_is_cut() {
+    let mut setup = Setup::default();
+    setup.times.opening = Duration::from_millis(50);
+    setup.gates[0] = Gate::with_tls();
+    let turned_away = setup.gates[0].turned_away.clone();
+    let gateway = setup.start().await;
+    let mut streams = Vec::new();
+    // What stops in the middle, and what does not even begin.
+    for begins in [&b""[..], &[0x16, 3, 1]] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(begins).await.unwrap();
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(turned_away.times(Reason::HandshakeTimeout), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_may_not_send_is_told_before_the_body() {
+    let mut setup = Setup::default();
+    setup.gates[0] = Gate::with_token();
+    let turned_away = setup.gates[0].turned_away.clone();
+    let gateway = setup.start().await;
+    let (_connection, mut client) = h2_client(&gateway).await;
+    let (answer, _no_body) = client.send_request(h2_request(), false).unwrap();
+    let answer = soon(answer).await.unwrap();
+    let status = Status::from_header_map(answer.headers()).unwrap();
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert_eq!(turned_away.times(Reason::NoCredentials), 1);
+
+    let mut known = h2_request();
+    known.headers_mut().insert("authorization", "Bearer right".parse().unwrap());
+    let (answer, mut body) = client.send_request(known, false).unwrap();
+    body.send_data(frame(0, b"").into(), true).unwrap();
+    let trailers = soon(last(soon(answer).await.unwrap().into_body())).await;
+    assert_eq!(trailers["grpc-status"], "0");
+    drop(client);
+    gateway.stop().await;
+}
+
+/// A proxy may bring the requests of many senders over one connection.
+#[tokio::test]
+async fn who_may_not_send_does_not_end_the_connection_of_others() {
+    let mut setup = Setup::default();
+    setup.gates[0] = Gate::with_token();
+    let gateway = setup.start().await;
+    let (connection, client) = h2_client(&gateway).await;
+    for _ in 0..50 {
+        let strangers = (0..50).map(|_| {
+            let mut client = client.clone();
+            async move {
+                soon(std::future::poll_fn(|context| client.poll_ready(context))).await.unwrap();
+                let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
+                body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+                let status = Status::from_header_map(soon(answer).await.unwrap().headers()).unwrap();
+                assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+            }
+        });
+        futures_util::future::join_all(strangers).await;
+    }
+    assert!(!connection.is_finished());
+    drop(client);
     gateway.stop().await;
 }
 

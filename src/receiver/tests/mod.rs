@@ -5,6 +5,7 @@ mod connections;
 mod http1;
 mod messages;
 mod over_http;
+mod pages;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use tonic_types::StatusExt;
 
 use super::config::{Config, GrpcConfig, HttpConfig};
 use super::connection::Times;
+use super::gate::Gate;
 use super::grpc::{self, PATH};
 use super::metrics::Unread;
 use super::ports::TimesOfPorts;
@@ -39,6 +41,8 @@ const LONG: Duration = Duration::from_secs(600);
 struct Setup {
     times: Times,
     config: Config,
+    /// Of OTLP/gRPC, and of OTLP/HTTP.
+    gates: [Gate; 2],
     queue: QueueConfig,
     result_timeout: Duration,
 }
@@ -82,6 +86,7 @@ impl Default for Setup {
                 grace: LONG,
             },
             config,
+            gates: ["grpc", "http"].map(Gate::open_to_all),
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
             result_timeout: LONG,
         }
@@ -124,7 +129,7 @@ impl Setup {
                     let _ = stopped.await;
                 };
                 let times = TimesOfPorts { grpc: self.times.clone(), http: self.times };
-                ports.serve_within(times, &self.config, intake, stopped).await;
+                ports.serve_within(times, &self.config, self.gates, intake, stopped).await;
             })
         };
         Gateway { buffer, intake, address, http, stop, server }

@@ -144,6 +144,31 @@ impl Forebay {
         self.child.id().expect("it runs")
     }
 
+    /// The bytes that were resident at most.
+    #[allow(dead_code, reason = "for the faults")]
+    pub fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
+    /// How many files it has open.
+    #[allow(dead_code, reason = "for the faults")]
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
+
+    /// The time of processors that it has taken.
+    #[allow(dead_code, reason = "for the faults")]
+    pub fn processor_time(&self) -> std::time::Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let fields = stat.rsplit(')').next().expect("its name ends").split_whitespace();
+        // User and system, in hundredths of a second, which Linux shows everywhere.
+        let hundredths: u64 =
+            fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        std::time::Duration::from_millis(10 * hundredths)
+    }
+
     /// The address of the metrics page.
     pub fn metrics_address(&self) -> &str {
         &self.metrics

@@ -7,6 +7,7 @@ use bytes::{Buf, BufMut, Bytes};
 use forebay::otlp::messages::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use prost::Message;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -77,6 +78,12 @@ impl Sender {
         Self { channel: endpoint.connect().await.expect("forebay listens") }
     }
 
+    /// One that sends over `channel`.
+    #[allow(dead_code, reason = "for what is tested with TLS")]
+    pub fn over(channel: Channel) -> Self {
+        Self { channel }
+    }
+
     /// One that connects when it first sends.
     #[allow(dead_code, reason = "for the faults")]
     pub fn lazy(endpoint: &str) -> Self {
@@ -93,10 +100,24 @@ impl Sender {
         self.send_to(PATH, request).await
     }
 
+    /// Sends bytes as if they were a request, with the header `authorization`.
+    #[allow(dead_code, reason = "for what is tested with authentication")]
+    pub async fn send_as(
+        &self,
+        authorization: Option<MetadataValue<Ascii>>,
+        request: Bytes,
+    ) -> Result<ExportLogsServiceResponse, Status> {
+        let mut request = tonic::Request::new(request);
+        if let Some(value) = authorization {
+            request.metadata_mut().insert("authorization", value);
+        }
+        unary(tonic::client::Grpc::new(self.channel.clone()), PATH, request).await
+    }
+
     /// Sends bytes as if they were a request, compressed.
     pub async fn send_gzip(&self, request: Bytes) -> Result<ExportLogsServiceResponse, Status> {
         let client = tonic::client::Grpc::new(self.channel.clone());
-        unary(client.send_compressed(CompressionEncoding::Gzip), PATH, request).await
+        unary(client.send_compressed(CompressionEncoding::Gzip), PATH, tonic::Request::new(request)).await
     }
 
     /// Sends bytes to any path.
@@ -105,7 +126,7 @@ impl Sender {
         path: &'static str,
         request: Bytes,
     ) -> Result<ExportLogsServiceResponse, Status> {
-        unary(tonic::client::Grpc::new(self.channel.clone()), path, request).await
+        unary(tonic::client::Grpc::new(self.channel.clone()), path, tonic::Request::new(request)).await
     }
 
     /// Sends a request of HTTP/2 that need not be gRPC; gives the answer's head.
@@ -129,11 +150,11 @@ impl Sender {
 async fn unary(
     mut client: tonic::client::Grpc<Channel>,
     path: &'static str,
-    request: Bytes,
+    request: tonic::Request<Bytes>,
 ) -> Result<ExportLogsServiceResponse, Status> {
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let path = http::uri::PathAndQuery::from_static(path);
-    let answer = client.unary(tonic::Request::new(request), path, BytesCodec).await?;
+    let answer = client.unary(request, path, BytesCodec).await?;
     ExportLogsServiceResponse::decode(answer.into_inner())
         .map_err(|error| Status::internal(error.to_string()))
 }

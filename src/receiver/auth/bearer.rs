@@ -1,0 +1,124 @@
+//! Tokens.
+
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
+
+use http::header::{HeaderMap, HeaderName};
+use tracing::info;
+
+use super::Denied;
+use super::config::BearerConfig;
+use super::keyed::{Digest, Key};
+use crate::receiver::file::{Unusable, Watch, fingerprint, read};
+use crate::secret::Secret;
+
+/// Knows tokens.
+#[derive(Debug)]
+pub(super) struct Bearer {
+    config: BearerConfig,
+    header: HeaderName,
+    /// Where the configuration has it.
+    at: String,
+    key: Key,
+    tokens: RwLock<HashSet<Digest>>,
+    /// Of the file.
+    watch: Watch,
+}
+
+impl Bearer {
+    pub(super) fn open(config: &BearerConfig, at: &str) -> Result<Self, Unusable> {
+        let header = HeaderName::from_bytes(config.header.as_bytes()).map_err(|_| {
+            let problem =
+                format!("found {:?}, expected the name of a header, such as authorization", config.header);
+            Unusable::new(format!("{at}.header"), problem)
+        })?;
+        let key = Key::new();
+        let (tokens, watch) = match (&config.token, &config.tokens[..], &config.filename) {
+            (Some(token), [], None) => (vec![usable(token, &format!("{at}.token"))?], Watch::default()),
+            (None, tokens @ [_, ..], None) => {
+                let usable = |(index, token)| usable(token, &format!("{at}.tokens.[{index}]"));
+                (tokens.iter().enumerate().map(usable).collect::<Result<_, _>>()?, Watch::default())
+            }
+            (None, [], Some(path)) => {
+                let key = format!("{at}.filename");
+                let bytes = read(&key, path)?;
+                (of_file(&bytes, &key, config)?, Watch::new(fingerprint([&bytes])))
+            }
+            _ => {
+                let problem = "expected exactly one of token, tokens (a list) and filename (a file with a token a line)";
+                return Err(Unusable::new(at, problem));
+            }
+        };
+        let tokens = tokens.iter().map(|token| key.digest(token.as_bytes())).collect();
+        let (config, at) = (config.clone(), at.to_owned());
+        Ok(Self { config, header, at, key, tokens: RwLock::new(tokens), watch })
+    }
+
+    /// Whether a request with these headers may be sent.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let value = headers.get(&self.header).ok_or(Denied::Missing)?;
+        let token = behind_scheme(&self.config.scheme, value.as_bytes()).ok_or(Denied::Wrong)?;
+        let digest = self.key.digest(token);
+        let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
+        if tokens.contains(&digest) { Ok(()) } else { Err(Denied::Wrong) }
+    }
+
+    /// Reads the file where it has changed; see [`Watch::look`].
+    pub(super) fn look(&self) -> bool {
+        let Some(path) = &self.config.filename else { return true };
+        let key = format!("{}.filename", self.at);
+        let bytes = read(&key, path).map(|bytes| (fingerprint([&bytes]), bytes));
+        self.watch.look(bytes, |bytes| {
+            let tokens: HashSet<_> = of_file(&bytes, &key, &self.config)?
+                .iter()
+                .map(|token| self.key.digest(token.as_bytes()))
+                .collect();
+            info!(file = %path.display(), tokens = tokens.len(), "the file of tokens has changed; its tokens are taken");
+            *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+            Ok(())
+        })
+    }
+
+    pub(super) fn has_file(&self) -> bool {
+        self.config.filename.is_some()
+    }
+
+    /// How a token is sent.
+    pub(super) fn form(&self) -> String {
+        let space = if self.config.scheme.is_empty() { "" } else { " " };
+        format!("{}: {}{space}TOKEN", self.header, self.config.scheme)
+    }
+
+    pub(super) fn scheme(&self) -> &str {
+        if self.config.scheme.is_empty() { "Bearer" } else { &self.config.scheme }
+    }
+}
+
+/// What stands behind `scheme` in a header, whose case does not matter (RFC 9110).
+pub(super) fn behind_scheme<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8]> {
+    if scheme.is_empty() {
+        return Some(value);
+    }
+    let (begin, rest) = value.split_at_checked(scheme.len())?;
+    begin.eq_ignore_ascii_case(scheme.as_bytes()).then(|| rest.strip_prefix(b" ")).flatten()
+}
+
+/// A token that can be sent.
+fn usable(token: &Secret, key: &str) -> Result<String, Unusable> {
+    let text = token.expose();
+    let sendable = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let problem = "a token is of one or more visible ASCII characters; others cannot be sent in a header";
+    sendable.then(|| text.to_owned()).ok_or_else(|| Unusable::new(key, problem))
+}
+
+/// A token a line; lines without one do not count.
+fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>, Unusable> {
+    let path = config.filename.as_deref().unwrap_or("".as_ref()).display();
+    let text = str::from_utf8(bytes).map_err(|_| Unusable::new(key, format!("{path} is not text")))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Vec<_> = lines.map(str::to_owned).collect();
+    if tokens.is_empty() {
+        return Err(Unusable::new(key, format!("{path} holds no token; write one a line")));
+    }
+    Ok(tokens)
+}

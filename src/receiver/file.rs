@@ -1,0 +1,101 @@
+//! Small files that may change while forebay runs: certificates, keys, tokens, passwords.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tracing::warn;
+
+/// A key of the configuration whose value, or whose file, cannot be used. The text never repeats what is secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct Unusable {
+    key: String,
+    problem: String,
+}
+
+/// Certificates of many authorities have some 200 KiB.
+const MOST: u64 = 4 << 20;
+
+impl Unusable {
+    pub(super) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
+}
+
+/// What is in the file at `path`, which `key` names.
+pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
+    let failed = |error| Unusable::new(key, format!("cannot read {}: {error}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MOST {
+        return Err(Unusable::new(key, format!("{} is larger than {MOST} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// What tells files from what they were.
+pub(super) type Fingerprint = [u8; 32];
+
+/// The fingerprint of files with these bytes.
+pub(super) fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Vec<u8>>) -> Fingerprint {
+    let mut hash = Sha256::new();
+    for bytes in files {
+        hash.update(bytes.len().to_le_bytes());
+        hash.update(bytes);
+    }
+    hash.finalize().into()
+}
+
+/// Sees whether files change.
+#[derive(Debug, Default)]
+pub(super) struct Watch(Mutex<Seen>);
+
+/// What the files were when they were last looked at.
+#[derive(Debug, Default)]
+struct Seen {
+    /// `None` where they could not be read.
+    files: Option<Fingerprint>,
+    /// Why they cannot be used, until it is told.
+    untold: Option<Unusable>,
+}
+
+impl Watch {
+    /// Of files that were read once.
+    pub(super) fn new(files: Fingerprint) -> Self {
+        Self(Mutex::new(Seen { files: Some(files), untold: None }))
+    }
+
+    /// Has `take` take over what was `read`, where it is not what it was. What cannot be used is told once, and not
+    /// before the next look: the files may be in the middle of being written, or one of two may have been. Gives whether
+    /// there is no need for that look.
+    pub(super) fn look<T>(
+        &self,
+        read: Result<(Fingerprint, T), Unusable>,
+        take: impl FnOnce(T) -> Result<(), Unusable>,
+    ) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = read.as_ref().ok().map(|(files, _)| *files);
+        if seen.files == files {
+            if let Some(error) = seen.untold.take() {
+                warn!(%error, "a file has changed and cannot be used; what was read before stays in force");
+            }
+            return true;
+        }
+        let untold = read.and_then(|(_, read)| take(read)).err();
+        *seen = Seen { files, untold };
+        seen.untold.is_none()
+    }
+}
+
+/// Does `work` that takes long while other tasks move away from this thread.
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
+    if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread) {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}

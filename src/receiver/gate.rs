@@ -1,0 +1,119 @@
+//! What stands before a port: TLS, and the question who is there.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::HeaderValue;
+
+use super::answer::{Failure, Why};
+use super::auth::config::AuthConfig;
+use super::auth::{self, Authenticator, Denied};
+use super::file::Unusable;
+use super::intake::retry_after;
+use super::tls::config::TlsConfig;
+use super::tls::{Refused, Tls};
+use super::turned_away::{Reason, TurnedAway};
+
+/// What stands before one port.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) authenticator: Option<Arc<Authenticator>>,
+    pub(super) turned_away: Arc<TurnedAway>,
+}
+
+/// Why a request does not come in.
+#[derive(Debug)]
+pub(super) struct Denial {
+    pub(super) failure: Failure,
+    /// `WWW-Authenticate` of HTTP.
+    pub(super) challenge: Option<HeaderValue>,
+}
+
+impl Gate {
+    /// One that lets everybody in to the port of `transport`.
+    pub(super) fn open_to_all(transport: &'static str) -> Self {
+        Self { tls: None, authenticator: None, turned_away: Arc::new(TurnedAway::new(transport)) }
+    }
+
+    /// One as the configuration of `transport` says, with `alpn` spoken inside of TLS.
+    pub(super) fn open(
+        transport: &'static str,
+        alpn: &'static [&'static str],
+        tls: Option<&TlsConfig>,
+        auth: Option<&AuthConfig>,
+        authenticators: &BTreeMap<String, Arc<Authenticator>>,
+    ) -> Result<Self, Unusable> {
+        let key = |name| format!("receivers.otlp.protocols.{transport}.{name}");
+        let tls = tls.map(|config| Tls::open(config, &key("tls"), alpn)).transpose()?;
+        let authenticator =
+            auth.map(|config| auth::named(authenticators, config, &key("auth"))).transpose()?;
+        Ok(Self { tls: tls.map(Arc::new), authenticator, ..Self::open_to_all(transport) })
+    }
+
+    /// One with a certificate that is made for it.
+    #[cfg(test)]
+    pub(super) fn with_tls() -> Self {
+        use crate::secret::Secret;
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let tls = TlsConfig {
+            cert_pem: Some(Secret::new(made.cert.pem())),
+            key_pem: Some(Secret::new(made.signing_key.serialize_pem())),
+            ..TlsConfig::default()
+        };
+        Self::open("grpc", &["h2"], Some(&tls), None, &BTreeMap::new()).unwrap()
+    }
+
+    /// One that knows the token `right`.
+    #[cfg(test)]
+    pub(super) fn with_token() -> Self {
+        use super::auth::config::{AuthenticatorConfig, BearerConfig};
+        let token = Some(crate::secret::Secret::new("right"));
+        let config = AuthenticatorConfig::Bearer(BearerConfig { token, ..BearerConfig::default() });
+        let known = auth::open(&BTreeMap::from([("it".to_owned(), config)])).unwrap();
+        let auth = AuthConfig { authenticator: "it".to_owned() };
+        Self::open("grpc", &[], None, Some(&auth), &known).unwrap()
+    }
+
+    /// Lets a request from `peer` in that may be sent, by its headers.
+    pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), Denial> {
+        let Some(authenticator) = &self.authenticator else { return Ok(()) };
+        let Err(denied) = authenticator.check(headers).await else { return Ok(()) };
+        let reason = match denied {
+            Denied::Missing => Reason::NoCredentials,
+            Denied::Wrong => Reason::WrongCredentials,
+            Denied::Busy => Reason::VerifierBusy,
+        };
+        let message = authenticator.advice(denied);
+        self.turned_away.count(reason, peer, &message);
+        Err(match denied {
+            Denied::Missing | Denied::Wrong => Denial {
+                failure: Failure::new(Why::Denied, message),
+                challenge: HeaderValue::try_from(authenticator.challenge()).ok(),
+            },
+            Denied::Busy => Denial {
+                failure: Failure { why: Why::Unavailable, message, retry_after: Some(retry_after()) },
+                challenge: None,
+            },
+        })
+    }
+
+    /// Counts a handshake that came to nothing.
+    pub(super) fn refused(&self, refused: &Refused, peer: Option<SocketAddr>) {
+        let (reason, why): (_, &dyn Display) = match refused {
+            // What has gone away has not been turned away, and plain text is still there.
+            Refused::Gone | Refused::PlainText(_) => return,
+            Refused::ClientCertificate(error) => (Reason::ClientCertificate, error),
+            Refused::Handshake(error) => (Reason::Handshake, error),
+        };
+        self.turned_away.count(reason, peer, why);
+    }
+
+    /// Whether it knows who comes in.
+    pub(super) fn asks_who_is_there(&self) -> bool {
+        self.authenticator.is_some() || self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
+    }
+}

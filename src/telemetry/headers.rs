@@ -1,0 +1,72 @@
+//! Headers of the metrics that are pushed. Their values are often keys to somebody's service, and are never shown.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// Names and values, as a map, or as the list of `name` and `value` that the Collector's newer schema has.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub(super) Vec<(String, String)>);
+
+/// An element of the list.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+impl Headers {
+    /// The first name or value that HTTP does not have, by the header's name.
+    pub fn unfit(&self) -> Option<&str> {
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let fits = |name: &str, value: &str| {
+            !name.is_empty() && name.chars().all(is_token) && value.chars().all(|c| matches!(c, ' '..='~'))
+        };
+        self.0.iter().find(|(name, value)| !fits(name, value)).map(|(name, _)| name.as_str())
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, _) in &self.0 {
+            map.serialize_entry(name, "[redacted]")?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct HeadersVisitor;
+        impl<'de> Visitor<'de> for HeadersVisitor {
+            type Value = Headers;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of names and values")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+                let mut headers = Vec::new();
+                while let Some(header) = map.next_entry()? {
+                    headers.push(header);
+                }
+                Ok(Headers(headers))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
+                let mut headers = Vec::new();
+                while let Some(Header { name, value }) = list.next_element()? {
+                    headers.push((name, value));
+                }
+                Ok(Headers(headers))
+            }
+        }
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}

@@ -1,0 +1,272 @@
+//! Who may send: tokens and passwords, how they change, and what happens to all others.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use prost::Message;
+use tempfile::TempDir;
+use tonic::Code;
+use tonic::metadata::MetadataValue;
+
+use crate::support::authority::Files;
+use crate::support::eventually;
+use crate::support::forebay::{Forebay, command, ran};
+use crate::support::metrics::Scrape;
+use crate::support::postgres::{Database, database};
+use crate::support::records::numbered_request;
+use crate::support::sender::{Sender, retry_delay};
+use crate::tls::python;
+
+const GRPC: &str = "receivers.otlp.protocols.grpc";
+/// What nothing may show.
+const SECRET: &str = "hunter2";
+
+/// Starts forebay with an extension that knows who may send.
+async fn guarded(database: &Database, name: &str, sets: &[String]) -> Forebay {
+    let own =
+        [format!("service.extensions=[health_check, {name}]"), format!("{GRPC}.auth.authenticator={name}")];
+    let sets: Vec<_> = own.iter().chain(sets).map(String::as_str).collect();
+    Forebay::ready(database.dsn(), &sets).await
+}
+
+/// `authorization` of a name and a password.
+fn basic(name: &str, password: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}")))
+}
+
+/// A line as `htpasswd -B` makes it.
+fn hashed(name: &str, password: &str) -> String {
+    format!("{name}:{}\n", bcrypt::hash(password, 6).unwrap().replace("$2b$", "$2y$"))
+}
+
+/// The code of the answer to a request with these records, and the header `authorization`.
+async fn code(sender: &Sender, authorization: &str, numbers: Range<u64>) -> Code {
+    let sent = send(sender, authorization, numbers).await;
+    sent.map_or_else(|status| status.code(), |()| Code::Ok)
+}
+
+async fn send(sender: &Sender, authorization: &str, numbers: Range<u64>) -> Result<(), tonic::Status> {
+    let request = Bytes::from(numbered_request(numbers).encode_to_vec());
+    let value = (!authorization.is_empty()).then(|| MetadataValue::try_from(authorization).unwrap());
+    sender.send_as(value, request).await.map(|response| assert_eq!(response.partial_success, None))
+}
+
+fn turned_away(scrape: &Scrape, reason: &str) -> u64 {
+    scrape.sum("log_receiver_turned_away_total", &format!("reason=\"{reason}\",transport=\"grpc\""))
+}
+
+/// Scenario: a token that is known, some that are not, and none, among them requests that are large. Guarantee: only who
+/// has the token is taken; the others are told what to send and not to come again, are counted by reason, and their
+/// records are not even counted. No secret is in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_has_a_token_is_taken() {
+    let database = database().await;
+    let tokens = [format!("extensions.bearertokenauth.tokens=[first, {SECRET}]")];
+    let forebay = guarded(&database, "bearertokenauth", &tokens).await;
+    let sender = forebay.sender().await;
+    assert_eq!(code(&sender, &format!("Bearer {SECRET}"), 0..10).await, Code::Ok);
+    assert_eq!(code(&sender, "Bearer first", 10..20).await, Code::Ok);
+    for authorization in ["Bearer second", "Bearer hunter", "Basic aHVudGVyMg==", "hunter2-not-quite"] {
+        let status = send(&sender, authorization, 20..10_000).await.unwrap_err();
+        assert_eq!((status.code(), retry_delay(&status)), (Code::Unauthenticated, None), "{authorization}");
+        assert!(status.message().contains("Bearer TOKEN"), "{status}");
+    }
+    let status = send(&sender, "", 20..30).await.unwrap_err();
+    assert_eq!((status.code(), retry_delay(&status)), (Code::Unauthenticated, None));
+    assert!(status.message().contains("OTEL_EXPORTER_OTLP_HEADERS"), "{status}");
+    let scrape = forebay.settles().await;
+    assert_eq!((turned_away(&scrape, "wrong_credentials"), turned_away(&scrape, "no_credentials")), (4, 1));
+    assert_eq!(
+        (scrape.value("log_buffer_received_total"), scrape.value("log_buffer_flushed_total")),
+        (20, 20)
+    );
+    let said = forebay.said().join("\n");
+    assert!(said.contains("the token is not known") && !said.contains(SECRET), "{said}");
+}
+
+/// Scenario: the official Python SDK with a token in its headers, and with a wrong one. Guarantee: the one is taken; the
+/// other is told at once that it is not, and does not send again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_with_a_token() {
+    let tokens = ["extensions.bearertokenauth.token=of-the-shop".to_owned()];
+    let forebay = guarded(&database().await, "bearertokenauth", &tokens).await;
+    for (token, results) in [("of-the-shop", "{'SUCCESS': 10}"), ("of-nobody", "{'FAILURE': 10}")] {
+        let ran = python(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", forebay.endpoint()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer%20{token}")),
+        ])
+        .await;
+        assert_eq!(ran.out.trim(), results, "{ran:?}");
+    }
+    let scrape = forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 10);
+    assert_eq!(turned_away(&scrape, "wrong_credentials"), 10, "each was sent once");
+}
+
+/// Scenario: the file of tokens is replaced while senders are connected, is lost, and comes back. Guarantee: the tokens
+/// are those of the latest file that could be used, with no restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_change_with_their_file() {
+    let files = Files::new();
+    let path = files.write("tokens", "old\n");
+    let file = [format!("extensions.bearertokenauth/file.filename={path}")];
+    let forebay = guarded(&database().await, "bearertokenauth/file", &file).await;
+    let sender = forebay.sender().await;
+    assert_eq!(code(&sender, "Bearer old", 0..10).await, Code::Ok);
+    files.write("tokens", "old\n\nnew\n");
+    becomes(&sender, "Bearer new", Code::Ok).await;
+    assert_eq!(code(&sender, "Bearer old", 10..20).await, Code::Ok, "both, while senders change");
+    files.write("tokens", "new\n");
+    becomes(&sender, "Bearer old", Code::Unauthenticated).await;
+    std::fs::remove_file(&path).unwrap();
+    eventually("it is told", || async {
+        let said = forebay.said().join("\n");
+        (said.contains("cannot be used") && said.contains(&path)).then_some(())
+    })
+    .await;
+    assert_eq!(code(&sender, "Bearer new", 20..30).await, Code::Ok);
+    files.write("tokens", "newest\n");
+    becomes(&sender, "Bearer newest", Code::Ok).await;
+    assert_eq!(code(&sender, "Bearer new", 30..40).await, Code::Unauthenticated);
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 30);
+}
+
+/// Waits until a request without records is answered so.
+async fn becomes(sender: &Sender, authorization: &str, expected: Code) {
+    let what = format!("{authorization} is {expected:?}");
+    eventually(&what, || async { (code(sender, authorization, 0..0).await == expected).then_some(()) }).await;
+}
+
+/// Scenario: names and passwords, hashed in a file, plain in the configuration. Guarantee: only who has both is taken,
+/// and a password that is changed in the file is the one that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_has_name_and_password_is_taken() {
+    let files = Files::new();
+    let path = files.write("passwords", &(hashed("shop", "secret") + &hashed("pay", "other")));
+    let passwords = [
+        format!("extensions.basicauth.htpasswd.file={path}"),
+        format!("extensions.basicauth.htpasswd.inline='from-text:{SECRET}'"),
+    ];
+    let forebay = guarded(&database().await, "basicauth", &passwords).await;
+    let sender = forebay.sender().await;
+    for (name, password, expected) in [
+        ("shop", "secret", Code::Ok),
+        ("pay", "other", Code::Ok),
+        ("from-text", SECRET, Code::Ok),
+        ("shop", "other", Code::Unauthenticated),
+        ("nobody", "secret", Code::Unauthenticated),
+        ("", "", Code::Unauthenticated),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(code(&sender, &basic(name, password), 0..10).await, expected, "{name}:{password}");
+        }
+    }
+    assert_eq!(code(&sender, "", 0..10).await, Code::Unauthenticated);
+    files.write("passwords", &hashed("shop", "newer"));
+    becomes(&sender, &basic("shop", "secret"), Code::Unauthenticated).await;
+    assert_eq!(code(&sender, &basic("shop", "newer"), 0..10).await, Code::Ok);
+    assert_eq!(code(&sender, &basic("pay", "other"), 0..10).await, Code::Unauthenticated);
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 70);
+    assert!(!forebay.said().join("\n").contains(SECRET));
+}
+
+/// Scenario: guesses at a password, each another one, as fast as they go, while a sender that is known sends, and one
+/// comes that is not yet. Guarantee: the known one is never held up; a guess is refused or sent back; it takes a few
+/// lines of the log; once it is over, the new one is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_hold_up_nobody_who_is_known() {
+    let files = Files::new();
+    let slow = |name: &str| format!("{name}:{}\n", bcrypt::hash("secret", 5).unwrap());
+    let path = files.write("passwords", &(slow("shop") + &slow("pay")));
+    let passwords = [format!("extensions.basicauth.htpasswd.file={path}")];
+    let forebay = guarded(&database().await, "basicauth", &passwords).await;
+    let sender = forebay.sender().await;
+    assert_eq!(code(&sender, &basic("shop", "secret"), 0..10).await, Code::Ok);
+    let guessers = (0..4).map(|guesser| {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            for number in 0..500 {
+                let guess = basic("shop", &format!("{guesser} {number}"));
+                let code = code(&sender, &guess, 0..10).await;
+                assert!(matches!(code, Code::Unauthenticated | Code::Unavailable), "{code:?}");
+            }
+        })
+    });
+    let guessers: Vec<_> = guessers.collect();
+    for number in 1..100 {
+        let right = basic("shop", "secret");
+        let known = code(&sender, &right, number * 10..number * 10 + 10);
+        let answered = tokio::time::timeout(Duration::from_secs(5), known).await;
+        assert_eq!(answered.expect("it does not wait for a guess to be verified"), Code::Ok);
+    }
+    for guesser in guessers {
+        guesser.await.unwrap();
+    }
+    becomes(&sender, &basic("pay", "secret"), Code::Ok).await;
+    let scrape = forebay.settles().await;
+    assert!(turned_away(&scrape, "verifier_busy") > 0, "guesses are shed");
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 1000);
+    let lines = forebay.said().iter().filter(|line| line.contains("verified")).count();
+    assert!(lines <= 3, "{lines} lines");
+}
+
+/// Scenario: names of extensions that are not there, and secrets in wrong places. Guarantee: each is refused by its key
+/// before anything is begun, with the cure, and no secret is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_go_together_is_refused_without_its_secret() {
+    let authenticator = format!("{GRPC}.auth.authenticator");
+    for (sets, parts) in [
+        (
+            vec![format!("{authenticator}=bearertokenauth")],
+            vec![authenticator.as_str(), "service.extensions"],
+        ),
+        (
+            vec![
+                format!("extensions.bearertokenauth.token={SECRET}"),
+                format!("{authenticator}=bearertokenauth"),
+            ],
+            vec![&authenticator, "service.extensions"],
+        ),
+        (
+            vec!["service.extensions=[basicauth/x]".to_owned()],
+            vec!["service.extensions: basicauth/x is not defined", "`basicauth/x:`"],
+        ),
+        (
+            vec![format!("extensions.bearertokenauth={SECRET}")],
+            vec!["bearertokenauth: found text, expected a map"],
+        ),
+        (
+            vec![format!("extensions.bearertokenauth.tokens={SECRET}")],
+            vec!["bearertokenauth.tokens: found text, expected a list"],
+        ),
+        (
+            vec![format!("extensions.basicauth.htpasswd='a:{SECRET}'")],
+            vec!["basicauth.htpasswd: found text, expected a map"],
+        ),
+        (
+            vec![
+                format!("extensions.basicauth.htpasswd.inline='a:$1${SECRET}'"),
+                "service.extensions=[basicauth]".to_owned(),
+            ],
+            vec!["extensions.basicauth.htpasswd.inline: line 1 holds a hash that is not bcrypt's"],
+        ),
+        (
+            vec![
+                "extensions.bearertokenauth.filename=/nowhere".to_owned(),
+                "service.extensions=[bearertokenauth]".to_owned(),
+            ],
+            vec!["extensions.bearertokenauth.filename: cannot read /nowhere"],
+        ),
+    ] {
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let empty = TempDir::new().unwrap();
+        let refused = ran(command().current_dir(empty.path()).arg("validate").args(sets)).await;
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        for part in parts {
+            assert!(refused.err.contains(part), "{part} is not in {refused:?}");
+        }
+        assert!(!refused.err.contains(SECRET), "{refused:?}");
+    }
+}

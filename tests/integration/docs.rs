@@ -1,0 +1,196 @@
+//! What stands in docs/ is so: configurations are valid or refused as it says, commands run, and the reference of keys
+//! is complete. docs/README.md has the conventions.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::forebay::{Ran, command, command_of, ran};
+use ::forebay::{app, config};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A fenced block of a page.
+struct Block {
+    /// Page and line.
+    place: String,
+    /// What stands behind the backticks.
+    kind: String,
+    text: String,
+}
+
+fn pages() -> Vec<PathBuf> {
+    let entries = fs::read_dir(Path::new(ROOT).join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|name| name == "md")).collect();
+    pages.sort();
+    pages
+}
+
+fn blocks(page: &Path) -> Vec<Block> {
+    let text = fs::read_to_string(page).unwrap();
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (number, line) in text.lines().enumerate() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(kind), None) => {
+                let place = format!("{}:{}", page.display(), number + 1);
+                open = Some(Block { place, kind: kind.to_owned(), text: String::new() });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some(block)) => block.text.push_str(&format!("{line}\n")),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{}: a block is not closed", page.display());
+    blocks
+}
+
+/// Sets the variables that `text` names.
+fn name_variables(command: &mut Command, text: &str) {
+    for name in text.split("${env:").skip(1).filter_map(|rest| rest.split(['}', ':']).next()) {
+        command.env(name, "some-value");
+    }
+    command.env("DATABASE_URL", "postgres://forebay@db.internal/logs");
+}
+
+async fn validate(dir: &Path, block: &Block, over_the_shipped: bool) -> Ran {
+    let mut command = command();
+    command.current_dir(dir).arg("validate");
+    if over_the_shipped {
+        command.args(["--config", &format!("{ROOT}/otel-config.yaml")]);
+    }
+    name_variables(&mut command, &block.text);
+    ran(command.args(["--config", "forebay.yaml"])).await
+}
+
+/// The binary under test is the first `forebay` on the path.
+async fn run(dir: &Path, block: &Block) -> Ran {
+    let binary = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = command_of("bash");
+    name_variables(&mut command, &block.text);
+    let script = format!("set -euo pipefail\n{}", block.text);
+    ran(command.current_dir(dir).env("PATH", path).args(["-c", &script])).await
+}
+
+/// Scenario: every block of every page. Guarantee: what docs/README.md says of its kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_pages_is_so() {
+    let mut checked = BTreeMap::<String, usize>::new();
+    for page in pages() {
+        let dir = TempDir::new().unwrap();
+        let blocks = blocks(&page);
+        for (index, block) in blocks.iter().enumerate() {
+            let Block { place, kind, text } = block;
+            if kind.starts_with("yaml") {
+                fs::write(dir.path().join("forebay.yaml"), text).unwrap();
+            }
+            let done = match kind.as_str() {
+                "yaml" => validate(dir.path(), block, false).await,
+                "yaml partial" => validate(dir.path(), block, true).await,
+                "yaml refused" => {
+                    let refused = validate(dir.path(), block, false).await;
+                    let said = blocks.get(index + 1).filter(|next| next.kind == "text");
+                    let said = said.unwrap_or_else(|| panic!("{place}: there is no text block behind it"));
+                    assert_eq!((refused.status, &refused.err), (Some(2), &said.text), "{place}");
+                    Ran { status: Some(0), ..refused }
+                }
+                "sh run" => run(dir.path(), block).await,
+                kind => {
+                    let is_known =
+                        kind == "yaml unchecked" || !(kind.contains("yaml") || kind.contains("run"));
+                    assert!(is_known, "{place}: docs/README.md has no such kind of block");
+                    continue;
+                }
+            };
+            assert_eq!(done.status, Some(0), "{place}: {}{}", done.out, done.err);
+            *checked.entry(kind.clone()).or_default() += 1;
+        }
+    }
+    for kind in ["yaml", "yaml partial", "yaml refused", "sh run"] {
+        assert!(checked.contains_key(kind), "{kind}: {checked:?}");
+    }
+}
+
+/// The rows of the tables in configuring.md: the whole path of each key, with its default and when it takes effect.
+fn rows() -> BTreeMap<String, (String, String)> {
+    let page = fs::read_to_string(format!("{ROOT}/docs/configuring.md")).unwrap();
+    let in_backticks = |text: &str| text.split('`').nth(1).map(str::to_owned);
+    let mut section = None;
+    let mut rows = BTreeMap::new();
+    for line in page.lines() {
+        if line.starts_with('#') {
+            section = in_backticks(line);
+        }
+        let cells: Vec<_> = line.split(" | ").collect();
+        if let (Some(section), [key, default, .., effect]) = (&section, &cells[..])
+            && let (Some(key), Some(default)) = (in_backticks(key), in_backticks(default))
+        {
+            let effect = effect.trim_end_matches([' ', '|']).to_owned();
+            assert_eq!(
+                rows.insert(format!("{section}.{key}"), (default, effect)),
+                None,
+                "{section}.{key} twice"
+            );
+        }
+    }
+    rows
+}
+
+/// Every key of `value` with its value as configuring.md writes it.
+fn keys(value: &Value, path: &str, keys_: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                let dot = if path.is_empty() { "" } else { "." };
+                keys(value, &format!("{path}{dot}{key}"), keys_);
+            }
+        }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().for_each(|item| keys(item, &format!("{path}[]"), keys_));
+        }
+        Value::String(text) => drop(keys_.insert(path.to_owned(), text.clone())),
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(|item| item.as_str().unwrap()).collect();
+            keys_.insert(path.to_owned(), format!("[{}]", items.join(", ")));
+        }
+        other => drop(keys_.insert(path.to_owned(), other.to_string())),
+    }
+}
+
+/// Scenario: the tables in docs/configuring.md beside the configuration with all its parts. Guarantee: each key has its
+/// row, with its default and with when it takes effect, and there is no other row.
+#[test]
+fn the_reference_of_keys_is_complete() {
+    let parts = [
+        "processors.memory_limiter={limit_mib: 512}",
+        "service.pipelines.logs.processors=[memory_limiter, batch]",
+        "service.telemetry.metrics.readers=[{pull: }, {periodic: }]",
+    ];
+    let none = |_: &str| None;
+    let config = config::load_with(&[], &parts.map(str::to_owned), &none).unwrap();
+    let mut expected = BTreeMap::new();
+    keys(&config.tree(), "", &mut expected);
+    // What had to be set for its part to be there.
+    expected.insert("processors.memory_limiter.limit_mib".into(), "0".into());
+    expected.insert("service.pipelines.logs.processors".into(), "[batch]".into());
+    let effect = |path: &str| if app::is_live(path) { "at once" } else { "restart" };
+    let expected: BTreeMap<_, _> = expected
+        .into_iter()
+        .map(|(path, default)| {
+            let effect = effect(&path).to_owned();
+            (path, (default, effect))
+        })
+        .collect();
+    let rows = rows();
+    for (path, row) in &expected {
+        assert_eq!(rows.get(path), Some(row), "{path} in docs/configuring.md, with its default and effect");
+    }
+    let unknown: Vec<_> = rows.keys().filter(|path| !expected.contains_key(*path)).collect();
+    assert!(unknown.is_empty(), "docs/configuring.md has rows for {unknown:?}, which are no keys");
+}

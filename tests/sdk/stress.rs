@@ -1,0 +1,224 @@
+//! What becomes of records on bad days: what an SDK reports of its exports, what forebay counts, and what is stored
+//! have to agree. README.md has what was observed.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::sdks::{Sdk, Transport, say};
+use crate::sender::{Report, Sender, Work};
+use crate::support::eventually;
+use crate::support::forebay::{Forebay, QUICK};
+use crate::support::metrics::Scrape;
+use crate::support::postgres::{Database, Postgres, database};
+use ::forebay::embedded::Stop;
+
+/// Nothing can be written while a transaction has this.
+const LOCK: &str = "BEGIN; LOCK TABLE otel.log_records IN ACCESS EXCLUSIVE MODE";
+/// A buffer for two of the SDKs' batches of 512, all but 24 records. What a lane is writing cannot give way, so that is little.
+const SMALL: [&str; 2] =
+    ["exporters.postgres.sending_queue.queue_size=1000", "processors.batch.send_batch_max_size=100"];
+/// Three batches, and less than the 2,048 that an SDK's queue holds.
+const MANY: u64 = 1500;
+/// How long forebay is away. A batch is tried at least once meanwhile.
+const AWAY: Duration = Duration::from_millis(1500);
+
+/// What is known of the records of one SDK at the end.
+struct Account {
+    sdk: Sdk,
+    report: Report,
+    /// Rows, and different records among them.
+    stored: (u64, u64),
+    dropped: u64,
+    rejected: u64,
+}
+
+impl Account {
+    async fn of(sdk: Sdk, report: Report, database: &Database, pages: &[Scrape]) -> Self {
+        let client = database.connect().await;
+        let rows =
+            "SELECT count(*), count(DISTINCT attributes->'number') FROM otel.logs WHERE body = 'numbered'";
+        let row = client.query_one(rows, &[]).await.unwrap();
+        let stored = (row.get::<_, i64>(0) as u64, row.get::<_, i64>(1) as u64);
+        let sum = |name| pages.iter().map(|page| page.value(name)).sum();
+        assert_eq!(
+            sum("log_buffer_flushed_total"),
+            stored.0,
+            "{sdk:?}: what is counted as written is stored"
+        );
+        let (dropped, rejected) = (sum("log_buffer_dropped_total"), sum("log_buffer_rejected_total"));
+        Self { sdk, report, stored, dropped, rejected }
+    }
+
+    /// Each record is stored once, or forebay has counted it as dropped, or the SDK has told that its export failed.
+    fn assert_agrees(&self) {
+        let Self { sdk, report, stored: (rows, records), dropped, .. } = self;
+        assert_eq!(rows, records, "{sdk:?}: nothing is stored twice");
+        assert_eq!(report.emitted, report.exported + report.failed, "{sdk:?}: {report:?}");
+        assert_eq!(report.emitted, records + dropped + self.failed(), "{sdk:?}: {report:?}");
+    }
+
+    /// Records whose export has failed. Go tells a partial success as a failure of the whole export.
+    fn failed(&self) -> u64 {
+        if self.sdk == Sdk::Go && self.dropped > 0 { 0 } else { self.report.failed }
+    }
+
+    fn line(&self) -> String {
+        let Self { sdk, report: Report { emitted, exported, failed, said }, stored, dropped, rejected } =
+            self;
+        let said = said.first().map_or("nothing", String::as_str).replace('\n', " ");
+        let said: String = said.chars().take(100).collect();
+        let (_, stored) = stored;
+        format!(
+            "| {sdk:?} | {emitted} | {exported} | {failed} | {dropped} | {rejected} | {stored} | {said} |\n"
+        )
+    }
+}
+
+/// Runs a scenario with every SDK at the same time, and says what was observed.
+async fn each<F>(what: &str, scenario: impl Fn(Sdk) -> F)
+where
+    F: Future<Output = Account> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    for sdk in Sdk::installed() {
+        running.spawn(scenario(sdk));
+    }
+    let mut accounts = running.join_all().await;
+    accounts.sort_by_key(|account| account.sdk as u8);
+    let lines: String = accounts.iter().map(Account::line).collect();
+    say(&format!(
+        "{what}\n\n| | emitted | exported | failed | dropped | rejected | stored | the SDK says |\n\
+         |---|---|---|---|---|---|---|---|\n{lines}\n"
+    ));
+    accounts.iter().for_each(Account::assert_agrees);
+}
+
+fn numbers(sdk: Sdk, forebay: &Forebay) -> Sender {
+    Sender::start(sdk, Transport::Grpc, &Transport::Grpc.endpoint(forebay), Work::Numbers)
+}
+
+/// Fills a small buffer while nothing can be written, and lets the SDK come to its end before or after that.
+async fn full(sdk: Sdk, overflow: &str) -> Account {
+    let database = database().await;
+    let overflow = format!("exporters.postgres.sending_queue.overflow={overflow}");
+    let forebay = Forebay::ready(database.dsn(), &[&SMALL[..], &[&overflow], QUICK].concat()).await;
+    let locked = database.connect().await;
+    locked.batch_execute(LOCK).await.unwrap();
+    let mut sender = numbers(sdk, &forebay);
+    sender.emit(MANY).await;
+    let report = if overflow.ends_with("reject") {
+        eventually("an export is rejected", || async {
+            (forebay.scrape().await.value("log_buffer_rejected_total") > 0).then_some(())
+        })
+        .await;
+        locked.batch_execute("COMMIT").await.unwrap();
+        sender.end().await.1
+    } else {
+        let (_, report) = sender.end().await;
+        locked.batch_execute("COMMIT").await.unwrap();
+        report
+    };
+    Account::of(sdk, report, &database, &[forebay.settles().await]).await
+}
+
+/// Scenario: the buffer is full, with `drop_newest`. Guarantee: what does not fit is told as partial success and
+/// counted, and no SDK sends it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_that_drops_the_newest() {
+    each("The buffer is full, `drop_newest`:", |sdk| async move {
+        let account = full(sdk, "drop_newest").await;
+        assert_eq!((account.dropped, account.rejected), (MANY - 1000, 0), "{sdk:?}");
+        account
+    })
+    .await;
+}
+
+/// Scenario: the buffer is full, with `drop_oldest`. Guarantee: each export succeeds; what gave way is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_that_drops_the_oldest() {
+    each("The buffer is full, `drop_oldest`:", |sdk| async move {
+        let account = full(sdk, "drop_oldest").await;
+        assert_eq!((account.dropped, account.report.failed), (MANY - 1000, 0), "{sdk:?}");
+        account
+    })
+    .await;
+}
+
+/// Scenario: the buffer is full, with `reject`, until an export was rejected. Guarantee: an SDK that sends again as it
+/// is told to loses nothing; one that does not tells the failure, and the rest is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_that_rejects() {
+    each("The buffer is full, `reject`:", |sdk| async move {
+        let account = full(sdk, "reject").await;
+        assert_eq!(account.dropped, 0, "{sdk:?}");
+        // Node's SDK does not send again over gRPC.
+        assert_eq!(account.report.failed == 0, sdk != Sdk::Node, "{sdk:?}: {:?}", account.report);
+        account
+    })
+    .await;
+}
+
+/// Scenario: SIGTERM, a while without forebay, and a new one at the same address. Guarantee: what was exported is
+/// stored, once; an SDK that sends again until somebody is there loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn forebay_restarts() {
+    each("forebay restarts:", |sdk| async move {
+        let database = database().await;
+        let forebay = Forebay::ready(database.dsn(), QUICK).await;
+        let address = Transport::Grpc.endpoint(&forebay).replace("http://", "");
+        let mut sender = numbers(sdk, &forebay);
+        sender.emit(600).await;
+        eventually("the records arrive", || async {
+            (forebay.scrape().await.value("log_buffer_received_total") == 600).then_some(())
+        })
+        .await;
+        let first = forebay.settles().await;
+        let (status, said) = forebay.terminate().await;
+        assert_eq!(status, Some(0), "{said:#?}");
+        sender.emit(600).await;
+        sleep(AWAY).await;
+        let same = format!("receivers.otlp.protocols.grpc.endpoint={address}");
+        let forebay = Forebay::ready(database.dsn(), &[&[same.as_str()], QUICK].concat()).await;
+        sender.emit(300).await;
+        let (_, report) = sender.end().await;
+        // Rust's SDK gives up after three tries within a second where nobody listens.
+        let is_patient = matches!(sdk, Sdk::Python | Sdk::Go | Sdk::Java);
+        assert!(report.failed == 0 || !is_patient, "{sdk:?}: {report:?}");
+        Account::of(sdk, report, &database, &[first, forebay.settles().await]).await
+    })
+    .await;
+}
+
+/// Scenario: the database is down while the SDKs send and come to their end, and is back later. Guarantee: they do not
+/// notice; everything is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_is_down() {
+    let mut postgres = Postgres::start().await;
+    let mut scenes = Vec::new();
+    for sdk in Sdk::installed() {
+        let database = postgres.database().await;
+        let forebay = Forebay::ready(database.dsn(), QUICK).await;
+        scenes.push((sdk, database, forebay));
+    }
+    postgres.stop(Stop::Fast).await;
+    let mut sending = JoinSet::new();
+    for (sdk, database, forebay) in scenes {
+        sending.spawn(async move {
+            let mut sender = numbers(sdk, &forebay);
+            sender.emit(MANY).await;
+            let (_, report) = sender.end().await;
+            assert_eq!((report.exported, report.failed), (MANY, 0), "{sdk:?}: {report:?}");
+            (sdk, report, database, forebay)
+        });
+    }
+    let scenes = sending.join_all().await;
+    postgres.start_again().await;
+    for (sdk, report, database, forebay) in scenes {
+        let page = forebay.settles().await;
+        let account = Account::of(sdk, report, &database, &[page]).await;
+        assert_eq!(account.stored, (MANY, MANY), "{sdk:?}");
+    }
+}
