@@ -73,13 +73,13 @@ impl Bench {
     pub async fn full_speed(&self, binary: &str, corpus: &Arc<Corpus>, load: &Load, sets: &[&str]) -> Run {
         let sets = [&REFUSE, sets].concat();
         let send = async |address| generator::at_full_speed(address, corpus, load).await;
-        self.measure(binary, load.transport, &sets, send).await
+        self.measure(binary, load.transport, &sets, corpus.size, send).await
     }
 
     /// Sends a request every `pace`.
     pub async fn paced(&self, binary: &str, corpus: &Arc<Corpus>, pace: Duration, length: Duration) -> Run {
         let send = async |address| generator::at_a_pace(address, corpus, pace, length).await;
-        let mut run = self.measure(binary, Transport::Grpc, &REFUSE, send).await;
+        let mut run = self.measure(binary, Transport::Grpc, &REFUSE, corpus.size, send).await;
         run.freshness = Some(self.freshness().await);
         run
     }
@@ -104,6 +104,7 @@ impl Bench {
         binary: &str,
         transport: Transport,
         sets: &[&str],
+        size: u64,
         send: impl AsyncFnOnce(SocketAddr) -> Answers,
     ) -> Run {
         let mut command = command_of(binary);
@@ -143,7 +144,7 @@ impl Bench {
         let after = used();
         scrape.assert_balanced();
         let flushed = scrape.value("log_buffer_flushed_total");
-        assert_eq!(flushed, answers.waits.len() as u64 * self.size, "what was taken is stored");
+        assert_eq!(flushed, answers.waits.len() as u64 * size, "what was taken is stored");
         answers.waits.sort();
         let [cpu_generator, cpu_forebay, cpu_postgres] = [0, 1, 2].map(|index| after[index] - before[index]);
         let run = Run {

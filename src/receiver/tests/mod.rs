@@ -6,6 +6,7 @@ mod gates;
 mod http1;
 mod messages;
 mod over_http;
+mod pages;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
