@@ -12,7 +12,7 @@ pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1.5s or 1m3
 /// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`.
 ///
 /// A number without a unit is refused: the Collector would read it as nanoseconds, which nobody means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GoDuration(pub Duration);
 
 impl GoDuration {

@@ -25,6 +25,7 @@ pub mod exporter;
 pub mod memory;
 pub mod otlp;
 pub mod receiver;
+pub mod secret;
 pub mod shutdown;
 pub mod table;
 pub mod telemetry;

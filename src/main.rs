@@ -36,7 +36,10 @@ fn main() -> ExitCode {
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
         }
         Command::Validate => match app::check(&config) {
-            Ok(_) => print(&format!("the configuration is valid: {config}")),
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| eprintln!("forebay: warning: {warning}"));
+                print(&format!("the configuration is valid: {config}"))
+            }
             Err(error) => fail(REFUSED, &error),
         },
         Command::PrintConfig => match app::check(&config) {

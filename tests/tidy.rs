@@ -15,6 +15,7 @@ use source::{code, paths, tokens};
 /// Each module's floor. An import leads to a lower floor, or stays in its module.
 const FLOORS: &[(&str, u8)] = &[
     ("duration", 0),
+    ("secret", 0),
     ("shutdown", 0),
     ("telemetry", 0),
     ("otlp", 0),
@@ -31,7 +32,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// The imports between modules of one floor.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "duration"), ("main", "cli")];
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "duration"), ("telemetry", "secret"), ("main", "cli")];
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
@@ -43,10 +44,12 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         "serve pages in telemetry, requests in receiver",
     ),
     (
-        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls", "rustls_native_certs"],
+        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls_native_certs"],
         &["exporter"],
         "speak to PostgreSQL in exporter",
     ),
+    (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
+    (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
     (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
     (
         &[

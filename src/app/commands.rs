@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Error, check};
+use super::{Error, target};
 use crate::config::Config;
 use crate::embedded::{self, Embedded};
 use crate::exporter::dead_letters::{self, Outcome};
@@ -30,7 +30,7 @@ pub fn dead_letters(
     out: &mut dyn Write,
     progress: &mut dyn Write,
 ) -> Result<Outcome, Error> {
-    let target = check(config)?;
+    let target = target(config)?;
     let work =
         async |target: Target| Ok(dead_letters::run(command, target, &config.exporter, out, progress).await?);
     block_on(at_the_store(config, target, work))
@@ -52,7 +52,7 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
             written = write_finding(&finding, json, out);
         }
     };
-    let target = check(config)?;
+    let target = target(config)?;
     tell(Finding { check: "configuration", verdict: Verdict::Ok, text: config.to_string() });
     let looked = block_on(at_the_store(config, target, async |target: Target| {
         examine(&target, &config.exporter, &mut tell).await;

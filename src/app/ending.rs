@@ -64,6 +64,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     // those whose last answer is only just on its way: what is stored should not be counted as lost.
     tasks.receiver.abort();
     tasks.keeper.abort();
+    tasks.gatekeeper.abort();
     app.buffer.close();
     app.buffer.abandon();
     if app.buffer.budget().records() > 0 {

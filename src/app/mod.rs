@@ -30,7 +30,7 @@ use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
 use crate::memory::Limiter;
-use crate::receiver::{Intake, grpc};
+use crate::receiver::{self, Gates, Intake, grpc};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics, Push, Threshold};
 
@@ -46,6 +46,7 @@ struct App {
     intake: Arc<Intake>,
     limiter: Option<Arc<Limiter>>,
     level: Threshold,
+    gates: Arc<Gates>,
     embedded: Option<Embedded>,
 }
 
@@ -56,12 +57,20 @@ struct Listeners {
     metrics: Vec<TcpListener>,
 }
 
-/// Checks what can be checked of `config` without a database: the connection string.
+/// Checks what can be checked of `config` without a database: the connection string, and the files of TLS and
+/// authentication. Gives what may not be meant, a line each.
 ///
 /// # Errors
 ///
-/// [`Error::Dsn`] where it cannot be used.
-pub fn check(config: &Config) -> Result<Option<Target>, Error> {
+/// What keeps forebay from running on it.
+pub fn check(config: &Config) -> Result<Vec<String>, Error> {
+    target(config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
+    Ok(gates.warnings().lines().map(str::to_owned).collect())
+}
+
+/// Where the store is; `None` is the private PostgreSQL.
+fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
@@ -76,13 +85,15 @@ pub fn check(config: &Config) -> Result<Option<Target>, Error> {
 ///
 /// What keeps it from starting. A database that is down does not.
 pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
-    let target = check(&config)?;
+    let target = target(&config)?;
+    let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
-    let result = runtime.block_on(start_and_serve(config, target, level, load));
+    gates.warnings().log();
+    let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -92,6 +103,7 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
 async fn start_and_serve(
     config: Config,
     target: Option<Target>,
+    gates: Gates,
     level: Threshold,
     load: &Load,
 ) -> Result<Summary, Error> {
@@ -112,7 +124,7 @@ async fn start_and_serve(
             (Target::parse(&embedded.dsn())?, Some(embedded))
         }
     };
-    let app = App::build(config, &target, embedded, level)?;
+    let app = App::build(config, &target, embedded, gates, level)?;
     app.serve(listeners, signals, reloads, load, &target).await
 }
 
@@ -144,6 +156,7 @@ impl App {
         config: Config,
         target: &Target,
         embedded: Option<Embedded>,
+        gates: Gates,
         level: Threshold,
     ) -> Result<Self, Error> {
         let (metrics, pushes) = Metrics::with(&config.telemetry)?;
@@ -151,6 +164,7 @@ impl App {
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
+        gates.observe(&metrics.meter("receiver"));
         let exporter = Exporter::new(
             config.exporter.clone(),
             target.clone(),
@@ -175,6 +189,7 @@ impl App {
             intake: Arc::new(intake),
             limiter,
             level,
+            gates: Arc::new(gates),
             embedded,
             config,
         })

@@ -16,6 +16,8 @@ pub(super) struct Tasks {
     /// Takes requests, until `stop_receiving`.
     pub(super) receiver: JoinHandle<()>,
     stop_receiving: watch::Sender<bool>,
+    /// Looks after the files of TLS and authentication, until it is aborted.
+    pub(super) gatekeeper: JoinHandle<()>,
     /// Write batches, until the buffer is closed and empty.
     pub(super) lanes: JoinSet<()>,
     /// Looks after the store, until it is aborted.
@@ -62,17 +64,32 @@ impl Tasks {
             let exporter = app.exporter.clone();
             lanes.spawn(async move { exporter.run_lane(number).await });
         }
-        let (config, intake) = (app.config.receiver.clone(), app.intake.clone());
+        let (config, gate, intake) =
+            (app.config.receiver.clone(), app.gates.grpc.clone(), app.intake.clone());
         let receiver = tokio::spawn(async move {
-            grpc::serve(listeners.grpc, &config, intake, flagged(receiving)).await;
+            grpc::serve(listeners.grpc, &config, gate, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
+        let gates = app.gates.clone();
+        let gatekeeper = tokio::spawn(async move { gates.keep_fresh().await });
+        Self {
+            receiver,
+            stop_receiving,
+            gatekeeper,
+            lanes,
+            keeper,
+            clerk,
+            stop_clerk,
+            watchers,
+            pages,
+            stop_pages,
+        }
     }
 
     /// Waits until a task ends that should not; gives its name.
     pub(super) async fn ended_early(&mut self) -> &'static str {
         tokio::select! {
             _ = &mut self.receiver => "the gRPC server",
+            _ = &mut self.gatekeeper => "the keeper of TLS and authentication",
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",

@@ -50,6 +50,13 @@ impl Binaries {
         if found.is_empty() { Err(Error::NotInstalled { oldest: OLDEST }) } else { Ok(found) }
     }
 
+    /// The usable server in `dir`.
+    pub(super) async fn in_dir(dir: &Path, account: &Account) -> Result<Vec<Self>, Error> {
+        let mut found = Vec::new();
+        probe(&mut found, vec![dir.to_owned()], account).await;
+        if found.is_empty() { Err(Error::NotInstalled { oldest: OLDEST }) } else { Ok(found) }
+    }
+
     /// The full version, for instance `15.18`.
     pub(super) fn version(&self) -> &str {
         &self.version

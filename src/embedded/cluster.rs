@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub durable: bool,
     /// Names and values for the end of `postgresql.conf`.
     pub settings: &'a [(&'a str, &'a str)],
+    /// The directory of the server's programs; `None` is where packages put them. An existing cluster needs it again.
+    pub programs: Option<&'a Path>,
 }
 
 /// Who may connect to a cluster, always from this machine only.
@@ -63,7 +65,10 @@ impl Cluster {
     pub async fn open(dir: &Path, options: &Options<'_>) -> Result<Self, Error> {
         let account = Account::for_cluster(&dir.join("cluster"))?;
         create_dir(dir, if account.is_switched() { 0o711 } else { 0o700 })?;
-        let installed = Binaries::installed(&account).await?;
+        let installed = match options.programs {
+            Some(dir) => Binaries::in_dir(dir, &account).await?,
+            None => Binaries::installed(&account).await?,
+        };
         let home = Home::at(dir, account, &installed[0].postgres()).await?;
         let lock = Lock::acquire(&home.lock(), home.dir())?;
         let exists = home.data().exists();

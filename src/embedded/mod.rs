@@ -58,7 +58,7 @@ impl Embedded {
     ///
     /// A first start takes a second or two, most of it in `initdb`; every wait in it has a bound.
     pub async fn start(data_dir: &Path) -> Result<Self, Error> {
-        let options = Options { access: Access::Password, durable: true, settings: SETTINGS };
+        let options = Options { access: Access::Password, durable: true, settings: SETTINGS, programs: None };
         let cluster = Cluster::open(data_dir, &options).await?;
         let server = cluster.start().await?;
         let embedded = Self { server, cluster };

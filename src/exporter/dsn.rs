@@ -169,8 +169,8 @@ fn only_host(config: &PgConfig, index: usize) -> PgConfig {
     config.get_connect_timeout().map(|timeout| one.connect_timeout(*timeout));
     one.ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
     one.channel_binding(config.get_channel_binding());
-    one.target_session_attrs(config.get_target_session_attrs());
     set_defaults(&mut one);
+    one.target_session_attrs(config.get_target_session_attrs());
     one
 }
 
@@ -354,6 +354,7 @@ mod tests {
                 (text(user), password, text(name), text(options), config.get_ssl_mode())
             };
             assert_eq!(carried(&host.config), carried(&expected));
+            assert_eq!(only_host(&host.config, 0).get_target_session_attrs(), TargetSessionAttrs::Any);
             assert_eq!(host.config.get_target_session_attrs(), TargetSessionAttrs::Any);
         }
         let one_port = parse("host=one,127.0.0.1 port=6432").hosts();

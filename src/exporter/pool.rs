@@ -96,7 +96,7 @@ pub fn discard(connection: Connection) {
 /// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
 /// with it the lock on its lane's row.
 fn session_settings(statement_timeout: Duration) -> String {
-    // PostgreSQL 17 and newer. It also ends a COPY that waits for us, which no other timeout does.
+    // PostgreSQL 17 and newer. Like the others it does not end a COPY that waits for us before we send something.
     let transaction_timeout = format!("{}ms", (statement_timeout + Duration::from_secs(5)).as_millis());
     // It has to end before the batch's deadline, to tell a lock from a server that does not answer.
     let lock_timeout = format!("{}ms", LOCK_TIMEOUT.min(statement_timeout / 2).as_millis().max(1));

@@ -18,6 +18,11 @@ use crate::otlp::messages::retry_info;
 
 /// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
 pub(super) const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
+/// What a client that speaks plain text changes.
+pub(super) const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
+/// What a client that speaks TLS changes.
+pub(super) const SPEAK_PLAIN_TEXT: &str =
+    "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
 /// Longer than Python's exporter has for any batch, so that it gives up.
 pub(super) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -62,6 +67,11 @@ pub(super) fn unknown_encoding(encoding: &[u8]) -> Status {
 /// For a request that does not arrive.
 pub(super) fn too_slow(waited: Duration) -> Status {
     Status::deadline_exceeded(format!("the request has not arrived within {} s", waited.as_secs()))
+}
+
+/// For whoever speaks plain text to a port with TLS.
+pub(super) fn speak_tls() -> Status {
+    Status::failed_precondition(format!("this port speaks TLS only; {SPEAK_TLS}"))
 }
 
 /// For a path that is not here.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 
 /// `receivers.otlp`.
@@ -44,6 +45,8 @@ pub struct GrpcConfig {
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
+    pub tls: Option<TlsConfig>,
     /// HTTP/2 pings and the age of connections.
     pub keepalive: KeepaliveConfig,
 }
@@ -94,6 +97,7 @@ impl Default for GrpcConfig {
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 128,
             max_connections: 0,
+            tls: None,
             keepalive: KeepaliveConfig::default(),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,15 +17,21 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, join};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, join, split};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
+
+use super::answer::{SPEAK_PLAIN_TEXT, SPEAK_TLS, speak_tls};
+use super::gate::Gate;
+use super::tls::{HANDSHAKE, Refused};
+use super::turned_away::Reason;
 
 /// What a connection may take of time.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
-    /// From the beginning to the end of HTTP/2's preface.
+    /// For the handshake of TLS, and then for HTTP/2's preface.
     pub(super) preface: Duration,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
@@ -42,6 +49,7 @@ pub(super) struct Times {
 pub(super) struct Terms {
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
+    pub(super) gate: Gate,
     /// Told again and again while a new connection waits for another one to go.
     pub(super) crowded: Arc<Notify>,
     /// Its other side is dropped at the shutdown.
@@ -57,37 +65,80 @@ const JITTER: f64 = 0.1;
 
 const NOT_HTTP2: &str = "this port takes OTLP/gRPC only; set the exporter's protocol to grpc \
      (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP\n";
+const NOT_TLS: &str = "this port speaks TLS only; begin the exporter's endpoint with https://\n";
 /// What is read of a request that is not HTTP/2, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
 
 impl Terms {
     /// Serves `stream` to its end, each request by `answer`.
-    pub(super) async fn serve<A, F, B>(self: Arc<Self>, mut stream: TcpStream, answer: A)
+    pub(super) async fn serve<A, F, B>(self: Arc<Self>, stream: TcpStream, answer: A)
     where
+        A: Fn(Request<Incoming>) -> F,
+        F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Default + Send + 'static,
+    {
+        // Answers are small and complete; waiting for more to send with them would only delay them.
+        let _ = stream.set_nodelay(true);
+        let peer = stream.peer_addr().ok();
+        let Some(tls) = &self.gate.tls else {
+            return self.serve_within(stream, peer, NOT_HTTP2, answer).await;
+        };
+        match self.begun(tls.accept(stream)).await {
+            None => {}
+            Some(Ok(Ok(stream))) => self.serve_within(stream, peer, NOT_HTTP2, answer).await,
+            Some(Ok(Err(Refused::PlainText(stream)))) => {
+                self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
+                let answer = |_| std::future::ready(Ok(speak_tls().into_http::<B>()));
+                self.serve_within(stream, peer, NOT_TLS, answer).await;
+            }
+            Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
+            Some(Err(_)) => {
+                let given = format!("it has {:?}", self.times.preface);
+                self.gate.turned_away.count(Reason::HandshakeTimeout, peer, &given);
+            }
+        }
+    }
+
+    /// Serves what is inside of TLS, or where there is none. Whoever does not speak HTTP/2 is told `otherwise`.
+    async fn serve_within<S, A, F, B>(
+        &self,
+        mut stream: S,
+        peer: Option<SocketAddr>,
+        otherwise: &str,
+        answer: A,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         A: Fn(Request<Incoming>) -> F,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        // Answers are small and complete; waiting for more to send with them would only delay them.
-        let _ = stream.set_nodelay(true);
-        let begun = tokio::select! {
-            begun = timeout(self.times.preface, speaks_http2(&mut stream)) => begun,
-            () = self.crowded.notified() => return,
-            () = self.ended() => return,
-        };
-        match begun {
-            Ok(Ok(true)) => self.serve_http2(stream, answer).await,
-            Ok(Ok(false)) => tokio::select! {
-                _ = timeout(UNREAD, tell_not_http2(stream)) => {}
-                () = self.ended() => {}
-            },
-            Ok(Err(_)) | Err(_) => {}
+        let Some(Ok(Ok(begins))) = self.begun(begins(&mut stream)).await else { return };
+        if begins == Begins::Http2 {
+            return self.serve_http2(stream, answer).await;
+        }
+        if begins == Begins::Tls {
+            // An answer that is not TLS is how its client knows that there is none here.
+            self.gate.turned_away.count(Reason::Tls, peer, &SPEAK_PLAIN_TEXT);
+        }
+        tokio::select! {
+            _ = timeout(UNREAD, tell(stream, otherwise)) => {}
+            () = self.ended() => {}
         }
     }
 
-    async fn serve_http2<A, F, B>(&self, stream: TcpStream, answer: A)
+    /// What a client begins with, or that it takes too long; `None` where its place is needed before.
+    async fn begun<T>(&self, beginning: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+        tokio::select! {
+            begun = timeout(self.times.preface, beginning) => Some(begun),
+            () = self.crowded.notified() => None,
+            () = self.ended() => None,
+        }
+    }
+
+    async fn serve_http2<S, A, F, B>(&self, stream: S, answer: A)
     where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         A: Fn(Request<Incoming>) -> F,
         F: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -101,7 +152,7 @@ impl Terms {
                 response
             }
         });
-        let (read, write) = stream.into_split();
+        let (read, write) = split(stream);
         let again = TokioIo::new(join(PREFACE.chain(read), write));
         let mut connection = pin!(self.http2.serve_connection(again, service));
         let grace = tokio::select! {
@@ -207,8 +258,17 @@ async fn after(time: Duration) {
     }
 }
 
-/// Whether a connection begins with HTTP/2's preface, which is taken off it.
-async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
+/// What a connection begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// HTTP/2's preface, which is taken off it.
+    Http2,
+    /// A handshake of TLS.
+    Tls,
+    Otherwise,
+}
+
+async fn begins(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Begins> {
     let mut bytes = [0; PREFACE.len()];
     let mut filled = 0;
     while filled < bytes.len() {
@@ -218,18 +278,18 @@ async fn speaks_http2(stream: &mut TcpStream) -> io::Result<bool> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if bytes[..filled] != PREFACE[..filled] {
-            return Ok(false);
+            return Ok(if bytes[0] == HANDSHAKE { Begins::Tls } else { Begins::Otherwise });
         }
     }
-    Ok(true)
+    Ok(Begins::Http2)
 }
 
 /// Answers whoever speaks something else, mostly an exporter that is set to `http/protobuf` at this port.
-async fn tell_not_http2(mut stream: TcpStream) -> io::Result<()> {
+async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> io::Result<()> {
     let answer = format!(
         "HTTP/1.1 415 Unsupported Media Type\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{NOT_HTTP2}",
-        NOT_HTTP2.len()
+         content-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::file::Unusable;
+
 /// Why the receiver cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,4 +18,7 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A file or a value of TLS or authentication cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
 }

@@ -25,6 +25,7 @@ use super::answer;
 use super::config::{Config, GrpcConfig};
 use super::connection::{Terms, Times};
 use super::error::Error;
+use super::gate::Gate;
 use super::intake::{Accepted, Intake};
 use super::listen::{Acceptor, most_connections};
 use super::message::{Encoding, Unreadable, receive};
@@ -55,6 +56,7 @@ pub async fn bind(config: &GrpcConfig) -> Result<TcpListener, Error> {
 pub async fn serve(
     listener: TcpListener,
     config: &Config,
+    gate: Gate,
     intake: Arc<Intake>,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -67,13 +69,14 @@ pub async fn serve(
         age_grace: keepalive.max_connection_age_grace.0,
         grace: Duration::from_secs(5),
     };
-    serve_within(times, listener, config, intake, shutdown).await;
+    serve_within(times, listener, config, gate, intake, shutdown).await;
 }
 
 pub(super) async fn serve_within(
     times: Times,
     listener: TcpListener,
     config: &Config,
+    gate: Gate,
     intake: Arc<Intake>,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -81,7 +84,7 @@ pub(super) async fn serve_within(
     let acceptor = Acceptor::new(listener, most_connections(grpc.max_connections));
     let (running, ended) = watch::channel(());
     let arrival = times.arrival;
-    let terms = Arc::new(Terms { http2: http2(grpc), times, crowded: acceptor.crowded(), ended });
+    let terms = Arc::new(Terms { http2: http2(grpc), times, gate, crowded: acceptor.crowded(), ended });
     let room = Room::new(config.admission.request_limit_mib as usize * MIB);
     let service = Arc::new(LogsService { intake, room, arrival, max_mib: grpc.max_recv_msg_size_mib });
     let connection = |stream| {

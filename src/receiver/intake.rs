@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use opentelemetry::metrics::Meter;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use super::file::aside;
 use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
@@ -117,11 +117,8 @@ impl Intake {
 
     /// Takes one encoded `ExportLogsServiceRequest`.
     pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = if request.len() > LARGE && may_block() {
-            tokio::task::block_in_place(|| self.admit(&request))?
-        } else {
-            self.admit(&request)?
-        };
+        let mut admitted =
+            if request.len() > LARGE { aside(|| self.admit(&request))? } else { self.admit(&request)? };
         drop(request);
         if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             // The settlement counts, also when nobody waits for it any longer.
@@ -229,11 +226,6 @@ impl Admitted {
         let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// Whether this thread may be taken from the runtime for a while.
-fn may_block() -> bool {
-    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
 
 /// Nanoseconds since 1970.

@@ -5,13 +5,15 @@
 //! senders wait for the result, in PostgreSQL.
 //!
 //! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them. [`grpc`] brings them
-//! by OTLP/gRPC. What a sender can take is bounded before that: connections in `listen`, their time in
+//! by OTLP/gRPC. Before it stands a [`Gate`]: TLS, and who may send. What a sender can take is bounded before that: connections in `listen`, their time in
 //! `connection`, memory in `room`. Only this module names hyper's HTTP/2 and tonic's statuses.
 
 mod answer;
 pub mod config;
 mod connection;
 mod error;
+mod file;
+mod gate;
 pub mod grpc;
 mod intake;
 mod listen;
@@ -20,6 +22,10 @@ mod metrics;
 mod room;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+mod turned_away;
 
 pub use error::Error;
+pub use file::Unusable;
+pub use gate::{Gate, Gates, Warnings};
 pub use intake::{Accepted, Intake, Refusal};

@@ -92,7 +92,7 @@ impl Pair {
 
 /// What the lanes' rows say, by gateway and lane.
 async fn lanes(database: &Database) -> BTreeMap<(String, i16), i64> {
-    let rows = "SELECT gateway::text, lane, sequence FROM otel.lanes";
+    let rows = "SELECT gateway::text, lane, sequence FROM otel.lanes WHERE lane >= 0";
     let rows = database.connect().await.query(rows, &[]).await.unwrap();
     rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect()
 }

@@ -7,14 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod chance;
+mod clock;
 mod collector;
 mod commits;
 mod crowd;
+mod disk;
 mod failover;
 mod hostile;
 mod inject;
 mod load;
 mod network;
+mod newest;
 mod oracle;
 mod resources;
 mod scene;

@@ -1,10 +1,6 @@
 //! What the database runs out of, and what locks do to us and we with them. What must hold: forebay waits for it without
 //! making it worse, and nothing that was answered OK is lost.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -59,96 +55,6 @@ async fn no_connections_left() {
     let recovery = scene.recovers().await;
     let account = scene.ends(&format!("fault 17, {count} others have all connections"), recovery).await;
     assert_eq!(account.lost + account.copies, 0);
-}
-
-/// A small file system in memory, unmounted when this is dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts one in `dir` that belongs to the owner of `dir`; the reason where that is not permitted.
-    fn mount(dir: &Path, mib: u32) -> Result<Self, String> {
-        let path = dir.join("small");
-        fs::create_dir(&path).map_err(|error| error.to_string())?;
-        let options = format!("size={mib}m,mode=700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).output();
-        let mount = mount.map_err(|error| error.to_string())?;
-        if !mount.status.success() {
-            return Err(String::from_utf8_lossy(&mount.stderr).trim().to_owned());
-        }
-        let disk = Self { path };
-        let owner = fs::metadata(dir).map_err(|error| error.to_string())?;
-        chown(&disk.path, Some(owner.uid()), Some(owner.gid())).map_err(|error| error.to_string())?;
-        Ok(disk)
-    }
-
-    /// Fills it up, as another program would.
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.filler()).unwrap();
-        let full = std::io::copy(&mut std::io::repeat(0), &mut filler).unwrap_err();
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    }
-
-    /// Takes back what filled it.
-    fn free(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the server may still be there.
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
-}
-
-/// Fault 18. Scenario: the table space of the log is on a disk that another program fills, and later frees. Promise:
-/// after the first refusal the disk is left alone but for one try in 30 seconds and lane; nothing is lost of what was
-/// answered OK, and forebay is back by itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk() {
-    let mut postgres = Postgres::start().await;
-    let database = postgres.database().await;
-    let client = database.connect().await;
-    let data: String = client.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
-    let disk = match SmallDisk::mount(Path::new(&data), 64) {
-        Ok(disk) => disk,
-        Err(reason) => {
-            return println!("fault 18, full disk: SKIPPED, no tmpfs can be mounted here: {reason}");
-        }
-    };
-    let scene = Scene::begin(&database, database.dsn(), &[]).await;
-    let space = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path.display());
-    client.batch_execute(&space).await.unwrap();
-    let tables = "SELECT format('ALTER TABLE %s SET TABLESPACE small', inhrelid::regclass) \
-                  FROM pg_inherits WHERE inhparent = 'otel.log_records'::regclass";
-    for row in client.query(tables, &[]).await.unwrap() {
-        client.batch_execute(&row.get::<_, String>(0)).await.unwrap();
-    }
-    scene.flushes(1000).await;
-    disk.fill();
-    scene.forebay.becomes_unready("database_refuses").await;
-    let refused =
-        || async { scene.forebay.scrape().await.sum("log_buffer_flush_errors_total", "class=\"disk_full\"") };
-    let began = Instant::now();
-    sleep(either(5, 60) * SECOND).await;
-    let tries = refused().await;
-    let most = 2 * (1 + began.elapsed().as_secs() / 30);
-    assert!((1..=most).contains(&tries), "{tries} tries on the full disk, {most} at most");
-    disk.free();
-    let freed = Instant::now();
-    scene.forebay.becomes_ready().await;
-    let probe = freed.elapsed();
-    let recovery = scene.recovers().await + probe;
-    let account = scene.ends(&format!("fault 18, full disk, {tries} tries"), recovery).await;
-    assert_eq!(account.lost + account.copies, 0);
-    drop(client);
-    postgres.stop(Stop::Fast).await;
 }
 
 /// Fault 19. Scenario: somebody holds the log's table in an exclusive lock. Promise: forebay waits two seconds at a

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::load::Load;
-use crate::oracle::{Account, losses_are_written};
+use crate::oracle::{Account, Oracle, losses_are_written};
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::postgres::Database;
@@ -30,7 +30,11 @@ impl Scene {
     /// Starts a forebay with these `--set` arguments on `dsn`, which leads to `database`, loads it, and waits until
     /// it writes.
     pub async fn begin(database: &Database, dsn: &str, sets: &[&str]) -> Self {
-        let forebay = Forebay::ready(dsn, sets).await;
+        Self::on(Forebay::ready(dsn, sets).await, database).await
+    }
+
+    /// Loads `forebay`, and waits until it writes.
+    pub async fn on(forebay: Forebay, database: &Database) -> Self {
         let load = Load::start(forebay.endpoint(), 0);
         let mut scene = Self::of(forebay, database, load);
         scene.flushes(MEASURED).await;
@@ -113,7 +117,13 @@ impl Scene {
 
     /// Ends the load, lets forebay write what it holds, checks all that must hold, and says what was observed.
     pub async fn ends(self, fault: &str, recovery: Duration) -> Account {
-        let oracle = self.load.end().await;
+        self.ends_with(fault, recovery, Oracle::default()).await
+    }
+
+    /// The same where others than the load have sent as well, and remember `others`.
+    pub async fn ends_with(self, fault: &str, recovery: Duration, others: Oracle) -> Account {
+        let mut oracle = self.load.end().await;
+        oracle.add(others);
         let page = self.forebay.settles().await;
         let account = oracle.settle(&self.database, &page).await;
         is_kind_to(&self.database, 2).await;

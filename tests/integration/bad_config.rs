@@ -136,6 +136,16 @@ async fn a_root_certificate_that_cannot_be_read_is_refused_by_its_name() {
     assert_refused(&[("DATABASE_URL", &empty)], &[], &["sslrootcert /dev/null", "certificate"]).await;
 }
 
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_is_refused_by_its_key_and_name() {
+    let tls = "receivers.otlp.protocols.grpc.tls";
+    let sets =
+        ["--set", &format!("{tls}.cert_file=/nowhere/cert.pem"), "--set", &format!("{tls}.key_pem={SECRET}")];
+    assert_refused(&[], &sets, &[&format!("{tls}.cert_file"), "/nowhere/cert.pem", "No such file"]).await;
+    let sets = ["--set", &format!("{tls}={{}}")];
+    assert_refused(&[], &sets, &[&format!("{tls}.cert_file: missing"), "`cert_pem`"]).await;
+}
+
 /// Scenario: one of the three ports belongs to somebody else already, on the embedded default. Guarantee: the key
 /// is named, and no private PostgreSQL has been made by then.
 #[tokio::test]
@@ -188,7 +198,7 @@ async fn what_is_printed_is_a_configuration_without_secrets() {
     let page = text(&printed.stdout);
     assert_eq!(printed.status.code(), Some(0), "{}", text(&printed.stderr));
     assert!(!page.contains(SECRET), "{page}");
-    assert!(page.contains("dsn: \"postgres://me:[redacted]@db/logs?sslmode=require\"\n"), "{page}");
+    assert!(page.contains("dsn: \"postgres://me:[REDACTED]@db/logs?sslmode=require\"\n"), "{page}");
     assert!(page.contains("    timeout: 250ms\n"), "{page}");
     std::fs::write(dir.path().join("printed.yaml"), &page).unwrap();
     let again = ["print-config", "--config", "printed.yaml"].map(str::to_owned);

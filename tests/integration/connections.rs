@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tempfile::TempDir;
+use tokio_postgres::Client;
 
 use crate::support::forebay::{Forebay, QUICK};
 use crate::support::postgres::{Database, Postgres, database};
@@ -90,6 +91,12 @@ async fn require_does_not_fall_back_to_clear_text() {
     assert!(body["detail"].as_str().unwrap().contains("TLS"), "{body}");
 }
 
+/// The values of a setting that the spy has seen.
+async fn seen(client: &Client, name: &str) -> Vec<String> {
+    let values = client.query("SELECT DISTINCT value FROM seen WHERE name = $1", &[&name]).await.unwrap();
+    values.iter().map(|row| row.get(0)).collect()
+}
+
 /// Scenario: role and database have the defaults of a DBA who cares little. Guarantee: forebay's sessions, two at
 /// most, have settings of their own: commits are durable, and a forebay that vanishes holds nothing for long.
 #[tokio::test(flavor = "multi_thread")]
@@ -124,10 +131,11 @@ async fn sessions_set_their_own_timeouts() {
         ("tcp_user_timeout", "20000"),
         ("client_connection_check_interval", "5s"),
     ] {
-        let values = client.query("SELECT DISTINCT value FROM seen WHERE name = $1", &[&name]).await.unwrap();
-        let values: Vec<String> = values.iter().map(|row| row.get(0)).collect();
-        assert_eq!(values, [expected], "{name}");
+        assert_eq!(seen(&client, name).await, [expected], "{name}");
     }
+    let version = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.unwrap();
+    let has_it = version.get::<_, i32>(0) >= 170_000;
+    assert_eq!(seen(&client, "transaction_timeout").await, if has_it { &["12s"][..] } else { &[] });
     let ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'forebay' \
                 AND datname = current_database()";
     let sessions: i64 = client.query_one(ours, &[]).await.unwrap().get(0);

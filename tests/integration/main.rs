@@ -25,3 +25,4 @@ mod reload;
 mod schema;
 mod sdk;
 mod support;
+mod tls;

@@ -11,6 +11,7 @@ use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
 use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
+use crate::receiver::tls::config::MinVersion;
 
 /// The least that a user has to write.
 const MINIMAL: &str = "
@@ -187,6 +188,32 @@ fn the_newer_place_of_batching_turns_it_on() {
     let queue = "exporters.postgres.sending_queue.queue_size=50000";
     let batch = minimal(&[&sets[..], &[queue]].concat(), &none).unwrap().batch;
     assert_eq!((batch.send_batch_size, batch.send_batch_max_size), (20_000, 20_000));
+}
+
+#[test]
+fn tls_has_the_collectors_keys() {
+    let grpc = "receivers.otlp.protocols.grpc";
+    let tls = |sets: &[&str]| {
+        let sets: Vec<_> = sets.iter().map(|set| format!("{grpc}.tls.{set}")).collect();
+        let config = minimal(&sets.iter().map(String::as_str).collect::<Vec<_>>(), &none)?;
+        Ok::<_, String>(config.receiver.protocols.grpc.tls.unwrap())
+    };
+    let config = tls(&["cert_file=a.pem", "key_pem=hunter2", "client_ca_file=ca.pem", "reload_interval=1h"]);
+    let config = config.unwrap();
+    assert_eq!(config.cert_file, Some("a.pem".into()));
+    assert_eq!(config.key_pem.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(config.reload_interval, GoDuration(Duration::from_secs(3600)));
+    assert_eq!(config.min_version, MinVersion::Tls12);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for version in ["1.3", "'1.3'"] {
+        assert_eq!(tls(&[&format!("min_version={version}")]).unwrap().min_version, MinVersion::Tls13);
+    }
+    let refusal = tls(&["min_version='1.0'"]).unwrap_err();
+    assert_eq!(
+        refusal,
+        format!("{grpc}.tls.min_version: found \"1.0\", expected 1.2 or 1.3; what is older is not safe")
+    );
+    assert_eq!(minimal(&[&format!("{grpc}.tls=")], &none).unwrap(), defaults());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::*;
 use crate::buffer::samples::request;
+use crate::receiver::turned_away::Reason;
 
 /// Sends frames of gRPC as they are.
 async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse<Body> {
@@ -147,6 +148,27 @@ async fn who_says_nothing_is_cut() {
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
     let mut answer = Vec::new();
     let _ = soon(silent.read_to_end(&mut answer)).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn who_never_shakes_hands_is_cut() {
+    let mut setup = Setup::default();
+    setup.times.preface = Duration::from_millis(50);
+    setup.gate = Gate::with_tls();
+    let turned_away = setup.gate.turned_away.clone();
+    let gateway = setup.start().await;
+    let mut streams = Vec::new();
+    // What stops in the middle, and what does not even begin.
+    for begins in [&b""[..], &[0x16, 3, 1]] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(begins).await.unwrap();
+        streams.push(stream);
+    }
+    for mut stream in streams {
+        let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(turned_away.times(Reason::HandshakeTimeout), 2);
     gateway.stop().await;
 }
 

@@ -22,6 +22,7 @@ use tonic_types::StatusExt;
 
 use super::config::Config;
 use super::connection::Times;
+use super::gate::Gate;
 use super::grpc::{PATH, serve_within};
 use super::metrics::Unread;
 use super::{Intake, answer};
@@ -36,6 +37,7 @@ const LONG: Duration = Duration::from_secs(600);
 struct Setup {
     times: Times,
     config: Config,
+    gate: Gate,
     queue: QueueConfig,
     result_timeout: Duration,
 }
@@ -65,6 +67,7 @@ impl Default for Setup {
                 grace: LONG,
             },
             config,
+            gate: Gate::open_to_all(),
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
             result_timeout: LONG,
         }
@@ -97,7 +100,7 @@ impl Setup {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                serve_within(self.times, listener, &self.config, intake, stopped).await;
+                serve_within(self.times, listener, &self.config, self.gate, intake, stopped).await;
             })
         };
         Gateway { buffer, intake, address, stop, server }

@@ -1,6 +1,8 @@
 //! What the tests are made with.
 
 pub mod arbitrary;
+#[allow(dead_code, reason = "for what is tested with TLS")]
+pub mod authority;
 pub mod forebay;
 pub mod metrics;
 pub mod postgres;

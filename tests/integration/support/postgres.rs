@@ -7,6 +7,7 @@
 //! of the process sees it end, however it ends, and clears away all of its clusters. Should the watchdog
 //! have been killed as well, the next run does.
 
+use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -48,10 +49,15 @@ done
 const TEST_SETTINGS: [(&str, &str); 4] =
     [("max_connections", "200"), ("shared_buffers", "32MB"), ("timezone", "UTC"), ("log_checkpoints", "off")];
 
-const TEST_OPTIONS: Options = Options { access: Access::Trust, durable: false, settings: &TEST_SETTINGS };
+/// Where `./dev` puts the newest PostgreSQL.
+const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/postgresql");
+/// Set to anything, this has all tests run on it.
+const ON_NEWEST: &str = "FOREBAY_TEST_NEWEST";
 
 static RUN: LazyLock<Run> = LazyLock::new(Run::begin);
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+/// The programs of the newest PostgreSQL, where it is there.
+static NEWEST_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(newest_programs);
 /// A cluster that was made and never started, to be copied: `initdb` is what takes the time.
 static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
 
@@ -113,7 +119,19 @@ impl Postgres {
         let template = TEMPLATE.get_or_init(make_template).await;
         let copied = Command::new("cp").arg("-a").arg(template).arg(&dir).status().expect("cp");
         assert!(copied.success(), "a copy of the template");
-        Self::start_in(&dir, &TEST_OPTIONS, &[]).await
+        Self::start_in(&dir, &options(&TEST_SETTINGS, false), &[]).await
+    }
+
+    /// A new cluster of the newest PostgreSQL; `None` where that is not there, which it must be in CI.
+    #[allow(dead_code, reason = "for the faults")]
+    pub(crate) async fn newest() -> Option<Self> {
+        let programs = NEWEST_PROGRAMS.as_deref();
+        assert!(
+            programs.is_some() || env::var_os("CI").is_none(),
+            "{NEWEST} is missing; ./dev test makes it"
+        );
+        let options = Options { programs: Some(programs?), ..options(&TEST_SETTINGS, false) };
+        Some(Self::start_in(&RUN.directory(), &options, &[]).await)
     }
 
     /// The same, with a certificate and its key in PEM, so that the server speaks TLS.
@@ -130,8 +148,7 @@ impl Postgres {
 
     /// A cluster with settings, and with further files in its data directory.
     async fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)], durable: bool) -> Self {
-        let options = Options { access: Access::Trust, durable, settings };
-        Self::start_in(&RUN.directory(), &options, files).await
+        Self::start_in(&RUN.directory(), &options(settings, durable), files).await
     }
 
     async fn start_in(dir: &Path, options: &Options<'_>, files: &[(&str, &str)]) -> Self {
@@ -159,7 +176,7 @@ impl Postgres {
             "primary_conninfo = 'host={host} port={port} user={user} sslmode=disable gssencmode=disable'\n"
         );
         let files = [("backup_label", &*label), ("standby.signal", ""), ("postgresql.auto.conf", &follow)];
-        Self::start_in(&dir, &TEST_OPTIONS, &files).await
+        Self::start_in(&dir, &options(&TEST_SETTINGS, false), &files).await
     }
 
     /// The server's first process.
@@ -187,9 +204,11 @@ impl Postgres {
         Database { name: name.to_owned(), dsn, address: self.address }
     }
 
-    /// Stops the server, or kills it.
+    /// Stops the server, or kills it, where there is one.
     pub(crate) async fn stop(&mut self, stop: Stop) {
-        self.server.take().expect("a running server").stop(stop).await.expect("its end");
+        if let Some(server) = self.server.take() {
+            server.stop(stop).await.expect("its end");
+        }
     }
 
     /// Starts the server after a stop, at the same address.
@@ -199,11 +218,62 @@ impl Postgres {
         assert_eq!(server.port(), self.address.port(), "somebody took the port meanwhile");
         self.server = Some(server);
     }
+
+    /// Whether the server has ended by itself.
+    #[allow(dead_code, reason = "for the faults")]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.server.as_ref().is_none_or(|server| {
+            let status = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap_or_default();
+            status.is_empty() || status.contains(") Z ")
+        })
+    }
+
+    /// Starts the server, which may be unable to.
+    #[allow(dead_code, reason = "for the faults")]
+    pub(crate) async fn tries_to_start(&mut self) {
+        self.server = self.cluster.start().await.ok();
+    }
+
+    /// The same at another port; 0 is any that is free.
+    #[allow(dead_code, reason = "for the faults")]
+    pub(crate) async fn start_again_at(&mut self, port: u16) {
+        fs::write(self.dir.join("port"), port.to_string()).expect("the port's file");
+        let server = self.cluster.start().await.expect("a server");
+        assert!(port == 0 || server.port() == port, "somebody took the port meanwhile");
+        (self.dsn, self.address) =
+            (server.dsn("postgres", None), (Ipv4Addr::LOCALHOST, server.port()).into());
+        self.server = Some(server);
+    }
+}
+
+/// How the tests' clusters are made.
+fn options<'a>(settings: &'a [(&'a str, &'a str)], durable: bool) -> Options<'a> {
+    let programs = if env::var_os(ON_NEWEST).is_some() {
+        Some(
+            NEWEST_PROGRAMS
+                .as_deref()
+                .unwrap_or_else(|| panic!("{NEWEST} is missing; ./dev newest makes it")),
+        )
+    } else {
+        None
+    };
+    Options { access: Access::Trust, durable, settings, programs }
+}
+
+/// The newest PostgreSQL's programs, in a place where the user can get to that the server runs as.
+fn newest_programs() -> Option<PathBuf> {
+    let (made, reachable) = (Path::new(NEWEST).join("bin"), RUN.directory());
+    if !made.exists() {
+        return None;
+    }
+    let copied = Command::new("cp").args(["-a", NEWEST]).arg(&reachable).status().expect("cp");
+    assert!(copied.success(), "a copy of {NEWEST}");
+    Some(reachable.join("bin"))
 }
 
 async fn make_template() -> PathBuf {
     let dir = RUN.directory();
-    Cluster::open(&dir, &TEST_OPTIONS).await.expect("a cluster");
+    Cluster::open(&dir, &options(&TEST_SETTINGS, false)).await.expect("a cluster");
     dir
 }
 

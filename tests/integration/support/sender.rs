@@ -77,6 +77,12 @@ impl Sender {
         Self { channel: endpoint.connect().await.expect("forebay listens") }
     }
 
+    /// One that sends over `channel`.
+    #[allow(dead_code, reason = "for what is tested with TLS")]
+    pub fn over(channel: Channel) -> Self {
+        Self { channel }
+    }
+
     /// One that connects when it first sends.
     #[allow(dead_code, reason = "for the faults")]
     pub fn lazy(endpoint: &str) -> Self {

@@ -1,0 +1,55 @@
+//! The handshake of one connection.
+
+use std::io;
+
+use rustls::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::Tls;
+
+/// Why a connection comes no further.
+pub(in crate::receiver) enum Refused {
+    /// It does not speak TLS. Nothing has been taken off it.
+    PlainText(TcpStream),
+    /// It has shown no certificate, or not one by an authority that is asked for.
+    ClientCertificate(Error),
+    /// Anything else in a handshake, such as that the client does not trust this end's certificate.
+    Handshake(Error),
+    /// It has gone away.
+    Gone,
+}
+
+/// What a record of a handshake begins with.
+pub(in crate::receiver) const HANDSHAKE: u8 = 0x16;
+
+impl Tls {
+    /// Shakes hands. It takes as long as the client does.
+    pub(in crate::receiver) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Refused> {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) if first[0] != HANDSHAKE => return Err(Refused::PlainText(stream)),
+            Ok(1) => {}
+            _ => return Err(Refused::Gone),
+        }
+        let acceptor = TlsAcceptor::from(self.in_force().config.clone());
+        acceptor.accept(stream).await.map_err(|error| Refused::from(&error))
+    }
+}
+
+impl From<&io::Error> for Refused {
+    fn from(error: &io::Error) -> Self {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+        match cause {
+            Some(error @ (Error::NoCertificatesPresented | Error::InvalidCertificate(_))) => {
+                Self::ClientCertificate(error.clone())
+            }
+            Some(error) => Self::Handshake(error.clone()),
+            None => Self::Gone,
+        }
+    }
+}

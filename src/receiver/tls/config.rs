@@ -1,0 +1,75 @@
+//! `tls` of a protocol, with the Collector's keys and meanings.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::{Serialize, Serializer};
+
+use crate::duration::GoDuration;
+use crate::secret::Secret;
+
+/// `receivers.otlp.protocols.*.tls`.
+#[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// A file with the certificate, and those of the authorities between it and the root, in PEM.
+    pub cert_file: Option<PathBuf>,
+    /// The same as text.
+    pub cert_pem: Option<Secret>,
+    /// A file with the certificate's private key in PEM, not encrypted.
+    pub key_file: Option<PathBuf>,
+    /// The same as text.
+    pub key_pem: Option<Secret>,
+    /// A file with certificates of authorities in PEM: clients must have a certificate by one of them.
+    pub client_ca_file: Option<PathBuf>,
+    /// The same as text.
+    pub client_ca_pem: Option<Secret>,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+    /// How often the files are looked at; 0 is never.
+    pub reload_interval: GoDuration,
+}
+
+/// `tls.min_version`. What is older than TLS 1.2 is not safe, and not to be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    Tls12,
+    /// TLS 1.3 alone.
+    Tls13,
+}
+
+impl Serialize for MinVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Tls12 => "1.2",
+            Self::Tls13 => "1.3",
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for MinVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Version;
+        impl Visitor<'_> for Version {
+            type Value = MinVersion;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("1.2 or 1.3; what is older is not safe")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<MinVersion, E> {
+                match text {
+                    "1.2" => Ok(MinVersion::Tls12),
+                    "1.3" => Ok(MinVersion::Tls13),
+                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+            // YAML's number, where there are no quotes.
+            fn visit_f64<E: Error>(self, number: f64) -> Result<MinVersion, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Version)
+    }
+}

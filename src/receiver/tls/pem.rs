@@ -1,0 +1,219 @@
+//! From files to what rustls serves with, and what can be wrong on the way.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use sha2::{Digest, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use super::config::{MinVersion, TlsConfig};
+use crate::receiver::file::{Unusable, read};
+use crate::secret::Secret;
+
+/// The bytes of certificate, key and authorities, each with what to call it.
+pub(super) struct Pem {
+    certificate: Part,
+    key: Part,
+    client_ca: Option<Part>,
+}
+
+struct Part {
+    /// The key of the configuration that it is from.
+    key: String,
+    /// The file, where it is from one.
+    path: Option<PathBuf>,
+    bytes: Vec<u8>,
+}
+
+/// What is served with.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) config: Arc<ServerConfig>,
+    /// When the certificate begins and ends to be valid; `None` where it does not say so in a way that can be read.
+    pub(super) valid: Option<(Timestamp, Timestamp)>,
+}
+
+impl Pem {
+    /// Reads what `config` names; `key` is where it stands.
+    pub(super) fn read(config: &TlsConfig, key: &str) -> Result<Self, Unusable> {
+        let part = |name, file, text| Part::read(&format!("{key}.{name}"), file, text);
+        let needed = |name: &str, part: Option<Part>| {
+            let problem =
+                || format!("missing; TLS takes `{name}_file`, a file in PEM, or `{name}_pem`, its text");
+            part.ok_or_else(|| Unusable::new(format!("{key}.{name}_file"), problem()))
+        };
+        Ok(Self {
+            certificate: needed("cert", part("cert", &config.cert_file, &config.cert_pem)?)?,
+            key: needed("key", part("key", &config.key_file, &config.key_pem)?)?,
+            client_ca: part("client_ca", &config.client_ca_file, &config.client_ca_pem)?,
+        })
+    }
+
+    /// What tells these bytes from others.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        for part in [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten()
+        {
+            hash.update(part.bytes.len().to_le_bytes());
+            hash.update(&part.bytes);
+        }
+        hash.finalize().into()
+    }
+
+    /// What serves with them.
+    pub(super) fn serve(&self, least: MinVersion, alpn: &[&str]) -> Result<Served, Unusable> {
+        let chain = self.certificate.certificates()?;
+        let valid = validity(&chain[0]);
+        let versions: &[&SupportedProtocolVersion] = match least {
+            MinVersion::Tls12 => &[&TLS12, &TLS13],
+            MinVersion::Tls13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("ring has the cipher suites of TLS 1.2 and 1.3");
+        let builder = match &self.client_ca {
+            Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()?),
+            None => builder.with_no_client_auth(),
+        };
+        let made = builder.with_single_cert(chain, self.key.private_key()?);
+        let mut config = made.map_err(|error| self.mismatch(error))?;
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Served { config: Arc::new(config), valid })
+    }
+
+    fn mismatch(&self, error: Error) -> Unusable {
+        match error {
+            Error::InconsistentKeys(_) => {
+                let certificate = self.certificate.name();
+                self.key.unusable(format!(
+                    "is not the key of the certificate in {certificate}; they are made together"
+                ))
+            }
+            Error::InvalidCertificate(cause) => {
+                self.certificate.unusable(format!("holds an unusable certificate: {cause}"))
+            }
+            other => self.key.unusable(format!(
+                "holds an unusable key: {other}; RSA of 2048 bits or more, ECDSA and Ed25519 are known"
+            )),
+        }
+    }
+}
+
+impl Part {
+    /// `None` where neither is given.
+    fn read(name: &str, file: &Option<PathBuf>, text: &Option<Secret>) -> Result<Option<Self>, Unusable> {
+        let file = file.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let text = text.as_ref().filter(|text| !text.expose().is_empty());
+        let (key, bytes) = match (file, text) {
+            (None, None) => return Ok(None),
+            (Some(path), None) => {
+                let key = format!("{name}_file");
+                let bytes = read(&key, path)?;
+                (key, bytes)
+            }
+            (None, Some(text)) => (format!("{name}_pem"), text.expose().as_bytes().to_vec()),
+            (Some(_), Some(_)) => {
+                let last = name.rsplit('.').next().unwrap_or(name);
+                let problem = format!("{last}_pem stands there as well; one of them is enough");
+                return Err(Unusable::new(format!("{name}_file"), problem));
+            }
+        };
+        Ok(Some(Self { key, path: file.cloned(), bytes }))
+    }
+
+    fn name(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.key.clone(), |path| path.display().to_string())
+    }
+
+    fn unusable(&self, problem: impl AsRef<str>) -> Unusable {
+        let problem = problem.as_ref();
+        match &self.path {
+            Some(path) => Unusable::new(&self.key, format!("{} {problem}", path.display())),
+            None => Unusable::new(&self.key, format!("it {problem}")),
+        }
+    }
+
+    /// At least one.
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
+        match all {
+            Ok(all) if !all.is_empty() => Ok(all),
+            Ok(_) => {
+                Err(self.unusable("holds no certificate; it must have a line -----BEGIN CERTIFICATE-----"))
+            }
+            Err(error) => Err(self.unusable(format!("is not PEM: {}", presentable(&error)))),
+        }
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, Unusable> {
+        PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| {
+            if self.bytes.windows(9).any(|part| part == b"ENCRYPTED") {
+                let plain = "openssl pkey -in ENCRYPTED.pem -out PLAIN.pem";
+                return self.unusable(format!(
+                    "holds an encrypted key, and nobody is there to type its password; {plain}"
+                ));
+            }
+            match error {
+                pem::Error::NoItemsFound => {
+                    self.unusable("holds no private key; it must have a line -----BEGIN PRIVATE KEY-----")
+                }
+                error => self.unusable(format!("is not PEM: {}", presentable(&error))),
+            }
+        })
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
+        let mut roots = RootCertStore::empty();
+        for certificate in self.certificates()? {
+            let added = roots.add(certificate);
+            added.map_err(|error| self.unusable(format!("holds an unusable certificate: {error}")))?;
+        }
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
+            .build()
+            .map_err(|error| self.unusable(format!("cannot be used: {error}")))
+    }
+}
+
+/// Why it is not PEM, without a line of what may be a key.
+fn presentable(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "the line -----END ...----- is missing",
+        pem::Error::IllegalSectionStart { .. } => "a line -----BEGIN ...----- is damaged",
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64",
+        _ => "it cannot be read",
+    }
+}
+
+fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let validity = Certificate::from_der(certificate).ok()?.tbs_certificate.validity;
+    let stamp = |since: Duration| Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok();
+    Some((stamp(validity.not_before.to_unix_duration())?, stamp(validity.not_after.to_unix_duration())?))
+}
+
+impl Served {
+    /// What is wrong with the certificate's dates now.
+    pub(super) fn outdated(&self) -> Option<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp::from_second(i64::try_from(now.as_secs()).ok()?).ok()?;
+        match self.valid? {
+            (_, end) if end < now => Some(format!("has expired on {end}; clients will refuse it")),
+            (begin, _) if begin > now => Some(format!("is not valid before {begin}; clients will refuse it")),
+            _ => None,
+        }
+    }
+
+    /// Until when it is valid.
+    pub(super) fn valid_until(&self) -> String {
+        self.valid.map_or_else(|| "unknown".to_owned(), |(_, end)| end.to_string())
+    }
+}

@@ -1,0 +1,160 @@
+//! What the files may be, and what is said where they cannot be used.
+
+use std::path::PathBuf;
+
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
+use tempfile::TempDir;
+
+use super::config::{MinVersion, TlsConfig};
+use super::*;
+use crate::secret::Secret;
+
+/// A self-signed certificate, as files.
+struct Files {
+    dir: TempDir,
+    made: CertifiedKey<KeyPair>,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Self { dir: TempDir::new().unwrap(), made: certificate() };
+        files.write("cert.pem", &files.made.cert.pem());
+        files.write("key.pem", &files.made.signing_key.serialize_pem());
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn config(&self) -> TlsConfig {
+        TlsConfig {
+            cert_file: Some(self.path("cert.pem")),
+            key_file: Some(self.path("key.pem")),
+            ..TlsConfig::default()
+        }
+    }
+}
+
+fn certificate() -> CertifiedKey<KeyPair> {
+    generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+fn open(config: &TlsConfig) -> Result<Tls, String> {
+    Tls::open(config, "here.tls", &["h2"]).map_err(|error| error.to_string())
+}
+
+/// The certificate that is shown to clients.
+fn shown(tls: &Tls) -> Arc<Served> {
+    tls.in_force()
+}
+
+#[test]
+fn files_and_texts_are_the_same() {
+    let files = Files::new();
+    let text = |text: String| Some(Secret::new(text));
+    let texts = TlsConfig {
+        cert_pem: text(files.made.cert.pem()),
+        key_pem: text(files.made.signing_key.serialize_pem()),
+        client_ca_pem: text(files.made.cert.pem()),
+        min_version: MinVersion::Tls13,
+        ..TlsConfig::default()
+    };
+    assert!(!open(&files.config()).unwrap().asks_for_certificates());
+    let tls = open(&texts).unwrap();
+    assert!(tls.asks_for_certificates() && tls.outdated().is_none());
+    assert_eq!(shown(&tls).config.alpn_protocols, [b"h2"]);
+    assert!(!format!("{texts:?}").contains("BEGIN"), "a key is shown");
+}
+
+#[test]
+fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
+    let files = Files::new();
+    let key = files.made.signing_key.serialize_pem();
+    files.write("empty.pem", "");
+    files.write("encrypted.pem", &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+    files.write("other.pem", &certificate().signing_key.serialize_pem());
+    files.write("cut.pem", &key[..key.len() / 2]);
+    files.write("damaged.pem", &key.replace('M', "!"));
+    files.write("noise.pem", "-----BEGIN PRIVATE KEY-----\nbm9pc2U=\n-----END PRIVATE KEY-----\n");
+    let at = |name: &str| Some(files.path(name));
+    type Change = fn(&mut TlsConfig, Option<PathBuf>);
+    let cert: Change = |config, path| config.cert_file = path;
+    let private: Change = |config, path| config.key_file = path;
+    let ca: Change = |config, path| config.client_ca_file = path;
+    for (change, path, key, parts) in [
+        (cert, None, "cert_file", &["missing", "`cert_pem`"][..]),
+        (private, Some("".into()), "key_file", &["missing", "`key_pem`"]),
+        (cert, Some("/nowhere/cert.pem".into()), "cert_file", &["/nowhere/cert.pem", "No such file"]),
+        (private, Some(files.dir.path().into()), "key_file", &["directory"]),
+        (private, Some("/dev/zero".into()), "key_file", &["/dev/zero is larger than"]),
+        (cert, at("empty.pem"), "cert_file", &["empty.pem holds no certificate", "BEGIN CERTIFICATE"]),
+        (cert, at("key.pem"), "cert_file", &["key.pem holds no certificate"]),
+        (private, at("cert.pem"), "key_file", &["cert.pem holds no private key", "BEGIN PRIVATE KEY"]),
+        (private, at("encrypted.pem"), "key_file", &["encrypted.pem holds an encrypted key", "openssl pkey"]),
+        (private, at("other.pem"), "key_file", &["other.pem is not the key of the certificate", "cert.pem"]),
+        (private, at("cut.pem"), "key_file", &["cut.pem is not PEM", "END"]),
+        (private, at("damaged.pem"), "key_file", &["damaged.pem is not PEM", "base64"]),
+        (private, at("noise.pem"), "key_file", &["noise.pem holds an unusable key", "ECDSA"]),
+        (ca, at("empty.pem"), "client_ca_file", &["empty.pem holds no certificate"]),
+    ] {
+        let mut config = files.config();
+        change(&mut config, path.clone());
+        let said = open(&config).unwrap_err();
+        assert!(said.starts_with(&format!("here.tls.{key}: ")), "{path:?}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{path:?}: {part} is not in {said}");
+        }
+        let secret = key.lines().nth(1).unwrap_or("never");
+        assert!(!said.contains(secret) && !said.contains("noise="), "a key is shown: {said}");
+    }
+    let mut both = files.config();
+    both.key_pem = Some(Secret::new(key));
+    let said = open(&both).unwrap_err();
+    assert!(said.starts_with("here.tls.key_file: key_pem stands there as well"), "{said}");
+}
+
+#[test]
+fn dates_that_are_not_now_are_told() {
+    let files = Files::new();
+    for (begin, end, says) in [(1999, 2020, "has expired on 2020-01-01"), (2999, 3001, "before 2999-01-01")] {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(begin, 1, 1), date_time_ymd(end, 1, 1));
+        files.write("cert.pem", &params.self_signed(&files.made.signing_key).unwrap().pem());
+        let said = open(&files.config()).unwrap().outdated().unwrap();
+        assert!(said.starts_with("here.tls: the certificate ") && said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn what_has_changed_is_taken_over_and_what_is_broken_is_not() {
+    let files = Files::new();
+    let tls = open(&files.config()).unwrap();
+    let first = shown(&tls);
+    tls.reload();
+    assert!(Arc::ptr_eq(&first, &shown(&tls)), "nothing has changed");
+
+    let next = certificate();
+    files.write("key.pem", &next.signing_key.serialize_pem());
+    assert!(!tls.look() && Arc::ptr_eq(&first, &shown(&tls)), "the key does not fit");
+    files.write("cert.pem", &next.cert.pem());
+    assert!(tls.look(), "there is nothing to tell of");
+    let second = shown(&tls);
+    assert!(!Arc::ptr_eq(&first, &second), "now it does");
+
+    std::fs::remove_file(files.path("cert.pem")).unwrap();
+    assert!((tls.look(), tls.look(), tls.look()) == (false, true, true), "it is told once");
+    assert!(Arc::ptr_eq(&second, &shown(&tls)));
+    let mut old = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    old.not_after = date_time_ymd(2020, 1, 1);
+    files.write("cert.pem", &old.self_signed(&next.signing_key).unwrap().pem());
+    tls.reload();
+    assert!(Arc::ptr_eq(&second, &shown(&tls)), "what has expired is no better than what is valid");
+    files.write("cert.pem", &next.cert.pem());
+    tls.reload();
+    assert!(!Arc::ptr_eq(&second, &shown(&tls)), "the same again is good again");
+}

@@ -1,0 +1,314 @@
+//! TLS at the receiver's ports: who may speak to them, and what happens as certificates come and go.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio_rustls::client::TlsStream;
+use tonic::Code;
+
+use crate::support::authority::{Authority, Client, Files, Identity};
+use crate::support::eventually;
+use crate::support::forebay::{Forebay, Ran, command, ran};
+use crate::support::postgres::{Database, database};
+use crate::support::records::numbered_request;
+use crate::support::sender::Sender;
+
+const GRPC: &str = "receivers.otlp.protocols.grpc";
+
+/// A forebay with TLS, and all that its clients need.
+struct Secured {
+    files: Files,
+    authority: Authority,
+    forebay: Forebay,
+}
+
+impl Secured {
+    /// One with a certificate by an authority of its own, and with further `--set` arguments, of which `FILES` is
+    /// replaced by the directory.
+    async fn start(database: &Database, sets: &[&str]) -> Self {
+        let (files, authority) = (Files::new(), Authority::new());
+        files.write_identity("server", &authority.server());
+        files.write("ca.pem", &authority.pem);
+        let directory = files.path("").display().to_string();
+        let own = [
+            format!("{GRPC}.tls.cert_file=FILES/server.pem"),
+            format!("{GRPC}.tls.key_file=FILES/server.key"),
+        ];
+        let sets = own.iter().map(String::as_str).chain(sets.iter().copied());
+        let sets: Vec<_> = sets.map(|set| set.replace("FILES", &directory)).collect();
+        let forebay =
+            Forebay::ready(database.dsn(), &sets.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        Self { files, authority, forebay }
+    }
+
+    fn address(&self) -> SocketAddr {
+        address(&self.forebay)
+    }
+
+    /// A client that trusts the server.
+    fn client(&self) -> Client {
+        Client::new(&self.authority, None)
+    }
+
+    async fn turned_away(&self, reason: &str) -> u64 {
+        turned_away(&self.forebay, reason).await
+    }
+}
+
+fn address(forebay: &Forebay) -> SocketAddr {
+    forebay.endpoint().trim_start_matches("http://").parse().unwrap()
+}
+
+async fn turned_away(forebay: &Forebay, reason: &str) -> u64 {
+    let labels = format!("reason=\"{reason}\",transport=\"grpc\"");
+    forebay.scrape().await.sum("log_receiver_turned_away_total", &labels)
+}
+
+/// What forebay has said, of the messages that contain `part`.
+fn said(forebay: &Forebay, part: &str) -> Vec<String> {
+    forebay.said().into_iter().filter(|line| line.contains(part)).collect()
+}
+
+/// Waits until forebay has said `part`.
+async fn says(forebay: &Forebay, part: &str) -> Value {
+    let what = format!("it says {part:?}");
+    let line = eventually(&what, || async { said(forebay, part).pop() }).await;
+    serde_json::from_str(&line).unwrap()
+}
+
+async fn send(sender: &Sender, numbers: std::ops::Range<u64>) {
+    sender.send(numbered_request(numbers)).await.unwrap();
+}
+
+/// The official Python SDK with its settings from `environment`.
+pub async fn python(environment: &[(&str, String)]) -> Ran {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut python = Command::new(root.join("target/python/bin/python"));
+    python.arg(root.join("tests/sdk/python/secured.py")).envs(environment.iter().cloned());
+    ran(&mut python).await
+}
+
+/// Scenario: the official Python SDK has a certificate, and trusts the authority that has signed forebay's. Guarantee:
+/// it is told that its records are taken, and they are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_with_a_certificate() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[&format!("{GRPC}.tls.client_ca_file=FILES/ca.pem")]).await;
+    secured.files.write_identity("client", &secured.authority.client());
+    let path = |name| secured.files.path(name).display().to_string();
+    let of_server = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://localhost:{}", secured.address().port())),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", path("ca.pem")),
+    ];
+    let of_client = [
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", path("client.pem")),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", path("client.key")),
+    ];
+    let ran = python(&[of_server, of_client].concat()).await;
+    assert_eq!(ran.out.trim(), "{'SUCCESS': 10}", "{ran:?}");
+    let scrape = secured.forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 10);
+    assert_eq!(scrape.value("log_receiver_turned_away_total"), 0);
+}
+
+/// Scenario: clients without a certificate, with one by somebody else, and with one that has expired. Guarantee: they
+/// are turned away, counted and told of; who has a good one is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_good_certificate_is_turned_away() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[&format!("{GRPC}.tls.client_ca_file=FILES/ca.pem")]).await;
+    let (good, expired) = (secured.authority.client(), secured.authority.expired_client());
+    let of_others = Authority::new().client();
+    for (count, identity) in [(1, None), (2, Some(&of_others)), (3, Some(&expired))] {
+        let client = Client::new(&secured.authority, identity);
+        client.sender(secured.address()).send(numbered_request(0..1)).await.unwrap_err();
+        eventually("it is counted", || async {
+            (secured.turned_away("client_certificate").await == count).then_some(())
+        })
+        .await;
+    }
+    let message = says(&secured.forebay, "a client has no certificate that is taken").await;
+    assert_eq!((&message["level"], &message["peer"]), (&"warn".into(), &"127.0.0.1".into()), "{message}");
+    send(&Client::new(&secured.authority, Some(&good)).sender(secured.address()), 0..10).await;
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
+}
+
+/// Scenario: a client that trusts another authority. Guarantee: it sends nothing, and the log says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_trust_the_server_sends_nothing() {
+    let secured = Secured::start(&database().await, &[]).await;
+    let error = Client::new(&Authority::new(), None).connect(secured.address()).await.unwrap_err();
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    let message = says(&secured.forebay, "a TLS handshake failed").await;
+    assert!(message["message"].as_str().unwrap().contains("UnknownCA"), "{message}");
+    assert_eq!(secured.turned_away("handshake").await, 1);
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_received_total"), 0);
+}
+
+/// Scenario: a client that knows TLS 1.2 alone. Guarantee: it is served, unless `min_version` is 1.3.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_version_is_what_min_version_says() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[]).await;
+    send(&Client::old(&secured.authority).sender(secured.address()), 0..10).await;
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
+    secured.forebay.terminate().await;
+
+    let secured = Secured::start(&database, &[&format!("{GRPC}.tls.min_version=1.3")]).await;
+    let error = Client::old(&secured.authority).connect(secured.address()).await.unwrap_err();
+    assert!(error.to_string().contains("ProtocolVersion"), "{error}");
+    send(&secured.client().sender(secured.address()), 10..20).await;
+    assert_eq!(secured.turned_away("handshake").await, 1);
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
+}
+
+/// Scenario: plain text to a port with TLS, TLS to a port without. Guarantee: both are told what to change, in their
+/// own language as far as there is one, and in the log; it takes one line a port, however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_speaks_the_wrong_language_is_told() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[]).await;
+    for _ in 0..20 {
+        let status = secured.forebay.sender().await.send(numbered_request(0..1)).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("https://"), "{status}");
+    }
+    let mut http1 = TcpStream::connect(secured.address()).await.unwrap();
+    http1.write_all(b"GET / HTTP/1.1\r\nhost: forebay\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 300];
+    let read = http1.read(&mut answer).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer[..read]).contains("https://"));
+    assert_eq!(secured.turned_away("plain_text").await, 21);
+    let lines = said(&secured.forebay, "speaks plain text to a port with TLS");
+    assert!(lines.len() == 1 && lines[0].contains("https://"), "{lines:#?}");
+
+    let plain = Forebay::ready(database.dsn(), &[]).await;
+    for _ in 0..20 {
+        secured.client().connect(address(&plain)).await.unwrap_err();
+    }
+    assert_eq!(turned_away(&plain, "tls").await, 20);
+    let lines = said(&plain, "speaks TLS to a port without");
+    assert!(lines.len() == 1 && lines[0].contains("http://"), "{lines:#?}");
+    send(&plain.sender().await, 0..10).await;
+    assert_eq!(plain.settles().await.value("log_buffer_flushed_total"), 10);
+}
+
+/// Scenario: the files are replaced while connections live, by good ones, by a key that does not fit, by nothing, and by
+/// good ones again. Guarantee: a connection keeps what it began with, new ones get the newest that can be used, and what
+/// cannot be used is told of once, by the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_replaced_while_connections_live() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[&format!("{GRPC}.tls.reload_interval=20ms")]).await;
+    let (forebay, files) = (&secured.forebay, &secured.files);
+    let before = secured.client().sender(secured.address());
+    send(&before, 0..10).await;
+
+    let newer = secured.authority.server();
+    files.write_identity("server", &newer);
+    shows(&secured, &newer).await;
+    send(&before, 10..20).await;
+    send(&secured.client().sender(secured.address()), 20..30).await;
+
+    let other = secured.authority.server();
+    files.write("server.key", &other.key);
+    let message = says(forebay, "is not the key of the certificate").await;
+    let error = message["error"].as_str().unwrap();
+    assert!(error.contains("grpc.tls.key_file") && error.contains("server.pem"), "{message}");
+    shows(&secured, &newer).await;
+    std::fs::remove_file(files.path("server.pem")).unwrap();
+    // It is the latest of repeats by now, which are told when their window is over; what counts is that it is served.
+    shows(&secured, &newer).await;
+    send(&before, 30..40).await;
+
+    files.write_identity("server", &other);
+    shows(&secured, &other).await;
+    send(&before, 40..50).await;
+    assert_eq!(said(forebay, "is not the key of the certificate").len(), 1, "told once");
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 50);
+}
+
+/// Waits until a new connection is shown `identity`.
+async fn shows(secured: &Secured, identity: &Identity) {
+    let expected = {
+        use rustls::pki_types::{CertificateDer, pem::PemObject};
+        CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()
+    };
+    eventually("new connections are shown the certificate", || async {
+        let stream: io::Result<TlsStream<TcpStream>> = secured.client().connect(secured.address()).await;
+        (Client::shown(&stream.unwrap()) == expected).then_some(())
+    })
+    .await;
+}
+
+/// Scenario: a thousand clients connect and never say a word. Guarantee: they keep nobody else from being served, each
+/// counts as a connection, and the end does not wait for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_silent_handshakes_hold_nobody_up() {
+    let database = database().await;
+    let secured = Secured::start(&database, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..1000 {
+        silent.push(TcpStream::connect(secured.address()).await.unwrap());
+    }
+    for number in 0..10 {
+        let sender = secured.client().sender(secured.address());
+        let served = send(&sender, number * 10..number * 10 + 10);
+        tokio::time::timeout(Duration::from_secs(5), served).await.expect("it is served at once");
+    }
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 100);
+    let (status, _) = secured.forebay.terminate().await;
+    assert_eq!(status, Some(0));
+    for mut stream in silent {
+        assert!(matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)), "it was ended");
+    }
+}
+
+/// Scenario: as many silent clients as there may be connections. Guarantee: they give way to one that speaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_handshakes_give_way_to_who_speaks() {
+    let secured = Secured::start(&database().await, &[&format!("{GRPC}.max_connections=20")]).await;
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(TcpStream::connect(secured.address()).await.unwrap());
+    }
+    send(&secured.client().sender(secured.address()), 0..10).await;
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
+}
+
+/// Scenario: a certificate that has expired, at the start. Guarantee: forebay starts, and warns; `validate` does, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_is_a_warning() {
+    let (files, authority) = (Files::new(), Authority::new());
+    files.write_identity("server", &authority.expired_server());
+    let set = |name: &str, file: &str| format!("{GRPC}.tls.{name}={}", files.path(file).display());
+    let sets = [set("cert_file", "server.pem"), set("key_file", "server.key")];
+    let sets: Vec<_> = sets.iter().map(String::as_str).collect();
+    let validated = ran(command().arg("validate").args(sets.iter().flat_map(|set| ["--set", set]))).await;
+    assert_eq!(validated.status, Some(0), "{validated:?}");
+    assert!(validated.err.contains("warning") && validated.err.contains("2020-02-02"), "{validated:?}");
+    let forebay = Forebay::start(database().await.dsn(), &sets).await;
+    let message = says(&forebay, "has expired on 2020-02-02").await;
+    assert_eq!(message["level"], "warn");
+}
+
+/// Scenario: a request of no bytes by TLS, compressed ones, and one over the limit. Guarantee: TLS changes no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_the_same_inside_of_tls() {
+    let secured = Secured::start(&database().await, &[&format!("{GRPC}.max_recv_msg_size_mib=1")]).await;
+    let sender = secured.client().sender(secured.address());
+    assert_eq!(sender.send_bytes(Bytes::new()).await.unwrap().partial_success, None);
+    let status = sender.send_bytes(Bytes::from_static(b"not protobuf")).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let status = sender.send_bytes(vec![0; (1 << 20) + 1].into()).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    send(&sender, 0..2000).await;
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 2000);
+}
