@@ -66,7 +66,7 @@ enum Action {
     /// Print the configuration in force, as YAML
     ///
     /// All --config are merged, --set goes on top, ${env:...} is replaced, and each key that was not written has its
-    /// default. Passwords are shown as [redacted]; but for them, what is printed is a configuration that means the
+    /// default. Passwords are shown as [REDACTED]; but for them, what is printed is a configuration that means the
     /// same. What is wrong is said as by validate.
     PrintConfig(Source),
     /// Print the DDL of the tables and the view, for a database where forebay may not create them

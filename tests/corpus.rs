@@ -32,6 +32,12 @@ fn json() {
 }
 
 #[test]
+fn otlp_json() {
+    let rows = replay("otlp_json", fuzz::otlp_json::check);
+    assert!(rows.contains(&0) && rows.iter().sum::<usize>() >= 15, "{rows:?}");
+}
+
+#[test]
 fn config() {
     let understood = replay("config", fuzz::config::check);
     let count = |verdict| understood.iter().filter(|given| **given == verdict).count();

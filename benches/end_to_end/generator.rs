@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::corpus::Corpus;
+use crate::measure::Load;
+use crate::transport::Transport;
 
 /// What came of the requests.
 #[derive(Default)]
@@ -53,22 +55,18 @@ impl Pace {
     }
 }
 
-/// Sends `requests` requests as fast as they are taken, `in_flight` at a time over `connections` connections.
-pub async fn at_full_speed(
-    address: SocketAddr,
-    corpus: &Arc<Corpus>,
-    requests: u64,
-    connections: usize,
-    in_flight: usize,
-) -> Answers {
-    let framed: Arc<Vec<Bytes>> = Arc::new(corpus.requests.iter().map(|request| framed(request)).collect());
+/// Sends as fast as it is taken.
+pub async fn at_full_speed(address: SocketAddr, corpus: &Arc<Corpus>, load: &Load) -> Answers {
+    let &Load { requests, connections, in_flight, transport } = load;
+    let bodies = corpus.requests.iter().map(|request| transport.body(request));
+    let bodies: Arc<Vec<Bytes>> = Arc::new(bodies.collect());
     let next = Arc::new(AtomicU64::new(0));
     let now = Instant::now();
     let pace = Pace { next: now, interval: Duration::from_micros(500), heard_until: now };
     let pace = Arc::new(Mutex::new(pace));
     let mut senders = JoinSet::new();
     for client in connect(address, connections, in_flight).await {
-        let (framed, next, pace) = (framed.clone(), next.clone(), pace.clone());
+        let (bodies, next, pace) = (bodies.clone(), next.clone(), pace.clone());
         senders.spawn(async move {
             let mut answers = Answers::default();
             loop {
@@ -76,11 +74,11 @@ pub async fn at_full_speed(
                 if number >= requests {
                     return answers;
                 }
-                let request = &framed[number as usize % framed.len()];
+                let request = &bodies[number as usize % bodies.len()];
                 loop {
                     let slot = pace.lock().unwrap().slot();
                     tokio::time::sleep_until(slot.into()).await;
-                    let taken = send(&client, request, &mut answers).await;
+                    let taken = send(transport, &client, request, &mut answers).await;
                     pace.lock().unwrap().note(taken);
                     if taken {
                         break;
@@ -106,10 +104,10 @@ pub async fn at_a_pace(
         ticks.tick().await;
         let client = clients.pop_front().expect("four connections");
         clients.push_back(client.clone());
-        let request = framed(&corpus.request_now(number));
+        let request = Transport::Grpc.body(&corpus.request_now(number));
         senders.spawn(async move {
             let mut answers = Answers::default();
-            send(&client, &request, &mut answers).await;
+            send(Transport::Grpc, &client, &request, &mut answers).await;
             answers
         });
     }
@@ -141,9 +139,14 @@ async fn connect(address: SocketAddr, connections: usize, in_flight: usize) -> V
 }
 
 /// Sends once, and notes the answer; gives whether it was taken.
-async fn send(client: &SendRequest<Bytes>, request: &Bytes, answers: &mut Answers) -> bool {
+async fn send(
+    transport: Transport,
+    client: &SendRequest<Bytes>,
+    request: &Bytes,
+    answers: &mut Answers,
+) -> bool {
     let started = Instant::now();
-    let taken = call(client.clone(), request.clone()).await;
+    let taken = call(transport, client.clone(), request.clone()).await;
     if taken {
         answers.waits.push(started.elapsed());
     } else {
@@ -153,14 +156,9 @@ async fn send(client: &SendRequest<Bytes>, request: &Bytes, answers: &mut Answer
 }
 
 /// One call; gives whether it was answered OK and in full.
-async fn call(client: SendRequest<Bytes>, request: Bytes) -> bool {
+async fn call(transport: Transport, client: SendRequest<Bytes>, request: Bytes) -> bool {
     let mut client = client.ready().await.expect("a connection");
-    let head = http::Request::post("http://forebay/opentelemetry.proto.collector.logs.v1.LogsService/Export")
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .expect("a request");
-    let (answer, mut stream) = client.send_request(head, false).expect("a stream");
+    let (answer, mut stream) = client.send_request(transport.head(), false).expect("a stream");
     stream.send_data(request, true).expect("the request goes out");
     let mut answer = answer.await.expect("an answer");
     let status =
@@ -174,16 +172,11 @@ async fn call(client: SendRequest<Bytes>, request: Bytes) -> bool {
         message += data.len();
         answer.body_mut().flow_control().release_capacity(data.len()).expect("flow control");
     }
+    if transport != Transport::Grpc {
+        assert!(message <= 2 || answer.status() != 200, "nothing is rejected in part");
+        return answer.status() == 200;
+    }
     let trailers = answer.body_mut().trailers().await.expect("trailers").expect("trailers");
     assert!(message <= 5, "nothing is rejected in part");
     status(&trailers).expect("a status") == b"0"
-}
-
-/// `message` in gRPC's frame.
-fn framed(message: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(5 + message.len());
-    framed.put_u8(0);
-    framed.put_u32(message.len() as u32);
-    framed.put_slice(message);
-    framed.freeze()
 }

@@ -1,6 +1,7 @@
 //! From the sender's socket to the committed row: how fast, at whose cost, against COPY of the same rows.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--results DIR]`
+//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--results DIR]
+//! [--transport grpc|http|json]`
 //! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
 //! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
 
@@ -14,6 +15,7 @@ mod raw_copy;
 mod report;
 #[path = "../../tests/integration/support/mod.rs"]
 mod support;
+mod transport;
 mod usage;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use corpus::Corpus;
 use measure::{Bench, Load, Run};
 use report::Report;
+use transport::Transport;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -52,6 +55,7 @@ struct Options {
     rates: Vec<u64>,
     growth: bool,
     results: Option<String>,
+    transport: Transport,
 }
 
 impl Options {
@@ -63,6 +67,7 @@ impl Options {
             rates: RATES.into(),
             growth: false,
             results: None,
+            transport: Transport::default(),
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -81,6 +86,7 @@ impl Options {
                 }
                 "--growth" => options.growth = true,
                 "--results" => options.results = Some(value()),
+                "--transport" => options.transport = Transport::of_name(&value()),
                 "--bench" => {}
                 other => panic!("what is {other}?"),
             }
@@ -108,7 +114,8 @@ async fn measure_all(options: &Options) -> Report {
     let bench = Bench::start(&corpus).await;
     let requests = options.records.div_ceil(REQUEST);
     let mut report = Report::new(options.records, bench.version().await);
-    let full = Load { requests, connections: 4, in_flight: 8 };
+    let transport = options.transport;
+    let full = Load { requests, connections: 4, in_flight: 8, transport };
     // Not measured: it fills the WAL's files for the first time, which costs as much again.
     bench.full_speed(&options.binaries[0].1, &corpus, &full, &[]).await;
     let mut cases = vec![Case::RawCopy];
@@ -142,7 +149,7 @@ async fn measure_all(options: &Options) -> Report {
     }
     if options.growth {
         for connections in [1, 64] {
-            let load = Load { requests, connections, in_flight: connections.max(8) };
+            let load = Load { requests, connections, in_flight: connections.max(8), transport };
             let run: Run = bench.full_speed(binary, &corpus, &load, &[]).await;
             report.other(&format!("full speed, {connections} connections"), run);
         }

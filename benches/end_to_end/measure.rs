@@ -10,6 +10,7 @@ use crate::corpus::Corpus;
 use crate::generator::{self, Answers};
 use crate::support::forebay::{Forebay, arguments, command_of};
 use crate::support::postgres::{Database, Postgres};
+use crate::transport::Transport;
 use crate::{raw_copy, usage};
 
 /// PostgreSQL as it comes, durable, but with its checkpoints out of the way, and with the WAL's files used again, as in
@@ -37,6 +38,7 @@ pub struct Load {
     pub requests: u64,
     pub connections: usize,
     pub in_flight: usize,
+    pub transport: Transport,
 }
 
 /// What has no room is not lost, and shows in the table.
@@ -70,16 +72,14 @@ impl Bench {
     /// Sends as fast as forebay takes it.
     pub async fn full_speed(&self, binary: &str, corpus: &Arc<Corpus>, load: &Load, sets: &[&str]) -> Run {
         let sets = [&REFUSE, sets].concat();
-        let send = async |address| {
-            generator::at_full_speed(address, corpus, load.requests, load.connections, load.in_flight).await
-        };
-        self.measure(binary, &sets, send).await
+        let send = async |address| generator::at_full_speed(address, corpus, load).await;
+        self.measure(binary, load.transport, &sets, corpus.size, send).await
     }
 
     /// Sends a request every `pace`.
     pub async fn paced(&self, binary: &str, corpus: &Arc<Corpus>, pace: Duration, length: Duration) -> Run {
         let send = async |address| generator::at_a_pace(address, corpus, pace, length).await;
-        let mut run = self.measure(binary, &REFUSE, send).await;
+        let mut run = self.measure(binary, Transport::Grpc, &REFUSE, corpus.size, send).await;
         run.freshness = Some(self.freshness().await);
         run
     }
@@ -102,7 +102,9 @@ impl Bench {
     async fn measure(
         &self,
         binary: &str,
+        transport: Transport,
         sets: &[&str],
+        size: u64,
         send: impl AsyncFnOnce(SocketAddr) -> Answers,
     ) -> Run {
         let mut command = command_of(binary);
@@ -114,7 +116,12 @@ impl Bench {
         let used = || [usage::cpu(own), usage::cpu(pid), usage::cpu_with_children(server)];
         let before = used();
         let started = Instant::now();
-        let address = forebay.endpoint().trim_start_matches("http://").parse().unwrap();
+        let grpc = forebay.endpoint();
+        let address = match transport {
+            Transport::Grpc => grpc.trim_start_matches("http://"),
+            Transport::Http | Transport::Json => forebay.http_address(),
+        };
+        let address = address.parse().unwrap();
         let mut peak_held = 0;
         let sampling = async {
             loop {
@@ -137,7 +144,7 @@ impl Bench {
         let after = used();
         scrape.assert_balanced();
         let flushed = scrape.value("log_buffer_flushed_total");
-        assert_eq!(flushed, answers.waits.len() as u64 * self.size, "what was taken is stored");
+        assert_eq!(flushed, answers.waits.len() as u64 * size, "what was taken is stored");
         answers.waits.sort();
         let [cpu_generator, cpu_forebay, cpu_postgres] = [0, 1, 2].map(|index| after[index] - before[index]);
         let run = Run {

@@ -7,6 +7,7 @@
 pub mod config;
 mod expect;
 pub mod json;
+pub mod otlp_json;
 pub mod request;
 mod rows;
 mod value;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
+use crate::secret::REDACTED;
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -73,7 +74,7 @@ impl Serialize for Dsn {
 
 impl std::fmt::Debug for Dsn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_embedded() { "embedded" } else { "[redacted]" })
+        f.write_str(if self.is_embedded() { "embedded" } else { REDACTED })
     }
 }
 

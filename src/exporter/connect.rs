@@ -49,8 +49,8 @@ impl Connector {
     async fn connect(&self) -> Connected {
         let addresses = self.addresses().await;
         let first = if self.random { fastrand::usize(..addresses.len()) } else { self.next() };
-        let mut refusal = None;
-        for turn in first.. {
+        let (mut refusal, mut turn) = (None, first);
+        loop {
             // Whoever ends this wait, the next one begins behind the one that was waited for.
             self.next.store(turn.wrapping_add(1), Ordering::Relaxed);
             match timeout(self.each, self.one.connect(&addresses[turn % addresses.len()])).await {
@@ -61,13 +61,13 @@ impl Connector {
                 Ok(Err(error)) => refusal = Some(error),
                 Err(_) => {}
             }
-            if turn + 1 - first >= addresses.len()
+            turn = turn.wrapping_add(1);
+            if turn.wrapping_sub(first) >= addresses.len()
                 && let Some(error) = refusal.take()
             {
                 return Err(error);
             }
         }
-        unreachable!("turns do not end")
     }
 
     fn next(&self) -> usize {

@@ -1,14 +1,14 @@
 //! A connection string as it may be shown: all of it but its password.
 
-use super::dsn::{key_value, percent_decode};
-
-/// Stands for a password.
-const REDACTED: &str = "[redacted]";
+use super::dsn::{Target, key_value, percent_decode};
+use crate::secret::REDACTED;
 
 /// `dsn` without its password. What cannot be read is not shown at all.
 pub(super) fn without_password(dsn: &str) -> String {
     let shown = match dsn.split_once("://") {
         _ if dsn == "embedded" => Some(dsn.to_owned()),
+        // Where a password ends is only known of what can be read.
+        _ if Target::parse(dsn).is_err() => None,
         Some((scheme @ ("postgres" | "postgresql"), rest)) => Some(format!("{scheme}://{}", url(rest))),
         _ => pairs(dsn),
     };
@@ -61,14 +61,12 @@ mod tests {
             ("embedded", "embedded"),
             (
                 "postgres://me:hunter2@db:5432/logs?sslmode=require",
-                "postgres://me:[redacted]@db:5432/logs?sslmode=require",
+                "postgres://me:[REDACTED]@db:5432/logs?sslmode=require",
             ),
             ("postgresql://me@db/logs", "postgresql://me@db/logs"),
-            ("postgres://db/logs?user=me&password=hunter2", "postgres://db/logs?user=me&password=[redacted]"),
-            ("postgres://db?pass%77ord=hunter2", "postgres://db?pass%77ord=[redacted]"),
-            ("host=db password=hunter2 user=me", "host=db password=[redacted] user=me"),
-            ("password = 'hunter2 \\' x'  host = /run", "password=[redacted] host = /run"),
-            ("host=db sslpassword=hunter2", "host=db sslpassword=[redacted]"),
+            ("postgres://db/logs?user=me&password=hunter2", "postgres://db/logs?user=me&password=[REDACTED]"),
+            ("host=db password=hunter2 user=me", "host=db password=[REDACTED] user=me"),
+            ("password = 'hunter2 \\' x'  host = /run", "password=[REDACTED] host = /run"),
         ] {
             assert_eq!(without_password(dsn), shown);
         }
@@ -76,7 +74,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_shown() {
-        for dsn in ["hunter2", "host=db password='hunter2", "https://me:hunter2@db", "host=db hunter2"] {
+        for dsn in [
+            "hunter2",
+            "host=db password='hunter2",
+            "https://me:hunter2@db",
+            "host=db hunter2",
+            "host=db sslpassword=hunter2",
+            "postgres://db?pass%77ord=hunter2",
+            "postgresql://u:p@hunter2@h/db",
+            "postgresql:/u:hunter2@h/db?connect_timeout=3",
+        ] {
             assert!(!without_password(dsn).contains("hunter2"), "{dsn}");
         }
     }

@@ -33,6 +33,8 @@ use crate::otlp::messages::{export_response, retry_info};
 /// The path of the method that takes logs.
 pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
+/// Where an answer says how further requests may be compressed.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
 pub(super) const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
 /// Longer than Python's exporter has for any batch, so that it gives up.
@@ -75,11 +77,11 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
 ) -> Response<Answer> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
     }
-    if let Err(denial) = reception.gate.admit(&head.headers, peer).await {
+    if let Err(denial) = reception.admit(&head, &mut body, peer).await {
         return status(denial.failure).into_http();
     }
     let admitted = admit(&head);
@@ -139,7 +141,9 @@ fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
     let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
     let answer = Answer { data: Some(data.freeze()), trailers: Some(trailers), request: Some(request) };
     let mut response = Response::new(answer);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN));
     response
 }
 
@@ -164,7 +168,7 @@ fn status(failure: Failure) -> Status {
         // a hint that leaves it no time.
         Why::TooLarge => hint(NEVER),
         Why::UnknownEncoding => {
-            metadata.insert("grpc-accept-encoding", MetadataValue::from_static(KNOWN));
+            metadata.insert(ACCEPT_ENCODING, MetadataValue::from_static(KNOWN));
         }
         _ => {}
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -23,7 +24,7 @@ use super::body::Answer;
 use super::config::HttpConfig;
 use super::connection::Times;
 use super::cors::{self, Cors};
-use super::encoding::Encoding;
+use super::encoding::{Encoding, KNOWN};
 use super::form::{self, Form};
 use super::gate::Denial;
 use super::intake::Accepted;
@@ -86,14 +87,14 @@ impl LogsPort {
         request: Request<Incoming>,
         peer: Option<SocketAddr>,
     ) -> Response<Answer> {
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
-        if let Err(denial) = self.reception.gate.admit(&head.headers, peer).await {
+        if let Err(denial) = self.reception.admit(&head, &mut body, peer).await {
             return self.marked(denied(form, denial), origin);
         }
         let admitted = self.admit(&head);
@@ -169,9 +170,13 @@ fn failed(form: Form, failure: &Failure) -> Response<Answer> {
         let seconds = (delay + Duration::from_millis(500)).as_secs();
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if failure.why == Why::WrongMethod {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-    }
+    match failure.why {
+        Why::WrongMethod => response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
+        Why::UnknownEncoding => {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN))
+        }
+        _ => None,
+    };
     response
 }
 

@@ -5,16 +5,18 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::secret::Secret;
+
 /// Names and values, as a map, or as the list of `name` and `value` that the Collector's newer schema has.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub(super) Vec<(String, String)>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(pub(super) Vec<(String, Secret)>);
 
 /// An element of the list.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
     name: String,
-    value: String,
+    value: Secret,
 }
 
 impl Headers {
@@ -24,21 +26,15 @@ impl Headers {
         let fits = |name: &str, value: &str| {
             !name.is_empty() && name.chars().all(is_token) && value.chars().all(|c| matches!(c, ' '..='~'))
         };
-        self.0.iter().find(|(name, value)| !fits(name, value)).map(|(name, _)| name.as_str())
-    }
-}
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        self.0.iter().find(|(name, value)| !fits(name, value.expose())).map(|(name, _)| name.as_str())
     }
 }
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, _) in &self.0 {
-            map.serialize_entry(name, "[redacted]")?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
         }
         map.end()
     }

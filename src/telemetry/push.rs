@@ -107,14 +107,15 @@ fn exporter(
     let headers = config.headers.0.iter();
     match config.protocol {
         Protocol::Grpc => {
-            let headers = headers.filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+            let headers =
+                headers.filter_map(|(name, value)| Some((name.parse().ok()?, value.expose().parse().ok()?)));
             let metadata = MetadataMap::from_headers(headers.collect::<HeaderMap>());
             let builder = builder.with_tonic().with_endpoint(&config.endpoint).with_timeout(config.timeout.0);
             let builder = builder.with_metadata(metadata);
             gzip.into_iter().fold(builder, |builder, gzip| builder.with_compression(gzip)).build()
         }
         Protocol::HttpProtobuf => {
-            let headers = headers.cloned().collect();
+            let headers = headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
             let builder =
                 builder.with_http().with_endpoint(config.http_endpoint()).with_timeout(config.timeout.0);
             let builder =

@@ -90,7 +90,7 @@ impl Pair {
     }
 }
 
-/// What the lanes' rows say, by gateway and lane.
+/// What the lanes' rows say, by gateway and lane. The clerk's, which only moves with losses, is not among them.
 async fn lanes(database: &Database) -> BTreeMap<(String, i16), i64> {
     let rows = "SELECT gateway::text, lane, sequence FROM otel.lanes WHERE lane >= 0";
     let rows = database.connect().await.query(rows, &[]).await.unwrap();

@@ -20,6 +20,7 @@ mod load;
 mod network;
 mod newest;
 mod oracle;
+mod pooler;
 mod resources;
 mod scene;
 mod schema;

@@ -329,7 +329,8 @@ async fn broken_frames_have_a_status() {
         ("4 GiB, it says", "identity", frame(0, u32::MAX, b"\x0a"), Code::ResourceExhausted),
         ("an unknown flag", "identity", frame(7, 0, b""), Code::InvalidArgument),
         ("not gzip", "gzip", frame(1, 9, b"not gzip!"), Code::InvalidArgument),
-        ("an encoding that is not had", "zstd", frame(1, 4, b"zstd"), Code::Unimplemented),
+        ("an encoding that is not had", "snappy", frame(1, 4, b"snap"), Code::Unimplemented),
+        ("not zstd", "zstd", frame(1, 4, b"zstd"), Code::InvalidArgument),
         ("two messages", "identity", [frame(0, 0, b""), frame(0, 0, b"")].concat(), Code::InvalidArgument),
     ] {
         let post = http::Request::post(&uri).header("content-type", "application/grpc");

@@ -168,6 +168,7 @@ fn keys(value: &Value, path: &str, keys_: &mut BTreeMap<String, String>) {
 #[test]
 fn the_reference_of_keys_is_complete() {
     let parts = [
+        "receivers.otlp.protocols.grpc.tls={}",
         "processors.memory_limiter={limit_mib: 512}",
         "service.pipelines.logs.processors=[memory_limiter, batch]",
         "service.telemetry.metrics.readers=[{pull: }, {periodic: }]",

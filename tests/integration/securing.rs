@@ -37,7 +37,7 @@ async fn follow(sections: &[&str]) {
     let mut forebay = command();
     forebay.current_dir(dir.path()).env("DATABASE_URL", database.dsn());
     forebay.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/otel-config.yaml")]);
-    for (index, yaml) in sections.iter().flat_map(|title| blocks(title, "yaml")).enumerate() {
+    for (index, yaml) in sections.iter().flat_map(|title| blocks(title, "yaml unchecked")).enumerate() {
         let name = format!("{index}.yaml");
         std::fs::write(dir.path().join(&name), yaml).unwrap();
         forebay.args(["--config", &name]);

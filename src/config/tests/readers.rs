@@ -60,10 +60,10 @@ fn headers_are_a_map_or_a_list_and_take_the_environment() {
         let config = minimal(&[&format!("service.telemetry.metrics.readers={readers}")], &env).unwrap();
         config.telemetry.metrics.readers[0].periodic.clone().unwrap().exporter.otlp.headers
     };
-    let map = headers("{a: '${env:KEY}', b: 5}");
+    let map = headers("{a: '${env:KEY}', b: '5'}");
     assert_eq!(map, headers("[{name: a, value: secret}, {name: b, value: '5'}]"));
     assert_eq!(map.unfit(), None);
-    assert_ne!(map, headers("{a: other, b: 5}"));
+    assert_ne!(map, headers("{a: other, b: '5'}"));
 }
 
 #[test]

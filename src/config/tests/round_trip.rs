@@ -64,5 +64,5 @@ fn a_password_is_redacted_and_the_rest_is_not() {
     let config = minimal(&["exporters.postgres.dsn=postgres://u:hunter2@h/db", headers], &none).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     let yaml = config.to_yaml();
-    assert!(yaml.contains("dsn: \"postgres://u:[redacted]@h/db\"") && !yaml.contains("hunter2"), "{yaml}");
+    assert!(yaml.contains("dsn: \"postgres://u:[REDACTED]@h/db\"") && !yaml.contains("hunter2"), "{yaml}");
 }

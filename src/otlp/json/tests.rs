@@ -292,6 +292,7 @@ fn lengths_of_every_width_are_right() {
 
 #[test]
 fn what_is_too_deep_to_be_stored_is_left_out() {
+    const { assert!(value::DEEPEST > crate::table::MAX_DEPTH) };
     let open = r#"{"arrayValue":{"values":["#;
     for depth in [value::DEEPEST, value::DEEPEST + 1, 250] {
         let json = format!("{}{}{}", open.repeat(depth), r#"{"intValue":1}"#, "]}}".repeat(depth));

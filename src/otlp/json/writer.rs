@@ -143,7 +143,9 @@ impl<'a> Writer<'a> {
 
     #[cold]
     fn enlarge(&mut self, more: usize) -> Result<(), Unwritten> {
-        let capacity = (2 * self.out.capacity()).min(self.expected).max(self.out.len() + more);
+        let (needed, doubled) = (self.out.len() + more, 2 * self.out.capacity());
+        let capacity = if needed > self.expected { doubled } else { doubled.min(self.expected) };
+        let capacity = capacity.max(needed);
         if !(self.grow)(capacity - self.out.capacity()) {
             return Err(Unwritten::NoRoom);
         }

@@ -53,8 +53,12 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Receives with a limit of 1 MiB and a room of `room` bytes.
 async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
+    received_as(Encoding::Gzip, body, room).await
+}
+
+async fn received_as(encoding: Encoding, body: Frames, room: usize) -> Result<Bytes, Unreadable> {
     let room = Room::new(room);
-    let received = receive_framed(body, Encoding::Gzip, MIB, &room).await;
+    let received = receive_framed(body, encoding, MIB, &room).await;
     if received.is_err() {
         assert_eq!(Arc::strong_count(&room), 1, "what is refused keeps nothing of the room");
     }
@@ -111,6 +115,41 @@ async fn a_bomb_costs_the_limit_at_most() {
             received(frames(&message(1, &bomb), 60_000), room).await,
             Err(Unreadable::TooLarge),
             "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn zstd_is_bounded_as_gzip_is() {
+    let room = 3 * (3 * MIB) / 2;
+    for length in [0, 1, 300_000, MIB] {
+        let text = words(length);
+        let whole = zstd::encode_all(&text[..], 3).unwrap();
+        let (one, other) = text.split_at(length / 3);
+        let twice = [one, other].map(|part| zstd::bulk::compress(part, 3).unwrap()).concat();
+        for wire in [whole, twice] {
+            let body = frames(&message(1, &wire), 60_000);
+            assert_eq!(received_as(Encoding::Zstd, body, room).await.unwrap(), text, "{length}");
+        }
+    }
+    for length in [MIB + 1, 64 * MIB] {
+        let zeros = vec![0; length];
+        // The one does not say how much it is, the other does.
+        for bomb in [zstd::encode_all(&zeros[..], 3), zstd::bulk::compress(&zeros, 3)] {
+            let body = frames(&message(1, &bomb.unwrap()), 60_000);
+            assert_eq!(received_as(Encoding::Zstd, body, room).await, Err(Unreadable::TooLarge), "{length}");
+        }
+    }
+    let mut wide = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    wide.window_log(24).unwrap();
+    wide.write_all(&words(100_000)).unwrap();
+    let wide = wide.finish().unwrap();
+    let cut = zstd::encode_all(&words(1000)[..], 3).unwrap();
+    for wire in [&wide[..], &cut[..cut.len() - 3], b"this is not zstd"] {
+        let refused = received_as(Encoding::Zstd, frames(&message(1, wire), 60_000), room).await;
+        assert!(
+            matches!(refused, Err(Unreadable::Malformed(why)) if why.contains("not zstd")),
+            "{refused:?}"
         );
     }
 }

@@ -2,9 +2,11 @@
 
 mod answers;
 mod connections;
+mod gates;
 mod http1;
 mod messages;
 mod over_http;
+mod pages;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
