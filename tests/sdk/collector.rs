@@ -108,12 +108,12 @@ async fn a_collector_forwards_over_grpc_with_gzip() {
     .await;
 }
 
-/// Scenario: the same over HTTP. Guarantee: the same.
+/// Scenario: the same over HTTP with zstd. Guarantee: the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_forwards_over_http_with_gzip() {
+async fn a_collector_forwards_over_http_with_zstd() {
     forwarded(|forebay| {
         let endpoint = Transport::HttpProtobuf.endpoint(forebay);
-        format!("otlp_http: {{endpoint: '{endpoint}', compression: gzip}}")
+        format!("otlp_http: {{endpoint: '{endpoint}', compression: zstd}}")
     })
     .await;
 }
