@@ -71,6 +71,7 @@ impl Network {
         let here = format!("{}.6", self.net);
         let places = [
             format!("receivers.otlp.protocols.grpc.endpoint={here}:0"),
+            format!("receivers.otlp.protocols.http.endpoint={here}:0"),
             format!("extensions.health_check.endpoint={here}:0"),
             format!("service.telemetry.metrics.readers.0.pull.exporter.prometheus.host={here}"),
         ];

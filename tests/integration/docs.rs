@@ -163,23 +163,56 @@ fn keys(value: &Value, path: &str, keys_: &mut BTreeMap<String, String>) {
     }
 }
 
+/// Settings that bring keys to light which are not there by themselves.
+const PARTS: &[&[&str]] = &[
+    &[
+        "processors.memory_limiter={limit_mib: 512}",
+        "service.pipelines.logs.processors=[memory_limiter, batch]",
+        "service.telemetry.metrics.readers=[{pull: }, {periodic: }]",
+    ],
+    &["receivers.otlp.protocols.grpc.tls={cert_file: a, key_file: a, client_ca_file: a}"],
+    &["receivers.otlp.protocols.grpc.tls={cert_pem: a, key_pem: a, client_ca_pem: a}"],
+    &[
+        "receivers.otlp.protocols.grpc.auth.authenticator=bearertokenauth",
+        "extensions={bearertokenauth: {token: a}, basicauth: {htpasswd: {file: a, inline: 'a:b'}}}",
+        "service.extensions=[bearertokenauth, basicauth]",
+    ],
+    &["extensions.bearertokenauth={tokens: [a]}", "service.extensions=[bearertokenauth]"],
+    &["extensions.bearertokenauth={filename: a}", "service.extensions=[bearertokenauth]"],
+];
+
+/// The defaults of what is set there.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("processors.memory_limiter.limit_mib", "0"),
+    ("service.extensions", "[health_check]"),
+    ("service.pipelines.logs.processors", "[batch]"),
+    ("receivers.otlp.protocols.grpc.tls.cert_file", "null"),
+    ("receivers.otlp.protocols.grpc.tls.cert_pem", "null"),
+    ("receivers.otlp.protocols.grpc.tls.key_file", "null"),
+    ("receivers.otlp.protocols.grpc.tls.key_pem", "null"),
+    ("receivers.otlp.protocols.grpc.tls.client_ca_file", "null"),
+    ("receivers.otlp.protocols.grpc.tls.client_ca_pem", "null"),
+    ("receivers.otlp.protocols.grpc.auth.authenticator", "null"),
+    ("extensions.bearertokenauth.token", "null"),
+    ("extensions.bearertokenauth.tokens", "null"),
+    ("extensions.bearertokenauth.filename", "null"),
+    ("extensions.basicauth.htpasswd.file", "null"),
+    ("extensions.basicauth.htpasswd.inline", "null"),
+];
+
 /// Scenario: the tables in docs/configuring.md beside the configuration with all its parts. Guarantee: each key has its
 /// row, with its default and with when it takes effect, and there is no other row.
 #[test]
 fn the_reference_of_keys_is_complete() {
-    let parts = [
-        "receivers.otlp.protocols.grpc.tls={}",
-        "processors.memory_limiter={limit_mib: 512}",
-        "service.pipelines.logs.processors=[memory_limiter, batch]",
-        "service.telemetry.metrics.readers=[{pull: }, {periodic: }]",
-    ];
-    let none = |_: &str| None;
-    let config = config::load_with(&[], &parts.map(str::to_owned), &none).unwrap();
     let mut expected = BTreeMap::new();
-    keys(&config.tree(), "", &mut expected);
-    // What had to be set for its part to be there.
-    expected.insert("processors.memory_limiter.limit_mib".into(), "0".into());
-    expected.insert("service.pipelines.logs.processors".into(), "[batch]".into());
+    for parts in PARTS {
+        let parts: Vec<_> = parts.iter().map(|&set| set.to_owned()).collect();
+        let config = config::load_with(&[], &parts, &|_| None).unwrap();
+        keys(&config.tree(), "", &mut expected);
+    }
+    for (path, default) in DEFAULTS {
+        assert!(expected.insert((*path).to_owned(), (*default).to_owned()).is_some(), "{path} is a key");
+    }
     let effect = |path: &str| if app::is_live(path) { "at once" } else { "restart" };
     let expected: BTreeMap<_, _> = expected
         .into_iter()
