@@ -10,12 +10,15 @@ use crate::support::postgres::database;
 
 const PAGE: &str = include_str!("../../docs/securing.md");
 
-/// The blocks of a language in the section called `title`.
+/// The blocks of a language in the section called `title`, whatever docs.rs does with them.
 fn blocks(title: &str, language: &str) -> Vec<String> {
     let section = PAGE.split("\n## ").find(|section| section.starts_with(&format!("{title}\n")));
     let fenced = section.expect("the section").split("\n```");
-    let begins = format!("{language}\n");
-    fenced.filter_map(|block| Some(block.strip_prefix(&begins)?.to_owned() + "\n")).collect()
+    let of_language = |block: &str| {
+        let (first, text) = block.split_once('\n')?;
+        (first.split(' ').next() == Some(language)).then(|| text.to_owned() + "\n")
+    };
+    fenced.filter_map(of_language).collect()
 }
 
 /// The official Python SDK, with what the shell knows after `script`, sends to `port`.
@@ -37,7 +40,7 @@ async fn follow(sections: &[&str]) {
     let mut forebay = command();
     forebay.current_dir(dir.path()).env("DATABASE_URL", database.dsn());
     forebay.args(["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/otel-config.yaml")]);
-    for (index, yaml) in sections.iter().flat_map(|title| blocks(title, "yaml unchecked")).enumerate() {
+    for (index, yaml) in sections.iter().flat_map(|title| blocks(title, "yaml")).enumerate() {
         let name = format!("{index}.yaml");
         std::fs::write(dir.path().join(&name), yaml).unwrap();
         forebay.args(["--config", &name]);
