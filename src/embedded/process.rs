@@ -130,8 +130,13 @@ mod tests {
         for (stop, signal) in
             [(Stop::Fast, Signal::INT), (Stop::Immediate, Signal::QUIT), (Stop::Kill, Signal::KILL)]
         {
-            let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+            // Who runs the tests in the background may have them ignore signals, and with them their children.
+            let mut child = Command::new("env").args(["--default-signal", "sleep", "600"]).spawn().unwrap();
             let pid = Pid::from_child(&child);
+            let name = format!("/proc/{}/comm", child.id());
+            while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+                tokio::task::yield_now().await;
+            }
             let mut status = None;
             end(pid, stop, || {
                 status = status.or(child.try_wait().unwrap());
