@@ -3,7 +3,7 @@
 use super::Unwritten;
 use super::reader::{Kind, Reader};
 use super::value::{any_value, dropped, id, integer, severity, text};
-use super::writer::Writer;
+use super::writer::{Open, Writer};
 
 pub(super) type Done = Result<(), Unwritten>;
 
@@ -118,15 +118,7 @@ pub(super) fn message<'j, 'w>(
     number: u8,
     member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
 ) -> Done {
-    match json.kind()? {
-        Kind::Object => {
-            let open = wire.begin(number)?;
-            json.object(|json, key| member(json, wire, &key.name()))?;
-            wire.end(open)
-        }
-        Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no object here"),
-    }
+    opened(json, wire, |wire| wire.begin(number), member)
 }
 
 /// The same of a message that may be one of many in each other.
@@ -136,9 +128,18 @@ pub(super) fn nested<'j, 'w>(
     number: u8,
     member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
 ) -> Done {
+    opened(json, wire, |wire| wire.begin_nested(number), member)
+}
+
+fn opened<'j, 'w>(
+    json: &mut Reader<'j>,
+    wire: &mut Writer<'w>,
+    begin: impl FnOnce(&mut Writer<'w>) -> Result<Open, Unwritten>,
+    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
+) -> Done {
     match json.kind()? {
         Kind::Object => {
-            let open = wire.begin_nested(number)?;
+            let open = begin(wire)?;
             json.object(|json, key| member(json, wire, &key.name()))?;
             wire.end(open)
         }
