@@ -60,6 +60,9 @@ pub(super) struct Terms {
     pub(super) ended: watch::Receiver<()>,
 }
 
+/// What the ports have in common of [`Times`].
+pub(super) const ARRIVAL: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Who has no request under way needs no longer than this to go, and less where others wait.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
 const CROWDED_GRACE: Duration = Duration::from_millis(100);

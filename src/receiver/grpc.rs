@@ -22,7 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
 use super::config::GrpcConfig;
-use super::connection::Times;
+use super::connection::{ARRIVAL, GRACE, Times};
 use super::encoding::{Encoding, KNOWN};
 use super::intake::Accepted;
 use super::message::receive_framed;
@@ -45,11 +45,11 @@ impl GrpcConfig {
         let keepalive = &self.keepalive.server_parameters;
         Times {
             opening: Duration::from_secs(10),
-            arrival: Duration::from_secs(30),
+            arrival: ARRIVAL,
             idle: keepalive.max_connection_idle.0,
             age: keepalive.max_connection_age.0,
             age_grace: keepalive.max_connection_age_grace.0,
-            grace: Duration::from_secs(5),
+            grace: GRACE,
         }
     }
 

@@ -22,19 +22,19 @@ use hyper_util::rt::TokioTimer;
 use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
 use super::config::HttpConfig;
-use super::connection::Times;
+use super::connection::{ARRIVAL, GRACE, Times};
 use super::cors::{self, Cors};
 use super::encoding::{Encoding, KNOWN};
 use super::form::{self, Form};
 use super::gate::Denial;
 use super::intake::Accepted;
 use super::message::receive_whole;
+use super::ports::MAX_HEADERS;
 use super::reception::Reception;
 use super::room::Share;
 
-/// What a connection reads ahead at most, and the largest headers.
+/// What a connection reads ahead at most.
 const MAX_READ: usize = 64 << 10;
-const MAX_HEADERS: usize = 16 << 10;
 
 /// What is at the port.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ impl HttpConfig {
     pub(super) fn times(&self) -> Times {
         Times {
             opening: self.read_header_timeout.0,
-            arrival: Duration::from_secs(30),
+            arrival: ARRIVAL,
             idle: self.idle_timeout.0,
             age: self.max_connection_age.0,
             age_grace: self.max_connection_age_grace.0,
-            grace: Duration::from_secs(5),
+            grace: GRACE,
         }
     }
 
@@ -70,7 +70,7 @@ impl HttpConfig {
             .timer(TokioTimer::new())
             .keep_alive(self.keep_alives_enabled)
             .header_read_timeout(self.read_header_timeout.0)
-            .max_header_size(MAX_HEADERS)
+            .max_header_size(MAX_HEADERS as usize)
             .max_buf_size(MAX_READ);
         http1
     }

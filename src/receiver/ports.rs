@@ -46,7 +46,7 @@ pub(super) struct TimesOfPorts {
 /// batches are some 100 KiB, and what is not read yet is not counted in the room.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-const MAX_HEADERS: u32 = 16 << 10;
+pub(super) const MAX_HEADERS: u32 = 16 << 10;
 /// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
 const MAX_FRAME: u32 = 64 << 10;
 /// Where the protocol has no keys for them: requests under way on one connection, and pings.
