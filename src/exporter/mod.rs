@@ -7,8 +7,8 @@
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again.
 //!
-//! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then whether it still answers.
-//! This is the only module that names tokio-postgres and deadpool.
+//! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
+//! whether it still answers. This is the only module that names tokio-postgres and deadpool.
 
 pub mod backoff;
 pub mod config;
