@@ -174,7 +174,8 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
+            .for_partitions_of(config.exporter.partition);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));

@@ -9,6 +9,7 @@ use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 use crate::secret::REDACTED;
+use crate::table::partition::Width;
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub schema: String,
     /// `true` creates and migrates the schema at start; `false` only checks it.
     pub create_schema: bool,
+    /// How wide the partitions are that are made.
+    pub partition: Width,
     /// The most time one batch may take on the wire before its connection is given up.
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
@@ -86,6 +89,7 @@ impl Default for Config {
             pool_size: 2,
             schema: "otel".to_owned(),
             create_schema: true,
+            partition: Width::default(),
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
             losses_window: GoDuration(Duration::from_secs(5)),

@@ -149,8 +149,8 @@ impl<'a> Lane<'a> {
         let mut progress = Progress::Begun;
         let writing = async {
             if exporter.config.create_schema {
-                let days = delivery.batch.days();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, days).await?;
+                let periods = delivery.batch.periods();
+                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
             }
             write(&connection, &job, &mut progress).await
         };

@@ -97,7 +97,7 @@ impl Exporter {
             schema: Schema::new(config.schema.clone()),
             gateway: Uuid::new_v4(),
             buffer,
-            partitions: Partitions::default(),
+            partitions: Partitions::new(&config),
             horizon: Horizon::new(meter),
             metrics: Metrics::new(meter),
             health,

@@ -271,7 +271,7 @@ async fn missing_partitions_are_found() {
     forebay.sender().await.send(numbered_request(0..5)).await.unwrap();
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 5);
     scene.execute("GRANT SELECT ON otel.log_records_default TO {role}").await;
-    scene.doctor().await.has("partitions", "warning", &["5 rows of days near today"]);
+    scene.doctor().await.has("partitions", "warning", &["5 rows of days near now"]);
     scene.execute("UPDATE otel.log_records_default SET time = 'epoch'").await;
     scene.doctor().await.has("partitions", "ok", &["5 rows of far days"]);
     scene.execute("ALTER TABLE otel.log_records DETACH PARTITION otel.log_records_default").await;

@@ -23,6 +23,7 @@ mod load;
 mod losses;
 mod outage;
 mod over_http;
+mod partitions;
 mod prometheus;
 mod push;
 mod reload;

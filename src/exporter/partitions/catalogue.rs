@@ -1,0 +1,60 @@
+//! The partitions that there are, as the catalogue has them. All state is there: nothing else has to be kept, and nothing
+//! can disagree with it.
+
+use crate::exporter::error::Failure;
+use crate::exporter::pool::Connection;
+use crate::table::identifier::Schema;
+
+/// One partition of `log_records`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::exporter) struct Partition {
+    pub(in crate::exporter) oid: u32,
+    /// Its bare name.
+    pub(in crate::exporter) name: String,
+    /// With its schema, quoted.
+    pub(in crate::exporter) qualified: String,
+    /// Its begin and its end, in seconds since 1970; `None` for the default partition.
+    pub(in crate::exporter) range: Option<(i64, i64)>,
+    /// It is a table of its own, and not partitioned further or on another server.
+    pub(in crate::exporter) is_table: bool,
+}
+
+/// The partitions, one a row; those without a bound on one side reach to infinity there.
+const PARTITIONS: &str = "SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), c.relkind = 'r', \
+     bound.text = 'DEFAULT', \
+     extract(epoch FROM coalesce(substring(bound.text FROM 'FROM \\(''([^'']*)''\\)'), '-infinity')::timestamptz)::float8, \
+     extract(epoch FROM coalesce(substring(bound.text FROM 'TO \\(''([^'']*)''\\)'), 'infinity')::timestamptz)::float8 \
+     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace, \
+     LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) bound \
+     WHERE i.inhparent = (SELECT p.oid FROM pg_class p JOIN pg_namespace s ON s.oid = p.relnamespace \
+     WHERE s.nspname = $1 AND p.relname = 'log_records')";
+
+/// The partitions of `log_records`, the oldest first and the default partition last.
+pub(in crate::exporter) async fn partitions(
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<Vec<Partition>, Failure> {
+    let statement = connection.prepare_cached(PARTITIONS).await?;
+    let rows = connection.query(&statement, &[&schema.name()]).await?;
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            // An infinite float becomes the last integer.
+            let range = (row.get::<_, f64>(5) as i64, row.get::<_, f64>(6) as i64);
+            Partition {
+                oid: row.get(0),
+                name: row.get(1),
+                qualified: row.get(2),
+                is_table: row.get(3),
+                range: (!row.get::<_, bool>(4)).then_some(range),
+            }
+        })
+        .collect();
+    found.sort_by_key(|partition| partition.range.unwrap_or((i64::MAX, i64::MAX)));
+    Ok(found)
+}
+
+/// The ranges of those that have one.
+pub(in crate::exporter) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
+    partitions.iter().filter_map(|partition| partition.range).collect()
+}
