@@ -6,6 +6,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
 use super::error::Class;
+use super::partitions::retention::Reason;
 
 /// The instruments.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(super) struct Metrics {
     duration: Histogram<f64>,
     batch_size: Histogram<u64>,
     errors: Counter<u64>,
+    partitions_dropped: Counter<u64>,
+    partition_bytes_dropped: Counter<u64>,
 }
 
 impl Metrics {
@@ -37,7 +40,17 @@ impl Metrics {
             .build();
         // So that each class is on the page before its first error.
         Class::ALL.into_iter().for_each(|class| errors.add(0, &[KeyValue::new("class", class.label())]));
-        Self { duration, batch_size, errors }
+        let partitions_dropped = meter
+            .u64_counter("log_buffer_partitions_dropped")
+            .with_description("Partitions that retention has dropped, by reason.")
+            .build();
+        Reason::ALL.into_iter().for_each(|reason| partitions_dropped.add(0, &[because(reason)]));
+        let partition_bytes_dropped = meter
+            .u64_counter("log_buffer_partitions_dropped_size")
+            .with_unit("By")
+            .with_description("What these took, with their indexes.")
+            .build();
+        Self { duration, batch_size, errors, partitions_dropped, partition_bytes_dropped }
     }
 
     /// A batch of `records` records took `elapsed`.
@@ -50,4 +63,14 @@ impl Metrics {
     pub(super) fn failed(&self, class: Class) {
         self.errors.add(1, &[KeyValue::new("class", class.label())]);
     }
+
+    /// Retention has dropped a partition of `bytes` bytes.
+    pub(super) fn dropped(&self, reason: Reason, bytes: u64) {
+        self.partitions_dropped.add(1, &[because(reason)]);
+        self.partition_bytes_dropped.add(bytes, &[]);
+    }
+}
+
+fn because(reason: Reason) -> KeyValue {
+    KeyValue::new("reason", reason.label())
 }

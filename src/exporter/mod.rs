@@ -28,6 +28,7 @@ pub mod pool;
 mod redact;
 mod sample;
 pub mod schema;
+pub mod size;
 mod tls;
 mod write;
 
@@ -48,6 +49,7 @@ use error::{Class, Failure};
 use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
+use partitions::retention::Room;
 use pool::Pool;
 use sample::Sample;
 
@@ -64,6 +66,8 @@ pub struct Exporter {
     buffer: Arc<Buffer>,
     partitions: Partitions,
     horizon: Horizon,
+    /// On a disk that is full.
+    room: Room,
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
@@ -99,6 +103,7 @@ impl Exporter {
             buffer,
             partitions: Partitions::new(&config),
             horizon: Horizon::new(meter),
+            room: Room::default(),
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),

@@ -27,6 +27,7 @@ mod partitions;
 mod prometheus;
 mod push;
 mod reload;
+mod retention;
 mod schema;
 mod sdk;
 mod securing;

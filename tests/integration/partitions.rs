@@ -8,19 +8,24 @@ use crate::support::postgres::database;
 use crate::support::records::{now, numbered, request};
 
 const HOUR: u64 = 3_600_000_000_000;
-const DAY: u64 = 24 * HOUR;
+pub const DAY: u64 = 24 * HOUR;
 const HOURS: &str = "exporters.postgres.partition=hour";
 
 /// Stores a record of each of these times.
-async fn store(forebay: &Forebay, times: impl IntoIterator<Item = u64>) {
+pub async fn store(forebay: &Forebay, times: impl IntoIterator<Item = u64>) {
     let record = |(number, time_unix_nano)| LogRecord { time_unix_nano, ..numbered(number) };
     let records: Vec<_> = (0..).zip(times).map(record).collect();
     forebay.sender().await.send(request(records)).await.unwrap();
     forebay.settles().await;
 }
 
-async fn count(client: &Client, what: &str) -> i64 {
+pub async fn count(client: &Client, what: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await.unwrap().get(0)
+}
+
+/// Whether the schema has this table.
+pub async fn exists(client: &Client, table: &str) -> bool {
+    client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&format!("otel.{table}")]).await.unwrap().get(0)
 }
 
 /// The partitions of this width, by their names.

@@ -19,7 +19,8 @@ pub(in crate::exporter) struct Partition {
     pub(in crate::exporter) is_table: bool,
 }
 
-/// The partitions, one a row; those without a bound on one side reach to infinity there.
+/// The partitions, one a row; those without a bound on one side reach to infinity there. The bound of one that is just
+/// being dropped is NULL.
 const PARTITIONS: &str = "SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), c.relkind = 'r', \
      bound.text = 'DEFAULT', \
      extract(epoch FROM coalesce(substring(bound.text FROM 'FROM \\(''([^'']*)''\\)'), '-infinity')::timestamptz)::float8, \
@@ -27,7 +28,7 @@ const PARTITIONS: &str = "SELECT c.oid, c.relname::text, format('%I.%I', n.nspna
      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace, \
      LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) bound \
      WHERE i.inhparent = (SELECT p.oid FROM pg_class p JOIN pg_namespace s ON s.oid = p.relnamespace \
-     WHERE s.nspname = $1 AND p.relname = 'log_records')";
+     WHERE s.nspname = $1 AND p.relname = 'log_records') AND bound.text IS NOT NULL";
 
 /// The partitions of `log_records`, the oldest first and the default partition last.
 pub(in crate::exporter) async fn partitions(
@@ -57,4 +58,44 @@ pub(in crate::exporter) async fn partitions(
 /// The ranges of those that have one.
 pub(in crate::exporter) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
     partitions.iter().filter_map(|partition| partition.range).collect()
+}
+
+/// A partition, with what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::exporter) struct Held {
+    pub(in crate::exporter) partition: Partition,
+    pub(in crate::exporter) table_bytes: u64,
+    pub(in crate::exporter) index_bytes: u64,
+    /// As PostgreSQL estimated them last; -1 where it has not.
+    pub(in crate::exporter) rows: i64,
+}
+
+impl Held {
+    /// The size of the table with its indexes.
+    pub(in crate::exporter) fn bytes(&self) -> u64 {
+        self.table_bytes + self.index_bytes
+    }
+}
+
+/// The partitions with their sizes, and the time of now by the clock that is behind: what is dropped does not come back, so
+/// that it takes two wrong clocks to drop too much.
+pub(in crate::exporter) async fn held(
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<(Vec<Held>, i64), Failure> {
+    let partitions = partitions(connection, schema).await?;
+    let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
+    // A partition that somebody has dropped meanwhile has no size.
+    let sizes = "SELECT c.oid, coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), c.reltuples::int8, \
+                 extract(epoch FROM now())::int8 \
+                 FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
+    let statement = connection.prepare_cached(sizes).await?;
+    let rows = connection.query(&statement, &[&oids]).await?;
+    let theirs = rows.first().map_or(i64::MAX, |row| row.get(4));
+    let held = partitions.into_iter().filter_map(|partition| {
+        let row = rows.iter().find(|row| row.get::<_, u32>(0) == partition.oid)?;
+        let bytes = |column| row.get::<_, i64>(column).max(0) as u64;
+        Some(Held { partition, table_bytes: bytes(1), index_bytes: bytes(2), rows: row.get(3) })
+    });
+    Ok((held.collect(), super::now().min(theirs)))
 }

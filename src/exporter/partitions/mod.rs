@@ -4,13 +4,14 @@
 //! range of which the default partition has rows already cannot be attached; the rows stay readable where they are.
 
 pub(super) mod catalogue;
+pub(super) mod retention;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::config::Config;
+use super::config::{Config, RetentionConfig};
 use super::error::{Class, Failure};
 use super::pool::Connection;
 use super::schema::DDL_LOCK;
@@ -22,6 +23,8 @@ use catalogue::{partitions, ranges};
 #[derive(Debug)]
 pub struct Partitions {
     width: Width,
+    /// What is past its age would be dropped at once.
+    retention: RetentionConfig,
     /// The periods that need no look: their partition is there, or was found not to be had.
     known: Mutex<HashMap<Period, Instant>>,
 }
@@ -52,7 +55,7 @@ pub(super) const fn ahead(width: Width) -> i64 {
 impl Partitions {
     /// Partitions as `config` wants them.
     pub(super) fn new(config: &Config) -> Self {
-        Self { width: config.partition, known: Mutex::default() }
+        Self { width: config.partition, retention: config.retention.clone(), known: Mutex::default() }
     }
 
     /// Makes the partitions of now and of what is to come.
@@ -67,8 +70,10 @@ impl Partitions {
         schema: &Schema,
         periods: BTreeSet<Period>,
     ) -> Result<(), Failure> {
-        let recent = self.recent(now());
-        let periods = periods.into_iter().filter(|period| recent.contains(period));
+        let now = now();
+        let recent = self.recent(now);
+        let stays = |period: &Period| recent.contains(period) && !self.retention.is_past(period.end(), now);
+        let periods = periods.into_iter().filter(stays);
         self.ensure(connection, schema, periods).await
     }
 
