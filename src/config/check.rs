@@ -11,6 +11,7 @@ use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::table::index::Index;
 use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -123,8 +124,15 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
     schema("exporters.postgres.schema", &config.schema)?;
     retention(config)?;
+    indexes("exporters.postgres.indexes", &config.indexes)?;
     positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
+}
+
+fn indexes(key: &str, indexes: &[Index]) -> Checked {
+    let twice = (1..indexes.len()).find(|&at| indexes[..at].contains(&indexes[at]));
+    let label = twice.map_or("", |at| indexes[at].label());
+    demand(twice.is_none(), key, format!("{label} twice"), "each once")
 }
 
 fn retention(config: &exporter::config::Config) -> Checked {

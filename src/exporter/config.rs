@@ -10,6 +10,7 @@ use super::size::ByteSize;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 use crate::secret::REDACTED;
+use crate::table::index::Index;
 use crate::table::partition::Width;
 
 /// `exporters.postgres`.
@@ -30,6 +31,8 @@ pub struct Config {
     pub partition: Width,
     /// How long records are kept.
     pub retention: RetentionConfig,
+    /// What closed partitions have indexes for.
+    pub indexes: Vec<Index>,
     /// The most time one batch may take on the wire before its connection is given up.
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
@@ -106,6 +109,7 @@ impl Default for Config {
             create_schema: true,
             partition: Width::default(),
             retention: RetentionConfig::default(),
+            indexes: vec![Index::Service, Index::TraceId, Index::Attributes],
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
             losses_window: GoDuration(Duration::from_secs(5)),

@@ -7,6 +7,7 @@ use opentelemetry::metrics::{Counter, Histogram, Meter};
 
 use super::error::Class;
 use super::partitions::retention::Reason;
+use crate::table::index::Index;
 
 /// The instruments.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub(super) struct Metrics {
     errors: Counter<u64>,
     partitions_dropped: Counter<u64>,
     partition_bytes_dropped: Counter<u64>,
+    indexes_built: Counter<u64>,
 }
 
 impl Metrics {
@@ -50,7 +52,12 @@ impl Metrics {
             .with_unit("By")
             .with_description("What these took, with their indexes.")
             .build();
-        Self { duration, batch_size, errors, partitions_dropped, partition_bytes_dropped }
+        let indexes_built = meter
+            .u64_counter("log_buffer_indexes_built")
+            .with_description("Indexes that closed partitions were given, by what they are for.")
+            .build();
+        Index::ALL.into_iter().for_each(|index| indexes_built.add(0, &[of(index)]));
+        Self { duration, batch_size, errors, partitions_dropped, partition_bytes_dropped, indexes_built }
     }
 
     /// A batch of `records` records took `elapsed`.
@@ -64,11 +71,20 @@ impl Metrics {
         self.errors.add(1, &[KeyValue::new("class", class.label())]);
     }
 
+    /// A partition has this index now.
+    pub(super) fn indexed(&self, index: Index) {
+        self.indexes_built.add(1, &[of(index)]);
+    }
+
     /// Retention has dropped a partition of `bytes` bytes.
     pub(super) fn dropped(&self, reason: Reason, bytes: u64) {
         self.partitions_dropped.add(1, &[because(reason)]);
         self.partition_bytes_dropped.add(bytes, &[]);
     }
+}
+
+fn of(index: Index) -> KeyValue {
+    KeyValue::new("index", index.label())
 }
 
 fn because(reason: Reason) -> KeyValue {

@@ -49,6 +49,7 @@ use error::{Class, Failure};
 use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
+use partitions::indexer;
 use partitions::retention::Room;
 use pool::Pool;
 use sample::Sample;
@@ -57,6 +58,8 @@ use sample::Sample;
 #[derive(Debug)]
 pub struct Exporter {
     pool: Pool,
+    /// The connection of the indexer, while it has work.
+    builders: Pool,
     schema: Schema,
     config: Config,
     /// `config.retry_on_failure`, which may change.
@@ -95,9 +98,11 @@ impl Exporter {
         health: Health,
         meter: &Meter,
     ) -> Result<Self, dsn::DsnError> {
+        let builders = Pool::new(target.clone(), 1, indexer::LONGEST)?;
         let pool = Pool::new(target, config.pool_size, config.timeout.0)?;
         Ok(Self {
             pool,
+            builders,
             schema: Schema::new(config.schema.clone()),
             gateway: Uuid::new_v4(),
             buffer,
@@ -132,6 +137,7 @@ impl Exporter {
     /// Closes the connections.
     pub fn close(&self) {
         self.pool.close();
+        self.builders.close();
     }
 
     /// Waits until the schema is there. Lanes take nothing before, so that the overflow policy sees all that waits.

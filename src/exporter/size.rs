@@ -27,7 +27,7 @@ impl ByteSize {
 
     /// The largest unit of which it is a whole number.
     fn unit(self) -> Option<(&'static str, u64)> {
-        UNITS.into_iter().find(|(_, unit)| self.0 > 0 && self.0 % unit == 0)
+        UNITS.into_iter().find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit))
     }
 }
 

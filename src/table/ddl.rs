@@ -255,6 +255,12 @@ fn create_view(schema: &Schema) -> String {
     )
 }
 
+/// What a column of the view is made of, where `l` is `log_records`.
+#[cfg(test)]
+pub(super) fn view_expression(column: &str) -> Option<&'static str> {
+    VIEW.iter().find(|(name, _)| *name == column).map(|(_, expression)| *expression)
+}
+
 /// The view's columns, each with what it is made of.
 const VIEW: &[(&str, &str)] = &[
     ("time", "l.time"),

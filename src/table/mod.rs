@@ -12,6 +12,7 @@ pub mod columns;
 pub mod ddl;
 pub mod decode;
 pub mod identifier;
+pub mod index;
 pub mod interned;
 mod json;
 pub mod partition;

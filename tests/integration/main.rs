@@ -18,6 +18,7 @@ mod docs;
 mod doctor;
 mod embedded;
 mod fields;
+mod indexes;
 mod lifecycle;
 mod load;
 mod losses;

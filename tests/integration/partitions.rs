@@ -1,10 +1,11 @@
 //! The partitions: days and hours, and the way from one to the other.
 
 use ::forebay::otlp::messages::LogRecord;
+use ::forebay::table::partition::{Period, Width};
 use tokio_postgres::Client;
 
 use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
+use crate::support::postgres::{Database, database};
 use crate::support::records::{now, numbered, request};
 
 const HOUR: u64 = 3_600_000_000_000;
@@ -21,6 +22,22 @@ pub async fn store(forebay: &Forebay, times: impl IntoIterator<Item = u64>) {
 
 pub async fn count(client: &Client, what: &str) -> i64 {
     client.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await.unwrap().get(0)
+}
+
+/// The partition of the day that is so many ago.
+pub fn partition(days_ago: u64) -> String {
+    let seconds = ((now() - days_ago * DAY) / 1_000_000_000) as i64;
+    Period::at(seconds, Width::Day).name()
+}
+
+/// A store with a record of each of these days.
+pub async fn with_days(ago: &[u64]) -> (Database, Client) {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    store(&forebay, ago.iter().map(|days| now() - days * DAY)).await;
+    forebay.terminate().await;
+    let client = database.connect().await;
+    (database, client)
 }
 
 /// Whether the schema has this table.

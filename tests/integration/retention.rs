@@ -2,28 +2,11 @@
 
 use tokio_postgres::Client;
 
-use crate::partitions::{DAY, count, exists, store};
+use crate::partitions::{DAY, count, exists, partition, store, with_days};
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, database};
 use crate::support::records::{now, numbered_request};
-
-/// The partition of the day that is so many ago.
-fn partition(days_ago: u64) -> String {
-    let seconds = ((now() - days_ago * DAY) / 1_000_000_000) as i64;
-    ::forebay::table::partition::Period::at(seconds, ::forebay::table::partition::Width::Day).name()
-}
-
-/// A store with a record of each of these days.
-async fn with_days(ago: &[u64]) -> (Database, Client) {
-    let database = database().await;
-    let forebay = Forebay::ready(database.dsn(), &[]).await;
-    store(&forebay, ago.iter().map(|days| now() - days * DAY)).await;
-    forebay.terminate().await;
-    let client = database.connect().await;
-    (database, client)
-}
 
 /// Waits until this partition is gone.
 async fn is_dropped(client: &Client, days_ago: u64) {

@@ -51,6 +51,13 @@ fn what_cannot_be_kept_so_is_refused() {
         let sets: Vec<_> = sets.iter().map(String::as_str).collect();
         assert_eq!(minimal(&sets, &none).unwrap_err(), format!("{KEY}{expected}"));
     }
+    for (indexes, expected) in [
+        ("[service, service]", ": found service twice, expected each once"),
+        ("[trace]", "[0]: found \"trace\", expected one of service, trace_id, attributes, body"),
+    ] {
+        let refusal = minimal(&[&format!("exporters.postgres.indexes={indexes}")], &none).unwrap_err();
+        assert_eq!(refusal, format!("exporters.postgres.indexes{expected}"));
+    }
     let refusal = minimal(&["exporters.postgres.partition=week"], &none).unwrap_err();
     assert_eq!(refusal, "exporters.postgres.partition: found \"week\", expected one of day, hour");
 }

@@ -55,6 +55,8 @@ fn whatever_is_set_is_printed_and_read_again() {
             "exporters.postgres.retention.max_size=1000",
             "exporters.postgres.retention.drop_when_disk_is_full=true",
         ],
+        &["exporters.postgres.indexes=[]"],
+        &["exporters.postgres.indexes=[body, service]"],
         &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
     ] {
         let config = minimal(sets, &of(&[("NAME", "me$")])).unwrap();

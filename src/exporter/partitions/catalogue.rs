@@ -3,15 +3,17 @@
 
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Connection;
-use crate::table::identifier::Schema;
+use crate::table::identifier::{Schema, quoted};
 
 /// One partition of `log_records`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::exporter) struct Partition {
     pub(in crate::exporter) oid: u32,
     /// Its bare name.
     pub(in crate::exporter) name: String,
-    /// With its schema, quoted.
+    /// The bare name of its schema.
+    pub(in crate::exporter) schema: String,
+    /// Its name with its schema, quoted.
     pub(in crate::exporter) qualified: String,
     /// Its begin and its end, in seconds since 1970; `None` for the default partition.
     pub(in crate::exporter) range: Option<(i64, i64)>,
@@ -21,7 +23,7 @@ pub(in crate::exporter) struct Partition {
 
 /// The partitions, one a row; those without a bound on one side reach to infinity there. The bound of one that is just
 /// being dropped is NULL.
-const PARTITIONS: &str = "SELECT c.oid, c.relname::text, format('%I.%I', n.nspname, c.relname), c.relkind = 'r', \
+const PARTITIONS: &str = "SELECT c.oid, c.relname::text, n.nspname::text, c.relkind = 'r', \
      bound.text = 'DEFAULT', \
      extract(epoch FROM coalesce(substring(bound.text FROM 'FROM \\(''([^'']*)''\\)'), '-infinity')::timestamptz)::float8, \
      extract(epoch FROM coalesce(substring(bound.text FROM 'TO \\(''([^'']*)''\\)'), 'infinity')::timestamptz)::float8 \
@@ -45,7 +47,8 @@ pub(in crate::exporter) async fn partitions(
             Partition {
                 oid: row.get(0),
                 name: row.get(1),
-                qualified: row.get(2),
+                qualified: format!("{}.{}", quoted(row.get(2)), quoted(row.get(1))),
+                schema: row.get(2),
                 is_table: row.get(3),
                 range: (!row.get::<_, bool>(4)).then_some(range),
             }
@@ -61,13 +64,19 @@ pub(in crate::exporter) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
 }
 
 /// A partition, with what it holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::exporter) struct Held {
     pub(in crate::exporter) partition: Partition,
     pub(in crate::exporter) table_bytes: u64,
     pub(in crate::exporter) index_bytes: u64,
-    /// As PostgreSQL estimated them last; -1 where it has not.
-    pub(in crate::exporter) rows: i64,
+    /// As PostgreSQL estimates them, where it does.
+    pub(in crate::exporter) rows: Option<i64>,
+    /// The names of its indexes.
+    pub(in crate::exporter) valid: Vec<String>,
+    /// The names of those that are not, because they are being built, or a build has left them.
+    pub(in crate::exporter) invalid: Vec<String>,
+    /// Its pages are known to hold nothing but what everybody sees, and it was analysed.
+    pub(in crate::exporter) is_settled: bool,
 }
 
 impl Held {
@@ -77,7 +86,19 @@ impl Held {
     }
 }
 
-/// The partitions with their sizes, and the time of now by the clock that is behind: what is dropped does not come back, so
+/// What partitions hold, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size.
+const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
+     coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), \
+     CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 \
+     ELSE nullif(greatest(c.reltuples::int8, pg_stat_get_live_tuples(c.oid), 0), 0) END, \
+     ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+     WHERE x.indrelid = c.oid AND x.indisvalid), \
+     ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+     WHERE x.indrelid = c.oid AND NOT x.indisvalid), \
+     c.reltuples >= 0 AND c.relallvisible >= c.relpages AND (c.relpages > 0 OR pg_relation_size(c.oid) = 0) \
+     FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
+
+/// The partitions with what they hold, and the time of now by the clock that is behind: what is dropped does not come back, so
 /// that it takes two wrong clocks to drop too much.
 pub(in crate::exporter) async fn held(
     connection: &Connection,
@@ -85,17 +106,21 @@ pub(in crate::exporter) async fn held(
 ) -> Result<(Vec<Held>, i64), Failure> {
     let partitions = partitions(connection, schema).await?;
     let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
-    // A partition that somebody has dropped meanwhile has no size.
-    let sizes = "SELECT c.oid, coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), c.reltuples::int8, \
-                 extract(epoch FROM now())::int8 \
-                 FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
-    let statement = connection.prepare_cached(sizes).await?;
+    let statement = connection.prepare_cached(HELD).await?;
     let rows = connection.query(&statement, &[&oids]).await?;
-    let theirs = rows.first().map_or(i64::MAX, |row| row.get(4));
+    let theirs = rows.first().map_or(i64::MAX, |row| row.get(1));
     let held = partitions.into_iter().filter_map(|partition| {
         let row = rows.iter().find(|row| row.get::<_, u32>(0) == partition.oid)?;
         let bytes = |column| row.get::<_, i64>(column).max(0) as u64;
-        Some(Held { partition, table_bytes: bytes(1), index_bytes: bytes(2), rows: row.get(3) })
+        Some(Held {
+            partition,
+            table_bytes: bytes(2),
+            index_bytes: bytes(3),
+            rows: row.get(4),
+            valid: row.get(5),
+            invalid: row.get(6),
+            is_settled: row.get(7),
+        })
     });
     Ok((held.collect(), super::now().min(theirs)))
 }

@@ -4,6 +4,7 @@
 //! range of which the default partition has rows already cannot be attached; the rows stay readable where they are.
 
 pub(super) mod catalogue;
+pub(super) mod indexer;
 pub(super) mod retention;
 
 use std::collections::{BTreeSet, HashMap};

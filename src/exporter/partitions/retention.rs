@@ -215,7 +215,7 @@ impl Exporter {
     }
 
     /// Has `work` done on one of the lanes' connections, in bounded time.
-    async fn connected<T>(
+    pub(super) async fn connected<T>(
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
@@ -232,7 +232,7 @@ impl Exporter {
 }
 
 /// Whether nothing more is written to what ends there.
-pub(super) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
+pub(in crate::exporter) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
     to.saturating_add(GRACE) <= now
 }
 
@@ -264,7 +264,7 @@ pub(super) fn due<'a>(
 
 impl RetentionConfig {
     /// Whether anything is dropped without being asked for room.
-    pub(super) fn drops(&self) -> bool {
+    pub(in crate::exporter) fn drops(&self) -> bool {
         !self.max_age.0.is_zero() || self.max_size.0 > 0
     }
 
@@ -287,16 +287,9 @@ mod tests {
     /// Partitions of these days, of ten bytes each, and a default partition of five.
     fn days(days: std::ops::RangeInclusive<i64>) -> Vec<Held> {
         let held = |oid: u32, range, bytes| Held {
-            partition: Partition {
-                oid,
-                name: String::new(),
-                qualified: String::new(),
-                range,
-                is_table: true,
-            },
+            partition: Partition { oid, range, is_table: true, ..Partition::default() },
             table_bytes: bytes,
-            index_bytes: 0,
-            rows: 0,
+            ..Held::default()
         };
         let mut all: Vec<_> =
             days.map(|day| held(day as u32, Some((day * DAY, (day + 1) * DAY)), 10)).collect();
