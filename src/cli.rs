@@ -33,6 +33,11 @@ pub enum Command {
     },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
+    /// Show the partitions.
+    Partitions {
+        /// As JSON objects.
+        json: bool,
+    },
     /// Look into everything that writing records takes.
     Doctor {
         /// As JSON objects.
@@ -80,6 +85,14 @@ enum Action {
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show the partitions of the store: what they hold, which indexes they have, and what happens to each next
+    Partitions {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Check the way to PostgreSQL and the store: what is well, and what to do where it is not
     ///
     /// It looks at connection and TLS, versions, privileges, connection slots, settings, schema, partitions, clocks and
@@ -194,6 +207,7 @@ Exit status:
 Where something is wrong, or before the first start:
   forebay doctor                checks everything that writing takes, each with its cure
   forebay print-config          shows every key with the value in force
+  forebay partitions            shows what is kept, for how long, and with which indexes
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -206,6 +220,7 @@ impl From<Cli> for Invocation {
             Some(Action::Validate(source)) => (Command::Validate, source),
             Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
+            Some(Action::Partitions { json, source }) => (Command::Partitions { json }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();
@@ -281,6 +296,7 @@ mod tests {
             ("print-config", Command::PrintConfig),
             ("schema", Command::Schema { since: 0 }),
             ("doctor", Command::Doctor { json: false }),
+            ("partitions", Command::Partitions { json: false }),
         ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));

@@ -10,6 +10,7 @@ use forebay::app::{self, Load};
 use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
+use forebay::exporter::partitions::show;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Partitions { json } => match app::partitions(&config, json, &mut io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => end(&error),
+        },
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
@@ -78,7 +83,9 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
 fn end(error: &app::Error) -> ExitCode {
     match error {
         // Whoever reads has seen enough, as with `| head`.
-        app::Error::Output(cause) | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        app::Error::Output(cause)
+        | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        | app::Error::Partitions(show::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {
             ExitCode::SUCCESS

@@ -25,6 +25,14 @@ impl ByteSize {
         number.parse::<u64>().ok()?.checked_mul(unit).filter(|bytes| i64::try_from(*bytes).is_ok()).map(Self)
     }
 
+    /// As people read it: `210.3 MiB`.
+    pub fn rounded(self) -> String {
+        match UNITS.into_iter().find(|(_, unit)| self.0 >= *unit) {
+            Some((name, unit)) => format!("{:.1} {name}", self.0 as f64 / unit as f64),
+            None => format!("{} B", self.0),
+        }
+    }
+
     /// The largest unit of which it is a whole number.
     fn unit(self) -> Option<(&'static str, u64)> {
         UNITS.into_iter().find(|(_, unit)| self.0 > 0 && self.0.is_multiple_of(*unit))
@@ -89,6 +97,8 @@ mod tests {
             assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
             assert_eq!(ByteSize::parse(shown), Some(size));
         }
+        assert_eq!(ByteSize(220_512_256).rounded(), "210.3 MiB");
+        assert_eq!(ByteSize(1000).rounded(), "1000 B");
         for text in
             ["", "GiB", "-1", "1.5GiB", "50GB", "50gib", "1e9", "9999999999TiB", "9223372036854775808"]
         {

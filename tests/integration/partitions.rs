@@ -4,7 +4,7 @@ use ::forebay::otlp::messages::LogRecord;
 use ::forebay::table::partition::{Period, Width};
 use tokio_postgres::Client;
 
-use crate::support::forebay::Forebay;
+use crate::support::forebay::{Forebay, run};
 use crate::support::postgres::{Database, database};
 use crate::support::records::{now, numbered, request};
 
@@ -96,4 +96,43 @@ async fn a_store_goes_on_with_another_width() {
             assert!(days >= 2 && hours >= 48, "{days} days, {hours} hours: begun days are completed");
         }
     }
+}
+
+/// Scenario: a store with a closed day, one that is written, one that is partitioned by hand, and rows in the default
+/// partition; a maximal age. Guarantee: `forebay partitions` tells of each what it holds and what happens to it next, with the
+/// sum of all, to people and programs, over one connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_are_shown_with_what_happens_next() {
+    let (database, client) = with_days(&[40, 2, 0, 0]).await;
+    let (closed, today) = (partition(2), partition(0));
+    client
+        .batch_execute(&format!("CREATE INDEX {closed}_service_idx ON otel.{closed} (resource_id, time)"))
+        .await
+        .unwrap();
+    let ran = run(database.dsn(), "partitions --json", &["exporters.postgres.retention.max_age=720h"]).await;
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    let lines = ran.json();
+    let of =
+        |name: &str| lines.iter().find(|line| line["partition"] == name).unwrap_or_else(|| panic!("{ran:?}"));
+    let line = of(&closed);
+    assert_eq!(line["indexes"], serde_json::json!(["service"]), "{line}");
+    assert_eq!(line["missing"], serde_json::json!(["trace_id", "attributes"]), "{line}");
+    assert_eq!(line["next"], "indexes: trace_id next");
+    assert_eq!(of(&today)["next"], "being written");
+    assert_eq!(of(&today)["rows_estimated"].as_i64().unwrap_or(2), 2);
+    assert!(of("log_records_default")["next"].as_str().unwrap().starts_with("WARNING"), "{ran:?}");
+    let ahead = lines.iter().filter(|line| line["next"] == "ahead").count();
+    assert_eq!(ahead, 3);
+    let total = &lines.last().unwrap()["total"];
+    assert_eq!(total["partitions"], 6);
+    let sum: u64 = lines.iter().filter_map(|line| line["table_bytes"].as_u64()).sum();
+    assert_eq!(total["table_bytes"].as_u64(), Some(sum));
+    let people = run(database.dsn(), "partitions", &[]).await;
+    let said =
+        people.out.lines().find(|line| line.starts_with(&closed)).unwrap_or_else(|| panic!("{people:?}"));
+    assert!(said.contains("service, no trace_id attributes") && said.contains("KiB"), "{said}");
+    assert!(people.out.lines().last().unwrap().starts_with("6 partitions"), "{people:?}");
+    let nowhere = run(database.dsn(), "partitions", &["exporters.postgres.schema=nowhere"]).await;
+    assert_eq!(nowhere.status, Some(0));
+    assert!(nowhere.out.contains("0 partitions"), "{nowhere:?}");
 }

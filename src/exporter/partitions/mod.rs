@@ -6,6 +6,7 @@
 pub(super) mod catalogue;
 pub(super) mod indexer;
 pub(super) mod retention;
+pub mod show;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
