@@ -94,6 +94,8 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
     report("partitions", partitions::check(p).await);
+    report("retention", partitions::retention(p).await);
+    report("indexes", partitions::indexes(p).await);
     report("dead letters", store::dead_letters(p).await);
     report("disk", store::disk(p).await);
     report("checkpoints", server::checkpoints(p).await);

@@ -1,9 +1,11 @@
-//! The partitions: whether what is about to be written has one.
+//! The partitions: whether what is about to be written has one, what can be dropped, and what can be indexed.
 
 use super::store::COUNTED;
 use super::{Checked, Patient, Verdict, ok, problem, warning};
 use crate::exporter::error::Failure;
-use crate::exporter::partitions::catalogue::{partitions, ranges};
+use crate::exporter::partitions::catalogue::{Held, held, partitions, ranges};
+use crate::exporter::partitions::indexer::{Step, lacks, trigrams};
+use crate::exporter::partitions::retention::is_closed;
 use crate::exporter::partitions::{ahead, back, now, periods_ahead};
 use crate::table::ddl::LOG_RECORDS;
 use crate::table::partition::Width;
@@ -80,6 +82,66 @@ async fn default_rows(p: &Patient<'_>, table: &str, name: &str) -> Checked {
              of their own: move the rows out, or leave them where they can be read as well"
         ))],
     })
+}
+
+/// Only the owner of a table can drop it.
+pub(super) async fn retention(p: &Patient<'_>) -> Checked {
+    let policy = &p.config.retention;
+    if !policy.drops() && !policy.drop_when_disk_is_full {
+        return Ok(vec![ok(
+            "none: every partition is kept, for which exporters.postgres.retention has the limits",
+        )]);
+    }
+    let foreign = not_owned(p).await?;
+    if !foreign.is_empty() {
+        let (role, _) = p.role().await?;
+        let cures = foreign.iter().map(|table| format!("ALTER TABLE {table} OWNER TO \"{role}\""));
+        let cures: Vec<_> = cures.collect();
+        return Ok(vec![warning(format!("role {role} cannot drop what is due: {}", cures.join("; ")))]);
+    }
+    let age = if policy.max_age.0.is_zero() { "any age".to_owned() } else { policy.max_age.to_string() };
+    let size = if policy.max_size.0 == 0 { "any size".to_owned() } else { policy.max_size.to_string() };
+    let full = if policy.drop_when_disk_is_full { ", and less when the disk is full" } else { "" };
+    Ok(vec![ok(format!("partitions are kept for {age} and {size}{full}; the role can drop them"))])
+}
+
+/// Which closed partitions have yet to get their indexes, and whether they can.
+pub(super) async fn indexes(p: &Patient<'_>) -> Checked {
+    let wanted = &p.config.indexes;
+    if !p.config.create_schema || wanted.is_empty() {
+        return Ok(vec![ok("none are built: create_schema is false, or exporters.postgres.indexes is []")]);
+    }
+    let mut found = Vec::new();
+    if wanted.iter().any(|index| index.needs_trigrams()) && trigrams(&p.connection).await?.is_none() {
+        found.push(warning("the index body cannot be built: CREATE EXTENSION pg_trgm"));
+    }
+    let (seen, now) = held(&p.connection, &p.schema).await?;
+    let closed = |held: &&Held| {
+        held.partition.is_table && held.partition.range.is_some_and(|range| is_closed(range, now))
+    };
+    let lacking = |held: &&Held| lacks(held, wanted).any(|step| matches!(step, Step::Build(_)));
+    let (all, lacking) =
+        (seen.iter().filter(closed).count(), seen.iter().filter(closed).filter(lacking).count());
+    found.push(ok(match lacking {
+        0 => format!("all of {all} closed partitions have them"),
+        _ => format!(
+            "{lacking} of {all} closed partitions have yet to get some; forebay builds them while it runs"
+        ),
+    }));
+    Ok(found)
+}
+
+/// The partitions, quoted, that belong to a role which forebay's is no member of.
+async fn not_owned(p: &Patient<'_>) -> Result<Vec<String>, Failure> {
+    let there = partitions(&p.connection, &p.schema).await?;
+    let oids: Vec<_> =
+        there.iter().filter(|partition| partition.is_table).map(|partition| partition.oid).collect();
+    let select =
+        "SELECT oid FROM pg_class WHERE oid = ANY ($1::oid[]) AND NOT pg_has_role(relowner, 'USAGE')";
+    let foreign: Vec<u32> =
+        p.connection.query(select, &[&oids]).await?.iter().map(|row| row.get(0)).collect();
+    let is_foreign = there.iter().filter(|partition| foreign.contains(&partition.oid));
+    Ok(is_foreign.map(|partition| partition.qualified.clone()).collect())
 }
 
 #[cfg(test)]
