@@ -10,7 +10,7 @@ use super::*;
 use crate::buffer::samples::request;
 
 /// Together more than the resets that a connection survives.
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 30;
 const AT_A_TIME: usize = 60;
 
 /// A request, and the status that it is answered.
