@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::sdks::Transport;
-use crate::support::eventually;
 use crate::support::forebay::Forebay;
+use crate::support::{eventually, free_port};
 
 /// What it spreads.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +30,7 @@ pub struct Nginx {
 impl Nginx {
     pub async fn before(forebays: &[Forebay; 2], spread: Spread) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Taken and given back, so that nginx finds them free.
-        let free = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let [grpc, http] = free.each_ref().map(|port| port.local_addr().unwrap().port());
-        drop(free);
+        let [grpc, http] = [free_port(), free_port()];
         let (file, module) = match spread {
             Spread::Requests => ("http.conf", ""),
             Spread::Connections => {

@@ -8,10 +8,10 @@ use crate::nginx::{Nginx, Spread};
 use crate::sdks::{Sdk, Transport, say};
 use crate::sender::{Report, Sender, Work};
 use crate::stress::{Scene, scenes};
-use crate::support::eventually;
 use crate::support::forebay::{Forebay, QUICK};
 use crate::support::postgres::{Database, database};
 use crate::support::records::numbered_request;
+use crate::support::{eventually, free_port};
 
 /// Records that are sent once one of two forebays is gone: fewer than the 2,048 that an SDK's queue holds, with those before.
 const AFTER: u64 = 1000;
@@ -217,9 +217,15 @@ async fn pace() {
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
 }
 
+/// Two forebays, each at a place of its own that it can come back to.
 async fn pair(database: &Database, sets: &[&str]) -> [Forebay; 2] {
-    let sets = [QUICK, sets].concat();
-    [Forebay::ready(database.dsn(), &sets).await, Forebay::ready(database.dsn(), &sets).await]
+    let places = [(); 2].map(|()| {
+        ["grpc", "http"]
+            .map(|protocol| format!("receivers.otlp.protocols.{protocol}.endpoint=127.0.0.1:{}", free_port()))
+    });
+    let [first, second] =
+        places.each_ref().map(|place| [QUICK, sets, &place.each_ref().map(String::as_str)].concat());
+    [Forebay::ready(database.dsn(), &first).await, Forebay::ready(database.dsn(), &second).await]
 }
 
 /// `--set` arguments by which another one takes its place.
