@@ -14,6 +14,7 @@ pub mod decode;
 pub mod identifier;
 pub mod interned;
 mod json;
+mod reading;
 pub mod row;
 mod scan;
 mod severity;

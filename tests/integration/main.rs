@@ -23,6 +23,7 @@ mod outage;
 mod over_http;
 mod prometheus;
 mod push;
+mod reading;
 mod reload;
 mod schema;
 mod sdk;
