@@ -1,4 +1,4 @@
-//! The store's DDL: tables, and the migrations that lead there. The view that people read is in [`super::reading`].
+//! The store's DDL: tables, and the migrations that lead there. The view that people read is in `reading.rs`.
 //!
 //! The tables are stated here once, `log_records` from [`COLUMNS`]; the statements that make them and the
 //! check of a live schema ([`TABLES`]) come from the same lists. The migrations are numbered and only ever

@@ -10,12 +10,12 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::forebay::{Forebay, QUICK, run};
 use crate::support::postgres::{Database, database};
-use crate::support::records::{now, pair, request, text};
+use crate::support::records::{int, now, pair, request, text};
 
 const DAY: u64 = 86_400_000_000_000;
 
 /// The first column of what `sql` answers.
-async fn first_column(client: &Client, sql: &str) -> Vec<String> {
+pub async fn first_column(client: &Client, sql: &str) -> Vec<String> {
     let answer = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     let value = |message: &SimpleQueryMessage| match message {
         SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
@@ -224,15 +224,15 @@ async fn only_indexes(days: &Days, sql: &str) -> BTreeSet<String> {
 }
 
 /// A store with records of two services, sent through a forebay.
-struct Scene {
-    database: Database,
-    client: Client,
+pub struct Scene {
+    pub database: Database,
+    pub client: Client,
     /// The minute, since 1970, at whose beginning the first one happened.
-    minute: u64,
+    pub minute: u64,
 }
 
 /// What is sent: minutes after the first, service, severity number, body.
-const SENT: &[(u64, &str, i32, &str)] = &[
+pub const SENT: &[(u64, &str, i32, &str)] = &[
     (0, "shop", 9, "100% of the cart"),
     (0, "shop", 10, "100 percent of the cart"),
     (1, "shop", 13, "slow_query took 12 ms"),
@@ -244,7 +244,7 @@ const SENT: &[(u64, &str, i32, &str)] = &[
 ];
 
 impl Scene {
-    async fn begin(sets: &[&str]) -> Self {
+    pub async fn begin(sets: &[&str]) -> Self {
         let database = database().await;
         let forebay = Forebay::ready(database.dsn(), &[QUICK, sets].concat()).await;
         let minute = now() / 60_000_000_000 - 30;
@@ -257,6 +257,7 @@ impl Scene {
                     severity_number,
                     body: Some(text(body)),
                     trace_id: [number / 4 + 0xa0; 16].to_vec().into(),
+                    attributes: vec![pair("number", int(number.into())), pair("who", text("me"))],
                     ..Default::default()
                 };
             let mut logs = request(records.map(record).collect()).resource_logs.remove(0);

@@ -1,0 +1,95 @@
+//! `forebay query`: records of a span of time, the oldest first, as they stand in a log file.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::session::Reader;
+use super::{Error, Filter, Style};
+use crate::exporter::config::Config;
+use crate::exporter::dsn::Target;
+use crate::exporter::when::When;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Which records.
+    pub filter: Filter,
+    /// From when on; without it, the last hour, and of a trace all.
+    pub since: Option<When>,
+    /// Until when.
+    pub until: Option<When>,
+    /// The most to be shown, the newest; 0 is all.
+    pub limit: u64,
+    /// The longest that the search may take.
+    pub timeout: Duration,
+    /// How they are shown.
+    pub style: Style,
+}
+
+/// The time that is searched where none is given.
+const LAST_HOUR: When = When::Ago(Duration::from_secs(3600));
+
+/// The most records that are held here at a time, but for a few.
+const PAGE: i32 = 2_000;
+
+/// Searches the store at `target`; records go to `out`, a remark to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached or does not let us, or where it takes too long.
+pub async fn query(
+    query: &Query,
+    target: Target,
+    config: &Config,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), Error> {
+    let reader = Reader::new(target, config, query.timeout, "forebay query")?;
+    let mut connection = reader.connect().await?;
+    let moment = reader.begin(&mut connection).await?;
+    let mut condition = query.filter.condition();
+    if let Some(since) = query.since.or(query.filter.trace.is_none().then_some(LAST_HOUR)) {
+        condition.since(since.at(moment.now));
+    }
+    if let Some(until) = query.until {
+        condition.until(until.at(moment.now));
+    }
+    let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
+    let values = condition.values();
+    let transaction = &moment.transaction;
+    let mut shown = 0;
+    let mut read = async || -> Result<_, Error> {
+        let portal = reader.answered(transaction.bind(&*select, &values)).await;
+        let portal = portal.map_err(|failure| reader.explain(failure, &moment))?;
+        let next = async || reader.answered(transaction.query_portal(&portal, PAGE)).await;
+        let mut page = next().await.map_err(|failure| reader.explain(failure, &moment))?;
+        while page.len() == PAGE as usize {
+            shown += page.len() as u64;
+            out.write_all(query.style.show(&page).as_bytes())?;
+            page = next().await?;
+        }
+        Ok(page)
+    };
+    let last = read().await?;
+    shown += last.len() as u64;
+    // Whoever reads slowly holds up nothing from here on.
+    reader.answered(moment.transaction.commit()).await?;
+    out.write_all(query.style.show(&last).as_bytes())?;
+    if shown == query.limit {
+        writeln!(progress, "these are the newest {shown}, and there may be older ones; --limit 0 shows all")?;
+    }
+    Ok(())
+}
+
+impl Query {
+    fn statement(&self, from: &str) -> String {
+        let columns = self.style.columns();
+        let newest = match self.limit {
+            0 => from.to_owned(),
+            limit => {
+                format!("(SELECT l.* FROM {from} ORDER BY time DESC, time_unix_nano DESC LIMIT {limit}) l")
+            }
+        };
+        format!("SELECT {columns} FROM {newest} ORDER BY time, time_unix_nano")
+    }
+}
