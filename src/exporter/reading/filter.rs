@@ -83,7 +83,7 @@ impl Attribute {
             Ok(value) if !matches!(value, serde_json::Value::String(_)) => {
                 let first = condition.value(text);
                 let second = condition.value(object(value));
-                condition.terms.push(format!(
+                condition.holds(format!(
                     "(attributes @> {first}::text::jsonb OR attributes @> {second}::text::jsonb)"
                 ));
             }
@@ -97,6 +97,11 @@ impl Condition {
     pub(super) fn and(&mut self, term: &str, value: impl ToSql + Send + Sync + 'static) {
         let parameter = self.value(value);
         self.terms.push(term.replace('?', &parameter));
+    }
+
+    /// Adds what must hold as well.
+    pub(super) fn holds(&mut self, term: String) {
+        self.terms.push(term);
     }
 
     pub(super) fn since(&mut self, since: SystemTime) {

@@ -1,14 +1,12 @@
 //! What a transaction sees, by which the next one knows what is new.
 
-use super::filter::Condition;
-
 /// PostgreSQL's snapshot: the transactions that were under way, and those that had yet to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// All from this one on were not there yet.
-    next: i64,
+    next: u64,
     /// Nor were these done.
-    under_way: Vec<i64>,
+    under_way: Vec<u64>,
 }
 
 impl Snapshot {
@@ -25,16 +23,24 @@ impl Snapshot {
         self.next <= other.next
     }
 
-    /// Adds to `condition` that a record is not in this snapshot; `now` is the one in which it is read.
+    /// The condition that a record is not in this snapshot: its transaction is no older than the next one was, or it is one of
+    /// those that were under way.
     ///
-    /// A record has the lower 32 bits of its transaction's number. The transaction is the last one that has these bits
-    /// and had begun by now.
-    pub(super) fn leaves_to(&self, now: &Self, condition: &mut Condition) {
-        let bits = "stored_by::text::bigint";
-        let number = format!("{bits} + ((({} - {bits}) >> 32) << 32)", now.next - 1);
-        let under_way = format!("{number} = ANY (?)");
-        condition.and(&format!("({number} >= {} OR {under_way})", self.next), self.under_way.clone());
+    /// A record has the lower 32 bits of its transaction's number, which go around; what is older than half of that has not
+    /// happened within any window.
+    pub(super) fn is_without(&self) -> String {
+        let under_way: Vec<_> = self.under_way.iter().map(|id| bits(*id).to_string()).collect();
+        format!(
+            "(age(stored_by) <= age('{}'::xid) OR stored_by = ANY ('{{{}}}'::xid[]))",
+            bits(self.next),
+            under_way.join(",")
+        )
     }
+}
+
+/// What a record has of its transaction's number.
+fn bits(id: u64) -> u32 {
+    id as u32
 }
 
 #[cfg(test)]
@@ -43,9 +49,12 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_read() {
-        let snapshot = |next, under_way: &[i64]| Some(Snapshot { next, under_way: under_way.to_vec() });
+        let snapshot = |next, under_way: &[u64]| Some(Snapshot { next, under_way: under_way.to_vec() });
         assert_eq!(Snapshot::parse("740:745:740,742"), snapshot(745, &[740, 742]));
         assert_eq!(Snapshot::parse("8589934592:8589934592:"), snapshot(8_589_934_592, &[]));
+        let around = Snapshot::parse("12884902642:12884902650:12884902642,12884902645").unwrap();
+        let expected = "(age(stored_by) <= age('762'::xid) OR stored_by = ANY ('{754,757}'::xid[]))";
+        assert_eq!(around.is_without(), expected);
         for text in ["", "740", "740:745", "740:x:", "740:745:,x"] {
             assert_eq!(Snapshot::parse(text), None, "{text}");
         }

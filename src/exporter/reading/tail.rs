@@ -133,7 +133,7 @@ impl Follower<'_> {
             Some((snapshot, at)) => {
                 is_other = !snapshot.is_before(&moment.snapshot);
                 condition.since(at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH));
-                snapshot.leaves_to(&moment.snapshot, &mut condition);
+                condition.holds(snapshot.is_without());
             }
         }
         let seen = self.read(&moment, &condition, most).await;
