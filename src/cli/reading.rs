@@ -26,7 +26,7 @@ pub(super) struct QueryArguments {
     until: Option<When>,
     /// The most to show, the newest; 0 is all
     #[arg(long, value_name = "N", default_value_t = 1000)]
-    limit: u64,
+    limit: u32,
     /// The longest that the search may take
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = span)]
     timeout: Duration,
@@ -43,7 +43,7 @@ pub(super) struct TailArguments {
     which: Which,
     /// How many of those that are there already to show first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-    lines: u64,
+    lines: u32,
     /// Since when those may be
     #[arg(long, value_name = "WHEN", default_value = "1h")]
     since: When,

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
-use crate::support::forebay::{Forebay, QUICK, command};
+use crate::support::forebay::{Forebay, QUICK, command, ran, run};
 use crate::support::postgres::{Database, Postgres, database};
 use crate::support::records::{now, numbered, request, text};
 use crate::support::{PATIENCE, eventually};
@@ -226,8 +226,23 @@ async fn nobody_who_reads_is_an_end() {
     begun(&database).await;
     let mut shell = Command::new("bash");
     let line = format!("set -o pipefail; {} tail | head -n 1", env!("CARGO_BIN_EXE_forebay"));
-    let ended =
-        crate::support::forebay::ran(shell.args(["-c", &line]).env("DATABASE_URL", database.dsn())).await;
+    let ended = ran(shell.args(["-c", &line]).env("DATABASE_URL", database.dsn())).await;
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     assert!(ended.out.ends_with("the first\n"), "{ended:?}");
+}
+
+/// Scenario: a standby. Guarantee: it can be searched, and a tail says that it needs the primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_searched_and_not_followed() {
+    let primary = Postgres::start().await;
+    let database = primary.database().await;
+    begun(&database).await;
+    let follower = primary.standby(database.address()).await;
+    let standby = follower.existing(database.name());
+    let dsn = format!("{} target_session_attrs=read-only", standby.dsn());
+    let found = run(&dsn, "query --json", &[]).await;
+    assert_eq!((found.status, found.json().len()), (Some(0), 1), "{found:?}");
+    let refused = run(&dsn, "tail", &[]).await;
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.err.contains("a standby") && refused.err.contains("primary"), "{refused:?}");
 }

@@ -19,7 +19,7 @@ pub struct Query {
     /// Until when.
     pub until: Option<When>,
     /// The most to be shown, the newest; 0 is all.
-    pub limit: u64,
+    pub limit: u32,
     /// The longest that the search may take.
     pub timeout: Duration,
     /// How they are shown.
@@ -64,18 +64,18 @@ pub async fn query(
         let next = async || reader.answered(transaction.query_portal(&portal, PAGE)).await;
         let mut page = next().await.map_err(|failure| reader.explain(failure, &moment))?;
         while page.len() == PAGE as usize {
-            shown += page.len() as u64;
+            shown += page.len();
             out.write_all(query.style.show(&page).as_bytes())?;
             page = next().await?;
         }
         Ok(page)
     };
     let last = read().await?;
-    shown += last.len() as u64;
+    shown += last.len();
     // Whoever reads slowly holds up nothing from here on.
     reader.answered(moment.transaction.commit()).await?;
     out.write_all(query.style.show(&last).as_bytes())?;
-    if shown == query.limit {
+    if shown > 0 && shown == query.limit as usize {
         writeln!(progress, "these are the newest {shown}, and there may be older ones; --limit 0 shows all")?;
     }
     Ok(())

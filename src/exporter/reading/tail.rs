@@ -28,7 +28,7 @@ pub struct Tail {
     /// Which records.
     pub filter: Filter,
     /// How many of those that are there already are shown first.
-    pub lines: u64,
+    pub lines: u32,
     /// From when on those are looked for.
     pub since: When,
     /// How late a record may come.
@@ -128,7 +128,7 @@ impl Follower<'_> {
         match &self.last {
             None => {
                 condition.since(self.tail.since.at(moment.now));
-                most = usize::try_from(self.tail.lines).unwrap_or(usize::MAX);
+                most = self.tail.lines as usize;
             }
             Some((snapshot, at)) => {
                 is_other = !snapshot.is_before(&moment.snapshot);
@@ -156,7 +156,7 @@ impl Follower<'_> {
         let select = format!(
             "SELECT {} FROM {from} ORDER BY time DESC, time_unix_nano DESC LIMIT {}",
             self.tail.style.columns(),
-            most.saturating_add(1)
+            most + 1
         );
         let mut rows = self.reader.answered(moment.transaction.query(&*select, &values)).await?;
         if rows.len() <= most || self.last.is_none() {
