@@ -1,9 +1,12 @@
 //! `forebay query`: records of a span of time, the oldest first, as they stand in a log file.
 
-use std::io::Write;
-use std::time::Duration;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
 
-use super::session::Reader;
+use tokio_postgres::Row;
+
+use super::filter::Condition;
+use super::session::{Moment, Reader};
 use super::{Error, Filter, Style};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
@@ -47,41 +50,55 @@ pub async fn query(
     let reader = Reader::new(target, config, query.timeout, "forebay query")?;
     let mut connection = reader.connect().await?;
     let moment = reader.begin(&mut connection).await?;
-    let mut condition = query.filter.condition();
-    if let Some(since) = query.since.or(query.filter.trace.is_none().then_some(LAST_HOUR)) {
-        condition.since(since.at(moment.now));
-    }
-    if let Some(until) = query.until {
-        condition.until(until.at(moment.now));
-    }
+    let condition = query.condition(moment.now);
     let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
-    let values = condition.values();
-    let transaction = &moment.transaction;
     let mut shown = 0;
-    let mut read = async || -> Result<_, Error> {
-        let portal = reader.answered(transaction.bind(&*select, &values)).await;
-        let portal = portal.map_err(|failure| reader.explain(failure, &moment))?;
-        let next = async || reader.answered(transaction.query_portal(&portal, PAGE)).await;
-        let mut page = next().await.map_err(|failure| reader.explain(failure, &moment))?;
-        while page.len() == PAGE as usize {
-            shown += page.len();
-            out.write_all(query.style.show(&page).as_bytes())?;
-            page = next().await?;
-        }
-        Ok(page)
+    let mut show = |rows: &[Row]| {
+        shown += rows.len();
+        out.write_all(query.style.show(rows).as_bytes())
     };
-    let last = read().await?;
-    shown += last.len();
+    let last = all_but_last(&reader, &moment, &select, &condition, &mut show).await?;
     // Whoever reads slowly holds up nothing from here on.
     reader.answered(moment.transaction.commit()).await?;
-    out.write_all(query.style.show(&last).as_bytes())?;
+    show(&last)?;
     if shown > 0 && shown == query.limit as usize {
         writeln!(progress, "these are the newest {shown}, and there may be older ones; --limit 0 shows all")?;
     }
     Ok(())
 }
 
+/// Shows the pages of an answer but for the last one, which it gives.
+async fn all_but_last(
+    reader: &Reader,
+    moment: &Moment<'_>,
+    select: &str,
+    condition: &Condition,
+    show: &mut impl FnMut(&[Row]) -> io::Result<()>,
+) -> Result<Vec<Row>, Error> {
+    let failed = |failure| reader.explain(failure, moment);
+    let values = condition.values();
+    let portal = reader.answered(moment.transaction.bind(select, &values)).await.map_err(failed)?;
+    loop {
+        let page = reader.answered(moment.transaction.query_portal(&portal, PAGE)).await.map_err(failed)?;
+        if page.len() < PAGE as usize {
+            return Ok(page);
+        }
+        show(&page)?;
+    }
+}
+
 impl Query {
+    fn condition(&self, now: SystemTime) -> Condition {
+        let mut condition = self.filter.condition();
+        if let Some(since) = self.since.or(self.filter.trace.is_none().then_some(LAST_HOUR)) {
+            condition.since(since.at(now));
+        }
+        if let Some(until) = self.until {
+            condition.until(until.at(now));
+        }
+        condition
+    }
+
     fn statement(&self, from: &str) -> String {
         let columns = self.style.columns();
         let newest = match self.limit {
