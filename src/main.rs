@@ -10,6 +10,7 @@ use forebay::app::{self, Load};
 use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
+use forebay::exporter::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Query(query) => {
+            ended(app::query(&config, &query, &mut io::stdout().lock(), &mut io::stderr()))
+        }
+        Command::Tail(tail) => ended(app::tail(&config, &tail, &mut io::stdout().lock(), &mut io::stderr())),
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
@@ -75,10 +80,19 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
     }
 }
 
+fn ended(result: Result<(), app::Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
 fn end(error: &app::Error) -> ExitCode {
     match error {
         // Whoever reads has seen enough, as with `| head`.
-        app::Error::Output(cause) | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        app::Error::Output(cause)
+        | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        | app::Error::Reading(reading::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {
             ExitCode::SUCCESS
@@ -88,10 +102,7 @@ fn end(error: &app::Error) -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    match writeln!(io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => end(&app::Error::Output(error)),
-    }
+    ended(writeln!(io::stdout(), "{text}").map_err(app::Error::Output))
 }
 
 fn fail(status: u8, error: &dyn Display) -> ExitCode {

@@ -5,7 +5,8 @@
 //! (that row becomes a dead letter, the others are written), and what somebody has to repair. A COMMIT whose
 //! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
 //!
-//! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again.
+//! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again,
+//! [`reading`] shows what is stored.
 //!
 //! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
 //! whether it still answers. This is the only module that names tokio-postgres and deadpool.
@@ -24,11 +25,14 @@ pub mod lane;
 mod losses;
 mod metrics;
 pub mod partitions;
+mod plain;
 pub mod pool;
+pub mod reading;
 mod redact;
 mod sample;
 pub mod schema;
 mod tls;
+pub mod when;
 mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -14,6 +14,7 @@ pub mod decode;
 pub mod identifier;
 pub mod interned;
 mod json;
+mod reading;
 pub mod row;
 mod scan;
 mod severity;
@@ -23,7 +24,7 @@ pub mod transcode;
 
 pub use interned::{Interner, Resource, Scope};
 pub use json::MAX_DEPTH;
-pub use severity::{Severity, SeverityCounts};
+pub use severity::{Severity, SeverityCounts, SeverityError};
 pub use tally::{OTHERS, Tally};
 pub use text::{Replaced, ReplacedKind};
 pub use transcode::{Rows, Transcoded, Transcoder};
