@@ -11,6 +11,7 @@ use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::exporter::partitions::show;
+use forebay::exporter::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 
@@ -32,10 +33,11 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
-        Command::Partitions { json } => match app::partitions(&config, json, &mut io::stdout().lock()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => end(&error),
-        },
+        Command::Partitions { json } => ended(app::partitions(&config, json, &mut io::stdout().lock())),
+        Command::Query(query) => {
+            ended(app::query(&config, &query, &mut io::stdout().lock(), &mut io::stderr()))
+        }
+        Command::Tail(tail) => ended(app::tail(&config, &tail, &mut io::stdout().lock(), &mut io::stderr())),
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
@@ -80,12 +82,20 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
     }
 }
 
+fn ended(result: Result<(), app::Error>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
 fn end(error: &app::Error) -> ExitCode {
     match error {
         // Whoever reads has seen enough, as with `| head`.
         app::Error::Output(cause)
         | app::Error::DeadLetters(dead_letters::Error::Output(cause))
         | app::Error::Partitions(show::Error::Output(cause))
+        | app::Error::Reading(reading::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {
             ExitCode::SUCCESS
@@ -95,10 +105,7 @@ fn end(error: &app::Error) -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    match writeln!(io::stdout(), "{text}") {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => end(&app::Error::Output(error)),
-    }
+    ended(writeln!(io::stdout(), "{text}").map_err(app::Error::Output))
 }
 
 fn fail(status: u8, error: &dyn Display) -> ExitCode {

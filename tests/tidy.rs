@@ -65,7 +65,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["opentelemetry::global"], &[], "take a Meter as an argument"),
     (&["serde_saphyr"], &["config"], "read YAML in config"),
-    (&["clap"], &["cli.rs"], "read the command line in cli"),
+    (&["clap"], &["cli"], "read the command line in cli"),
     (
         &[
             "std::env::var",

@@ -108,7 +108,7 @@ fn write_finding(finding: &Finding, json: bool, out: &mut dyn Write) -> std::io:
     }
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(work)
@@ -116,7 +116,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error>
 
 /// Has `work` done at `target`, or at the private PostgreSQL: the one that a forebay is running, or else one that is
 /// started for this.
-async fn at_the_store<T>(
+pub(super) async fn at_the_store<T>(
     config: &Config,
     target: Option<Target>,
     work: impl AsyncFnOnce(Target) -> Result<T, Error>,
@@ -135,6 +135,8 @@ async fn at_the_store<T>(
     let embedded = Embedded::start(dir).await?;
     let target = Target::parse(&embedded.dsn())?;
     let done = tokio::select! {
+        // Who ends at a signal is asked first.
+        biased;
         done = work(target) => done,
         signal = signals.next() => Err(Error::Interrupted(signal)),
     };

@@ -33,6 +33,9 @@ pub enum Error {
     /// The partitions cannot be looked at.
     #[error(transparent)]
     Partitions(#[from] exporter::partitions::show::Error),
+    /// Records cannot be read.
+    #[error(transparent)]
+    Reading(#[from] exporter::reading::Error),
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -61,6 +64,7 @@ impl Error {
             Self::NoStore(_)
             | Self::DeadLetters(_)
             | Self::Partitions(_)
+            | Self::Reading(_)
             | Self::Output(_)
             | Self::Interrupted(_)
             | Self::Embedded(_)

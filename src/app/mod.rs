@@ -7,6 +7,7 @@
 mod commands;
 mod ending;
 mod error;
+mod reading;
 mod reload;
 mod tasks;
 
@@ -21,6 +22,7 @@ use tracing::info;
 pub use commands::{Diagnosis, dead_letters, doctor, partitions};
 pub use ending::Summary;
 pub use error::Error;
+pub use reading::{query, tail};
 pub use reload::{Load, is_live};
 use tasks::Tasks;
 

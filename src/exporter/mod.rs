@@ -6,7 +6,7 @@
 //! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again,
-//! [`partitions::show`] tells what is kept for how long.
+//! [`reading`] shows what is stored, and [`partitions::show`] what is kept for how long.
 //!
 //! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
 //! whether it still answers. This is the only module that names tokio-postgres and deadpool.
@@ -25,12 +25,15 @@ pub mod lane;
 mod losses;
 mod metrics;
 pub mod partitions;
+mod plain;
 pub mod pool;
+pub mod reading;
 mod redact;
 mod sample;
 pub mod schema;
 pub mod size;
 mod tls;
+pub mod when;
 mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! The store's DDL: tables, the view that people read, and the migrations that lead there.
+//! The store's DDL: tables, and the migrations that lead there. The view that people read is in `reading.rs`.
 //!
 //! The tables are stated here once, `log_records` from [`COLUMNS`]; the statements that make them and the
 //! check of a live schema ([`TABLES`]) come from the same lists. The migrations are numbered and only ever
@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use super::columns::COLUMNS;
 use super::identifier::{Schema, literal, quoted};
+use super::reading;
 
 /// A table of the store.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, sql: create_store },
     Migration { version: 2, sql: keep_service_and_attempts },
     Migration { version: 3, sql: keep_losses },
+    Migration { version: 4, sql: help_reading },
 ];
 
 /// The tables of the store, as the newest version has them.
@@ -219,7 +221,7 @@ fn create_store(schema: &Schema) -> String {
          CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
          CREATE INDEX log_records_time ON {schema}.log_records USING brin (time);"
     );
-    sql + &create_view(schema)
+    sql + &reading::view(schema)
 }
 
 /// Version 2: dead letters name their service, and say how often they were tried.
@@ -243,60 +245,10 @@ fn keep_losses(schema: &Schema) -> String {
         + &format!("COMMENT ON COLUMN {schema}.lanes.lane IS {lane};\n")
 }
 
-fn create_view(schema: &Schema) -> String {
-    let columns: Vec<_> =
-        VIEW.iter().map(|(name, expression)| format!("    {expression} AS {name}")).collect();
-    format!(
-        "CREATE VIEW {schema}.logs AS\nSELECT\n{}\nFROM {schema}.log_records l\n\
-         LEFT JOIN {schema}.resources r ON r.id = l.resource_id\n\
-         LEFT JOIN {schema}.scopes s ON s.id = l.scope_id;\n\
-         COMMENT ON VIEW {schema}.logs IS 'Log records, for reading';\n",
-        columns.join(",\n")
-    )
+/// Version 4: the view says which transaction stored a record, and there are functions for what is often asked.
+fn help_reading(schema: &Schema) -> String {
+    reading::view(schema) + &reading::functions(schema)
 }
-
-/// What a column of the view is made of, where `l` is `log_records`.
-#[cfg(test)]
-pub(super) fn view_expression(column: &str) -> Option<&'static str> {
-    VIEW.iter().find(|(name, _)| *name == column).map(|(_, expression)| *expression)
-}
-
-/// The view's columns, each with what it is made of.
-const VIEW: &[(&str, &str)] = &[
-    ("time", "l.time"),
-    ("time_unix_nano", "l.time_unix_nano"),
-    (
-        "observed_time",
-        // In two steps, because an interval is multiplied by a double, which has not all of the digits.
-        "timestamp with time zone 'epoch' + l.observed_time_unix_nano / 1000000000 * interval '1 second' \
-         + l.observed_time_unix_nano % 1000000000 / 1000 * interval '1 microsecond'",
-    ),
-    ("severity_number", "l.severity_number"),
-    ("severity_text", "l.severity_text"),
-    (
-        "severity",
-        "CASE WHEN l.severity_number BETWEEN 1 AND 24 THEN \
-         (ARRAY['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL'])[(l.severity_number + 3) / 4] END",
-    ),
-    ("service_name", "r.service_name"),
-    ("body", "coalesce(l.body, l.body_json::text)"),
-    ("body_json", "l.body_json"),
-    ("event_name", "l.event_name"),
-    ("trace_id", "encode(l.trace_id, 'hex')"),
-    ("span_id", "encode(l.span_id, 'hex')"),
-    ("trace_flags", "coalesce(l.trace_flags, 0)"),
-    ("attributes", "l.attributes"),
-    ("resource", "r.attributes"),
-    ("scope_attributes", "s.attributes"),
-    ("scope_name", "s.name"),
-    ("scope_version", "s.version"),
-    ("resource_schema_url", "r.schema_url"),
-    ("scope_schema_url", "s.schema_url"),
-    ("dropped_attributes_count", "coalesce(l.dropped_attributes_count, 0)"),
-    ("observed_time_unix_nano", "l.observed_time_unix_nano"),
-    ("resource_dropped_attributes_count", "r.dropped_attributes_count"),
-    ("scope_dropped_attributes_count", "s.dropped_attributes_count"),
-];
 
 impl Table {
     /// The statements that make the table, beginning with `create`.

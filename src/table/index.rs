@@ -76,7 +76,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::ddl::view_expression;
+    use crate::table::reading::view_expression;
 
     #[test]
     fn what_the_view_compares_is_what_is_indexed() {

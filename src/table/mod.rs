@@ -16,6 +16,7 @@ pub mod index;
 pub mod interned;
 mod json;
 pub mod partition;
+mod reading;
 pub mod row;
 mod scan;
 mod severity;
@@ -25,7 +26,7 @@ pub mod transcode;
 
 pub use interned::{Interner, Resource, Scope};
 pub use json::MAX_DEPTH;
-pub use severity::{Severity, SeverityCounts};
+pub use severity::{Severity, SeverityCounts, SeverityError};
 pub use tally::{OTHERS, Tally};
 pub use text::{Replaced, ReplacedKind};
 pub use transcode::{Rows, Transcoded, Transcoder};

@@ -1,5 +1,7 @@
 //! The six named severities of OpenTelemetry and the one that is not given.
 
+use std::str::FromStr;
+
 /// A severity, by its range of severity numbers (OpenTelemetry, Logs Data Model, "Field: SeverityNumber").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -50,6 +52,12 @@ impl Severity {
         }
     }
 
+    /// The first of its numbers; `None` where the sender gave none.
+    pub fn lowest_number(self) -> Option<i16> {
+        let index = self as i16;
+        (index > 0).then_some(index * 4 - 3)
+    }
+
     /// The value of the label `severity` in metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -61,6 +69,25 @@ impl Severity {
             Self::Error => "error",
             Self::Fatal => "fatal",
         }
+    }
+}
+
+/// What is no severity.
+#[derive(Debug, thiserror::Error)]
+#[error("one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL")]
+pub struct SeverityError;
+
+impl FromStr for Severity {
+    type Err = SeverityError;
+
+    /// Its name in any case; and those of other loggers for two of them.
+    fn from_str(text: &str) -> Result<Self, SeverityError> {
+        let name = match text.to_ascii_uppercase() {
+            name if name == "WARNING" => "WARN".to_owned(),
+            name if name == "CRITICAL" => "FATAL".to_owned(),
+            name => name,
+        };
+        Self::ALL.into_iter().find(|severity| severity.name() == Some(&*name)).ok_or(SeverityError)
     }
 }
 
@@ -111,6 +138,16 @@ mod tests {
             assert_eq!(Severity::from_number(number).label(), label, "{number}");
         }
         assert_eq!(Severity::from_number(i32::MIN), Severity::Unspecified);
+    }
+
+    #[test]
+    fn names_are_read_in_any_case() {
+        let read = |text: &str| text.parse::<Severity>().ok().and_then(Severity::lowest_number);
+        let names =
+            ["trace", "Debug", "INFO", "warn", "error", "FATAL", "warning", "critical", "loud", "17", ""];
+        let numbers = [1, 5, 9, 13, 17, 21, 13, 21].map(Some);
+        assert_eq!(names.map(read), [&numbers[..], &[None; 3]].concat()[..]);
+        assert_eq!(Severity::Unspecified.lowest_number(), None);
     }
 
     #[test]

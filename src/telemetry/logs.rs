@@ -38,7 +38,7 @@ pub struct Logs {
 /// Sends this process's `tracing` events to stderr. To be called once, first of all.
 pub fn init(config: &LogsConfig) -> Result<Logs, Error> {
     let style = match config.encoding {
-        Encoding::Console => Style::Console { colours: wants_colours() },
+        Encoding::Console => Style::Console { colours: wants_colours(&io::stderr()) },
         Encoding::Json => Style::Json,
     };
     let printer = Arc::new(Printer::new(style, Now::read, io::stderr()));
@@ -83,8 +83,8 @@ impl Drop for Logs {
 }
 
 /// Colours are for people: a terminal, and <https://no-color.org> not asking otherwise.
-fn wants_colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+pub fn wants_colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn subscriber(

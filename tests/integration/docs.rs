@@ -9,7 +9,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::forebay::{Forebay, Ran, arguments, command, command_of, ran};
+use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, command_of, ran};
+use crate::support::postgres::{Database, database};
+use crate::support::records::numbered_request;
 use ::forebay::{app, config};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -55,8 +57,9 @@ fn name_variables(command: &mut Command, text: &str) {
     for name in text.split("${env:").skip(1).filter_map(|rest| rest.split(['}', ':']).next()) {
         command.env(name, "some-value");
     }
-    command.env("DATABASE_URL", "postgres://forebay@db.internal/logs");
 }
+
+const SOMEWHERE: &str = "postgres://forebay@db.internal/logs";
 
 async fn validate(dir: &Path, block: &Block, over_the_shipped: bool) -> Ran {
     let mut command = command();
@@ -65,23 +68,44 @@ async fn validate(dir: &Path, block: &Block, over_the_shipped: bool) -> Ran {
         command.args(["--config", &format!("{ROOT}/otel-config.yaml")]);
     }
     name_variables(&mut command, &block.text);
-    ran(command.args(["--config", "forebay.yaml"])).await
+    ran(command.env("DATABASE_URL", SOMEWHERE).args(["--config", "forebay.yaml"])).await
 }
 
 /// The binary under test is the first `forebay` on the path.
-async fn run(dir: &Path, block: &Block) -> Ran {
+async fn run(dir: &Path, block: &Block, dsn: &str) -> Ran {
     let binary = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
     let mut command = command_of("bash");
     name_variables(&mut command, &block.text);
     let script = format!("set -euo pipefail\n{}", block.text);
-    ran(command.current_dir(dir).env("PATH", path).args(["-c", &script])).await
+    ran(command.current_dir(dir).env("PATH", path).env("DATABASE_URL", dsn).args(["-c", &script])).await
+}
+
+/// A store with some records.
+async fn store() -> Database {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), QUICK).await;
+    forebay.sender().await.send(numbered_request(0..50)).await.unwrap();
+    forebay.settles().await;
+    forebay.terminate().await;
+    database
+}
+
+/// Runs `block` on `database`.
+async fn run_on(database: &Database, block: &Block) -> Ran {
+    if block.kind == "sql store" {
+        let answer = database.connect().await.batch_execute(&block.text).await;
+        let err = answer.as_ref().err().map(|error| format!("{error:?}")).unwrap_or_default();
+        return Ran { status: Some(i32::from(answer.is_err())), out: String::new(), err };
+    }
+    run(Path::new(ROOT), block, database.dsn()).await
 }
 
 /// Scenario: every block of every page. Guarantee: what docs/README.md says of its kind.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_stands_in_the_pages_is_so() {
     let mut checked = BTreeMap::<String, usize>::new();
+    let store = store().await;
     for page in pages() {
         let dir = TempDir::new().unwrap();
         let blocks = blocks(&page);
@@ -100,10 +124,11 @@ async fn what_stands_in_the_pages_is_so() {
                     assert_eq!((refused.status, &refused.err), (Some(2), &said.text), "{place}");
                     Ran { status: Some(0), ..refused }
                 }
-                "sh run" => run(dir.path(), block).await,
+                "sh run" => run(dir.path(), block, SOMEWHERE).await,
+                "sql store" | "sh store" => run_on(&store, block).await,
                 kind => {
-                    let is_known =
-                        kind == "yaml unchecked" || !(kind.contains("yaml") || kind.contains("run"));
+                    let is_known = kind == "yaml unchecked"
+                        || !(["yaml", "run", "store"].iter().any(|word| kind.contains(word)));
                     assert!(is_known, "{place}: docs/README.md has no such kind of block");
                     continue;
                 }
@@ -112,7 +137,7 @@ async fn what_stands_in_the_pages_is_so() {
             *checked.entry(kind.clone()).or_default() += 1;
         }
     }
-    for kind in ["yaml", "yaml partial", "yaml refused", "sh run"] {
+    for kind in ["yaml", "yaml partial", "yaml refused", "sh run", "sql store", "sh store"] {
         assert!(checked.contains_key(kind), "{kind}: {checked:?}");
     }
 }

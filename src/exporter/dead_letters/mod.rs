@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-pub use filter::{Filter, Since, SinceError};
+pub use filter::Filter;
 pub use retry::Retried;
 pub use show::Style;
 

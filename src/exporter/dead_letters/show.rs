@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use crate::exporter::plain::plain;
 use crate::table::Severity;
 use crate::table::decode::{Record, Value, hex};
 
@@ -133,15 +134,6 @@ fn display(value: Value<'_>) -> String {
 
 fn when(at: SystemTime) -> String {
     Timestamp::try_from(at).map_or_else(|_| "out of time".to_owned(), |at| at.to_string())
-}
-
-/// `text` in one line, and without what a terminal would obey: a record's sender chose it.
-fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
 }
 
 fn short(text: &str) -> String {

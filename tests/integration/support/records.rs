@@ -11,6 +11,11 @@ pub fn text(text: impl Into<String>) -> AnyValue {
     AnyValue { value: Some(Value::StringValue(text.into())) }
 }
 
+/// A whole number as a value.
+pub fn int(number: i64) -> AnyValue {
+    AnyValue { value: Some(Value::IntValue(number)) }
+}
+
 /// A pair of a key and a value.
 pub fn pair(key: impl Into<String>, value: AnyValue) -> KeyValue {
     KeyValue { key: key.into(), value: Some(value) }
@@ -37,7 +42,7 @@ pub fn numbered(number: u64) -> LogRecord {
         severity_text: "any".into(),
         body: Some(text(body_of(number))),
         attributes: vec![
-            pair("number", AnyValue { value: Some(Value::IntValue(number as i64)) }),
+            pair("number", int(number as i64)),
             pair("http.request.method", text("GET")),
             pair("url.path", text(format!("/orders/{number}"))),
         ],

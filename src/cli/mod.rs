@@ -1,10 +1,15 @@
 //! The command line: what it accepts, and what `--help` teaches. Nothing else names clap.
 
+mod reading;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::exporter::dead_letters::{self, Filter, Since, Style};
+use crate::exporter::dead_letters::{self, Filter, Style};
+use crate::exporter::reading::{Query, Tail};
+use crate::exporter::when::When;
+use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub enum Command {
         /// As JSON objects.
         json: bool,
     },
+    /// Show records that are stored.
+    Query(Query),
+    /// Show records as they are stored.
+    Tail(Tail),
     /// Look into everything that writing records takes.
     Doctor {
         /// As JSON objects.
@@ -82,6 +91,12 @@ enum Action {
         #[command(flatten)]
         source: Source,
     },
+    /// Search the records that are stored; the oldest first, as in a log file
+    #[command(after_long_help = QUERY_EXAMPLES)]
+    Query(QueryArguments),
+    /// Show the last records that are stored, and go on with those that come
+    #[command(after_long_help = TAIL_EXAMPLES)]
+    Tail(TailArguments),
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -163,7 +178,7 @@ struct Which {
     service: Option<String>,
     /// Those refused since then: a span such as 90m or 24h, a date (UTC) or a time
     #[arg(long, value_name = "WHEN")]
-    since: Option<Since>,
+    since: Option<When>,
 }
 
 /// Where the configuration comes from.
@@ -182,8 +197,9 @@ const GUIDE: &str = "\
 Example:
   DATABASE_URL=postgres://forebay:secret@db:5432/app forebay
   Applications send to http://127.0.0.1:4317 by gRPC, or to http://127.0.0.1:4318 by HTTP
-  (OTEL_EXPORTER_OTLP_ENDPOINT); then, in psql:
-  SELECT time, severity, service_name, body FROM otel.logs ORDER BY time DESC LIMIT 10;
+  (OTEL_EXPORTER_OTLP_ENDPOINT); then:
+  forebay tail
+  forebay query --service shop --severity WARN --since 15m
 
 Environment of the built-in configuration:
   DATABASE_URL                    where PostgreSQL is, or `embedded` for a private one [embedded]
@@ -222,6 +238,14 @@ impl From<Cli> for Invocation {
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
             Some(Action::Partitions { json, source }) => (Command::Partitions { json }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
+            Some(Action::Query(arguments)) => {
+                let (query, source) = arguments.split();
+                (Command::Query(query), source)
+            }
+            Some(Action::Tail(arguments)) => {
+                let (tail, source) = arguments.split();
+                (Command::Tail(tail), source)
+            }
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();
                 (Command::DeadLetters(command), source)
@@ -319,7 +343,7 @@ mod tests {
             ids: vec![3, 4],
             sqlstate: Some("23514".into()),
             service: Some("shop".into()),
-            since: Some(Since::Ago(std::time::Duration::from_secs(60))),
+            since: Some(When::Ago(std::time::Duration::from_secs(60))),
         };
         let which = "--id 3 --sqlstate 23514 --id=4 --service shop --since 1m";
         let list = List { filter: filter.clone(), limit: 0, style: Style::Json };
@@ -343,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_guide_names_every_variable_of_the_shipped_file() {
-        let shipped = include_str!("../otel-config.yaml");
+        let shipped = include_str!("../../otel-config.yaml");
         let keys = shipped.lines().filter(|line| !line.trim_start().starts_with('#'));
         let names: Vec<&str> =
             keys.filter_map(|key| key.split("${env:").nth(1)?.split(":-").next()).collect();

@@ -1,0 +1,70 @@
+//! The commands that show what is stored.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::time::sleep;
+
+use super::commands::{at_the_store, block_on};
+use super::{Error, target};
+use crate::config::Config;
+use crate::exporter::dsn::Target;
+use crate::exporter::reading::{self, Query, Tail};
+use crate::shutdown::Signals;
+
+/// How often it is looked whether anybody reads.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Searches the store. Records go to `out`, a remark to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached, or does not let us.
+pub fn query(
+    config: &Config,
+    query: &Query,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), Error> {
+    let work =
+        async |target: Target| Ok(reading::query(query, target, &config.exporter, out, progress).await?);
+    block_on(at_the_store(config, target(config)?, work))
+}
+
+/// Follows what is stored until a signal comes or nobody reads standard output any more, which are its proper ends.
+/// Records go to `out`, remarks to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached at first, or does not let us.
+pub fn tail(
+    config: &Config,
+    tail: &Tail,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), Error> {
+    let work = async |target: Target| {
+        let mut signals = Signals::listen().map_err(Error::Runtime)?;
+        tokio::select! {
+            done = reading::tail(tail, target, &config.exporter, out, progress) => Ok(done?),
+            _ = signals.next() => Ok(()),
+            () = nobody_reads() => Ok(()),
+        }
+    };
+    block_on(at_the_store(config, target(config)?, work))
+}
+
+/// Waits until the other end of standard output is closed, as by `| head`. Of a file there is none.
+async fn nobody_reads() {
+    let stdout = io::stdout();
+    loop {
+        // What is asked for is nothing, since an error is told in any case.
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let closed = poll(&mut asked, Some(&Timespec::default())).is_ok_and(|told| told > 0);
+        if closed && asked[0].revents().contains(PollFlags::ERR) {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
