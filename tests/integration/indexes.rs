@@ -80,7 +80,7 @@ async fn texts_are_indexed_where_the_extension_is() {
     let (_, said) = forebay.terminate().await;
     assert!(said.iter().any(|line| line.contains("CREATE EXTENSION pg_trgm")), "{said:#?}");
     if count(&client, "pg_available_extensions WHERE name = 'pg_trgm'").await == 0 {
-        println!("SKIPPED: this PostgreSQL comes without pg_trgm");
+        eprintln!("SKIPPED: this PostgreSQL comes without pg_trgm");
         return;
     }
     client.batch_execute("CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere").await.unwrap();
