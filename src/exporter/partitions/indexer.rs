@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::catalogue::{Held, Partition, held};
 use super::retention::is_closed;
-use crate::exporter::Exporter;
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::{Connection, discard};
+use crate::exporter::{Exporter, HOUSEKEEPING};
 use crate::table::identifier::quoted;
 use crate::table::index::Index;
 
@@ -129,7 +129,7 @@ impl Indexer<'_> {
             return Ok(());
         }
         let connection = exporter.builders.get().await?;
-        let mut done = connection.batch_execute(SESSION).await.map_err(Failure::from);
+        let mut done = in_time(async { Ok(connection.batch_execute(SESSION).await?) }).await;
         for partition in partitions {
             if done.is_ok() && !*self.stopping.borrow() && exporter.is_at_ease() {
                 done = self.complete(&connection, &partition).await;
@@ -151,11 +151,11 @@ impl Indexer<'_> {
     async fn complete(&mut self, connection: &Connection, partition: &Partition) -> Result<(), Failure> {
         let (mut built, mut rivalries) = (false, 0);
         loop {
-            if !is_free(connection, partition).await? {
+            if !in_time(is_free(connection, partition)).await? {
                 return Ok(());
             }
             // Behind the lock, since another gateway may have been at work.
-            let (seen, _) = held(connection, &self.exporter.schema).await?;
+            let (seen, _) = in_time(held(connection, &self.exporter.schema)).await?;
             let Some(held) = seen.iter().find(|held| held.partition.oid == partition.oid) else {
                 return Ok(());
             };
@@ -169,41 +169,43 @@ impl Indexer<'_> {
                 return Ok(());
             }
             match self.take(connection, held, step).await {
-                Ok(()) => built = matches!(step, Step::Build(_)),
+                Ok(has_built) => built |= has_built,
                 Err(failure) if failure.class == Class::Connection => return Err(failure),
                 Err(_) if *self.stopping.borrow() => return Ok(()),
-                Err(failure) if is_rivalry(&failure) && rivalries < RIVALRIES => {
-                    rivalries += 1;
-                    sleep(GLANCE.mul_f64(fastrand::f64())).await;
-                }
                 Err(failure) => {
+                    in_time(async { Ok(connection.batch_execute("ROLLBACK").await?) }).await?;
+                    if is_rivalry(&failure) && rivalries < RIVALRIES {
+                        rivalries += 1;
+                        sleep(GLANCE.mul_f64(fastrand::f64())).await;
+                        continue;
+                    }
                     self.skipped.insert((partition.oid, step));
-                    connection.batch_execute("ROLLBACK").await?;
                     tracing::warn!(partition = partition.name, ?step, %failure, "a closed partition cannot be completed yet");
                 }
             }
+            built &= step != Step::Finish;
         }
     }
 
-    async fn take(&mut self, connection: &Connection, held: &Held, step: Step) -> Result<(), Failure> {
+    /// Takes a step; gives whether there is a new index.
+    async fn take(&mut self, connection: &Connection, held: &Held, step: Step) -> Result<bool, Failure> {
         let partition = &held.partition;
         let began = Instant::now();
         match step {
             Step::Build(index) => {
                 let Some(trigrams) = self.trigrams(connection, index).await? else {
                     self.skipped.insert((partition.oid, step));
-                    return Ok(());
+                    return Ok(false);
                 };
                 let name = index.name(&partition.name);
                 if held.invalid.contains(&name) {
-                    remove_leftover(connection, partition, &name).await?;
+                    in_time(remove_leftover(connection, partition, &name)).await?;
                 }
                 let build = index.statement(&partition.schema, &partition.name, &trigrams);
                 if let Err(failure) = self.execute(connection, &build).await {
                     // It takes room, which may be what is missing, and is of no use to anybody.
                     if failure.class != Class::Connection {
-                        let _ = remove_leftover(connection, partition, &name).await;
-                        connection.batch_execute("ROLLBACK").await?;
+                        let _ = in_time(remove_leftover(connection, partition, &name)).await;
                     }
                     return Err(failure);
                 }
@@ -217,7 +219,7 @@ impl Indexer<'_> {
                 tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "froze and analysed a partition");
             }
         }
-        Ok(())
+        Ok(matches!(step, Step::Build(_)))
     }
 
     /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
@@ -225,7 +227,7 @@ impl Indexer<'_> {
         if !index.needs_trigrams() {
             return Ok(Some(String::new()));
         }
-        let found = trigrams(connection).await?;
+        let found = in_time(trigrams(connection)).await?;
         if found.is_none() && !std::mem::replace(&mut self.told_of_trigrams, true) {
             tracing::warn!("the index body needs the extension pg_trgm: CREATE EXTENSION pg_trgm");
         }
@@ -238,6 +240,8 @@ impl Indexer<'_> {
         let why = tokio::select! {
             done = &mut running => return Ok(done?),
             why = self.called_off() => why,
+            // PostgreSQL's own limit was sooner, where it has heard of it.
+            () = sleep(LONGEST + ENDING) => return Err(Failure::deadline(LONGEST.as_secs_f64())),
         };
         self.exporter.builders.cancel(connection, ENDING).await;
         match timeout(ENDING, running).await {
@@ -275,6 +279,12 @@ pub(in crate::exporter) async fn trigrams(connection: &Connection) -> Result<Opt
     let select = "SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace \
                   WHERE extname = 'pg_trgm'";
     Ok(connection.query_opt(select, &[]).await?.map(|row| row.get(0)))
+}
+
+/// Bounds what takes a moment.
+async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = timeout(HOUSEKEEPING, work).await;
+    done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())))
 }
 
 /// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here.
