@@ -10,6 +10,7 @@ use forebay::app::{self, Load};
 use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
+use forebay::exporter::partitions::show;
 use forebay::exporter::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Partitions { json } => ended(app::partitions(&config, json, &mut io::stdout().lock())),
         Command::Query(query) => {
             ended(app::query(&config, &query, &mut io::stdout().lock(), &mut io::stderr()))
         }
@@ -92,6 +94,7 @@ fn end(error: &app::Error) -> ExitCode {
         // Whoever reads has seen enough, as with `| head`.
         app::Error::Output(cause)
         | app::Error::DeadLetters(dead_letters::Error::Output(cause))
+        | app::Error::Partitions(show::Error::Output(cause))
         | app::Error::Reading(reading::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {

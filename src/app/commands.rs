@@ -8,6 +8,7 @@ use crate::embedded::{self, Embedded};
 use crate::exporter::dead_letters::{self, Outcome};
 use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
+use crate::exporter::partitions::show;
 use crate::shutdown::Signals;
 
 /// What the doctor has found in all.
@@ -33,6 +34,17 @@ pub fn dead_letters(
     let target = target(config)?;
     let work =
         async |target: Target| Ok(dead_letters::run(command, target, &config.exporter, out, progress).await?);
+    block_on(at_the_store(config, target, work))
+}
+
+/// Shows the partitions in lines of `out`: for people, or as JSON objects.
+///
+/// # Errors
+///
+/// Where the store cannot be reached, or does not let us.
+pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+    let target = target(config)?;
+    let work = async |target: Target| Ok(show::show(target, &config.exporter, json, out).await?);
     block_on(at_the_store(config, target, work))
 }
 

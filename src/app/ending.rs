@@ -52,6 +52,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     app.health.draining();
     app.intake.drain();
     tasks.stop_receiving();
+    tasks.stop_indexer();
     tokio::select! {
         () = drain(&app, &mut tasks) => {}
         () = sleep_until(deadline) => {
@@ -72,6 +73,9 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     tasks.lanes.shutdown().await;
     app.buffer.abandon();
     write_losses(&mut tasks).await;
+    if !tasks.indexer.is_finished() && timeout(FINISHING, &mut tasks.indexer).await.is_err() {
+        tasks.indexer.abort();
+    }
     app.exporter.close();
     tasks.watchers.shutdown().await;
     tasks.stop_pages();

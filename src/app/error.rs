@@ -30,6 +30,9 @@ pub enum Error {
     /// The dead letters cannot be looked at, or not be written.
     #[error(transparent)]
     DeadLetters(#[from] exporter::dead_letters::Error),
+    /// The partitions cannot be looked at.
+    #[error(transparent)]
+    Partitions(#[from] exporter::partitions::show::Error),
     /// Records cannot be read.
     #[error(transparent)]
     Reading(#[from] exporter::reading::Error),
@@ -60,6 +63,7 @@ impl Error {
             Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) => true,
             Self::NoStore(_)
             | Self::DeadLetters(_)
+            | Self::Partitions(_)
             | Self::Reading(_)
             | Self::Output(_)
             | Self::Interrupted(_)

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-pub use commands::{Diagnosis, dead_letters, doctor};
+pub use commands::{Diagnosis, dead_letters, doctor, partitions};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};
@@ -176,7 +176,8 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
-        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout);
+        let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
+            .for_partitions_of(config.exporter.partition);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));

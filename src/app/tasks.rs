@@ -22,6 +22,9 @@ pub(super) struct Tasks {
     /// Writes losses down, until `stop_clerk`, and then the last of them.
     pub(super) clerk: JoinHandle<()>,
     stop_clerk: watch::Sender<bool>,
+    /// Builds indexes, until `stop_indexer`.
+    pub(super) indexer: JoinHandle<()>,
+    stop_indexer: watch::Sender<bool>,
     /// Watch over memory and files, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
@@ -51,6 +54,9 @@ impl Tasks {
         let (stop_clerk, clerk_ends) = watch::channel(false);
         let exporter = app.exporter.clone();
         let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
+        let (stop_indexer, indexer_ends) = watch::channel(false);
+        let exporter = app.exporter.clone();
+        let indexer = tokio::spawn(async move { exporter.run_indexer(flagged(indexer_ends)).await });
         let mut watchers = JoinSet::new();
         if let Some(limiter) = app.limiter.clone() {
             let buffer = app.buffer.clone();
@@ -67,7 +73,19 @@ impl Tasks {
         let receiver = tokio::spawn(async move {
             listeners.receiver.serve(&config, &gates, intake, flagged(receiving)).await;
         });
-        Self { receiver, stop_receiving, lanes, keeper, clerk, stop_clerk, watchers, pages, stop_pages }
+        Self {
+            receiver,
+            stop_receiving,
+            lanes,
+            keeper,
+            clerk,
+            stop_clerk,
+            indexer,
+            stop_indexer,
+            watchers,
+            pages,
+            stop_pages,
+        }
     }
 
     /// Waits until a task ends that should not; gives its name.
@@ -77,6 +95,7 @@ impl Tasks {
             Some(_) = self.lanes.join_next() => "a writer lane",
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
+            _ = &mut self.indexer => "the indexer",
             Some(_) = self.watchers.join_next() => "the memory limiter, or what looks after files",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
@@ -85,6 +104,11 @@ impl Tasks {
     /// No further connection is taken; the requests under way are finished.
     pub(super) fn stop_receiving(&self) {
         self.stop_receiving.send_replace(true);
+    }
+
+    /// What is left of building indexes is for the next start.
+    pub(super) fn stop_indexer(&self) {
+        self.stop_indexer.send_replace(true);
     }
 
     /// Nothing more will be lost.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::books::{DropReason, RejectReason};
 use super::budget::{Room, free_records};
+use crate::table::partition::Period;
 use crate::table::{Resource, Rows, Scope};
 
 /// Rows that wait to be written or are being written. Whoever drops one without settling it has it counted
@@ -273,9 +274,9 @@ impl Batch {
         self.chunks.iter().flat_map(|chunk| &chunk.held.rows.scopes)
     }
 
-    /// The days of its rows, as days since 1970.
-    pub fn days(&self) -> BTreeSet<i64> {
-        self.chunks.iter().flat_map(|chunk| chunk.held.rows.days.iter().copied()).collect()
+    /// The periods of its rows.
+    pub fn periods(&self) -> BTreeSet<Period> {
+        self.chunks.iter().flat_map(|chunk| chunk.held.rows.periods.iter().copied()).collect()
     }
 
     /// Counts its records as written, and those in `dead` as dead letters; then frees their room.

@@ -38,6 +38,11 @@ pub enum Command {
     },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
+    /// Show the partitions.
+    Partitions {
+        /// As JSON objects.
+        json: bool,
+    },
     /// Show records that are stored.
     Query(Query),
     /// Show records as they are stored.
@@ -95,6 +100,14 @@ enum Action {
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show the partitions of the store: what they hold, which indexes they have, and what happens to each next
+    Partitions {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Check the way to PostgreSQL and the store: what is well, and what to do where it is not
     ///
     /// It looks at connection and TLS, versions, privileges, connection slots, settings, schema, partitions, clocks and
@@ -210,6 +223,7 @@ Exit status:
 Where something is wrong, or before the first start:
   forebay doctor                checks everything that writing takes, each with its cure
   forebay print-config          shows every key with the value in force
+  forebay partitions            shows what is kept, for how long, and with which indexes
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -222,6 +236,7 @@ impl From<Cli> for Invocation {
             Some(Action::Validate(source)) => (Command::Validate, source),
             Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
+            Some(Action::Partitions { json, source }) => (Command::Partitions { json }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::Query(arguments)) => {
                 let (query, source) = arguments.split();
@@ -305,6 +320,7 @@ mod tests {
             ("print-config", Command::PrintConfig),
             ("schema", Command::Schema { since: 0 }),
             ("doctor", Command::Doctor { json: false }),
+            ("partitions", Command::Partitions { json: false }),
         ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));

@@ -11,6 +11,7 @@ use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::table::index::Index;
 use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -122,8 +123,29 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
     schema("exporters.postgres.schema", &config.schema)?;
+    retention(config)?;
+    indexes("exporters.postgres.indexes", &config.indexes)?;
     positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
+}
+
+fn indexes(key: &str, indexes: &[Index]) -> Checked {
+    let twice = (1..indexes.len()).find(|&at| indexes[..at].contains(&indexes[at]));
+    let label = twice.map_or("", |at| indexes[at].label());
+    demand(twice.is_none(), key, format!("{label} twice"), "each once")
+}
+
+fn retention(config: &exporter::config::Config) -> Checked {
+    let exporter::config::Config { retention, partition, create_schema, .. } = config;
+    let key = "exporters.postgres.retention";
+    let is_off = *retention == exporter::config::RetentionConfig::default();
+    let allowed =
+        "create_schema: true as well, since only who makes partitions can drop them; or none of its keys";
+    demand(*create_schema || is_off, key, "create_schema: false", allowed)?;
+    let (age, width) = (retention.max_age.0.as_secs(), partition.seconds() as u64);
+    let allowed = format!("a partition's length ({}h) or more, or 0s to keep all", width / 3600);
+    let found = retention.max_age;
+    demand(found.0.is_zero() || age >= width, &format!("{key}.max_age"), found, &allowed)
 }
 
 /// Any name that PostgreSQL takes in quotes and does not keep for itself.

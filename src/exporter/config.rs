@@ -6,9 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::redact::without_password;
+use super::size::ByteSize;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 use crate::secret::REDACTED;
+use crate::table::index::Index;
+use crate::table::partition::Width;
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -24,6 +27,12 @@ pub struct Config {
     pub schema: String,
     /// `true` creates and migrates the schema at start; `false` only checks it.
     pub create_schema: bool,
+    /// How wide the partitions are that are made.
+    pub partition: Width,
+    /// How long records are kept.
+    pub retention: RetentionConfig,
+    /// What closed partitions have indexes for.
+    pub indexes: Vec<Index>,
     /// The most time one batch may take on the wire before its connection is given up.
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
@@ -40,6 +49,18 @@ pub struct Config {
 #[derive(Clone, Deserialize, PartialEq)]
 #[serde(transparent)]
 pub struct Dsn(pub String);
+
+/// `exporters.postgres.retention`. By default everything is kept.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Partitions of which all is older than this are dropped; 0 keeps all.
+    pub max_age: GoDuration,
+    /// The oldest partitions are dropped when all of them take more than this; 0 is no limit.
+    pub max_size: ByteSize,
+    /// When the disk is full, the oldest partition is dropped.
+    pub drop_when_disk_is_full: bool,
+}
 
 /// `exporters.postgres.retry_on_failure`, with the Collector's keys and meanings.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -86,6 +107,9 @@ impl Default for Config {
             pool_size: 2,
             schema: "otel".to_owned(),
             create_schema: true,
+            partition: Width::default(),
+            retention: RetentionConfig::default(),
+            indexes: vec![Index::Service, Index::TraceId, Index::Attributes],
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
             losses_window: GoDuration(Duration::from_secs(5)),

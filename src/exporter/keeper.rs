@@ -1,4 +1,5 @@
-//! The keeper of the store: prepares it at start, makes partitions ahead, and looks whether it still answers.
+//! The keeper of the store: prepares it at start, makes partitions ahead, has old ones dropped, and looks whether it still
+//! answers.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,6 +36,11 @@ impl Exporter {
         }
         self.health.store_ready();
         self.store_ready.send_replace(true);
+        tokio::join!(self.look_after(), self.retain());
+    }
+
+    /// Makes partitions ahead, and looks whether the store still answers.
+    async fn look_after(&self) {
         let mut partitions_made = Instant::now();
         let mut horizon_seen = Instant::now();
         loop {

@@ -100,6 +100,9 @@ impl<'a> Lane<'a> {
                 failure = refusal;
             }
             exporter.metrics.failed(failure.class);
+            if failure.class == Class::DiskFull {
+                exporter.room.want(tried);
+            }
             match self.isolate(&mut delivery, &failure) {
                 Isolated::Row => continue,
                 Isolated::Rest(rest) => return Some((delivery, rest)),
@@ -118,7 +121,10 @@ impl<'a> Lane<'a> {
                 self.give_up(delivery, &failure);
                 return None;
             }
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
+            }
             if failure.may_be_a_lock() {
                 self.end_lost_session().await;
             }
@@ -149,8 +155,8 @@ impl<'a> Lane<'a> {
         let mut progress = Progress::Begun;
         let writing = async {
             if exporter.config.create_schema {
-                let days = delivery.batch.days();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, days).await?;
+                let periods = delivery.batch.periods();
+                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
             }
             write(&connection, &job, &mut progress).await
         };

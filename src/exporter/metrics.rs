@@ -6,6 +6,8 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
 
 use super::error::Class;
+use super::partitions::retention::Reason;
+use crate::table::index::Index;
 
 /// The instruments.
 #[derive(Debug)]
@@ -13,6 +15,9 @@ pub(super) struct Metrics {
     duration: Histogram<f64>,
     batch_size: Histogram<u64>,
     errors: Counter<u64>,
+    partitions_dropped: Counter<u64>,
+    partition_bytes_dropped: Counter<u64>,
+    indexes_built: Counter<u64>,
 }
 
 impl Metrics {
@@ -37,7 +42,22 @@ impl Metrics {
             .build();
         // So that each class is on the page before its first error.
         Class::ALL.into_iter().for_each(|class| errors.add(0, &[KeyValue::new("class", class.label())]));
-        Self { duration, batch_size, errors }
+        let partitions_dropped = meter
+            .u64_counter("log_buffer_partitions_dropped")
+            .with_description("Partitions that retention has dropped, by reason.")
+            .build();
+        Reason::ALL.into_iter().for_each(|reason| partitions_dropped.add(0, &[because(reason)]));
+        let partition_bytes_dropped = meter
+            .u64_counter("log_buffer_partitions_dropped_size")
+            .with_unit("By")
+            .with_description("What these took, with their indexes.")
+            .build();
+        let indexes_built = meter
+            .u64_counter("log_buffer_indexes_built")
+            .with_description("Indexes that closed partitions were given, by what they are for.")
+            .build();
+        Index::ALL.into_iter().for_each(|index| indexes_built.add(0, &[of(index)]));
+        Self { duration, batch_size, errors, partitions_dropped, partition_bytes_dropped, indexes_built }
     }
 
     /// A batch of `records` records took `elapsed`.
@@ -50,4 +70,23 @@ impl Metrics {
     pub(super) fn failed(&self, class: Class) {
         self.errors.add(1, &[KeyValue::new("class", class.label())]);
     }
+
+    /// A partition has this index now.
+    pub(super) fn indexed(&self, index: Index) {
+        self.indexes_built.add(1, &[of(index)]);
+    }
+
+    /// Retention has dropped a partition of `bytes` bytes.
+    pub(super) fn dropped(&self, reason: Reason, bytes: u64) {
+        self.partitions_dropped.add(1, &[because(reason)]);
+        self.partition_bytes_dropped.add(bytes, &[]);
+    }
+}
+
+fn of(index: Index) -> KeyValue {
+    KeyValue::new("index", index.label())
+}
+
+fn because(reason: Reason) -> KeyValue {
+    KeyValue::new("reason", reason.label())
 }

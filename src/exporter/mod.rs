@@ -6,7 +6,7 @@
 //! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again,
-//! [`reading`] shows what is stored.
+//! [`reading`] shows what is stored, and [`partitions::show`] what is kept for how long.
 //!
 //! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
 //! whether it still answers. This is the only module that names tokio-postgres and deadpool.
@@ -31,6 +31,7 @@ pub mod reading;
 mod redact;
 mod sample;
 pub mod schema;
+pub mod size;
 mod tls;
 pub mod when;
 mod write;
@@ -52,6 +53,8 @@ use error::{Class, Failure};
 use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
+use partitions::indexer;
+use partitions::retention::Room;
 use pool::Pool;
 use sample::Sample;
 
@@ -59,6 +62,8 @@ use sample::Sample;
 #[derive(Debug)]
 pub struct Exporter {
     pool: Pool,
+    /// The connection of the indexer, while it has work.
+    builders: Pool,
     schema: Schema,
     config: Config,
     /// `config.retry_on_failure`, which may change.
@@ -68,6 +73,8 @@ pub struct Exporter {
     buffer: Arc<Buffer>,
     partitions: Partitions,
     horizon: Horizon,
+    /// On a disk that is full.
+    room: Room,
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
@@ -95,14 +102,17 @@ impl Exporter {
         health: Health,
         meter: &Meter,
     ) -> Result<Self, dsn::DsnError> {
+        let builders = Pool::new(target.clone(), 1, indexer::LONGEST)?;
         let pool = Pool::new(target, config.pool_size, config.timeout.0)?;
         Ok(Self {
             pool,
+            builders,
             schema: Schema::new(config.schema.clone()),
             gateway: Uuid::new_v4(),
             buffer,
-            partitions: Partitions::default(),
+            partitions: Partitions::new(&config),
             horizon: Horizon::new(meter),
+            room: Room::default(),
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),
@@ -131,6 +141,7 @@ impl Exporter {
     /// Closes the connections.
     pub fn close(&self) {
         self.pool.close();
+        self.builders.close();
     }
 
     /// Waits until the schema is there. Lanes take nothing before, so that the overflow policy sees all that waits.

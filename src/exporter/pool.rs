@@ -73,6 +73,13 @@ impl Pool {
         })
     }
 
+    /// Asks the server to cancel what `connection` waits for; for `patience` at most.
+    pub async fn cancel(&self, connection: &Connection, patience: Duration) {
+        let Ok(tls) = tls::connector(&self.target.tls) else { return };
+        // Where it does not get through, the session's end does the same.
+        let _ = tokio::time::timeout(patience, connection.cancel_token().cancel_query(tls)).await;
+    }
+
     /// Ends the connections that nobody uses; further ones are new.
     pub fn renew(&self) {
         self.pool.retain(|_, _| false);

@@ -17,6 +17,7 @@ use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
 use crate::table::Transcoder;
+use crate::table::partition::Width;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -86,6 +87,12 @@ impl Intake {
             unread: Arc::default(),
             refusing: Arc::default(),
         }
+    }
+
+    /// The same, for a table with partitions of this width.
+    #[must_use]
+    pub fn for_partitions_of(self, width: Width) -> Self {
+        Self { transcoder: Transcoder::new(width), ..self }
     }
 
     /// The same, refusing every request while `flag` is set.

@@ -91,30 +91,6 @@ pub fn migrations_table(schema: &Schema) -> String {
     )
 }
 
-/// The statements that add the partition of the day that begins `day` days after 1970, in UTC.
-///
-/// The table is made beside the parent and then attached, because attaching lets reads and writes of the
-/// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning").
-pub fn partition_statements(schema: &Schema, day: i64) -> String {
-    let name = partition_name(day);
-    let (from, to) = (date(day), date(day + 1));
-    format!(
-        "CREATE TABLE IF NOT EXISTS {schema}.{name} (LIKE {schema}.log_records INCLUDING DEFAULTS INCLUDING COMMENTS);\n\
-         ALTER TABLE {schema}.log_records ATTACH PARTITION {schema}.{name} \
-         FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00');"
-    )
-}
-
-/// The name of a day's partition, such as `log_records_20261123`.
-pub fn partition_name(day: i64) -> String {
-    format!("log_records_{}", date(day).strftime("%Y%m%d"))
-}
-
-fn date(day: i64) -> jiff::civil::Date {
-    // Days come from nanoseconds in 64 bits, so they end in the year 2554.
-    jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(day))
-}
-
 const SERVICE: TableColumn = column("service", "text", "", "The service name of the row's resource");
 const LANE: TableColumn =
     column("lane", "smallint", "NOT NULL", "A connection of that run; -1 writes losses");
@@ -304,15 +280,6 @@ mod tests {
         for (index, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(migration.version, index as i32 + 1);
         }
-    }
-
-    #[test]
-    fn a_days_partition_holds_that_day_in_utc() {
-        let schema = Schema::new("otel");
-        assert_eq!(partition_name(20_780), "log_records_20261123");
-        let sql = partition_statements(&schema, 20_780);
-        assert!(sql.contains("FROM ('2026-11-23 00:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
-        assert_eq!(partition_name((u64::MAX / 86_400_000_000_000) as i64), "log_records_25540721");
     }
 
     #[test]

@@ -40,6 +40,12 @@ const VIEW: &[(&str, &str)] = &[
     ("stored_by", "l.xmin"),
 ];
 
+/// What a column of the view is made of, where `l` is `log_records`.
+#[cfg(test)]
+pub(super) fn view_expression(column: &str) -> Option<&'static str> {
+    VIEW.iter().find(|(name, _)| *name == column).map(|(_, expression)| *expression)
+}
+
 /// The statements that make the view, or make of an older one the newest.
 pub(super) fn view(schema: &Schema) -> String {
     let columns: Vec<_> =

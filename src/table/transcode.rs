@@ -1,10 +1,12 @@
 //! From a request's wire bytes to rows of binary COPY, in one pass over borrowed bytes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::columns::{COLUMNS, Source, fill};
 use super::decode::resource_id;
 use super::interned::{Interner, Resource, Scope};
+use super::partition::{Period, Width};
 use super::row::RowWriter;
 use super::severity::Severity;
 use super::tally::Tally;
@@ -15,6 +17,8 @@ use crate::otlp::{LogRecord, Malformed, ScopeLogs, resource_logs};
 #[derive(Debug, Default)]
 pub struct Transcoder {
     interner: Interner,
+    /// Of the partitions that the rows are for.
+    width: Width,
 }
 
 /// Rows of one request, as COPY wants them, and the resources and scopes that they name.
@@ -26,8 +30,11 @@ pub struct Rows {
     pub resources: Vec<Arc<Resource>>,
     /// The scopes that the rows name.
     pub scopes: Vec<Arc<Scope>>,
-    /// The days of the rows, as days since 1970, each once; no more than [`MAX_DAYS`].
-    pub days: Vec<i64>,
+    /// The periods of the rows, each once; no more than [`MAX_PERIODS`].
+    pub periods: Vec<Period>,
+    width: Width,
+    /// The times that need no further look, because their period was noted last.
+    noted: Range<u64>,
 }
 
 /// What became of a request's records.
@@ -49,16 +56,19 @@ struct RowEnd {
     severity: Severity,
 }
 
-/// How many different days are noted for one request. Rows of further days find the partition that is there.
-pub const MAX_DAYS: usize = 16;
-
-const NANOS_PER_DAY: u64 = 86_400_000_000_000;
+/// How many different periods are noted for one request. Rows of further ones find the partition that is there.
+pub const MAX_PERIODS: usize = 128;
 
 /// What a row takes at most beside the bytes that its record has on the wire, in the usual case: lengths, ids,
 /// times. It is an estimate, made before the work and put right after it.
 pub const ROW_OVERHEAD: usize = 180;
 
 impl Transcoder {
+    /// One for partitions of this width.
+    pub fn new(width: Width) -> Self {
+        Self { width, ..Self::default() }
+    }
+
     /// Writes the first `limit` records of `request` as rows. `arrival` (nanoseconds since 1970) is the time of
     /// records that have none.
     ///
@@ -67,6 +77,7 @@ impl Transcoder {
     /// Only where the nesting down to the records is broken, which [`crate::otlp::count_records`] has ruled out.
     pub fn transcode(&self, request: &[u8], limit: usize, arrival: u64) -> Result<Transcoded, Malformed> {
         let mut done = Transcoded::default();
+        done.rows.width = self.width;
         done.rows.bytes.reserve(request.len() + limit.min(request.len()) * ROW_OVERHEAD);
         done.rows.rows.reserve(limit.min(request.len()));
         let mut record = LogRecord::default();
@@ -152,7 +163,7 @@ impl Rows {
     }
 
     /// The bytes of rows `start` to `end`, without COPY's header and trailer.
-    pub fn range(&self, start: usize, end: usize) -> std::ops::Range<usize> {
+    pub fn range(&self, start: usize, end: usize) -> Range<usize> {
         self.offset(start)..self.offset(end)
     }
 
@@ -162,7 +173,7 @@ impl Rows {
     }
 
     /// The services and severities of `rows`.
-    pub fn tally(&self, rows: std::ops::Range<usize>) -> Tally {
+    pub fn tally(&self, rows: Range<usize>) -> Tally {
         let mut tally = Tally::default();
         let mut resource = self.resources.first();
         for index in rows {
@@ -182,6 +193,7 @@ impl Rows {
         size_of::<Self>()
             + self.bytes.capacity()
             + self.rows.capacity() * size_of::<RowEnd>()
+            + self.periods.capacity() * size_of::<Period>()
             + self.resources.iter().map(|resource| resource.size()).sum::<usize>()
             + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
     }
@@ -239,9 +251,16 @@ impl Rows {
         if self.scopes.last().is_none_or(|last| last.id != scope.id) {
             self.scopes.push(scope.clone());
         }
-        let day = (time / NANOS_PER_DAY) as i64;
-        if self.days.last() != Some(&day) && self.days.len() < MAX_DAYS && !self.days.contains(&day) {
-            self.days.push(day);
+        if !self.noted.contains(&time) {
+            self.note_period(time);
+        }
+    }
+
+    fn note_period(&mut self, time: u64) {
+        let (period, times) = Period::of_nanos(time, self.width);
+        self.noted = times;
+        if self.periods.len() < MAX_PERIODS && !self.periods.contains(&period) {
+            self.periods.push(period);
         }
     }
 }
@@ -257,7 +276,7 @@ mod tests {
         ScopeLogs as ScopeMessage,
     };
 
-    const DAY: u64 = NANOS_PER_DAY;
+    const DAY: u64 = 86_400_000_000_000;
 
     fn record(time_unix_nano: u64, severity_number: i32, body: &str) -> RecordMessage {
         let body = Some(AnyValue { value: Some(Value::StringValue(body.into())) });
@@ -336,12 +355,17 @@ mod tests {
     }
 
     #[test]
-    fn days_are_noted_once_and_a_record_without_time_arrives_today() {
-        let times = [3 * DAY, 3 * DAY + 1, 4 * DAY, 3 * DAY, 0];
-        let done = transcode(&request(times.into_iter().map(|time| record(time, 0, "")).collect()), 10);
-        assert_eq!(done.rows.days, [3, 4, 5]);
-        let many = (1..40).map(|day| record(day * DAY, 0, "")).collect();
-        assert_eq!(transcode(&request(many), 100).rows.days.len(), MAX_DAYS);
+    fn periods_are_noted_once_and_a_record_without_time_arrives_today() {
+        let times = [3 * DAY, 3 * DAY + DAY / 2, 4 * DAY, 3 * DAY, 0];
+        let request_of = |times: &[u64]| request(times.iter().map(|&time| record(time, 0, "")).collect());
+        let noted = |width, times: &[u64]| {
+            let done = Transcoder::new(width).transcode(&request_of(times), 500, 5 * DAY).unwrap();
+            done.rows.periods.iter().map(|period| period.start() / 3600).collect::<Vec<_>>()
+        };
+        assert_eq!(noted(Width::Day, &times), [72, 96, 120]);
+        assert_eq!(noted(Width::Hour, &times), [72, 84, 96, 120]);
+        let many: Vec<u64> = (1..400).map(|day| day * DAY).collect();
+        assert_eq!(noted(Width::Day, &many).len(), MAX_PERIODS);
     }
 
     #[test]

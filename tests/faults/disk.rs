@@ -82,6 +82,17 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Moves the partitions to a table space on the disk.
+async fn move_to(disk: &SmallDisk, client: &Client) {
+    let space = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path.display());
+    client.batch_execute(&space).await.unwrap();
+    let tables = "SELECT format('ALTER TABLE %s SET TABLESPACE small', inhrelid::regclass) \
+                  FROM pg_inherits WHERE inhparent = 'otel.log_records'::regclass";
+    for row in client.query(tables, &[]).await.unwrap() {
+        client.batch_execute(&row.get::<_, String>(0)).await.unwrap();
+    }
+}
+
 /// Fault 18. Scenario: the table space of the log is on a disk that another program fills, and later frees. Promise:
 /// after the first refusal the disk is left alone but for one try in 30 seconds and lane; nothing is lost of what was
 /// answered OK, and forebay is back by itself.
@@ -92,13 +103,7 @@ async fn a_full_disk() {
     let client = database.connect().await;
     let Some(disk) = SmallDisk::in_data_of(&client, 64).await else { return };
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
-    let space = format!("CREATE TABLESPACE small LOCATION '{}'", disk.path.display());
-    client.batch_execute(&space).await.unwrap();
-    let tables = "SELECT format('ALTER TABLE %s SET TABLESPACE small', inhrelid::regclass) \
-                  FROM pg_inherits WHERE inhparent = 'otel.log_records'::regclass";
-    for row in client.query(tables, &[]).await.unwrap() {
-        client.batch_execute(&row.get::<_, String>(0)).await.unwrap();
-    }
+    move_to(&disk, &client).await;
     scene.flushes(1000).await;
     disk.fill();
     scene.forebay.becomes_unready("database_refuses").await;
@@ -115,6 +120,55 @@ async fn a_full_disk() {
     let probe = freed.elapsed();
     let recovery = scene.recovers().await + probe;
     let account = scene.ends(&format!("fault 18, full disk, {tries} tries"), recovery).await;
+    assert_eq!(account.lost + account.copies, 0);
+    drop(client);
+    postgres.stop(Stop::Fast).await;
+}
+
+/// Fault 18, where room may be made. Scenario: the same, with `drop_when_disk_is_full` and two old partitions on that disk.
+/// Promise: the oldest one is dropped and the other one stays as long as that is enough; forebay goes on without waiting for
+/// its next try, and nothing is lost of what was answered OK.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_on_which_room_may_be_made() {
+    let mut postgres = Postgres::start().await;
+    let database = postgres.database().await;
+    let client = database.connect().await;
+    let Some(disk) = SmallDisk::in_data_of(&client, 96).await else { return };
+    let drops = ["exporters.postgres.retention.drop_when_disk_is_full=true"];
+    let scene = Scene::begin(&database, database.dsn(), &drops).await;
+    move_to(&disk, &client).await;
+    for day in ["2026-01-01", "2026-01-02"] {
+        client
+            .batch_execute(&format!(
+                "CREATE TABLE otel.\"{day}\" PARTITION OF otel.log_records \
+                 FOR VALUES FROM ('{day} 00:00:00+00') TO ('{day} 24:00:00+00') TABLESPACE small;
+                 INSERT INTO otel.\"{day}\" (time, time_unix_nano, resource_id, scope_id, attributes, body) \
+                 SELECT '{day} 12:00:00+00', 0, gen_random_uuid(), gen_random_uuid(), '{{}}', repeat('x', 900) \
+                 FROM generate_series(1, 24000)"
+            ))
+            .await
+            .unwrap();
+    }
+    scene.flushes(1000).await;
+    disk.fill();
+    let there = async |table: &str| {
+        let found = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table]).await.unwrap();
+        found.get::<_, bool>(0)
+    };
+    eventually("the oldest partition is dropped", || async {
+        (!there("otel.\"2026-01-01\"").await).then_some(())
+    })
+    .await;
+    let dropped = Instant::now();
+    scene.flushes(1000).await;
+    let recovery = dropped.elapsed();
+    assert!(recovery < 15 * SECOND, "{recovery:?}: it did not wait out the 30 seconds");
+    assert!(there("otel.\"2026-01-02\"").await, "one partition was enough");
+    disk.free();
+    scene.forebay.becomes_ready().await;
+    // Its rows are not of the load.
+    client.batch_execute("DROP TABLE otel.\"2026-01-02\"").await.unwrap();
+    let account = scene.ends("fault 18, full disk on which room is made", recovery).await;
     assert_eq!(account.lost + account.copies, 0);
     drop(client);
     postgres.stop(Stop::Fast).await;

@@ -127,6 +127,8 @@ async fn the_privileges_that_are_asked_for_are_enough() {
         "privileges",
         "row security",
         "partitions",
+        "retention",
+        "indexes",
         "dead letters",
         "disk",
         "checkpoints",
@@ -271,13 +273,36 @@ async fn missing_partitions_are_found() {
     forebay.sender().await.send(numbered_request(0..5)).await.unwrap();
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 5);
     scene.execute("GRANT SELECT ON otel.log_records_default TO {role}").await;
-    scene.doctor().await.has("partitions", "warning", &["5 rows of days near today"]);
+    scene.doctor().await.has("partitions", "warning", &["5 rows of days near now"]);
     scene.execute("UPDATE otel.log_records_default SET time = 'epoch'").await;
     scene.doctor().await.has("partitions", "ok", &["5 rows of far days"]);
     scene.execute("ALTER TABLE otel.log_records DETACH PARTITION otel.log_records_default").await;
     let told = scene.doctor().await;
     told.has_problem("partitions", &["there is no default partition"]);
     told.has_problem("partitions", &["missing for", &day]);
+}
+
+/// Scenario: retention and an index on texts, for a role that does not own a partition, in a database without pg_trgm.
+/// Guarantee: both are found, and with their cures nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_partitions_from_being_dropped_or_indexed_is_found() {
+    let scene = Scene::begin().await;
+    let sets = ["exporters.postgres.retention.max_age=720h", "exporters.postgres.indexes=[body]"];
+    let owner = scene.database.dsn();
+    let told = doctor(owner, &sets).await;
+    told.has("retention", "ok", &["are kept for 2592000s and any size"]);
+    told.has("connections", "ok", &["building indexes takes one more"]);
+    let told = doctor(&scene.dsn, &sets).await;
+    let found = told.has("retention", "warning", &["cannot drop what is due", "OWNER TO"]);
+    let cures = found.split_once(": ").unwrap().1.to_owned();
+    told.has("indexes", "warning", &["CREATE EXTENSION pg_trgm"]);
+    scene.execute(&cures).await;
+    let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'";
+    if scene.client.query_one(available, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        scene.execute("CREATE EXTENSION pg_trgm").await;
+        assert_eq!(doctor(&scene.dsn, &sets).await.of("indexes", "warning"), [""; 0]);
+    }
+    assert_eq!(doctor(&scene.dsn, &sets).await.of("retention", "warning"), [""; 0]);
 }
 
 /// Scenario: connection strings that lead nowhere, in every way. Guarantee: each is a problem with its own cure, and

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use ::forebay::otlp::messages::{LogRecord, ResourceLogs};
-use ::forebay::table::ddl::partition_statements;
 use ::forebay::table::identifier::Schema;
+use ::forebay::table::partition::{Period, Width};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::support::forebay::{Forebay, QUICK, run};
@@ -46,7 +46,7 @@ impl Days {
         );
         for day in days.clone() {
             if day != today {
-                fill += &partition_statements(&Schema::new("otel"), day);
+                fill += &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"));
             }
             fill += &format!(
                 "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, severity_number,
@@ -90,7 +90,7 @@ impl Days {
     }
 
     fn table(&self, day: i64) -> String {
-        ::forebay::table::ddl::partition_name(day)
+        Period::at(day * 86_400, Width::Day).name()
     }
 
     /// `hours` of the day as SQL: two points in time, with `between` between them.

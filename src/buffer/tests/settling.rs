@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::buffer::samples::bodies;
+use crate::table::partition::{Period, Width};
 
 fn some(indexes: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
     indexes.into_iter().collect()
@@ -162,5 +163,5 @@ async fn a_batch_knows_what_its_rows_name() {
     let (_buffer, batch) = batch_of_seven().await;
     let ids: BTreeSet<_> = batch.resources().map(|resource| resource.id).collect();
     assert_eq!((ids.len(), batch.scopes().count()), (1, 3));
-    assert_eq!(batch.days(), [0].into());
+    assert_eq!(batch.periods(), [Period::at(0, Width::Day)].into());
 }

@@ -3,6 +3,7 @@
 mod memory;
 mod readers;
 mod refusals;
+mod retention;
 mod round_trip;
 
 use std::time::Duration;

@@ -53,6 +53,13 @@ fn whatever_is_set_is_printed_and_read_again() {
             "processors.memory_limiter={limit_mib: 9}",
         ],
         &["receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time=0s"],
+        &["exporters.postgres.partition=hour", "exporters.postgres.retention={max_age: 90m, max_size: 5GiB}"],
+        &[
+            "exporters.postgres.retention.max_size=1000",
+            "exporters.postgres.retention.drop_when_disk_is_full=true",
+        ],
+        &["exporters.postgres.indexes=[]"],
+        &["exporters.postgres.indexes=[body, service]"],
         &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
     ] {
         let config = minimal(sets, &of(&[("NAME", "me$")])).unwrap();

@@ -5,6 +5,7 @@
 //! `hosts` gets a connection, the other files look at one side each of what is behind it.
 
 mod hosts;
+mod partitions;
 mod pooler;
 mod privileges;
 mod server;
@@ -92,7 +93,9 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("schema", store::schema(p).await);
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
-    report("partitions", store::partitions(p).await);
+    report("partitions", partitions::check(p).await);
+    report("retention", partitions::retention(p).await);
+    report("indexes", partitions::indexes(p).await);
     report("dead letters", store::dead_letters(p).await);
     report("disk", store::disk(p).await);
     report("checkpoints", server::checkpoints(p).await);

@@ -22,7 +22,8 @@ struct Slots {
 pub(super) async fn check(p: &Patient<'_>) -> Checked {
     let (role, superuser) = p.role().await?;
     let slots = Slots::read(p, superuser).await?;
-    Ok(slots.judge(p.config.pool_size as i64, &role))
+    let builds = p.config.create_schema && !p.config.indexes.is_empty();
+    Ok(slots.judge(p.config.pool_size as i64, builds, &role))
 }
 
 impl Slots {
@@ -65,8 +66,10 @@ impl Slots {
     }
 
     /// A running forebay has its connections already; whether it is one or several cannot be told.
-    fn judge(&self, pool_size: i64, role: &str) -> Vec<(Verdict, String)> {
+    /// Building indexes takes one more connection, for as long as it lasts, and can wait for it.
+    fn judge(&self, pool_size: i64, builds: bool, role: &str) -> Vec<(Verdict, String)> {
         let needed = (pool_size - self.forebay).max(0);
+        let ample = pool_size + i64::from(builds) + 2;
         let mut found = Vec::new();
         for (what, limit, used, cure) in [
             ("the server", self.server, self.used_server, "max_connections".to_owned()),
@@ -74,7 +77,7 @@ impl Slots {
                 "the role",
                 self.role,
                 self.used_role,
-                format!("ALTER ROLE \"{role}\" CONNECTION LIMIT {}", pool_size + 2),
+                format!("ALTER ROLE \"{role}\" CONNECTION LIMIT {ample}"),
             ),
             (
                 "the database",
@@ -90,19 +93,20 @@ impl Slots {
                 )));
             }
         }
-        if found.is_empty() && (0..pool_size + 2).contains(&self.role) {
+        if found.is_empty() && (0..ample).contains(&self.role) {
             found.push(warning(format!(
-                "the role's CONNECTION LIMIT of {} leaves no room for sessions that a broken network has left half \
-                 open: ALTER ROLE \"{role}\" CONNECTION LIMIT {}",
-                self.role,
-                pool_size + 2
+                "the role's CONNECTION LIMIT of {} leaves no room for building indexes, or for sessions that a broken \
+                 network has left half open: ALTER ROLE \"{role}\" CONNECTION LIMIT {ample}",
+                self.role
             )));
         }
         if found.is_empty() {
             let free = (self.server - self.used_server).max(0);
             found.push(ok(format!(
-                "{free} of {} are free, pool_size is {pool_size}, {} of forebay's are there already",
-                self.server, self.forebay
+                "{free} of {} are free, pool_size is {pool_size}{}, {} of forebay's are there already",
+                self.server,
+                if builds { " and building indexes takes one more" } else { "" },
+                self.forebay
             )));
         }
         found
@@ -131,7 +135,7 @@ mod tests {
     };
 
     fn verdicts(slots: Slots) -> Vec<Verdict> {
-        slots.judge(2, "me").into_iter().map(|(verdict, _)| verdict).collect()
+        slots.judge(2, false, "me").into_iter().map(|(verdict, _)| verdict).collect()
     }
 
     #[test]
@@ -144,6 +148,8 @@ mod tests {
         assert_eq!(verdicts(Slots { role: 4, ..FREE }), [Ok]);
         assert_eq!(verdicts(Slots { role: 3, used_role: 1, ..FREE }), [Warning]);
         assert_eq!(verdicts(Slots { role: 3, ..FREE }), [Problem]);
+        let with_indexes = Slots { role: 4, ..FREE }.judge(2, true, "me");
+        assert!(with_indexes[0].0 == Warning && with_indexes[0].1.ends_with("LIMIT 5"), "{with_indexes:?}");
         assert_eq!(verdicts(Slots { database: 5, role: 1, used_role: 0, ..FREE }), [Problem, Problem]);
     }
 }

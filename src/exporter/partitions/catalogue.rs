@@ -1,0 +1,126 @@
+//! The partitions that there are, as the catalogue has them. All state is there: nothing else has to be kept, and nothing
+//! can disagree with it.
+
+use crate::exporter::error::Failure;
+use crate::exporter::pool::Connection;
+use crate::table::identifier::{Schema, quoted};
+
+/// One partition of `log_records`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::exporter) struct Partition {
+    pub(in crate::exporter) oid: u32,
+    /// Its bare name.
+    pub(in crate::exporter) name: String,
+    /// The bare name of its schema.
+    pub(in crate::exporter) schema: String,
+    /// Its name with its schema, quoted.
+    pub(in crate::exporter) qualified: String,
+    /// Its begin and its end, in seconds since 1970; `None` for the default partition.
+    pub(in crate::exporter) range: Option<(i64, i64)>,
+    /// It is a table of its own, and not partitioned further or on another server.
+    pub(in crate::exporter) is_table: bool,
+}
+
+/// The partitions, one a row; those without a bound on one side reach to infinity there. The bound of one that is just
+/// being dropped is NULL.
+const PARTITIONS: &str = "SELECT c.oid, c.relname::text, n.nspname::text, c.relkind = 'r', \
+     bound.text = 'DEFAULT', \
+     extract(epoch FROM coalesce(substring(bound.text FROM 'FROM \\(''([^'']*)''\\)'), '-infinity')::timestamptz)::float8, \
+     extract(epoch FROM coalesce(substring(bound.text FROM 'TO \\(''([^'']*)''\\)'), 'infinity')::timestamptz)::float8 \
+     FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace, \
+     LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS text) bound \
+     WHERE i.inhparent = (SELECT p.oid FROM pg_class p JOIN pg_namespace s ON s.oid = p.relnamespace \
+     WHERE s.nspname = $1 AND p.relname = 'log_records') AND bound.text IS NOT NULL";
+
+/// The partitions of `log_records`, the oldest first and the default partition last.
+pub(in crate::exporter) async fn partitions(
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<Vec<Partition>, Failure> {
+    let statement = connection.prepare_cached(PARTITIONS).await?;
+    let rows = connection.query(&statement, &[&schema.name()]).await?;
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            // An infinite float becomes the last integer.
+            let range = (row.get::<_, f64>(5) as i64, row.get::<_, f64>(6) as i64);
+            Partition {
+                oid: row.get(0),
+                name: row.get(1),
+                qualified: format!("{}.{}", quoted(row.get(2)), quoted(row.get(1))),
+                schema: row.get(2),
+                is_table: row.get(3),
+                range: (!row.get::<_, bool>(4)).then_some(range),
+            }
+        })
+        .collect();
+    found.sort_by_key(|partition| partition.range.unwrap_or((i64::MAX, i64::MAX)));
+    Ok(found)
+}
+
+/// The ranges of those that have one.
+pub(in crate::exporter) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
+    partitions.iter().filter_map(|partition| partition.range).collect()
+}
+
+/// A partition, with what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::exporter) struct Held {
+    pub(in crate::exporter) partition: Partition,
+    pub(in crate::exporter) table_bytes: u64,
+    pub(in crate::exporter) index_bytes: u64,
+    /// As PostgreSQL estimates them, where it does.
+    pub(in crate::exporter) rows: Option<i64>,
+    /// The names of its indexes.
+    pub(in crate::exporter) valid: Vec<String>,
+    /// The names of those that are not, because they are being built, or a build has left them.
+    pub(in crate::exporter) invalid: Vec<String>,
+    /// Its pages are known to hold nothing but what everybody sees, and it was analysed.
+    pub(in crate::exporter) is_settled: bool,
+}
+
+impl Held {
+    /// The size of the table with its indexes.
+    pub(in crate::exporter) fn bytes(&self) -> u64 {
+        self.table_bytes + self.index_bytes
+    }
+}
+
+/// What partitions hold, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size.
+const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
+     coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), \
+     CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 \
+     ELSE nullif(greatest(c.reltuples::int8, pg_stat_get_live_tuples(c.oid), 0), 0) END, \
+     ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+     WHERE x.indrelid = c.oid AND x.indisvalid), \
+     ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
+     WHERE x.indrelid = c.oid AND NOT x.indisvalid), \
+     c.reltuples >= 0 AND c.relallvisible >= c.relpages AND (c.relpages > 0 OR pg_relation_size(c.oid) = 0) \
+     FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
+
+/// The partitions with what they hold, and the time of now by the clock that is behind: what is dropped does not come back, so
+/// that it takes two wrong clocks to drop too much.
+pub(in crate::exporter) async fn held(
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<(Vec<Held>, i64), Failure> {
+    let partitions = partitions(connection, schema).await?;
+    let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
+    let statement = connection.prepare_cached(HELD).await?;
+    let rows = connection.query(&statement, &[&oids]).await?;
+    let theirs = rows.first().map_or(i64::MAX, |row| row.get(1));
+    let held = partitions.into_iter().filter_map(|partition| {
+        let row = rows.iter().find(|row| row.get::<_, u32>(0) == partition.oid)?;
+        let bytes = |column| row.get::<_, i64>(column).max(0) as u64;
+        Some(Held {
+            partition,
+            table_bytes: bytes(2),
+            index_bytes: bytes(3),
+            rows: row.get(4),
+            valid: row.get(5),
+            invalid: row.get(6),
+            is_settled: row.get(7),
+        })
+    });
+    Ok((held.collect(), super::now().min(theirs)))
+}

@@ -1,0 +1,340 @@
+//! The indexer: gives closed partitions the indexes that reading wants, and sees to it that they are vacuumed once.
+//!
+//! It yields to writing: it begins nothing while a lane is in trouble or the buffer is half full, and gives up what it has
+//! begun where that lasts. It has a connection of its own, for as long as there is work. What it has done is in the
+//! catalogue, and so is what a crash has left half done: an index that is not valid while nobody holds the lock under which
+//! it would be built. That lock also keeps several gateways from working on one partition.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::catalogue::{Held, Partition, held};
+use super::retention::is_closed;
+use crate::exporter::Exporter;
+use crate::exporter::error::{Class, Failure};
+use crate::exporter::pool::{Connection, discard};
+use crate::table::identifier::quoted;
+use crate::table::index::Index;
+
+/// What is done to a partition next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::exporter) enum Step {
+    /// An index is built; what is left of an earlier try goes first.
+    Build(Index),
+    /// Frozen and analysed, once: nothing is written to it any more, so that it never has to be done again.
+    Finish,
+}
+
+struct Indexer<'a> {
+    exporter: &'a Exporter,
+    stopping: watch::Receiver<bool>,
+    /// Partitions that this run has finished. The catalogue tells it as well, but for rows that an old transaction of
+    /// somebody's keeps from being frozen.
+    finished: HashSet<u32>,
+    /// What could not be done in this round.
+    skipped: HashSet<(u32, Step)>,
+    told_of_trigrams: bool,
+}
+
+/// How often it is looked whether there is work.
+const EVERY: Duration = Duration::from_secs(60);
+/// How long nothing is tried after a failure.
+const AFTER_FAILURE: Duration = Duration::from_secs(600);
+/// The longest that one statement may take.
+pub(in crate::exporter) const LONGEST: Duration = Duration::from_secs(12 * 3600);
+/// How often it is looked whether writing suffers, and how many times in a row make it give up.
+const GLANCE: Duration = Duration::from_millis(500);
+const GLANCES: usize = 10;
+/// How often another gateway may have begun the same in the same moment, before the partition is left to it.
+const RIVALRIES: usize = 5;
+/// How long a cancelled statement may take to end.
+const ENDING: Duration = Duration::from_secs(2);
+/// Building waits for transactions that are older than itself, however long these take, and holds up nobody. It is no
+/// hurry, so that one process has to do, which sleeps in between where PostgreSQL knows how to.
+const SESSION: &str =
+    "SET lock_timeout = 0; SET max_parallel_maintenance_workers = 0; SET vacuum_cost_delay = '2ms'";
+
+impl Exporter {
+    /// Builds indexes until `ending`. What is being built then is given up, and built again after the next start.
+    pub async fn run_indexer(&self, ending: impl Future<Output = ()>) {
+        let (stop, stopping) = watch::channel(false);
+        let mut indexer = Indexer {
+            exporter: self,
+            stopping,
+            finished: HashSet::new(),
+            skipped: HashSet::new(),
+            told_of_trigrams: false,
+        };
+        let ends = async {
+            ending.await;
+            stop.send_replace(true);
+        };
+        tokio::join!(ends, indexer.work());
+    }
+
+    /// Whether writing leaves room for other work.
+    fn is_at_ease(&self) -> bool {
+        let budget = self.buffer.budget();
+        let is_roomy =
+            budget.records() <= budget.max_records() / 2 && budget.bytes() <= budget.max_bytes() / 2;
+        self.takes_batches() && is_roomy
+    }
+}
+
+impl Indexer<'_> {
+    async fn work(&mut self) {
+        let mut stopping = self.stopping.clone();
+        if !self.exporter.config.create_schema {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            return;
+        }
+        tokio::select! {
+            () = self.exporter.store_is_ready() => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        loop {
+            self.skipped.clear();
+            if self.exporter.is_at_ease()
+                && let Err(failure) = self.round().await
+            {
+                tracing::debug!(%failure, "indexes cannot be looked after now");
+            }
+            let wait = if self.skipped.is_empty() { EVERY } else { AFTER_FAILURE };
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Does all that is to be done, the newest partition first, since that is what is read most.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let exporter = self.exporter;
+        // By one of the lanes' connections, since most of the time there is nothing to do.
+        let (seen, now) = exporter.connected(async |c| held(c, &exporter.schema).await).await?;
+        let policy = &exporter.config.retention;
+        let is_due = |held: &&Held| {
+            let stays = held
+                .partition
+                .range
+                .is_some_and(|range| is_closed(range, now) && !policy.is_past(range.1, now));
+            held.partition.is_table && stays && self.next(held).is_some()
+        };
+        let partitions: Vec<_> =
+            seen.iter().rev().filter(is_due).map(|held| held.partition.clone()).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let connection = exporter.builders.get().await?;
+        let mut done = connection.batch_execute(SESSION).await.map_err(Failure::from);
+        for partition in partitions {
+            if done.is_ok() && !*self.stopping.borrow() && exporter.is_at_ease() {
+                done = self.complete(&connection, &partition).await;
+            }
+        }
+        discard(connection);
+        done
+    }
+
+    /// What a partition lacks, but for what was skipped.
+    fn next(&self, held: &Held) -> Option<Step> {
+        let skipped = |step: &Step| self.skipped.contains(&(held.partition.oid, *step));
+        let wanted = &self.exporter.config.indexes;
+        let is_done = |step: &Step| *step == Step::Finish && self.finished.contains(&held.partition.oid);
+        lacks(held, wanted).find(|step| !(skipped(step) || is_done(step)))
+    }
+
+    /// Does all that this partition lacks.
+    async fn complete(&mut self, connection: &Connection, partition: &Partition) -> Result<(), Failure> {
+        let (mut built, mut rivalries) = (false, 0);
+        loop {
+            if !is_free(connection, partition).await? {
+                return Ok(());
+            }
+            // Behind the lock, since another gateway may have been at work.
+            let (seen, _) = held(connection, &self.exporter.schema).await?;
+            let Some(held) = seen.iter().find(|held| held.partition.oid == partition.oid) else {
+                return Ok(());
+            };
+            let step = match self.next(held) {
+                Some(step) => step,
+                // The statistics of new indexes on expressions.
+                None if built => Step::Finish,
+                None => return Ok(()),
+            };
+            if *self.stopping.borrow() || !self.exporter.is_at_ease() {
+                return Ok(());
+            }
+            match self.take(connection, held, step).await {
+                Ok(()) => built = matches!(step, Step::Build(_)),
+                Err(failure) if failure.class == Class::Connection => return Err(failure),
+                Err(_) if *self.stopping.borrow() => return Ok(()),
+                Err(failure) if is_rivalry(&failure) && rivalries < RIVALRIES => {
+                    rivalries += 1;
+                    sleep(GLANCE.mul_f64(fastrand::f64())).await;
+                }
+                Err(failure) => {
+                    self.skipped.insert((partition.oid, step));
+                    connection.batch_execute("ROLLBACK").await?;
+                    tracing::warn!(partition = partition.name, ?step, %failure, "a closed partition cannot be completed yet");
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, connection: &Connection, held: &Held, step: Step) -> Result<(), Failure> {
+        let partition = &held.partition;
+        let began = Instant::now();
+        match step {
+            Step::Build(index) => {
+                let Some(trigrams) = self.trigrams(connection, index).await? else {
+                    self.skipped.insert((partition.oid, step));
+                    return Ok(());
+                };
+                let name = index.name(&partition.name);
+                if held.invalid.contains(&name) {
+                    remove_leftover(connection, partition, &name).await?;
+                }
+                let build = index.statement(&partition.schema, &partition.name, &trigrams);
+                if let Err(failure) = self.execute(connection, &build).await {
+                    // It takes room, which may be what is missing, and is of no use to anybody.
+                    if failure.class != Class::Connection {
+                        let _ = remove_leftover(connection, partition, &name).await;
+                        connection.batch_execute("ROLLBACK").await?;
+                    }
+                    return Err(failure);
+                }
+                self.exporter.metrics.indexed(index);
+                tracing::info!(partition = partition.name, index = name, elapsed = ?began.elapsed(), "built an index");
+            }
+            Step::Finish => {
+                let vacuum = format!("VACUUM (FREEZE, ANALYZE) {}", partition.qualified);
+                self.execute(connection, &vacuum).await?;
+                self.finished.insert(partition.oid);
+                tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "froze and analysed a partition");
+            }
+        }
+        Ok(())
+    }
+
+    /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
+    async fn trigrams(&mut self, connection: &Connection, index: Index) -> Result<Option<String>, Failure> {
+        if !index.needs_trigrams() {
+            return Ok(Some(String::new()));
+        }
+        let found = trigrams(connection).await?;
+        if found.is_none() && !std::mem::replace(&mut self.told_of_trigrams, true) {
+            tracing::warn!("the index body needs the extension pg_trgm: CREATE EXTENSION pg_trgm");
+        }
+        Ok(found)
+    }
+
+    /// Runs a statement to its end, or cancels it where forebay ends or writing suffers.
+    async fn execute(&self, connection: &Connection, sql: &str) -> Result<(), Failure> {
+        let mut running = std::pin::pin!(connection.batch_execute(sql));
+        let why = tokio::select! {
+            done = &mut running => return Ok(done?),
+            why = self.called_off() => why,
+        };
+        self.exporter.builders.cancel(connection, ENDING).await;
+        match timeout(ENDING, running).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Failure::new(Class::Busy, why)),
+            Err(_) => Err(Failure::new(Class::Connection, why)),
+        }
+    }
+
+    /// Waits until what is under way has to be given up; gives the reason.
+    async fn called_off(&self) -> &'static str {
+        let mut stopping = self.stopping.clone();
+        let suffers = async {
+            let mut glances = 0;
+            while glances < GLANCES {
+                sleep(GLANCE).await;
+                glances = if self.exporter.is_at_ease() { 0 } else { glances + 1 };
+            }
+        };
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => "forebay ends",
+            () = suffers => "writing records goes first",
+        }
+    }
+}
+
+/// What a closed partition lacks of the `wanted` indexes, in the order in which it is done.
+pub(in crate::exporter) fn lacks(held: &Held, wanted: &[Index]) -> impl Iterator<Item = Step> {
+    let builds = wanted.iter().filter(|index| !held.valid.contains(&index.name(&held.partition.name)));
+    builds.map(|index| Step::Build(*index)).chain((!held.is_settled).then_some(Step::Finish))
+}
+
+/// The schema of the extension pg_trgm.
+pub(in crate::exporter) async fn trigrams(connection: &Connection) -> Result<Option<String>, Failure> {
+    let select = "SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace \
+                  WHERE extname = 'pg_trgm'";
+    Ok(connection.query_opt(select, &[]).await?.map(|row| row.get(0)))
+}
+
+/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here.
+async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool, Failure> {
+    let tried = connection.batch_execute(&format!("{}; COMMIT", to_lock(partition))).await;
+    match tried.map_err(Failure::from) {
+        Ok(()) => Ok(true),
+        Err(failure) if failure.class == Class::Connection => Err(failure),
+        // Somebody has it, or the partition is gone.
+        Err(_) => {
+            connection.batch_execute("ROLLBACK").await?;
+            Ok(false)
+        }
+    }
+}
+
+/// Drops what a build has left. That it is such is looked up behind the lock that a build holds, in the transaction that
+/// drops it: what another gateway is building, or has just built, looks the same from outside of it. For that it is not
+/// dropped concurrently, but only in a moment in which nobody else has the partition.
+async fn remove_leftover(connection: &Connection, partition: &Partition, name: &str) -> Result<(), Failure> {
+    let name = format!("{}.{}", quoted(&partition.schema), quoted(name));
+    connection.batch_execute(&to_lock(partition)).await?;
+    let left = "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)";
+    if connection.query_one(left, &[&name]).await?.get(0) {
+        connection.batch_execute(&format!("DROP INDEX {name}")).await?;
+    }
+    connection.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+/// Begins a transaction in which nobody else builds on the partition.
+fn to_lock(partition: &Partition) -> String {
+    format!(
+        "BEGIN; SET LOCAL lock_timeout = '200ms'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
+        partition.qualified
+    )
+}
+
+/// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.
+fn is_rivalry(failure: &Failure) -> bool {
+    matches!(failure.sqlstate.as_deref(), Some("42P07" | "23505" | "40P01"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_done_in_order() {
+        let wanted = [Index::Service, Index::Attributes];
+        let partition = Partition { name: "p".into(), ..Partition::default() };
+        let mut held = Held { partition, ..Held::default() };
+        let steps = |held: &Held| lacks(held, &wanted).collect::<Vec<_>>();
+        let (service, attributes) = (Step::Build(Index::Service), Step::Build(Index::Attributes));
+        assert_eq!(steps(&held), [service, attributes, Step::Finish]);
+        held.valid = vec!["p_attributes_idx".into(), "p_body_idx".into()];
+        held.invalid = vec!["p_service_idx".into()];
+        assert_eq!(steps(&held), [service, Step::Finish], "what is not valid is not there");
+        held.valid.push("p_service_idx".into());
+        held.is_settled = true;
+        assert_eq!(steps(&held), []);
+    }
+}

@@ -1,0 +1,340 @@
+//! Retention: whole partitions are dropped, by age, by size, and to make room on a full disk. Never a row by itself.
+//!
+//! What is written, and what is about to be, is never dropped. Several gateways agree by the lock that all of them take
+//! for DDL: one drops, and the others, which look again behind the lock, find nothing left to do. Dropping takes an
+//! exclusive lock on the whole table, behind which all writers queue while it waits; so it waits for a moment only, and
+//! comes again later where somebody reads for longer.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::catalogue::{Held, held};
+use crate::exporter::config::RetentionConfig;
+use crate::exporter::error::{Class, Failure};
+use crate::exporter::lane::roll_back;
+use crate::exporter::pool::{Connection, discard};
+use crate::exporter::schema::DDL_LOCK;
+use crate::exporter::{Exporter, HOUSEKEEPING};
+
+/// Why a partition is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::exporter) enum Reason {
+    MaxAge,
+    MaxSize,
+    DiskFull,
+}
+
+impl Reason {
+    pub(in crate::exporter) const ALL: [Reason; 3] = [Self::MaxAge, Self::MaxSize, Self::DiskFull];
+
+    /// The value of the label `reason` in metrics.
+    pub(in crate::exporter) fn label(self) -> &'static str {
+        match self {
+            Self::MaxAge => "max_age",
+            Self::MaxSize => "max_size",
+            Self::DiskFull => "disk_full",
+        }
+    }
+}
+
+/// What lanes and keeper tell each other of a full disk: when a try began that met it, and when room was made.
+#[derive(Debug, Default)]
+pub(in crate::exporter) struct Room {
+    wanted: watch::Sender<Option<Instant>>,
+    made: watch::Sender<Option<Instant>>,
+}
+
+/// What dropping has come to.
+enum Done {
+    /// Nothing is due.
+    Nothing,
+    /// A partition is gone; there may be more to be dropped.
+    Dropped,
+    /// It cannot be dropped for a reason of its own.
+    Refused(u32),
+}
+
+/// How often it is looked what is due.
+const EVERY: Duration = Duration::from_secs(60);
+/// The first wait where somebody was in the way; each further one is twice as long, up to [`EVERY`].
+const AGAIN: Duration = Duration::from_secs(1);
+/// Somebody who has been in the way for so long is worth a word.
+const LONG: Duration = Duration::from_secs(300);
+/// How often it is looked whether the default partition holds nothing but what is too old.
+const DEFAULT_EVERY: Duration = Duration::from_secs(3600);
+/// What ended less than this before, in seconds, may still get rows that were on their way.
+pub(super) const GRACE: i64 = 600;
+/// The waits for locks are the only ones in which others wait as well: for the table, the partition, the default one.
+const IN_A_MOMENT: &str = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '2s'";
+
+impl Room {
+    /// A try that began at `tried` has met a full disk.
+    pub(in crate::exporter) fn want(&self, tried: Instant) {
+        if *self.made.borrow() < Some(tried) {
+            self.wanted.send_replace(Some(tried));
+        }
+    }
+
+    /// Waits until room was made since `tried`.
+    pub(in crate::exporter) async fn made_since(&self, tried: Instant) {
+        // The sender lives in `self`, so that waiting cannot fail.
+        let _ = self.made.subscribe().wait_for(|made| *made > Some(tried)).await;
+    }
+}
+
+impl Exporter {
+    /// Drops what is due, now and then and when the disk is full. It does not end by itself.
+    pub(in crate::exporter) async fn retain(&self) {
+        let mut wanted = self.room.wanted.subscribe();
+        let (mut served, mut room_is_due) = (None, false);
+        let (mut in_the_way, mut wait) = (None, EVERY);
+        let mut default_seen: Option<Instant> = None;
+        loop {
+            let asked = *wanted.borrow();
+            room_is_due |= asked > served && self.config.retention.drop_when_disk_is_full;
+            served = asked;
+            let default_is_due = default_seen.is_none_or(|seen| seen.elapsed() >= DEFAULT_EVERY);
+            match self.drop_what_is_due(room_is_due, default_is_due).await {
+                Ok(()) => {
+                    (in_the_way, wait, room_is_due) = (None, EVERY, false);
+                    if default_is_due {
+                        default_seen = Some(Instant::now());
+                    }
+                }
+                Err(failure) => {
+                    let since = *in_the_way.get_or_insert_with(Instant::now);
+                    wait = if wait == EVERY { AGAIN } else { (wait * 2).min(EVERY) };
+                    if since.elapsed() >= LONG {
+                        tracing::warn!(%failure, since = ?since.elapsed(), "partitions that are due cannot be dropped");
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(wait) => {}
+                _ = wanted.wait_for(|asked| *asked > served) => {}
+            }
+        }
+    }
+
+    /// One after the other, each in a transaction of its own, so that writers get their turn.
+    async fn drop_what_is_due(&self, room_is_due: bool, default_is_due: bool) -> Result<(), Failure> {
+        let policy = &self.config.retention;
+        if !(policy.drops() || room_is_due) {
+            return Ok(());
+        }
+        let (mut room_is_due, mut refused) = (room_is_due, HashSet::new());
+        loop {
+            match self.connected(async |c| self.drop_next(c, room_is_due, &refused).await).await? {
+                Done::Nothing => break,
+                Done::Dropped => room_is_due = false,
+                Done::Refused(oid) => drop(refused.insert(oid)),
+            }
+        }
+        if default_is_due && !policy.max_age.0.is_zero() {
+            self.connected(async |c| self.empty_default(c).await).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_next(
+        &self,
+        connection: &Connection,
+        room_is_due: bool,
+        refused: &HashSet<u32>,
+    ) -> Result<Done, Failure> {
+        let policy = &self.config.retention;
+        let (seen, now) = held(connection, &self.schema).await?;
+        let Some((first, _)) = due(&seen, policy, now, room_is_due, refused) else {
+            return Ok(Done::Nothing);
+        };
+        connection.batch_execute(IN_A_MOMENT).await?;
+        connection.batch_execute(DDL_LOCK).await?;
+        let (seen, now) = held(connection, &self.schema).await?;
+        // Where another gateway has made room meanwhile, it has done so for us.
+        let room_is_due = room_is_due && seen.iter().any(|held| held.partition.oid == first.partition.oid);
+        let Some((held, reason)) = due(&seen, policy, now, room_is_due, refused) else {
+            connection.batch_execute("ROLLBACK").await?;
+            self.room.made.send_replace(Some(Instant::now()));
+            return Ok(Done::Nothing);
+        };
+        let partition = &held.partition;
+        let dropped = connection.batch_execute(&format!("DROP TABLE {}", partition.qualified)).await;
+        match dropped.map_err(Failure::from) {
+            Ok(()) => {}
+            Err(failure) if matches!(failure.class, Class::Busy | Class::Connection) => return Err(failure),
+            Err(failure) => {
+                connection.batch_execute("ROLLBACK").await?;
+                tracing::warn!(partition = partition.name, %failure, "a partition that is due cannot be dropped");
+                return Ok(Done::Refused(partition.oid));
+            }
+        }
+        connection.batch_execute("COMMIT").await?;
+        self.partitions.forget();
+        self.metrics.dropped(reason, held.bytes());
+        self.room.made.send_replace(Some(Instant::now()));
+        let ended = partition.range.map_or(0, |(_, to)| now - to);
+        tracing::info!(
+            partition = partition.name,
+            reason = reason.label(),
+            rows_estimated = held.rows,
+            bytes = held.bytes(),
+            ended_hours_ago = ended / 3600,
+            "dropped a partition"
+        );
+        Ok(Done::Dropped)
+    }
+
+    /// Empties the default partition, where it has rows and all of them are past their age.
+    async fn empty_default(&self, connection: &Connection) -> Result<(), Failure> {
+        let (seen, now) = held(connection, &self.schema).await?;
+        let Some(default) = seen.iter().find(|held| held.partition.range.is_none()) else { return Ok(()) };
+        let table = &default.partition.qualified;
+        let since = (now - self.config.retention.max_age.0.as_secs() as i64) as f64;
+        let stays = format!(
+            "SELECT NOT EXISTS (SELECT FROM {table}) OR EXISTS (SELECT FROM {table} WHERE time > to_timestamp($1))"
+        );
+        if connection.query_one(&stays, &[&since]).await?.get(0) {
+            return Ok(());
+        }
+        connection.batch_execute(IN_A_MOMENT).await?;
+        connection.batch_execute(DDL_LOCK).await?;
+        connection.batch_execute(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
+        if !connection.query_one(&stays, &[&since]).await?.get::<_, bool>(0) {
+            connection.batch_execute(&format!("TRUNCATE ONLY {table}")).await?;
+        }
+        connection.batch_execute("COMMIT").await?;
+        self.metrics.dropped(Reason::MaxAge, default.bytes());
+        tracing::info!(
+            bytes = default.bytes(),
+            "emptied the default partition, whose rows were all past max_age"
+        );
+        Ok(())
+    }
+
+    /// Has `work` done on one of the lanes' connections, in bounded time.
+    pub(super) async fn connected<T>(
+        &self,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let connection = self.pool.get().await?;
+        let done = timeout(HOUSEKEEPING, work(&connection)).await;
+        let done = done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())));
+        match &done {
+            Ok(_) => {}
+            Err(failure) if failure.class == Class::Busy => roll_back(connection).await,
+            Err(_) => discard(connection),
+        }
+        done
+    }
+}
+
+/// Whether nothing more is written to what ends there.
+pub(in crate::exporter) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
+    to.saturating_add(GRACE) <= now
+}
+
+/// What is to be dropped next, and why.
+pub(super) fn due<'a>(
+    seen: &'a [Held],
+    policy: &RetentionConfig,
+    now: i64,
+    room_is_due: bool,
+    refused: &HashSet<u32>,
+) -> Option<(&'a Held, Reason)> {
+    let closed = |held: &&Held| {
+        let partition = &held.partition;
+        partition.is_table
+            && partition.range.is_some_and(|range| is_closed(range, now))
+            && !refused.contains(&partition.oid)
+    };
+    let oldest = seen.iter().find(closed)?;
+    let is_old = |held: &&Held| held.partition.range.is_some_and(|(_, to)| policy.is_past(to, now));
+    if let Some(old) = seen.iter().filter(closed).find(is_old) {
+        return Some((old, Reason::MaxAge));
+    }
+    let total: u64 = seen.iter().map(Held::bytes).sum();
+    if policy.max_size.0 > 0 && total > policy.max_size.0 {
+        return Some((oldest, Reason::MaxSize));
+    }
+    room_is_due.then_some((oldest, Reason::DiskFull))
+}
+
+impl RetentionConfig {
+    /// Whether anything is dropped without being asked for room.
+    pub(in crate::exporter) fn drops(&self) -> bool {
+        !self.max_age.0.is_zero() || self.max_size.0 > 0
+    }
+
+    /// Whether all that ended at `end` is older than it may get.
+    pub(super) fn is_past(&self, end: i64, now: i64) -> bool {
+        !self.max_age.0.is_zero() && end <= now - self.max_age.0.as_secs() as i64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duration::GoDuration;
+    use crate::exporter::partitions::catalogue::Partition;
+    use crate::exporter::size::ByteSize;
+
+    const DAY: i64 = 86_400;
+    const NOW: i64 = 100 * DAY + DAY / 2;
+
+    /// Partitions of these days, of ten bytes each, and a default partition of five.
+    fn days(days: std::ops::RangeInclusive<i64>) -> Vec<Held> {
+        let held = |oid: u32, range, bytes| Held {
+            partition: Partition { oid, range, is_table: true, ..Partition::default() },
+            table_bytes: bytes,
+            ..Held::default()
+        };
+        let mut all: Vec<_> =
+            days.map(|day| held(day as u32, Some((day * DAY, (day + 1) * DAY)), 10)).collect();
+        all.push(held(0, None, 5));
+        all
+    }
+
+    /// The days that are dropped one after the other, each with the reason.
+    fn dropped(mut seen: Vec<Held>, policy: &RetentionConfig, mut room: bool) -> Vec<(u32, &'static str)> {
+        let mut dropped = Vec::new();
+        while let Some((held, reason)) = due(&seen, policy, NOW, room, &HashSet::new()) {
+            let oid = held.partition.oid;
+            dropped.push((oid, reason.label()));
+            seen.retain(|held| held.partition.oid != oid);
+            room = false;
+        }
+        dropped
+    }
+
+    fn policy(days: u64, bytes: u64) -> RetentionConfig {
+        RetentionConfig {
+            max_age: GoDuration(Duration::from_secs(days * DAY as u64)),
+            max_size: ByteSize(bytes),
+            drop_when_disk_is_full: true,
+        }
+    }
+
+    #[test]
+    fn whole_partitions_go_by_age_then_by_size_and_one_for_room() {
+        assert_eq!(dropped(days(90..=103), &policy(0, 0), false), []);
+        // The last record of day 94 is 5.5 days old.
+        assert_eq!(dropped(days(93..=103), &policy(5, 0), false), [(93, "max_age"), (94, "max_age")]);
+        assert_eq!(dropped(days(97..=103), &policy(0, 55), false), [(97, "max_size"), (98, "max_size")]);
+        assert_eq!(dropped(days(98..=103), &policy(1, 45), false), [(98, "max_age"), (99, "max_size")]);
+        assert_eq!(dropped(days(97..=103), &policy(0, 0), true), [(97, "disk_full")]);
+        assert_eq!(dropped(days(97..=103), &policy(2, 0), true), [(97, "max_age")], "that made room");
+    }
+
+    #[test]
+    fn what_is_written_or_ahead_stays_whatever_the_size() {
+        assert_eq!(dropped(days(99..=103), &policy(0, 1), true), [(99, "max_size")]);
+        assert_eq!(dropped(days(100..=103), &policy(0, 1), true), []);
+        let midnight = 101 * DAY;
+        assert!(!is_closed((100 * DAY, midnight), midnight + GRACE - 1));
+        assert!(is_closed((100 * DAY, midnight), midnight + GRACE));
+        assert!(!is_closed((0, i64::MAX), NOW));
+    }
+}

@@ -1,0 +1,101 @@
+//! The indexes of closed partitions, each stated once: how it is called, what it is made of, and what it is for.
+//!
+//! The partition that is written has none of them, because each costs every row; it has the BRIN index on `time`, which
+//! costs next to nothing. What they are made of is what the view compares, so that its predicates reach them.
+
+use serde::{Deserialize, Serialize};
+
+use super::identifier::quoted;
+
+/// An index that a closed partition can have.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Index {
+    /// A service's records of a span of time.
+    Service,
+    /// A trace's records.
+    TraceId,
+    /// The records with an attribute.
+    Attributes,
+    /// The records with a text in their body.
+    Body,
+}
+
+/// The longest name that PostgreSQL has, in bytes.
+const LONGEST: usize = 63;
+
+impl Index {
+    /// All of them.
+    pub const ALL: [Index; 4] = [Self::Service, Self::TraceId, Self::Attributes, Self::Body];
+
+    /// Its name in the configuration, and the value of the label `index` in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::TraceId => "trace_id",
+            Self::Attributes => "attributes",
+            Self::Body => "body",
+        }
+    }
+
+    /// The name of the one of this `partition`, such as `log_records_20261125_service_idx`.
+    pub fn name(self, partition: &str) -> String {
+        let suffix = format!("_{}_idx", self.label());
+        let end = (0..=partition.len().min(LONGEST - suffix.len()))
+            .rfind(|&end| partition.is_char_boundary(end))
+            .unwrap_or_default();
+        format!("{}{suffix}", &partition[..end])
+    }
+
+    /// Whether it needs the extension pg_trgm.
+    pub fn needs_trigrams(self) -> bool {
+        self == Self::Body
+    }
+
+    /// The statement that builds the one of `partition`, which is in `schema` (both bare), while writing goes on. The
+    /// extension pg_trgm is in the schema `trigrams`.
+    pub fn statement(self, schema: &str, partition: &str, trigrams: &str) -> String {
+        let (name, table) = (quoted(&self.name(partition)), quoted(partition));
+        let definition = self.definition(trigrams);
+        format!("CREATE INDEX CONCURRENTLY {name} ON {}.{table} {definition}", quoted(schema))
+    }
+
+    fn definition(self, trigrams: &str) -> String {
+        match self {
+            // The service is an attribute of the resource, of which there are few of each service.
+            Self::Service => "(resource_id, time)".to_owned(),
+            Self::TraceId => "(encode(trace_id, 'hex')) WHERE trace_id IS NOT NULL".to_owned(),
+            Self::Attributes => "USING gin (attributes jsonb_path_ops)".to_owned(),
+            Self::Body => {
+                format!("USING gin (coalesce(body, body_json::text) {}.gin_trgm_ops)", quoted(trigrams))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::reading::view_expression;
+
+    #[test]
+    fn what_the_view_compares_is_what_is_indexed() {
+        for (index, column) in
+            [(Index::TraceId, "trace_id"), (Index::Attributes, "attributes"), (Index::Body, "body")]
+        {
+            let expression = view_expression(column).unwrap().replace("l.", "");
+            let statement = index.statement("otel", "log_records_20261125", "public");
+            assert!(statement.contains(&format!("({expression}")), "{expression} is not in {statement}");
+        }
+    }
+
+    #[test]
+    fn names_fit_and_tell_indexes_apart() {
+        assert_eq!(Index::Service.name("log_records_20261125"), "log_records_20261125_service_idx");
+        let long = "ä".repeat(31);
+        for index in Index::ALL {
+            let name = index.name(&long);
+            assert!(name.len() <= LONGEST && name.ends_with(&format!("_{}_idx", index.label())), "{name}");
+        }
+    }
+}

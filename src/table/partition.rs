@@ -1,0 +1,178 @@
+//! The partitions of `log_records`: how wide they are, how they are called, and the statements that make them.
+//!
+//! A partition holds a day or an hour, in UTC. Both widths fit together: an hour lies in one day, and a day that has some
+//! of its hours can have the others.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::ddl::LOG_RECORDS;
+use super::identifier::{Schema, quoted};
+
+/// How wide a partition is.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Width {
+    /// A day.
+    #[default]
+    Day,
+    /// An hour.
+    Hour,
+}
+
+/// The range of time of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Period {
+    /// Its begin, in seconds since 1970.
+    start: i64,
+    width: Width,
+}
+
+const NANOS: u64 = 1_000_000_000;
+
+impl Width {
+    /// Its length in seconds.
+    pub const fn seconds(self) -> i64 {
+        match self {
+            Self::Day => 86_400,
+            Self::Hour => 3_600,
+        }
+    }
+
+    /// What people call so many of them.
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Day => "days",
+            Self::Hour => "hours",
+        }
+    }
+}
+
+impl Period {
+    /// The one in which the second `seconds` after 1970 lies.
+    pub fn at(seconds: i64, width: Width) -> Self {
+        Self { start: seconds - seconds.rem_euclid(width.seconds()), width }
+    }
+
+    /// The one in which this time lies, with the range of the times that do, in nanoseconds since 1970.
+    pub(super) fn of_nanos(unix_nano: u64, width: Width) -> (Self, std::ops::Range<u64>) {
+        let length = width.seconds() as u64 * NANOS;
+        let start = unix_nano - unix_nano % length;
+        let period = Self { start: (start / NANOS) as i64, width };
+        (period, start..start.saturating_add(length))
+    }
+
+    /// Its begin, in seconds since 1970.
+    pub fn start(self) -> i64 {
+        self.start
+    }
+
+    /// The begin of the next one.
+    pub fn end(self) -> i64 {
+        self.start + self.width.seconds()
+    }
+
+    /// The one that is so many later.
+    #[must_use]
+    pub fn later(self, count: i64) -> Self {
+        Self { start: self.start + count * self.width.seconds(), ..self }
+    }
+
+    /// What is to be made so that this one is covered, besides the ranges that are `there`: itself where there is nothing
+    /// yet. A day of which hours are there is completed by hours. What lies in a partition of whatever width needs none.
+    pub fn missing(self, there: &[(i64, i64)]) -> Vec<Self> {
+        let free = |period: &Self| !there.iter().any(|(from, to)| *from < period.end() && period.start < *to);
+        match self.width {
+            _ if free(&self) => vec![self],
+            Width::Day => {
+                let first = Self { width: Width::Hour, ..self };
+                (0..24).map(|hour| first.later(hour)).filter(free).collect()
+            }
+            Width::Hour => Vec::new(),
+        }
+    }
+
+    /// The name of its partition, such as `log_records_20261123` or `log_records_20261123_13`.
+    pub fn name(self) -> String {
+        let suffix = match self.width {
+            Width::Day => "%Y%m%d",
+            Width::Hour => "%Y%m%d_%H",
+        };
+        format!("{LOG_RECORDS}_{}", utc(self.start).strftime(suffix))
+    }
+
+    /// The statements that add its partition.
+    ///
+    /// The table is made beside the parent and then attached, because attaching lets reads and writes of the
+    /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). A table
+    /// of that name that is not attached is somebody's who has detached it, and an error.
+    pub fn statements(self, schema: &Schema) -> String {
+        let name = quoted(&self.name());
+        let bound = |seconds| utc(seconds).strftime("%Y-%m-%d %H:%M:%S+00").to_string();
+        let (from, to) = (bound(self.start), bound(self.end()));
+        format!(
+            "CREATE TABLE {schema}.{name} (LIKE {schema}.{LOG_RECORDS} INCLUDING DEFAULTS INCLUDING COMMENTS);\n\
+             ALTER TABLE {schema}.{LOG_RECORDS} ATTACH PARTITION {schema}.{name} \
+             FOR VALUES FROM ('{from}') TO ('{to}');"
+        )
+    }
+}
+
+/// Such as `2026-11-23`, or `2026-11-23 13:00`.
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let form = match self.width {
+            Width::Day => "%Y-%m-%d",
+            Width::Hour => "%Y-%m-%d %H:%M",
+        };
+        write!(f, "{}", utc(self.start).strftime(form))
+    }
+}
+
+fn utc(seconds: i64) -> jiff::civil::DateTime {
+    // Times come from nanoseconds in 64 bits, so they end in the year 2554.
+    Timestamp::from_second(seconds).unwrap_or_default().to_zoned(TimeZone::UTC).datetime()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 20_780 * 86_400;
+
+    #[test]
+    fn a_partition_holds_its_day_or_hour_in_utc() {
+        let schema = Schema::new("otel");
+        let day = Period::at(DAY + 13 * 3600 + 59, Width::Day);
+        assert_eq!(day.name(), "log_records_20261123");
+        let sql = day.statements(&schema);
+        assert!(sql.contains("FROM ('2026-11-23 00:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
+        let hour = Period::at(DAY + 23 * 3600 + 59, Width::Hour);
+        assert_eq!(hour.name(), "log_records_20261123_23");
+        let sql = hour.statements(&schema);
+        assert!(sql.contains("FROM ('2026-11-23 23:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
+        let (last, range) = Period::of_nanos(u64::MAX, Width::Day);
+        assert_eq!(last.name(), "log_records_25540721");
+        assert_eq!(range.end, u64::MAX);
+    }
+
+    #[test]
+    fn a_day_that_was_begun_by_hours_is_ended_by_hours() {
+        let (day, hour) = (Period::at(DAY, Width::Day), Period::at(DAY, Width::Hour));
+        assert_eq!(day.missing(&[]), [day]);
+        assert_eq!(
+            day.missing(&[(DAY - 86_400, DAY), (day.end(), i64::MAX)]),
+            [day],
+            "neighbours are no matter"
+        );
+        let from_ten: Vec<_> = (10..24).map(|n| (hour.later(n).start(), hour.later(n).end())).collect();
+        assert_eq!(day.missing(&from_ten), (0..10).map(|n| hour.later(n)).collect::<Vec<_>>());
+        assert_eq!(day.missing(&[(DAY, day.end())]), []);
+        assert_eq!(hour.later(5).missing(&[(DAY, day.end())]), [], "the day has it");
+        assert_eq!(day.missing(&[(DAY + 1800, DAY + 5400)]).len(), 22, "somebody's own");
+        assert_eq!(hour.missing(&[(DAY + 1800, DAY + 5400)]), []);
+    }
+}
