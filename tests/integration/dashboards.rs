@@ -1,6 +1,7 @@
 //! The dashboards of `deploy/grafana`: each of their queries, taken out of the JSON, at a real Prometheus and at a real
 //! store.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -63,6 +64,81 @@ async fn the_health_dashboard_shows_what_happens() {
     forebay.settles().await;
 }
 
+/// Scenario: a store with records of a service, of a trace, with errors and with losses. Guarantee: every query of the
+/// dashboard of the logs is understood as Grafana sends it, with its variables on all and on one, and gives something.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_logs_dashboard_shows_what_is_stored() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.losses_window=100ms"]).await;
+    let sender = forebay.sender().await;
+    sender.send(numbered_request(0..100)).await.unwrap();
+    sender.send_bytes(Bytes::from_static(MALFORMED)).await.unwrap();
+    forebay.settles().await;
+    let client = database.connect().await;
+    let losses = "SELECT FROM otel.losses";
+    eventually("the loss is written", || async { client.query_opt(losses, &[]).await.unwrap() }).await;
+    let trace = hex(&numbered(17).trace_id);
+    let board = board("forebay-logs");
+    let services = variable(&board, "service")["query"].as_str().unwrap();
+    let services: Vec<String> =
+        client.query(services, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(services, ["shop"]);
+    let all = [("service", None), ("severity", None), ("text", Some("")), ("trace", Some(trace.as_str()))];
+    let one = [
+        ("service", Some("shop")),
+        ("severity", Some("WARN")),
+        ("text", Some("SOME more's")),
+        ("trace", Some(trace.as_str())),
+    ];
+    for (chosen, found) in [(all, true), (one, false)] {
+        for panel in board["panels"].as_array().unwrap() {
+            let (title, target) = (panel["title"].as_str().unwrap(), &panel["targets"][0]);
+            let sql = as_grafana_sends(&board, target["rawSql"].as_str().unwrap(), &chosen);
+            let rows =
+                client.query(&sql, &[]).await.unwrap_or_else(|error| panic!("{title}: {error}\n{sql}"));
+            // No body has the one text, whose quote must not end the string.
+            let depends = sql.contains("more''s");
+            assert_eq!(rows.is_empty(), !found && depends, "{title}:\n{sql}");
+            if target["format"] == "time_series" && found {
+                let severities: BTreeSet<String> = rows.iter().map(|row| row.get("metric")).collect();
+                assert_eq!(severities.len(), 6, "{severities:?}");
+                let counted: i64 = rows.iter().map(|row| row.get::<_, i64>("value")).sum();
+                assert_eq!(counted, 100);
+            }
+        }
+    }
+}
+
+/// The SQL with macros and variables replaced as Grafana does it; a variable that is on all has no value.
+pub fn as_grafana_sends(board: &Value, sql: &str, variables: &[(&str, Option<&str>)]) -> String {
+    let now = jiff::Timestamp::now();
+    let hour = jiff::Span::new().hours(1);
+    let at = |time: jiff::Timestamp| format!("'{time:.3}'");
+    let mut sql = sql
+        .replace("$__timeFrom()", &at(now - hour))
+        .replace("$__timeTo()", &at(now + hour))
+        .replace("$__interval", "1m");
+    for (name, value) in variables {
+        let value = match value {
+            // Grafana puts this in as it is.
+            None => variable(board, name)["allValue"].as_str().unwrap().to_owned(),
+            Some(value) => format!("'{}'", value.replace('\'', "''")),
+        };
+        sql = sql.replace(&format!("${{{name}:sqlstring}}"), &value);
+    }
+    assert!(!sql.contains('$'), "something is not replaced:\n{sql}");
+    sql
+}
+
+fn variable<'a>(board: &'a Value, name: &str) -> &'a Value {
+    let list = board["templating"]["list"].as_array().unwrap();
+    list.iter().find(|variable| variable["name"] == name).unwrap_or_else(|| panic!("a variable {name}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The titles of a dashboard's panels and annotations with their queries for Prometheus.
 fn queries(board: &Value) -> impl Iterator<Item = (&str, String)> {
     let panels = board["panels"].as_array().unwrap().iter();
@@ -76,11 +152,11 @@ fn queries(board: &Value) -> impl Iterator<Item = (&str, String)> {
     panels.chain(annotations).filter_map(|(title, query)| Some((title, query.as_str()?.to_owned())))
 }
 
-fn board(name: &str) -> Value {
+pub fn board(name: &str) -> Value {
     let file = deploy(&format!("grafana/dashboards/{name}.json"));
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-fn deploy(file: &str) -> Box<Path> {
+pub fn deploy(file: &str) -> Box<Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file).into()
 }
