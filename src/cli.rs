@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::exporter::dead_letters::{self, Filter, Since, Style};
+use crate::telemetry::probe::Ability;
+use crate::version;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +40,11 @@ pub enum Command {
         /// As JSON objects.
         json: bool,
     },
+    /// Ask a running forebay how it is.
+    Health {
+        /// What it must be able to do.
+        at_least: Ability,
+    },
 }
 
 /// Reads the process's command line. Ends the process for `--help` and `--version` (status 0) and
@@ -46,12 +53,17 @@ pub fn parse() -> Invocation {
     Cli::parse().into()
 }
 
+/// The definition, for whoever makes a manual page of it.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Takes OpenTelemetry logs (OTLP) in and writes them to PostgreSQL.
 ///
 /// forebay holds records in a bounded buffer and writes them in batches over a few connections of
 /// its own, so that applications never wait for the database and the database never feels a flood.
 #[derive(Parser)]
-#[command(name = "forebay", version, after_long_help = GUIDE)]
+#[command(name = "forebay", version, long_version = version::long(), after_long_help = GUIDE)]
 struct Cli {
     #[command(subcommand)]
     action: Option<Action>,
@@ -92,6 +104,27 @@ enum Action {
         #[command(flatten)]
         source: Source,
     },
+    /// Ask the health page of the forebay that runs on this configuration
+    ///
+    /// For the health checks of containers: nothing else is needed in the image. Exit status: 0 where forebay is well,
+    /// 1 where it is not or does not answer, 2 where the configuration is wrong or has no health page.
+    Health {
+        /// What it must be able to do
+        #[arg(long, value_enum, value_name = "ABILITY", default_value_t = AtLeast::Ready)]
+        at_least: AtLeast,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AtLeast {
+    /// It answers
+    Alive,
+    /// It takes records, and holds them where the database is away
+    Accepting,
+    /// It takes records and can write them
+    Ready,
 }
 
 #[derive(Subcommand)]
@@ -194,6 +227,7 @@ Exit status:
 Where something is wrong, or before the first start:
   forebay doctor                checks everything that writing takes, each with its cure
   forebay print-config          shows every key with the value in force
+  forebay health                asks a running forebay how it is
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -207,6 +241,9 @@ impl From<Cli> for Invocation {
             Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
+            Some(Action::Health { at_least, source }) => {
+                (Command::Health { at_least: at_least.into() }, source)
+            }
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();
                 (Command::DeadLetters(command), source)
@@ -215,6 +252,16 @@ impl From<Cli> for Invocation {
         files.extend(source.files);
         sets.extend(source.sets);
         Self { command, files, sets }
+    }
+}
+
+impl From<AtLeast> for Ability {
+    fn from(at_least: AtLeast) -> Self {
+        match at_least {
+            AtLeast::Alive => Self::Alive,
+            AtLeast::Accepting => Self::Accepting,
+            AtLeast::Ready => Self::Ready,
+        }
     }
 }
 
@@ -244,7 +291,6 @@ impl From<Which> for Filter {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -281,6 +327,7 @@ mod tests {
             ("print-config", Command::PrintConfig),
             ("schema", Command::Schema { since: 0 }),
             ("doctor", Command::Doctor { json: false }),
+            ("health", Command::Health { at_least: Ability::Ready }),
         ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));

@@ -12,6 +12,7 @@ use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
+use forebay::telemetry::probe::Ability;
 
 /// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
 #[global_allocator]
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Health { at_least } => health(&config, at_least),
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
@@ -71,6 +73,14 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
     match app::doctor(config, json, &mut io::stdout().lock()) {
         Ok(diagnosis) if diagnosis.problems > 0 => ExitCode::from(FAILED),
         Ok(_) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
+fn health(config: &Config, at_least: Ability) -> ExitCode {
+    match app::health(config, at_least) {
+        Ok(found) if found.well => print(&found.page),
+        Ok(found) => fail(FAILED, &found.page),
         Err(error) => end(&error),
     }
 }
