@@ -16,6 +16,8 @@ use crate::telemetry::StoreTrouble;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often partitions are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+/// How often the metrics are told how far the store is prepared.
+const HORIZON_EVERY: Duration = Duration::from_secs(60);
 /// The longest that preparing the store may take at a time.
 const PREPARING: Duration = Duration::from_secs(60);
 
@@ -34,13 +36,15 @@ impl Exporter {
         self.health.store_ready();
         self.store_ready.send_replace(true);
         let mut partitions_made = Instant::now();
+        let mut horizon_seen = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let partitions_due = partitions_made.elapsed() >= PARTITIONS_EVERY;
-            if self.wrote_lately.swap(false, Ordering::Relaxed) && !partitions_due {
+            let horizon_due = partitions_due || horizon_seen.elapsed() >= HORIZON_EVERY;
+            if self.wrote_lately.swap(false, Ordering::Relaxed) && !horizon_due {
                 continue;
             }
-            match self.look(partitions_due).await {
+            match self.look(partitions_due, horizon_due).await {
                 Ok(()) => self.met(),
                 // Both connections are at work: that is an answer as well.
                 Err(failure) if failure.class == Class::Busy => {}
@@ -48,6 +52,9 @@ impl Exporter {
             }
             if partitions_due {
                 partitions_made = Instant::now();
+            }
+            if horizon_due {
+                horizon_seen = Instant::now();
             }
         }
     }
@@ -68,7 +75,10 @@ impl Exporter {
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
             schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
-            schema::forget_old_lanes(&connection, &self.schema).await
+            schema::forget_old_lanes(&connection, &self.schema).await?;
+            // A lock on a partition keeps nobody from writing to the others.
+            let _ = self.horizon.look(&connection, &self.schema).await;
+            Ok(())
         });
         let prepared =
             prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
@@ -80,13 +90,16 @@ impl Exporter {
     }
 
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
-    async fn look(&self, partitions_due: bool) -> Result<(), Failure> {
+    async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
         let connection = self.pool.get().await?;
-        if !(partitions_due && self.config.create_schema) {
-            return Ok(());
-        }
-        self.partitions.forget();
-        let made = timeout(PREPARING, self.partitions.ensure_ahead(&connection, &self.schema)).await;
+        let made = timeout(PREPARING, async {
+            if partitions_due && self.config.create_schema {
+                self.partitions.forget();
+                self.partitions.ensure_ahead(&connection, &self.schema).await?;
+            }
+            if horizon_due { self.horizon.look(&connection, &self.schema).await } else { Ok(()) }
+        });
+        let made = made.await;
         let made = made.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64())));
         if made.is_err() {
             discard(connection);

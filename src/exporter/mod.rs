@@ -18,6 +18,7 @@ mod delivery;
 pub mod doctor;
 pub mod dsn;
 pub mod error;
+mod horizon;
 pub mod keeper;
 pub mod lane;
 mod losses;
@@ -44,6 +45,7 @@ use crate::telemetry::Health;
 use config::{Config, RetryConfig};
 use dsn::Target;
 use error::{Class, Failure};
+use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
 use pool::Pool;
@@ -61,6 +63,7 @@ pub struct Exporter {
     gateway: Uuid,
     buffer: Arc<Buffer>,
     partitions: Partitions,
+    horizon: Horizon,
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
@@ -95,6 +98,7 @@ impl Exporter {
             gateway: Uuid::new_v4(),
             buffer,
             partitions: Partitions::default(),
+            horizon: Horizon::new(meter),
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),
