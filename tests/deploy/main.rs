@@ -6,7 +6,9 @@
 // A test fails by panicking, and says what a tool has said.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod compose;
 mod health;
+mod image;
 mod manual;
 mod package;
 mod supervisor;

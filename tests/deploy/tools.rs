@@ -30,6 +30,11 @@ pub fn tool(name: impl AsRef<Path>) -> Option<PathBuf> {
     found
 }
 
+/// A tool that `./dev` has built or installed under `target/deploy`.
+pub fn own_tool(path: &str) -> Option<PathBuf> {
+    tool(file("target/deploy").join(path))
+}
+
 /// Whether this is root, which some of what is tested has to be.
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
