@@ -6,6 +6,7 @@
 // A test fails by panicking, and says what a tool has said.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod chart;
 mod compose;
 mod health;
 mod image;
