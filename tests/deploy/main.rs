@@ -12,6 +12,7 @@ mod health;
 mod image;
 mod manual;
 mod package;
+mod release;
 mod supervisor;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]
