@@ -24,6 +24,36 @@ const ABSENT: &[(&str, &str, &str)] = &[
         "nothing in forebay looks at a request's metadata; take the key away",
     ),
     (
+        "receivers.otlp.protocols.*.auth",
+        "request_params",
+        "who sends is asked for in headers only; take the key away",
+    ),
+    (
+        "receivers.otlp.protocols.*.tls",
+        "max_version|cipher_suites|curve_preferences",
+        "TLS 1.2 and 1.3 are spoken, with what is safe of them only; take the key away, or set min_version",
+    ),
+    (
+        "receivers.otlp.protocols.*.tls",
+        "ca_file|ca_pem|include_system_ca_certs_pool|insecure|insecure_skip_verify|server_name_override",
+        "it is for those who connect; take the key away, and write client_ca_file where clients are to have certificates",
+    ),
+    (
+        "receivers.otlp.protocols.*.tls",
+        "client_ca_file_reload",
+        "reload_interval is for all files; take the key away, and set that",
+    ),
+    (
+        "receivers.otlp.protocols.*.tls",
+        "tpm",
+        "a key comes from key_file or key_pem; take the key away, and write one of these",
+    ),
+    (
+        "extensions.basicauth",
+        "client_auth",
+        "it is for exporters that send; take the key away, and write htpasswd",
+    ),
+    (
         "receivers.otlp.protocols.http",
         "traces_url_path|metrics_url_path|profiles_url_path",
         "forebay takes logs only; take the key away",

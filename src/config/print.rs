@@ -1,9 +1,8 @@
 //! A configuration as YAML again, as `forebay print-config` shows it: every key with the value in force.
 
-use std::fmt::{self, Display};
-
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use serde_saphyr::{FlowSeq, ser_options, to_string_with_options};
 
 use super::Config;
 
@@ -37,7 +36,8 @@ impl Config {
 
     /// The tree as YAML, which is a configuration that means the same, but for what is redacted.
     pub fn to_yaml(&self) -> String {
-        Yaml(&self.tree(), 0).to_string()
+        let options = ser_options! { compact_list_indent: false, prefer_block_scalars: false };
+        to_string_with_options(&Printed(&self.tree()), options).expect("text as keys, and no cycles")
     }
 }
 
@@ -50,69 +50,25 @@ fn section<const N: usize>(components: [(&str, Option<Value>); N]) -> Map<String
     components.into_iter().filter_map(|(name, component)| Some((name.to_owned(), component?))).collect()
 }
 
-/// Block style, two spaces a level, from this level on.
-struct Yaml<'a>(&'a Value, usize);
+/// A value as it is printed.
+struct Printed<'a>(&'a Value);
 
-impl Display for Yaml<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_block(f, self.0, self.1)
-    }
-}
-
-fn write_block(f: &mut fmt::Formatter<'_>, value: &Value, depth: usize) -> fmt::Result {
-    match value {
-        Value::Object(map) if !map.is_empty() => map.iter().try_for_each(|(key, value)| {
-            write!(f, "{:1$}{2}:", "", 2 * depth, Quoted(key))?;
-            write_value(f, value, depth + 1)
-        }),
-        Value::Array(items) if !items.is_empty() => items.iter().try_for_each(|item| {
-            write!(f, "{:1$}- {2}", "", 2 * depth, Yaml(item, depth + 1).to_string().trim_start())
-        }),
-        scalar => writeln!(f, "{}", Scalar(scalar)),
-    }
-}
-
-/// What stands behind a key or a dash.
-fn write_value(f: &mut fmt::Formatter<'_>, value: &Value, depth: usize) -> fmt::Result {
-    let is_block = match value {
-        Value::Object(map) => !map.is_empty(),
-        // Short lists stay on their line.
-        Value::Array(items) => items.iter().any(|item| item.is_object() || item.is_array()),
-        _ => false,
-    };
-    f.write_str(if is_block { "\n" } else { " " })?;
-    if is_block { write_block(f, value, depth) } else { writeln!(f, "{}", Scalar(value)) }
-}
-
-/// What stands on one line.
-struct Scalar<'a>(&'a Value);
-
-impl Display for Scalar<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Serialize for Printed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             // A single $ may begin a reference.
-            Value::String(text) => write!(f, "{}", Quoted(&text.replace('$', "$$"))),
-            Value::Array(items) => {
-                let items: Vec<_> = items.iter().map(|item| Scalar(item).to_string()).collect();
-                write!(f, "[{}]", items.join(", "))
+            Value::String(text) => serializer.serialize_str(&text.replace('$', "$$")),
+            Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+                serializer.collect_seq(items.iter().map(Printed))
             }
-            other => write!(f, "{other}"),
+            // Short lists stay on their line.
+            Value::Array(items) => {
+                FlowSeq(items.iter().map(Printed).collect::<Vec<_>>()).serialize(serializer)
+            }
+            Value::Object(map) => {
+                serializer.collect_map(map.iter().map(|(key, value)| (key, Printed(value))))
+            }
+            other => other.serialize(serializer),
         }
-    }
-}
-
-/// Text, in quotes unless nothing in it could be taken for something else.
-struct Quoted<'a>(&'a str);
-
-impl Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0;
-        let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/'))
-            && !matches!(text, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-        let is_duration = text.ends_with('s')
-            && text.starts_with(|c: char| c.is_ascii_digit())
-            && text.trim_end_matches(['n', 'u', 'm', 's']).bytes().all(|c| c.is_ascii_digit() || c == b'.');
-        if is_plain || is_duration { f.write_str(text) } else { write!(f, "{}", Value::from(text)) }
     }
 }

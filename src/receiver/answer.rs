@@ -224,4 +224,44 @@ mod tests {
             assert_eq!(codes(&Failure::new(why, "")), expected, "{why:?}");
         }
     }
+
+    /// A row of the page has a code, a status, and whether a sender of OTLP sends again on these.
+    #[test]
+    fn the_page_of_answers_has_each_code() {
+        let all = [
+            Why::Malformed,
+            Why::Cut,
+            Why::TooLarge,
+            Why::TooSlow,
+            Why::UnknownPath,
+            Why::WrongMethod,
+            Why::UnknownType,
+            Why::UnknownEncoding,
+            Why::Denied,
+            Why::PlainText,
+            Why::Full,
+            Why::Unavailable,
+        ];
+        let mut expected = all.map(|why| {
+            let (code, status) = (why.code(), why.status().as_u16());
+            let by_grpc = matches!(code, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable);
+            let again = match (by_grpc, matches!(status, 429 | 503)) {
+                (true, true) => "in a second or two",
+                (true, false) => "by gRPC",
+                _ => "no",
+            };
+            [format!("{code:?}").to_uppercase(), status.to_string(), again.to_owned()]
+        });
+        let page = include_str!("../../docs/answering.md");
+        let rows = page.lines().filter_map(|line| {
+            let cells: Vec<_> = line.trim_matches(['|', ' ']).split(" | ").collect();
+            let [_, code, status, again] = cells[..] else { return None };
+            status.parse::<u16>().ok()?;
+            Some([code.replace('_', ""), status.to_owned(), again.to_owned()])
+        });
+        let mut rows: Vec<_> = rows.collect();
+        expected.sort();
+        rows.sort();
+        assert_eq!(rows, expected);
+    }
 }

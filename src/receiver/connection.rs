@@ -5,6 +5,7 @@
 //! within a grace.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderMap;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -87,9 +88,13 @@ const SPEAK_PLAIN_TEXT: &str =
 /// What is read of a request that was answered before its end, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
+/// The same of a request that shares its connection with others.
+const MOST_DISCARDED: usize = 1 << 20;
+const DISCARDING: Duration = Duration::from_millis(100);
 
 impl Terms {
-    /// Serves `stream` to its end, each request by `answer`, or by `deny` where it is not encrypted and should be.
+    /// Serves `stream` to its end, each request by `answer`, which gives back what it has not read of it, or by `deny`
+    /// where it is not encrypted and should be.
     pub(super) async fn serve<A, F, B>(
         self: Arc<Self>,
         stream: TcpStream,
@@ -97,7 +102,7 @@ impl Terms {
         deny: fn(&HeaderMap, Failure) -> Response<B>,
     ) where
         A: Fn(Request<Incoming>, Option<SocketAddr>) -> F,
-        F: Future<Output = Response<B>> + Send + 'static,
+        F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let peer = stream.peer_addr().ok();
@@ -113,7 +118,9 @@ impl Terms {
                 self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
                 let failure =
                     || Failure::new(Why::PlainText, format!("this port speaks TLS only; {SPEAK_TLS}"));
-                let answer = |request: Request<_>| std::future::ready(deny(request.headers(), failure()));
+                let answer = |request: Request<Incoming>| {
+                    std::future::ready((deny(request.headers(), failure()), request.into_body()))
+                };
                 Box::pin(self.serve_within(stream, peer, NOT_TLS, answer)).await;
             }
             Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
@@ -144,7 +151,7 @@ impl Terms {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
         A: Fn(Request<Incoming>) -> F,
-        F: Future<Output = Response<B>> + Send + 'static,
+        F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
         let Some(Ok(Ok(mut stream))) = self.opening(Opened::read(stream)).await else { return };
@@ -154,9 +161,13 @@ impl Terms {
         }
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
+            let shares_connection = request.version() == Version::HTTP_2;
             let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
             async move {
-                let response = answered.await;
+                let (response, rest) = answered.await;
+                if shares_connection {
+                    let _ = timeout(DISCARDING, discard(rest)).await;
+                }
                 drop(one);
                 Ok::<_, Infallible>(response)
             }
@@ -247,6 +258,18 @@ impl Terms {
     async fn cut(&self) {
         self.ended().await;
         sleep(self.times.grace).await;
+    }
+}
+
+/// Reads the rest of a request as far as it comes at once. HTTP/2 resets a request that is answered before its end, and a
+/// connection with a thousand of these is ended, with all that others have under way on it.
+async fn discard(mut rest: Incoming) {
+    let mut discarded = 0;
+    while !rest.is_end_stream()
+        && discarded < MOST_DISCARDED
+        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await
+    {
+        discarded += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 

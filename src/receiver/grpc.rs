@@ -71,17 +71,26 @@ impl GrpcConfig {
     }
 }
 
-/// Answers one request, whatever it is.
+/// Answers one request, whatever it is, and gives back what is not read of it.
 pub(super) async fn answer(
     reception: Arc<Reception>,
     request: Request<Incoming>,
     peer: Option<SocketAddr>,
-) -> Response<Answer> {
+) -> (Response<Answer>, Incoming) {
     let (head, mut body) = request.into_parts();
+    (response(&reception, head, &mut body, peer).await, body)
+}
+
+async fn response(
+    reception: &Reception,
+    head: Parts,
+    body: &mut Incoming,
+    peer: Option<SocketAddr>,
+) -> Response<Answer> {
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
     }
-    if let Err(denial) = reception.admit(&head, &mut body, peer).await {
+    if let Err(denial) = reception.gate.admit(&head.headers, peer).await {
         return status(denial.failure).into_http();
     }
     let admitted = admit(&head);

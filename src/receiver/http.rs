@@ -81,20 +81,24 @@ impl LogsPort {
         Self { reception, path: config.logs_url_path.clone(), cors: Cors::new(&config.cors) }
     }
 
-    /// Answers one request, whatever it is.
+    /// Answers one request, whatever it is, and gives back what is not read of it.
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: Option<SocketAddr>,
-    ) -> Response<Answer> {
+    ) -> (Response<Answer>, Incoming) {
         let (head, mut body) = request.into_parts();
+        (self.response(head, &mut body, peer).await, body)
+    }
+
+    async fn response(&self, head: Parts, body: &mut Incoming, peer: Option<SocketAddr>) -> Response<Answer> {
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
-        if let Err(denial) = self.reception.admit(&head, &mut body, peer).await {
+        if let Err(denial) = self.reception.gate.admit(&head.headers, peer).await {
             return self.marked(denied(form, denial), origin);
         }
         let admitted = self.admit(&head);

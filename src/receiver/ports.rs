@@ -173,7 +173,7 @@ impl Port {
         deny: fn(&HeaderMap, Failure) -> Response<Answer>,
     ) where
         A: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<Answer>> + Send + 'static,
+        F: Future<Output = (Response<Answer>, Incoming)> + Send + 'static,
     {
         let Self { listener, most, gate, http1, http2, times } = self;
         let acceptor = Acceptor::new(listener, most);

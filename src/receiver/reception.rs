@@ -1,20 +1,14 @@
 //! What every request goes through, whatever transport brought it: a place in the room, a time to arrive in, and the
 //! way into the buffer.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Version;
-use http::request::Parts;
-use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use super::answer::{Failure, Limit, Why};
-use super::gate::{Denial, Gate};
+use super::gate::Gate;
 use super::intake::{Accepted, Intake};
 use super::message::Unreadable;
 use super::metrics::Unread;
@@ -36,27 +30,7 @@ pub(super) struct Reception {
     pub(super) limit: Limit,
 }
 
-/// What is thrown away of a body, and for how long.
-const MOST_DISCARDED: usize = 1 << 20;
-const DISCARDING: Duration = Duration::from_millis(100);
-
 impl Reception {
-    /// Lets a request in that may be sent. Of one that may not, the body is thrown away as far as it comes at once:
-    /// HTTP/2 resets a request that is answered before its end, and a connection with a thousand of these is ended, with
-    /// all that others have under way on it.
-    pub(super) async fn admit(
-        &self,
-        head: &Parts,
-        body: &mut Incoming,
-        peer: Option<SocketAddr>,
-    ) -> Result<(), Denial> {
-        let admitted = self.gate.admit(&head.headers, peer).await;
-        if admitted.is_err() && head.version == Version::HTTP_2 {
-            let _ = timeout(DISCARDING, discard(body)).await;
-        }
-        admitted
-    }
-
     /// Takes the message that `receiving` brings. The share is the request's own, until it is answered.
     pub(super) async fn take_in(
         &self,
@@ -81,14 +55,5 @@ impl Reception {
         if failure.why == Why::UnknownEncoding {
             self.intake.refuse_unread(Unread::Encoding);
         }
-    }
-}
-
-async fn discard(body: &mut Incoming) {
-    let mut discarded = 0;
-    while discarded < MOST_DISCARDED
-        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
-    {
-        discarded += frame.data_ref().map_or(0, Bytes::len);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::forebay::{Ran, command, command_of, ran};
+use crate::support::forebay::{Forebay, Ran, arguments, command, command_of, ran};
 use ::forebay::{app, config};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -115,6 +115,34 @@ async fn what_stands_in_the_pages_is_so() {
     for kind in ["yaml", "yaml partial", "yaml refused", "sh run"] {
         assert!(checked.contains_key(kind), "{kind}: {checked:?}");
     }
+}
+
+/// Scenario: the requests that stand in the pages, sent in their order to a forebay with the page's configuration.
+/// Guarantee: they are answered as it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_in_the_pages_are_answered_as_they_say() {
+    let mut answered = 0;
+    for page in pages() {
+        let dir = TempDir::new().unwrap();
+        let blocks = blocks(&page);
+        let Some(yaml) = blocks.iter().find(|block| block.kind == "yaml partial") else { continue };
+        let asks: Vec<_> = blocks.windows(2).filter(|pair| pair[0].kind == "sh answered").collect();
+        if asks.is_empty() {
+            continue;
+        }
+        fs::write(dir.path().join("forebay.yaml"), &yaml.text).unwrap();
+        let mut forebay = command();
+        forebay.current_dir(dir.path()).args(["--config", &format!("{ROOT}/otel-config.yaml")]);
+        forebay.args(["--config", "forebay.yaml"]).args(arguments(&[]));
+        let forebay = Forebay::spawn(forebay).await;
+        for [ask, answer] in asks.into_iter().map(|pair| [&pair[0], &pair[1]]) {
+            let script = ask.text.replace("127.0.0.1:4318", forebay.http_address());
+            let found = ran(command_of("bash").args(["-euc", &script])).await;
+            assert_eq!((found.out, answer.kind.as_str()), (answer.text.clone(), "text"), "{}", ask.place);
+            answered += 1;
+        }
+    }
+    assert!(answered >= 3, "{answered} are answered");
 }
 
 /// The rows of the tables in configuring.md: the whole path of each key, with its default and when it takes effect.

@@ -1,6 +1,6 @@
 //! A real OpenTelemetry Collector in between: what it forwards, compressed, is stored as it was sent to it.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use tempfile::TempDir;
@@ -11,9 +11,9 @@ use crate::matrix::{Cell, ROUNDS};
 use crate::sdks::{Sdk, Transport, say, target};
 use crate::sender::{Sender, Work};
 use crate::set::SET;
-use crate::support::eventually;
 use crate::support::forebay::Forebay;
 use crate::support::postgres::database;
+use crate::support::{eventually, free_port};
 
 /// What telemetrygen sends: workers, and records of each.
 const LOAD: (u64, u64) = (4, 1500);
@@ -28,8 +28,7 @@ struct Collector {
 impl Collector {
     /// Starts it with this exporter, as YAML, and waits until it listens.
     async fn start(exporter: &str) -> Self {
-        // Free now; nobody else asks for this very port.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (name, _) = exporter.split_once(':').unwrap();
         let text = format!(
             "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '{address}'}}}}}}}}\n\

@@ -10,6 +10,8 @@ mod collector;
 mod differences;
 mod documented;
 mod matrix;
+mod nginx;
+mod replicas;
 mod rust;
 mod sdks;
 mod sender;

@@ -27,9 +27,9 @@ const AWAY: Duration = Duration::from_millis(1500);
 
 /// An SDK, and how it sends.
 #[derive(Clone, Copy, Debug)]
-struct Scene {
-    sdk: Sdk,
-    transport: Transport,
+pub struct Scene {
+    pub sdk: Sdk,
+    pub transport: Transport,
 }
 
 /// What is known of the records of one scene at the end.
@@ -91,7 +91,7 @@ impl Account {
 }
 
 /// All SDKs that are installed, over gRPC and over HTTP.
-fn scenes() -> impl Iterator<Item = Scene> {
+pub fn scenes() -> impl Iterator<Item = Scene> {
     let transports = [Transport::Grpc, Transport::HttpProtobuf];
     Sdk::installed().flat_map(move |sdk| transports.map(|transport| Scene { sdk, transport }))
 }

@@ -195,31 +195,6 @@ async fn who_may_not_send_is_told_before_the_body() {
     gateway.stop().await;
 }
 
-/// A proxy may bring the requests of many senders over one connection.
-#[tokio::test]
-async fn who_may_not_send_does_not_end_the_connection_of_others() {
-    let mut setup = Setup::default();
-    setup.gates[0] = Gate::with_token();
-    let gateway = setup.start().await;
-    let (connection, client) = h2_client(&gateway).await;
-    for _ in 0..50 {
-        let strangers = (0..50).map(|_| {
-            let mut client = client.clone();
-            async move {
-                soon(std::future::poll_fn(|context| client.poll_ready(context))).await.unwrap();
-                let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
-                body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
-                let status = Status::from_header_map(soon(answer).await.unwrap().headers()).unwrap();
-                assert_eq!(status.code(), Code::Unauthenticated, "{status}");
-            }
-        });
-        futures_util::future::join_all(strangers).await;
-    }
-    assert!(!connection.is_finished());
-    drop(client);
-    gateway.stop().await;
-}
-
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
     let mut setup = Setup::default();

@@ -7,6 +7,7 @@ mod http1;
 mod messages;
 mod over_http;
 mod pages;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -20,6 +20,8 @@ pub mod view;
 pub use stored::stored;
 
 use std::future::Future;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// The longest that anything in a test may take before it counts as stuck.
@@ -37,4 +39,18 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condit
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("it never happened: {what}"))
+}
+
+/// A port on which nobody listens, out of a range from which the system gives none away, so that it is still free when
+/// whoever is told of it comes to take it, or comes back to it.
+#[allow(dead_code, reason = "for other programs, and for those that come back")]
+pub fn free_port() -> u16 {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 120) as u16 * 100;
+    loop {
+        let port = 20_000 + (first + TAKEN.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

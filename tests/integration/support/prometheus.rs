@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::eventually;
 use super::forebay::get;
+use super::{eventually, free_port};
 
 pub struct Prometheus {
     api: String,
@@ -27,8 +27,7 @@ impl Prometheus {
             "scrape_configs": [{"job_name": "forebay", "static_configs": [{"targets": [target]}]}],
         });
         std::fs::write(dir.path().join("prometheus.yml"), config.to_string()).unwrap();
-        // Taken and given back, so that Prometheus finds it free.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Command::new("prometheus")
             .current_dir(dir.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
@@ -50,6 +49,15 @@ impl Prometheus {
     /// What an instant query gives: its series, each with its last value. An error is the test's failure.
     pub async fn series(&self, query: &str) -> Vec<Value> {
         let answer = self.ask(&format!("query?query={}", encoded(query))).await;
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        answer["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// What a query gives from `start` to `end`, in seconds since 1970: its series, each with its values.
+    pub async fn range(&self, query: &str, start: f64, end: f64, step: f64) -> Vec<Value> {
+        let path =
+            format!("query_range?query={}&start={start:.3}&end={end:.3}&step={step:.3}", encoded(query));
+        let answer = self.ask(&path).await;
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().cloned().unwrap_or_default()
     }
