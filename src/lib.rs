@@ -11,7 +11,8 @@
 //!
 //! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
 //! [`telemetry`] is forebay's own metrics, logs and health, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
-//! for the first minutes, [`shutdown`] is the order of ending, [`cli`] is the command line.
+//! for the first minutes, [`shutdown`] is the order of ending, [`supervisor`] tells systemd, [`cli`] is the command line,
+//! [`version`] says which forebay it is.
 //!
 //! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
 
@@ -27,5 +28,7 @@ pub mod otlp;
 pub mod receiver;
 pub mod secret;
 pub mod shutdown;
+pub mod supervisor;
 pub mod table;
 pub mod telemetry;
+pub mod version;

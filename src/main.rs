@@ -14,6 +14,7 @@ use forebay::exporter::partitions::show;
 use forebay::exporter::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
+use forebay::telemetry::probe::Ability;
 
 /// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
 #[global_allocator]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             ended(app::query(&config, &query, &mut io::stdout().lock(), &mut io::stderr()))
         }
         Command::Tail(tail) => ended(app::tail(&config, &tail, &mut io::stdout().lock(), &mut io::stderr())),
+        Command::Health { at_least } => health(&config, at_least),
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))
@@ -78,6 +80,14 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
     match app::doctor(config, json, &mut io::stdout().lock()) {
         Ok(diagnosis) if diagnosis.problems > 0 => ExitCode::from(FAILED),
         Ok(_) => ExitCode::SUCCESS,
+        Err(error) => end(&error),
+    }
+}
+
+fn health(config: &Config, at_least: Ability) -> ExitCode {
+    match app::health(config, at_least) {
+        Ok(found) if found.well => print(&found.page),
+        Ok(found) => fail(FAILED, &found.page),
         Err(error) => end(&error),
     }
 }

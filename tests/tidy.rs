@@ -17,6 +17,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("duration", 0),
     ("secret", 0),
     ("shutdown", 0),
+    ("supervisor", 0),
+    ("version", 0),
     ("telemetry", 0),
     ("otlp", 0),
     ("embedded", 0),
@@ -66,6 +68,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["opentelemetry::global"], &[], "take a Meter as an argument"),
     (&["serde_saphyr"], &["config"], "read YAML in config"),
     (&["clap"], &["cli"], "read the command line in cli"),
+    (&["sd_notify"], &["supervisor.rs"], "tell the service manager in supervisor"),
     (
         &[
             "std::env::var",

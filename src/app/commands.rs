@@ -10,6 +10,7 @@ use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
 use crate::exporter::partitions::show;
 use crate::shutdown::Signals;
+use crate::telemetry::probe::{self, Ability, Finding as Page};
 
 /// What the doctor has found in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,16 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(Error::Output)?;
     }
     Ok(diagnosis)
+}
+
+/// Asks the health page of the forebay that runs on `config` whether it has `ability`.
+///
+/// # Errors
+///
+/// Where there is no page, or nobody answers.
+pub fn health(config: &Config, ability: Ability) -> Result<Page, Error> {
+    let page = config.health.as_ref().ok_or(Error::NoHealthPage)?;
+    block_on(async { Ok(probe::ask(page, ability).await?) })
 }
 
 impl Diagnosis {

@@ -10,6 +10,7 @@ use super::App;
 use super::tasks::Tasks;
 use crate::buffer::{Books, DropReason};
 use crate::shutdown::Signals;
+use crate::supervisor;
 
 /// What became of the records, for the exit status and the last message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +50,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Ends everything. The buffer drains until the deadline, or until a second signal.
 pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Summary {
     let deadline = Instant::now() + app.config.exporter.shutdown_timeout.0;
+    supervisor::stopping();
     app.health.draining();
     app.intake.drain();
     tasks.stop_receiving();

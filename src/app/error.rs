@@ -39,6 +39,12 @@ pub enum Error {
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
+    /// The configuration has no health page that could be asked.
+    #[error("service.extensions does not name health_check, so that there is no page to ask")]
+    NoHealthPage,
+    /// The health page does not answer.
+    #[error(transparent)]
+    Health(#[from] telemetry::probe::Error),
     /// It was asked to end before it was done.
     #[error("ended by {0}")]
     Interrupted(&'static str),
@@ -60,12 +66,13 @@ impl Error {
     /// Whether the configuration is at fault, rather than the running program.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) => true,
+            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage => true,
             Self::NoStore(_)
             | Self::DeadLetters(_)
             | Self::Partitions(_)
             | Self::Reading(_)
             | Self::Output(_)
+            | Self::Health(_)
             | Self::Interrupted(_)
             | Self::Embedded(_)
             | Self::Telemetry(_)

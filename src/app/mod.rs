@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-pub use commands::{Diagnosis, dead_letters, doctor, partitions};
+pub use commands::{Diagnosis, dead_letters, doctor, health, partitions};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};
@@ -34,7 +34,9 @@ use crate::exporter::dsn::Target;
 use crate::memory::{self, Limiter};
 use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
+use crate::supervisor;
 use crate::telemetry::{Health, Metrics, Push, Threshold};
+use crate::version;
 
 /// Everything that runs.
 struct App {
@@ -210,6 +212,7 @@ impl App {
     ) -> Result<Summary, Error> {
         info!(
             version = env!("CARGO_PKG_VERSION"),
+            commit = version::COMMIT,
             grpc = listeners.receiver.grpc.as_ref().map(address),
             http = listeners.receiver.http.as_ref().map(address),
             health = listeners.health.as_ref().map(address),
@@ -219,6 +222,7 @@ impl App {
         );
         let pushes = std::mem::take(&mut self.pushes);
         let mut tasks = Tasks::start(&self, listeners, pushes);
+        supervisor::ready();
         let outcome = loop {
             tokio::select! {
                 signal = signals.next() => {

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{App, check};
 use crate::config::{Config, ConfigError};
+use crate::supervisor;
 
 /// Reads the configuration from where it came from at the start.
 pub type Load = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
@@ -34,6 +35,7 @@ pub fn is_live(path: &str) -> bool {
 impl App {
     /// Reads the configuration again and takes over what can be. One that cannot be used leaves everything as it is.
     pub(super) async fn reload(&mut self, load: &Load) {
+        supervisor::reloading();
         let load = load.clone();
         let reading = tokio::task::spawn_blocking(move || {
             let config = load().map_err(|error| error.to_string())?;
@@ -49,6 +51,7 @@ impl App {
             }
             Err(error) => error!(error, "the configuration is refused; the one in force stays"),
         }
+        supervisor::ready();
     }
 
     /// Takes certificates, tokens and passwords over, whose files may have changed though their names have not.

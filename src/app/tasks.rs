@@ -1,6 +1,7 @@
 //! The tasks, each spawned here and joined in [`super::ending`].
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -8,6 +9,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::{App, Listeners, flagged};
 use crate::buffer::Buffer;
 use crate::memory::Pressure;
+use crate::supervisor;
 use crate::telemetry::{Push, pages, serve};
 
 /// The running tasks, by the order in which they are to end.
@@ -25,7 +27,7 @@ pub(super) struct Tasks {
     /// Builds indexes, until `stop_indexer`.
     pub(super) indexer: JoinHandle<()>,
     stop_indexer: watch::Sender<bool>,
-    /// Watch over memory and files, until they are aborted.
+    /// Watch over memory and files, and give signs of life, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
@@ -69,6 +71,9 @@ impl Tasks {
         }
         let gates = app.gates.clone();
         watchers.spawn(async move { gates.keep_fresh().await });
+        if let Some(every) = supervisor::sign_of_life_every() {
+            watchers.spawn(give_signs_of_life(every));
+        }
         let (config, gates, intake) = (app.config.receiver.clone(), app.gates.clone(), app.intake.clone());
         let receiver = tokio::spawn(async move {
             listeners.receiver.serve(&config, &gates, intake, flagged(receiving)).await;
@@ -96,7 +101,7 @@ impl Tasks {
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
             _ = &mut self.indexer => "the indexer",
-            Some(_) = self.watchers.join_next() => "the memory limiter, or what looks after files",
+            Some(_) = self.watchers.join_next() => "the memory limiter, what looks after files or gives signs of life",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
         }
     }
@@ -127,6 +132,18 @@ fn relieve(buffer: &Buffer, pressure: Pressure) {
     buffer.hurry();
     if let Pressure::Hard(over) = pressure {
         buffer.shed_oldest(over);
+    }
+}
+
+/// Each sign is given by a task that the runtime has just taken up, as it takes up requests: where the runtime does not
+/// get on, there is none.
+async fn give_signs_of_life(every: Duration) {
+    loop {
+        let sign = tokio::spawn(async { supervisor::alive() });
+        if sign.await.is_err() {
+            return;
+        }
+        tokio::time::sleep(every).await;
     }
 }
 

@@ -4,11 +4,13 @@ mod reading;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::exporter::dead_letters::{self, Filter, Style};
 use crate::exporter::reading::{Query, Tail};
 use crate::exporter::when::When;
+use crate::telemetry::probe::Ability;
+use crate::version;
 use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
 
 /// What the command line asks for.
@@ -52,6 +54,11 @@ pub enum Command {
         /// As JSON objects.
         json: bool,
     },
+    /// Ask a running forebay how it is.
+    Health {
+        /// What it must be able to do.
+        at_least: Ability,
+    },
 }
 
 /// Reads the process's command line. Ends the process for `--help` and `--version` (status 0) and
@@ -60,12 +67,17 @@ pub fn parse() -> Invocation {
     Cli::parse().into()
 }
 
+/// The definition, for whoever makes a manual page of it.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Takes OpenTelemetry logs (OTLP) in and writes them to PostgreSQL.
 ///
 /// forebay holds records in a bounded buffer and writes them in batches over a few connections of
 /// its own, so that applications never wait for the database and the database never feels a flood.
 #[derive(Parser)]
-#[command(name = "forebay", version, after_long_help = GUIDE)]
+#[command(name = "forebay", version, long_version = version::long(), after_long_help = GUIDE)]
 struct Cli {
     #[command(subcommand)]
     action: Option<Action>,
@@ -120,6 +132,27 @@ enum Action {
         #[command(flatten)]
         source: Source,
     },
+    /// Ask the health page of the forebay that runs on this configuration
+    ///
+    /// For the health checks of containers: nothing else is needed in the image. Exit status: 0 where forebay is well,
+    /// 1 where it is not or does not answer, 2 where the configuration is wrong or has no health page.
+    Health {
+        /// What it must be able to do
+        #[arg(long, value_enum, value_name = "ABILITY", default_value_t = AtLeast::Ready)]
+        at_least: AtLeast,
+        #[command(flatten)]
+        source: Source,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AtLeast {
+    /// It answers
+    Alive,
+    /// It takes records, and holds them where the database is away
+    Accepting,
+    /// It takes records and can write them
+    Ready,
 }
 
 #[derive(Subcommand)]
@@ -224,6 +257,7 @@ Where something is wrong, or before the first start:
   forebay doctor                checks everything that writing takes, each with its cure
   forebay print-config          shows every key with the value in force
   forebay partitions            shows what is kept, for how long, and with which indexes
+  forebay health                asks a running forebay how it is
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -238,6 +272,9 @@ impl From<Cli> for Invocation {
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
             Some(Action::Partitions { json, source }) => (Command::Partitions { json }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
+            Some(Action::Health { at_least, source }) => {
+                (Command::Health { at_least: at_least.into() }, source)
+            }
             Some(Action::Query(arguments)) => {
                 let (query, source) = arguments.split();
                 (Command::Query(query), source)
@@ -254,6 +291,16 @@ impl From<Cli> for Invocation {
         files.extend(source.files);
         sets.extend(source.sets);
         Self { command, files, sets }
+    }
+}
+
+impl From<AtLeast> for Ability {
+    fn from(at_least: AtLeast) -> Self {
+        match at_least {
+            AtLeast::Alive => Self::Alive,
+            AtLeast::Accepting => Self::Accepting,
+            AtLeast::Ready => Self::Ready,
+        }
     }
 }
 
@@ -283,7 +330,6 @@ impl From<Which> for Filter {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -321,6 +367,7 @@ mod tests {
             ("schema", Command::Schema { since: 0 }),
             ("doctor", Command::Doctor { json: false }),
             ("partitions", Command::Partitions { json: false }),
+            ("health", Command::Health { at_least: Ability::Ready }),
         ] {
             let arguments = [name, "--config", "a.yaml", "--set", "x=1"];
             assert_eq!(read(&arguments), invocation(command.clone(), &["a.yaml"], &["x=1"]));

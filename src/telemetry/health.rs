@@ -212,6 +212,19 @@ impl Reason {
         Self::Draining,
     ];
 
+    /// The reason with this name on the health page.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// Whether records are taken all the same, and held.
+    pub fn lets_accept(self) -> bool {
+        match self {
+            Self::Starting | Self::Store(_) => true,
+            Self::MemoryLimit | Self::Draining => false,
+        }
+    }
+
     /// The reason's name on the health page.
     pub fn as_str(self) -> &'static str {
         match self {

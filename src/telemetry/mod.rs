@@ -3,7 +3,8 @@
 //! The metrics are OpenTelemetry instruments shown to Prometheus under exactly pinned names ([`Metrics`] has the
 //! rule for naming them). The messages go to stderr alone and their repeats are folded, so that trouble never makes
 //! forebay louder ([`logs`]). [`Health`] holds the one thing that keeps rows from being written right now. [`pages`]
-//! and [`serve()`] put both before HTTP, bounded so that no slow client can hold up the end.
+//! and [`serve()`] put both before HTTP, bounded so that no slow client can hold up the end; [`probe`] asks the health
+//! page of another forebay.
 //!
 //! The metrics are pushed by OTLP as well ([`Push`]), where the configuration says where to.
 //!
@@ -19,6 +20,7 @@ mod line;
 pub mod logs;
 mod metrics;
 pub mod pages;
+pub mod probe;
 mod process;
 mod push;
 mod serve;

@@ -215,7 +215,7 @@ async fn help_and_version_teach() {
     for part in ["DATABASE_URL", "4317", "Exit status", "validate", "schema", "print-config", "--set"] {
         assert!(page.contains(part), "{part} is not in: {page}");
     }
-    let version = run(dir.path(), &[], &["--version".to_owned()]).await;
+    let version = run(dir.path(), &[], &["-V".to_owned()]).await;
     assert_eq!(text(&version.stdout), format!("forebay {}\n", env!("CARGO_PKG_VERSION")));
     let usage = run(dir.path(), &[], &["--confg".to_owned()]).await;
     assert_eq!(usage.status.code(), Some(2));

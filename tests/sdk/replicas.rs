@@ -255,8 +255,8 @@ async fn ended(mut forebay: Forebay) -> Books {
     assert_eq!(status.code(), Some(0), "{:#?}", forebay.said());
     eventually("it says what became of the records", || async {
         let said = forebay.said();
-        let said = said.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let last = said.filter(|event| event["message"] == "ended").last()?;
+        let mut said = said.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let last = said.rfind(|event| event["message"] == "ended")?;
         let count = |name: &str| last[name].as_u64().unwrap();
         let books = Books {
             received: count("received"),

@@ -139,6 +139,12 @@ impl Forebay {
         &self.http
     }
 
+    /// The address of the health page.
+    #[allow(dead_code, reason = "for what is deployed")]
+    pub fn health_address(&self) -> &str {
+        &self.health
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("it runs")

@@ -1,0 +1,156 @@
+//! Asks the health page of a running forebay, for where nothing else is at hand that could: a container without a
+//! shell, a probe of Kubernetes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::Reason;
+use super::config::HealthCheckConfig;
+
+/// What a forebay must be able to do to be well, each step more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// It answers. Only a restart helps one that does not.
+    Alive,
+    /// It takes records; where the database is away, it holds them.
+    Accepting,
+    /// It takes records and can write them.
+    Ready,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether forebay is as able as was asked for.
+    pub well: bool,
+    /// The page as it is.
+    pub page: String,
+}
+
+/// Why nothing was found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers there, or not as forebay does.
+    #[error("no forebay answers at {0}: {1}")]
+    Silent(String, String),
+}
+
+/// The longest wait for an answer, which is made from memory.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// More than a page has.
+const LONGEST: usize = 64 << 10;
+
+/// Asks the page that `config` describes whether its forebay has `ability`.
+pub async fn ask(config: &HealthCheckConfig, ability: Ability) -> Result<Finding, Error> {
+    let silent = |why: String| Error::Silent(config.endpoint.clone(), why);
+    let answer =
+        timeout(PATIENCE, get(config)).await.map_err(|_| silent(format!("no answer in {PATIENCE:?}")))?;
+    let (status, page) = answer.map_err(|error| silent(error.to_string()))?;
+    let has = ability_of(status, &page).ok_or_else(|| silent(format!("it says {status}")))?;
+    Ok(Finding { well: has as u8 >= ability as u8, page })
+}
+
+/// What the page tells of; `None` where it is not forebay's.
+fn ability_of(status: StatusCode, page: &str) -> Option<Ability> {
+    let page: Value = serde_json::from_str(page).ok()?;
+    match status {
+        StatusCode::OK => page.get("status").map(|_| Ability::Ready),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            let reason = Reason::named(page.get("reason")?.as_str()?)?;
+            Some(if reason.lets_accept() { Ability::Accepting } else { Ability::Alive })
+        }
+        _ => None,
+    }
+}
+
+async fn get(
+    config: &HealthCheckConfig,
+) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(&*addresses(&config.endpoint).await?).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(&config.path).header(header::HOST, &config.endpoint).body(Body::empty())?;
+    let answer = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let page = to_bytes(Body::new(answer.into_body()), LONGEST).await?;
+        Ok((status, String::from_utf8_lossy(&page).trim_end().to_owned()))
+    };
+    tokio::pin!(connection);
+    tokio::select! {
+        answer = answer => answer,
+        // It ends before the answer only where it fails.
+        Err(error) = &mut connection => Err(error.into()),
+    }
+}
+
+/// Where to connect to for what listens at `endpoint`.
+async fn addresses(endpoint: &str) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(lookup_host(endpoint)
+        .await?
+        .map(|address| SocketAddr::new(reachable(address.ip()), address.port()))
+        .collect())
+}
+
+/// Who listens on every interface is reached on this one.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Health, StoreTrouble};
+
+    fn ability(health: &Health) -> Option<Ability> {
+        let report = health.report();
+        let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        ability_of(status, &report.to_json())
+    }
+
+    #[test]
+    fn a_database_that_is_away_leaves_it_accepting() {
+        let health = Health::new();
+        assert_eq!(ability(&health), Some(Ability::Accepting), "starting");
+        health.store_ready();
+        assert_eq!(ability(&health), Some(Ability::Ready));
+        for trouble in
+            [StoreTrouble::DatabaseUnreachable, StoreTrouble::SchemaMismatch, StoreTrouble::DatabaseRefuses]
+        {
+            health.store_unavailable(trouble, "");
+            assert_eq!(ability(&health), Some(Ability::Accepting), "{trouble:?}");
+        }
+        health.memory(Some("81 MiB".to_owned()));
+        assert_eq!(ability(&health), Some(Ability::Alive));
+        health.memory(None);
+        health.draining();
+        assert_eq!(ability(&health), Some(Ability::Alive));
+    }
+
+    #[test]
+    fn another_page_is_no_forebay() {
+        assert_eq!(ability_of(StatusCode::OK, "<html>"), None);
+        assert_eq!(ability_of(StatusCode::NOT_FOUND, r#"{"status":"x"}"#), None);
+        assert_eq!(ability_of(StatusCode::SERVICE_UNAVAILABLE, r#"{"reason":"tired"}"#), None);
+    }
+
+    #[tokio::test]
+    async fn who_listens_everywhere_is_asked_here() {
+        for (endpoint, address) in
+            [("0.0.0.0:13133", "127.0.0.1:13133"), ("[::]:1", "[::1]:1"), ("10.0.0.7:2", "10.0.0.7:2")]
+        {
+            assert_eq!(addresses(endpoint).await.unwrap(), [address.parse().unwrap()]);
+        }
+    }
+}
