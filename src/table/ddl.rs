@@ -219,7 +219,7 @@ fn create_store(schema: &Schema) -> String {
         "ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n\
          CREATE INDEX resources_service_name ON {schema}.resources USING hash (service_name);\n\
          CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
-         CREATE INDEX log_records_time ON {schema}.log_records USING brin (time);"
+         CREATE INDEX log_records_time ON {schema}.log_records USING brin (time) WITH (autosummarize = on);"
     );
     sql + &reading::view(schema)
 }
