@@ -31,7 +31,12 @@ pub struct Corpus {
 impl Corpus {
     /// Requests of `size` records.
     pub fn new(size: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(7);
+        Self::seeded(size, 7)
+    }
+
+    /// The same with other numbers and texts in them.
+    pub fn seeded(size: u64, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
         let count = (REQUESTS * 500 / size as usize).clamp(SERVICES, 4096);
         let mut requests = Vec::with_capacity(count);
         let mut times = Vec::with_capacity(count);
@@ -39,7 +44,8 @@ impl Corpus {
             let mut bytes = request(&mut random, index % SERVICES, size).encode_to_vec();
             let found = positions(&bytes, &TIME.to_le_bytes());
             assert_eq!(found.len() as u64, size);
-            stamp(&mut bytes, &found);
+            let now = now();
+            stamp(&mut bytes, &found, |_| now);
             requests.push(bytes.into());
             times.push(found);
         }
@@ -56,17 +62,26 @@ impl Corpus {
     /// Request `index` with the time of now in its records.
     pub fn request_now(&self, index: usize) -> Bytes {
         let index = index % self.requests.len();
+        let now = now();
+        self.request_at(index, |_| now)
+    }
+
+    /// Request `index` with a time for each of its records, in nanoseconds since 1970.
+    pub fn request_at(&self, index: usize, time: impl Fn(usize) -> u64) -> Bytes {
         let mut bytes = self.requests[index].to_vec();
-        stamp(&mut bytes, &self.times[index]);
+        stamp(&mut bytes, &self.times[index], time);
         bytes.into()
     }
 }
 
-/// Writes the time of now at `positions`.
-fn stamp(bytes: &mut [u8], positions: &[usize]) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    for &at in positions {
-        bytes[at..at + 8].copy_from_slice(&now.to_le_bytes());
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
+}
+
+/// Writes the times at `positions`.
+fn stamp(bytes: &mut [u8], positions: &[usize], time: impl Fn(usize) -> u64) {
+    for (number, &at) in positions.iter().enumerate() {
+        bytes[at..at + 8].copy_from_slice(&time(number).to_le_bytes());
     }
 }
 
