@@ -25,6 +25,7 @@ mod losses;
 mod outage;
 mod over_http;
 mod partitions;
+mod pictures;
 mod prometheus;
 mod push;
 mod query;
