@@ -212,9 +212,8 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
     let rows: Vec<_> = job.dead.keys().map(|index| job.batch.row(*index)).collect();
     let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
-    let resources: BTreeMap<Id, &Resource> = job.batch.resources().map(|r| (r.id, &**r)).collect();
-    let service = |row: &&[u8]| resources.get(&resource_id(row)?)?.service_name.as_deref();
-    let services: Vec<_> = rows.iter().map(service).collect();
+    let service = |index: &usize| job.batch.resource(*index)?.service_name.as_deref();
+    let services: Vec<_> = job.dead.keys().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
     connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services]).await?;
     Ok(())

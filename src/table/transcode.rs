@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::columns::{COLUMNS, Source, fill};
-use super::decode::resource_id;
 use super::interned::{Interner, Resource, Scope};
 use super::row::RowWriter;
 use super::severity::Severity;
@@ -43,11 +42,16 @@ pub struct Transcoded {
     pub replaced: Replaced,
 }
 
+/// Where a row ends, and of which severity and resource it is.
 #[derive(Clone, Copy, Debug)]
 struct RowEnd {
     end: u32,
-    severity: Severity,
+    /// The place of its resource in [`Rows::resources`], above the three bits of its severity.
+    origin: u32,
 }
+
+const SEVERITY_BITS: u32 = 3;
+const _: () = assert!(Severity::ALL.len() <= 1 << SEVERITY_BITS);
 
 /// How many different days are noted for one request. Rows of further days find the partition that is there.
 pub const MAX_DAYS: usize = 16;
@@ -140,6 +144,22 @@ impl Transcoded {
     }
 }
 
+impl RowEnd {
+    /// The row's resource is number `resource`. A request has no 2^29 of them, each of which takes some bytes.
+    #[inline]
+    fn new(end: u32, severity: Severity, resource: usize) -> Self {
+        Self { end, origin: (resource as u32) << SEVERITY_BITS | severity as u32 }
+    }
+
+    fn severity(self) -> Severity {
+        Severity::ALL[(self.origin & ((1 << SEVERITY_BITS) - 1)) as usize]
+    }
+
+    fn resource(self) -> usize {
+        (self.origin >> SEVERITY_BITS) as usize
+    }
+}
+
 impl Rows {
     /// The number of rows.
     pub fn len(&self) -> usize {
@@ -164,17 +184,13 @@ impl Rows {
     /// The services and severities of `rows`.
     pub fn tally(&self, rows: std::ops::Range<usize>) -> Tally {
         let mut tally = Tally::default();
-        let mut resource = self.resources.first();
-        for index in rows {
-            if self.resources.len() > 1 {
-                let id = resource_id(&self.bytes[self.range(index, index + 1)]);
-                if resource.map(|resource| resource.id) != id {
-                    resource = self.resources.iter().find(|resource| Some(resource.id) == id);
-                }
-            }
-            tally.add(resource, self.rows[index].severity);
-        }
+        rows.for_each(|row| tally.add(self.resource(row), self.rows[row].severity()));
         tally
+    }
+
+    /// The resource of a row.
+    pub fn resource(&self, row: usize) -> Option<&Arc<Resource>> {
+        self.resources.get(self.rows[row].resource())
     }
 
     /// All the memory that these rows hold on to, in bytes.
@@ -225,8 +241,9 @@ impl Rows {
             *replaced = before;
             return Err(written.err().unwrap_or(Malformed::TOO_LARGE));
         };
-        self.rows.push(RowEnd { end, severity: Severity::from_number(record.severity_number) });
         self.note(resource, scope, time);
+        let severity = Severity::from_number(record.severity_number);
+        self.rows.push(RowEnd::new(end, severity, self.resources.len() - 1));
         Ok(())
     }
 
