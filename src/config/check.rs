@@ -11,6 +11,7 @@ use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::table::mapping::Refusal;
 use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -122,6 +123,10 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
     schema("exporters.postgres.schema", &config.schema)?;
+    if let Err(Refusal { path, found, expected }) = config.destination() {
+        let above = ["exporters", "postgres", "table"].map(str::to_owned).into_iter();
+        return Err(KeyError::at(above.chain(path), format!("found {found}, expected {expected}")));
+    }
     positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
 }

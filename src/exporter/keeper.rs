@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 use super::Exporter;
 use super::backoff::Backoff;
 use super::error::{Class, Failure};
+use super::existing;
 use super::pool::discard;
 use super::schema::{self, SchemaError};
 use crate::telemetry::StoreTrouble;
@@ -64,7 +65,10 @@ impl Exporter {
         let create = self.config.create_schema;
         let prepared = timeout(PREPARING, async {
             schema::prepare(&connection, &self.schema, create).await?;
-            if create {
+            if let Some(mapping) = self.destination.mapping() {
+                existing::check(&connection, mapping).await?;
+            }
+            if self.makes_partitions() {
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
             schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
@@ -82,7 +86,7 @@ impl Exporter {
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
     async fn look(&self, partitions_due: bool) -> Result<(), Failure> {
         let connection = self.pool.get().await?;
-        if !(partitions_due && self.config.create_schema) {
+        if !(partitions_due && self.makes_partitions()) {
             return Ok(());
         }
         self.partitions.forget();

@@ -8,7 +8,9 @@ use tokio::time::{Instant, timeout};
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
+use super::existing;
 use super::pool::{Connection, discard};
+use super::schema::SchemaError;
 use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
@@ -93,7 +95,12 @@ impl<'a> Lane<'a> {
                 Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
-            if failure.class == Class::Poison
+            if matches!(failure.class, Class::Poison | Class::Refused)
+                && let Some(mismatch) = self.finds_a_mismatch().await
+            {
+                delivery.dead.clear();
+                failure = mismatch;
+            } else if failure.class == Class::Poison
                 && let Err(refusal) = self.is_the_rows_fault().await
             {
                 delivery.dead.clear();
@@ -141,6 +148,7 @@ impl<'a> Lane<'a> {
                 lane: self.number,
                 sequence: self.sequence,
             },
+            destination: &exporter.destination,
             batch: &delivery.batch,
             dead: &delivery.dead,
             divided: delivery.is_divided(),
@@ -148,7 +156,7 @@ impl<'a> Lane<'a> {
         };
         let mut progress = Progress::Begun;
         let writing = async {
-            if exporter.config.create_schema {
+            if exporter.makes_partitions() {
                 let days = delivery.batch.days();
                 exporter.partitions.ensure_recent(&connection, &exporter.schema, days).await?;
             }
@@ -219,6 +227,21 @@ impl<'a> Lane<'a> {
         isolated
     }
 
+    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
+    /// fault, and everything is held.
+    async fn finds_a_mismatch(&self) -> Option<Failure> {
+        let mapping = self.exporter.destination.mapping()?;
+        let connection = self.exporter.pool.get().await.ok()?;
+        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
+            Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
+            Ok(_) => None,
+            Err(_) => {
+                discard(connection);
+                None
+            }
+        }
+    }
+
     /// After many refused rows without a stored one, asks whether the table still takes a row that it took before. Where
     /// it does not, no row is at fault: somebody has changed the table, and everything is held.
     async fn is_the_rows_fault(&self) -> Result<(), Failure> {
@@ -226,7 +249,7 @@ impl<'a> Lane<'a> {
             return Ok(());
         };
         let connection = self.exporter.pool.get().await?;
-        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.schema, &row)).await;
+        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.destination, &row)).await;
         match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
             Ok(()) => Ok(()),
             Err(failure) if failure.leaves_connection_usable() => {

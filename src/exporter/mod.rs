@@ -18,6 +18,7 @@ mod delivery;
 pub mod doctor;
 pub mod dsn;
 pub mod error;
+pub mod existing;
 pub mod keeper;
 pub mod lane;
 mod losses;
@@ -39,6 +40,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::buffer::Buffer;
+use crate::table::Destination;
 use crate::table::identifier::Schema;
 use crate::telemetry::Health;
 use config::{Config, RetryConfig};
@@ -54,6 +56,8 @@ use sample::Sample;
 pub struct Exporter {
     pool: Pool,
     schema: Schema,
+    /// Where the rows go.
+    destination: Destination,
     config: Config,
     /// `config.retry_on_failure`, which may change.
     retry: Mutex<RetryConfig>,
@@ -76,13 +80,14 @@ pub struct Exporter {
 struct Trouble<'a>(&'a AtomicUsize);
 
 impl Exporter {
-    /// An exporter from `buffer` to `target`. It connects when its tasks run.
+    /// An exporter from `buffer` to the `destination` at `target`. It connects when its tasks run.
     ///
     /// # Errors
     ///
     /// Where TLS cannot be set up, such as a root certificate that cannot be read.
     pub fn new(
         config: Config,
+        destination: Destination,
         target: Target,
         buffer: Arc<Buffer>,
         health: Health,
@@ -92,6 +97,7 @@ impl Exporter {
         Ok(Self {
             pool,
             schema: Schema::new(config.schema.clone()),
+            destination,
             gateway: Uuid::new_v4(),
             buffer,
             partitions: Partitions::default(),
@@ -120,6 +126,11 @@ impl Exporter {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether forebay makes the days' partitions: of its own table only, and only where rows go there.
+    fn makes_partitions(&self) -> bool {
+        self.config.create_schema && self.destination.mapping().is_none()
+    }
+
     /// Closes the connections.
     pub fn close(&self) {
         self.pool.close();
@@ -140,6 +151,7 @@ impl Exporter {
     fn report(&self, failure: &Failure) {
         use crate::telemetry::StoreTrouble;
         let trouble = match failure.class {
+            Class::Refused if failure.is_a_mismatch() => StoreTrouble::SchemaMismatch,
             Class::Refused | Class::DiskFull | Class::Unknown => StoreTrouble::DatabaseRefuses,
             Class::Connection if failure.sqlstate.as_deref() == Some("25006") => {
                 StoreTrouble::DatabaseRefuses

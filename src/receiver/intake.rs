@@ -16,7 +16,7 @@ use super::file::aside;
 use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
-use crate::table::Transcoder;
+use crate::table::{Mapping, Transcoder};
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -86,6 +86,12 @@ impl Intake {
             unread: Arc::default(),
             refusing: Arc::default(),
         }
+    }
+
+    /// The same, with the rows of an existing table where there is a `mapping`.
+    #[must_use]
+    pub fn writing(self, mapping: Option<Arc<Mapping>>) -> Self {
+        Self { transcoder: Transcoder::new(mapping), ..self }
     }
 
     /// The same, refusing every request while `flag` is set.

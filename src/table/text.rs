@@ -21,6 +21,10 @@ pub enum ReplacedKind {
     Time,
     /// A number beyond its column's type: the type's nearest value stands there now.
     Number,
+    /// A text longer than its column in an existing table: its first characters stand there now.
+    Width,
+    /// A value that is none of its column's type in an existing table: the default or NULL stands there now.
+    Type,
 }
 
 /// How many values were replaced, for each reason.
@@ -29,7 +33,8 @@ pub struct Replaced([u64; ReplacedKind::ALL.len()]);
 
 impl ReplacedKind {
     /// All of them.
-    pub const ALL: [ReplacedKind; 5] = [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number];
+    pub const ALL: [ReplacedKind; 7] =
+        [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number, Self::Width, Self::Type];
 
     /// The value of the label `kind` in metrics.
     pub fn label(self) -> &'static str {
@@ -39,6 +44,8 @@ impl ReplacedKind {
             Self::Depth => "depth",
             Self::Time => "time",
             Self::Number => "number",
+            Self::Width => "width",
+            Self::Type => "type",
         }
     }
 }

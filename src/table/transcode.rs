@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::columns::{COLUMNS, Source, fill};
 use super::interned::{Interner, Resource, Scope};
+use super::layout::{Layout, Own, Place};
+use super::mapping::Mapping;
 use super::row::RowWriter;
+use super::row_end::RowEnd;
 use super::severity::Severity;
 use super::tally::Tally;
 use super::text::Replaced;
@@ -14,6 +16,7 @@ use crate::otlp::{LogRecord, Malformed, ScopeLogs, resource_logs};
 #[derive(Debug, Default)]
 pub struct Transcoder {
     interner: Interner,
+    mapping: Option<Arc<Mapping>>,
 }
 
 /// Rows of one request, as COPY wants them, and the resources and scopes that they name.
@@ -42,17 +45,6 @@ pub struct Transcoded {
     pub replaced: Replaced,
 }
 
-/// Where a row ends, and of which severity and resource it is.
-#[derive(Clone, Copy, Debug)]
-struct RowEnd {
-    end: u32,
-    /// The place of its resource in [`Rows::resources`], above the three bits of its severity.
-    origin: u32,
-}
-
-const SEVERITY_BITS: u32 = 3;
-const _: () = assert!(Severity::ALL.len() <= 1 << SEVERITY_BITS);
-
 /// How many different days are noted for one request. Rows of further days find the partition that is there.
 pub const MAX_DAYS: usize = 16;
 
@@ -62,7 +54,21 @@ const NANOS_PER_DAY: u64 = 86_400_000_000_000;
 /// times. It is an estimate, made before the work and put right after it.
 pub const ROW_OVERHEAD: usize = 180;
 
+/// One pass over a request.
+struct Pass<'a, L> {
+    layout: L,
+    /// Used again and again, for the sake of its memory.
+    record: LogRecord<'a>,
+    limit: usize,
+    arrival: u64,
+}
+
 impl Transcoder {
+    /// Makes rows for an existing table, or for `log_records` where there is none.
+    pub fn new(mapping: Option<Arc<Mapping>>) -> Self {
+        Self { mapping, ..Self::default() }
+    }
+
     /// Writes the first `limit` records of `request` as rows. `arrival` (nanoseconds since 1970) is the time of
     /// records that have none.
     ///
@@ -70,18 +76,42 @@ impl Transcoder {
     ///
     /// Only where the nesting down to the records is broken, which [`crate::otlp::count_records`] has ruled out.
     pub fn transcode(&self, request: &[u8], limit: usize, arrival: u64) -> Result<Transcoded, Malformed> {
+        match &self.mapping {
+            None => self.transcode_by(Own::default(), request, limit, arrival),
+            Some(mapping) => self.transcode_by(mapping.filler(arrival), request, limit, arrival),
+        }
+    }
+
+    fn transcode_by<'a, L: Layout<'a>>(
+        &self,
+        layout: L,
+        request: &'a [u8],
+        limit: usize,
+        arrival: u64,
+    ) -> Result<Transcoded, Malformed> {
         let mut done = Transcoded::default();
         done.rows.bytes.reserve(request.len() + limit.min(request.len()) * ROW_OVERHEAD);
         done.rows.rows.reserve(limit.min(request.len()));
-        let mut record = LogRecord::default();
+        let mut pass = Pass { layout, record: LogRecord::default(), limit, arrival };
+        // What is not stored is not counted as replaced.
+        let mut unstored = Replaced::default();
         for resource in resource_logs(request) {
             let resource = resource?;
-            let interned =
-                self.interner.resource(resource.resource, resource.schema_url, &mut done.replaced).ok();
+            let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
+            let interned = self.interner.resource(resource.resource, resource.schema_url, replaced).ok();
             for scope in resource.scope_logs() {
                 let scope = scope?;
-                let within = (interned.as_ref(), self.scope(&scope, &mut done.replaced));
-                done.transcode_scope(&scope, within, &mut record, limit, arrival)?;
+                let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
+                let interned_scope = self.scope(&scope, replaced);
+                let place =
+                    interned.as_ref().zip(interned_scope.as_ref()).map(|(interned, interned_scope)| Place {
+                        resource: interned,
+                        scope: interned_scope,
+                        resource_message: resource.resource,
+                        scope_message: scope.scope,
+                    });
+                let place = place.filter(|place| pass.layout.enter(place).is_ok());
+                done.transcode_scope(&mut pass, &scope, interned.as_ref(), place.as_ref())?;
             }
         }
         done.rows.bytes.shrink_to_fit();
@@ -115,48 +145,29 @@ impl Transcoder {
 }
 
 impl Transcoded {
-    fn transcode_scope<'a>(
+    /// `place` is where the records are from, unless that cannot be read.
+    fn transcode_scope<'a, L: Layout<'a>>(
         &mut self,
+        pass: &mut Pass<'a, L>,
         scope: &ScopeLogs<'a>,
-        (resource, interned): (Option<&Arc<Resource>>, Option<Arc<Scope>>),
-        record: &mut LogRecord<'a>,
-        limit: usize,
-        arrival: u64,
+        resource: Option<&Arc<Resource>>,
+        place: Option<&Place<'a, '_>>,
     ) -> Result<(), Malformed> {
         for message in scope.log_records() {
             let message = message?;
-            if self.rows.len() + self.malformed.total() >= limit {
+            if self.rows.len() + self.malformed.total() >= pass.limit {
                 self.beyond.add(resource, Severity::from_number(LogRecord::severity_of(message)));
                 continue;
             }
-            let written = match (resource, &interned) {
-                (Some(resource), Some(scope)) => record
-                    .read(message)
-                    .and_then(|()| self.rows.push(record, resource, scope, arrival, &mut self.replaced))
-                    .is_ok(),
-                _ => false,
-            };
+            let written = place.is_some_and(|place| {
+                let read = pass.record.read(message);
+                read.and_then(|()| self.rows.push(pass, place, &mut self.replaced)).is_ok()
+            });
             if !written {
                 self.malformed.add(resource, Severity::from_number(LogRecord::severity_of(message)));
             }
         }
         Ok(())
-    }
-}
-
-impl RowEnd {
-    /// The row's resource is number `resource`. A request has no 2^29 of them, each of which takes some bytes.
-    #[inline]
-    fn new(end: u32, severity: Severity, resource: usize) -> Self {
-        Self { end, origin: (resource as u32) << SEVERITY_BITS | severity as u32 }
-    }
-
-    fn severity(self) -> Severity {
-        Severity::ALL[(self.origin & ((1 << SEVERITY_BITS) - 1)) as usize]
-    }
-
-    fn resource(self) -> usize {
-        (self.origin >> SEVERITY_BITS) as usize
     }
 }
 
@@ -214,26 +225,24 @@ impl Rows {
     }
 
     fn offset(&self, row: usize) -> usize {
-        if row == 0 { 0 } else { self.rows[row - 1].end as usize }
+        if row == 0 { 0 } else { self.rows[row - 1].end() }
     }
 
-    /// Writes one record; on an error nothing of it is left.
+    /// Writes the record of `pass`; on an error nothing of it is left.
     #[inline]
-    fn push(
+    fn push<'a, L: Layout<'a>>(
         &mut self,
-        record: &LogRecord<'_>,
-        resource: &Arc<Resource>,
-        scope: &Arc<Scope>,
-        arrival: u64,
+        pass: &mut Pass<'a, L>,
+        place: &Place<'a, '_>,
         replaced: &mut Replaced,
     ) -> Result<(), Malformed> {
+        let Pass { layout, record, arrival, .. } = pass;
         let start = self.bytes.len();
         let before = *replaced;
         let times = [record.time_unix_nano, record.observed_time_unix_nano];
-        let time = times.into_iter().find(|&time| time != 0).unwrap_or(arrival);
-        let source = Source { record, time, resource: resource.id, scope: scope.id };
-        let mut row = RowWriter::begin(&mut self.bytes, COLUMNS.len(), replaced);
-        let written = fill(&mut row, &source);
+        let time = times.into_iter().find(|&time| time != 0).unwrap_or(*arrival);
+        let mut row = RowWriter::begin(&mut self.bytes, layout.fields(), replaced);
+        let written = layout.fill(&mut row, record, time);
         // The offsets of the rows are 32 bits wide; no request comes near that.
         let end = u32::try_from(self.bytes.len()).ok();
         let (Ok(()), Some(end)) = (written, end) else {
@@ -241,18 +250,20 @@ impl Rows {
             *replaced = before;
             return Err(written.err().unwrap_or(Malformed::TOO_LARGE));
         };
-        self.note(resource, scope, time);
+        // Rows of one resource and scope stand together, so only the last noted needs a look.
+        if self.resources.last().is_none_or(|last| last.id != place.resource.id) {
+            self.resources.push(place.resource.clone());
+        }
+        if L::IS_OWN {
+            self.note(place.scope, time);
+        }
         let severity = Severity::from_number(record.severity_number);
         self.rows.push(RowEnd::new(end, severity, self.resources.len() - 1));
         Ok(())
     }
 
     #[inline]
-    fn note(&mut self, resource: &Arc<Resource>, scope: &Arc<Scope>, time: u64) {
-        // Rows of one resource and scope stand together, so only the last noted needs a look.
-        if self.resources.last().is_none_or(|last| last.id != resource.id) {
-            self.resources.push(resource.clone());
-        }
+    fn note(&mut self, scope: &Arc<Scope>, time: u64) {
         if self.scopes.last().is_none_or(|last| last.id != scope.id) {
             self.scopes.push(scope.clone());
         }
@@ -273,6 +284,7 @@ mod tests {
         AnyValue, ExportLogsServiceRequest, LogRecord as RecordMessage, ResourceLogs as ResourceMessage,
         ScopeLogs as ScopeMessage,
     };
+    use crate::table::columns::COLUMNS;
 
     const DAY: u64 = NANOS_PER_DAY;
 

@@ -4,6 +4,7 @@ mod memory;
 mod readers;
 mod refusals;
 mod round_trip;
+mod table;
 
 use std::time::Duration;
 
