@@ -145,6 +145,11 @@ impl Failure {
         Self { origin: Origin::Catalogue, ..Self::new(Class::Refused, problems) }
     }
 
+    /// Whether it may be that the table has been changed. Too few bytes for a column's new type are 08P01.
+    pub fn may_be_a_mismatch(&self) -> bool {
+        matches!(self.class, Class::Poison | Class::Refused) || self.sqlstate.as_deref() == Some("08P01")
+    }
+
     /// Whether the table is not what the configuration says.
     pub fn is_a_mismatch(&self) -> bool {
         self.origin == Origin::Catalogue

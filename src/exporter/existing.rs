@@ -50,8 +50,9 @@ pub(super) async fn differences(connection: &Connection, mapping: &Mapping) -> R
         )]);
     };
     let mut problems = live.problems(&quoted(schema), &identifier);
-    problems.extend(mapping.columns().iter().filter_map(|column| live.problem_of(column, &identifier)));
+    problems.extend(mapping.columns().iter().filter_map(|column| live.problem_of(column)));
     problems.extend(live.unfilled(mapping));
+    problems.extend(live.missing_privilege(mapping, &identifier));
     Ok(problems)
 }
 
@@ -121,9 +122,9 @@ impl LiveTable {
     }
 
     /// What keeps `column` from being filled.
-    fn problem_of(&self, column: &Column, identifier: &str) -> Option<String> {
+    fn problem_of(&self, column: &Column) -> Option<String> {
         let Column { name, sql_type, nullable, .. } = column;
-        let Some(live) = self.columns.iter().find(|live| live.name == *name) else {
+        let Some(live) = self.find(name) else {
             return Some(format!("column {name} is not there: add it, or take it out of table.columns"));
         };
         if live.is_generated {
@@ -142,13 +143,26 @@ impl LiveTable {
             }
             Ok(_) => {}
         }
-        if live.not_null && *nullable {
-            return Some(format!(
-                "column {name} is NOT NULL, and a record may have nothing for it: write a `default`"
-            ));
-        }
-        let role = quoted(&self.role);
-        (!live.may_insert).then(|| format!("GRANT INSERT ({}) ON {identifier} TO {role}", quoted(name)))
+        (live.not_null && *nullable).then(|| {
+            format!("column {name} is NOT NULL, and a record may have nothing for it: write a `default`")
+        })
+    }
+
+    /// The privilege that the role lacks to fill the columns.
+    fn missing_privilege(&self, mapping: &Mapping, identifier: &str) -> Option<String> {
+        let lacks = |column: &&Column| self.find(&column.name).is_some_and(|live| !live.may_insert);
+        let lacking: Vec<_> =
+            mapping.columns().iter().filter(lacks).map(|column| quoted(&column.name)).collect();
+        let which = match lacking.len() {
+            0 => return None,
+            count if count == mapping.columns().len() => String::new(),
+            _ => format!(" ({})", lacking.join(", ")),
+        };
+        Some(format!("GRANT INSERT{which} ON {identifier} TO {}", quoted(&self.role)))
+    }
+
+    fn find(&self, name: &str) -> Option<&LiveColumn> {
+        self.columns.iter().find(|live| live.name == name)
     }
 
     /// Columns that have to be filled, and by nobody are.

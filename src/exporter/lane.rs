@@ -95,7 +95,7 @@ impl<'a> Lane<'a> {
                 Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
-            if matches!(failure.class, Class::Poison | Class::Refused)
+            if failure.may_be_a_mismatch()
                 && let Some(mismatch) = self.finds_a_mismatch().await
             {
                 delivery.dead.clear();

@@ -15,6 +15,7 @@ mod dead_letters;
 mod docs;
 mod doctor;
 mod embedded;
+mod existing;
 mod fields;
 mod lifecycle;
 mod load;

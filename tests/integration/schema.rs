@@ -124,7 +124,8 @@ async fn a_resource_that_is_refused_costs_only_its_own_records() {
 
 /// Takes the store back to what forebay's first version made.
 pub async fn back_to_version_1(client: &tokio_postgres::Client) {
-    let back = "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts, DROP COLUMN destination;
+    let back =
+        "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts, DROP COLUMN destination;
         DROP TABLE otel.losses;
         DELETE FROM otel.schema_migrations WHERE version > 1";
     client.batch_execute(back).await.unwrap();
