@@ -11,6 +11,7 @@ mod bad_config;
 mod bad_input;
 mod clusters;
 mod connections;
+mod contextforge;
 mod dead_letters;
 mod docs;
 mod doctor;
