@@ -31,6 +31,11 @@ pub enum Command {
         /// The version of the store that is there; 0 for none.
         since: i32,
     },
+    /// Print a mapping for an existing table.
+    Mapping {
+        /// Schema and table.
+        table: String,
+    },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
     /// Look into everything that writing records takes.
@@ -74,6 +79,17 @@ enum Action {
         /// Only what a store of this version lacks
         #[arg(long, value_name = "VERSION", default_value_t = 0)]
         since: i32,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Print a mapping to begin with for an existing table, as YAML
+    ///
+    /// Every column of the live table with its type, filled by what its name suggests, and with a default where it is
+    /// NOT NULL: for exporters.postgres.table, which docs/existing-tables.md explains.
+    Mapping {
+        /// Schema and table, such as public.logs
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: String,
         #[command(flatten)]
         source: Source,
     },
@@ -206,6 +222,7 @@ impl From<Cli> for Invocation {
             Some(Action::Validate(source)) => (Command::Validate, source),
             Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
+            Some(Action::Mapping { table, source }) => (Command::Mapping { table }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();
@@ -287,6 +304,9 @@ mod tests {
             let arguments = ["--config", "a.yaml", name, "--config", "b.yaml"];
             assert_eq!(read(&arguments), invocation(command, &["a.yaml", "b.yaml"], &[]));
         }
+        let mapping = Command::Mapping { table: "a.b".to_owned() };
+        assert_eq!(read(&["mapping", "--config", "c.yaml", "a.b"]), invocation(mapping, &["c.yaml"], &[]));
+        assert_eq!(read(&["mapping"]), Err(ErrorKind::MissingRequiredArgument));
     }
 
     #[test]

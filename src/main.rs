@@ -31,6 +31,10 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Mapping { table } => match app::mapping(&config, &table) {
+            Ok(yaml) => print(yaml.trim_end()),
+            Err(error) => end(&error),
+        },
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))

@@ -30,6 +30,9 @@ pub enum Error {
     /// The dead letters cannot be looked at, or not be written.
     #[error(transparent)]
     DeadLetters(#[from] exporter::dead_letters::Error),
+    /// The existing table cannot be looked at.
+    #[error(transparent)]
+    Mapping(#[from] exporter::existing::Error),
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -57,6 +60,7 @@ impl Error {
             Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) => true,
             Self::NoStore(_)
             | Self::DeadLetters(_)
+            | Self::Mapping(_)
             | Self::Output(_)
             | Self::Interrupted(_)
             | Self::Embedded(_)

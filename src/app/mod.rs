@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-pub use commands::{Diagnosis, dead_letters, doctor};
+pub use commands::{Diagnosis, dead_letters, doctor, mapping};
 pub use ending::Summary;
 pub use error::Error;
 pub use reload::{Load, is_live};

@@ -84,6 +84,7 @@ impl<'a> Lane<'a> {
     async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
         let exporter = self.exporter;
         let mut backoff = Backoff::new(exporter.retry());
+        let mut mismatched = false;
         loop {
             let tried = Instant::now();
             let mut failure = match self.try_once(&mut delivery).await {
@@ -95,11 +96,17 @@ impl<'a> Lane<'a> {
                 Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
-            if failure.may_be_a_mismatch()
+            let was_mismatched = std::mem::take(&mut mismatched);
+            if !delivery.in_doubt
+                && failure.may_be_a_mismatch()
                 && let Some(mismatch) = self.finds_a_mismatch().await
             {
                 delivery.dead.clear();
                 failure = mismatch;
+                mismatched = true;
+            } else if was_mismatched && failure.class == Class::Poison {
+                // Somebody has mended the table since this try.
+                continue;
             } else if failure.class == Class::Poison
                 && let Err(refusal) = self.is_the_rows_fault().await
             {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-use crate::support::forebay::{Forebay, arguments, command, ran};
+use crate::support::forebay::{Forebay, arguments, command, ran, run};
 use crate::support::postgres::database;
 
 const PAGE: &str = include_str!("../../docs/existing-tables.md");
@@ -65,6 +65,16 @@ async fn a_python_application_fills_its_structured_log_entries() {
     let database = database().await;
     let client = database.connect().await;
     client.batch_execute(block("sql")).await.unwrap();
+    let proposed = run(database.dsn(), "mapping public.structured_log_entries", &[]).await.out;
+    for line in [
+        "        id: {generate: uuid, type: varchar(36)}\n",
+        "        context: {attributes: rest, type: json}\n",
+    ] {
+        assert!(
+            proposed.contains(line) && block("yaml partial").contains(line),
+            "{line} is not in:\n{proposed}"
+        );
+    }
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("forebay.yaml");
     std::fs::write(&file, block("yaml partial")).unwrap();

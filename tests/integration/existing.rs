@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
 use crate::support::arbitrary;
-use crate::support::forebay::{Forebay, QUICK, Ran, run};
+use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, run};
 use crate::support::postgres::{Database, database};
 use crate::support::records::{body_of, now, numbered_request, pair, request, text};
 
@@ -353,4 +353,41 @@ async fn what_does_not_fit_is_counted_by_kind() {
     let rows = scene.client.query(rows, &[]).await.unwrap();
     let rows: Vec<(i32, Option<String>)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(rows, [(-1, None), (i32::MAX, None), (2, Some("10.0.0.7".to_owned()))]);
+}
+
+/// Scenario: `forebay mapping` of a table with a column of each type. Guarantee: what it prints is a configuration, of which
+/// the doctor has nothing to say, and by which records are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mapping_to_begin_with_is_one() {
+    let scene = Scene::begin().await;
+    scene.execute("ALTER TABLE app.\"Logs\" ADD price numeric, ADD \"odd: $name\" text NOT NULL DEFAULT '', ADD sum smallint NOT NULL").await;
+    let printed = run(scene.database.dsn(), "mapping app.Logs", &[]).await;
+    assert_eq!((printed.status, printed.err.as_str()), (Some(0), ""), "{printed:?}");
+    for line in [
+        "      name: app.Logs\n",
+        "        id: {generate: uuid, type: varchar(36)}\n",
+        "        at: {field: time, type: timestamptz}\n",
+        "        level: {field: severity, type: varchar(8), default: unknown}\n",
+        "        host: {resource: host.name, type: text, default: unknown}\n",
+        "        extra: {attributes: rest, type: json}\n",
+        "        all_of_it: {attribute: all_of_it, type: jsonb, default: \"{}\"}\n",
+        "        # length: the table fills it\n",
+        "        # price: forebay cannot write numeric\n",
+        "        sum: {attribute: sum, type: smallint, default: 0}\n",
+    ] {
+        assert!(printed.out.contains(line), "{line} is not in:\n{}", printed.out);
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("mapping.yaml");
+    std::fs::write(&file, &printed.out).unwrap();
+    let configs = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/otel-config.yaml"), "--config"];
+    let mut start = command();
+    start.env("DATABASE_URL", scene.database.dsn()).args(configs).arg(&file).args(arguments(QUICK));
+    let forebay = Forebay::spawn(start).await;
+    forebay.becomes_ready().await;
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 10);
+    let absent = run(scene.database.dsn(), "mapping app.logs", &[]).await;
+    let said = "forebay: there is no table app.logs: write it as schema.table, with the letters that PostgreSQL shows\n";
+    assert_eq!((absent.status, absent.err.as_str()), (Some(1), said));
 }

@@ -1,4 +1,9 @@
-//! An existing table in a live database, against what the configuration says of it.
+//! An existing table in a live database, against what the configuration says of it; and a mapping to begin with, where
+//! that says nothing yet.
+
+mod propose;
+
+pub use propose::{Error, propose};
 
 use super::error::Failure;
 use super::pool::Connection;
@@ -29,6 +34,7 @@ pub(super) struct LiveColumn {
     /// The table fills it where nobody else does.
     pub(super) has_default: bool,
     pub(super) is_generated: bool,
+    pub(super) is_identity: bool,
     may_insert: bool,
 }
 
@@ -71,7 +77,7 @@ impl LiveTable {
         let oid: u32 = row.get(4);
         let select = "SELECT a.attname::text, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) \
                       ELSE format_type(a.atttypid, a.atttypmod) END, a.attnotnull OR t.typnotnull, \
-                      a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', \
+                      a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', a.attidentity <> '', \
                       has_column_privilege(a.attrelid, a.attnum, 'INSERT') \
                       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
                       WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
@@ -82,7 +88,8 @@ impl LiveTable {
             not_null: row.get(2),
             has_default: row.get(3),
             is_generated: row.get(4),
-            may_insert: row.get(5),
+            is_identity: row.get(5),
+            may_insert: row.get(6),
         });
         Ok(Some(Self {
             kind: row.get(0),
