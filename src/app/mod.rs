@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
-use crate::memory::Limiter;
+use crate::memory::{self, Limiter};
 use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
 use crate::telemetry::{Health, Metrics, Push, Threshold};
@@ -161,6 +161,7 @@ impl App {
     ) -> Result<Self, Error> {
         let (metrics, pushes) = Metrics::with(&config.telemetry)?;
         let health = Health::new();
+        health.observe(&metrics.meter("health"));
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
@@ -183,6 +184,7 @@ impl App {
         if let Some(limiter) = &limiter {
             intake = intake.refusing_while(limiter.refusing());
         }
+        memory::observe(limiter.clone(), &metrics.meter("memory"));
         Ok(Self {
             health,
             metrics,

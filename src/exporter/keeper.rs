@@ -9,7 +9,7 @@ use super::Exporter;
 use super::backoff::Backoff;
 use super::error::{Class, Failure};
 use super::existing;
-use super::pool::discard;
+use super::pool::{Connection, discard};
 use super::schema::{self, SchemaError};
 use crate::telemetry::StoreTrouble;
 
@@ -17,6 +17,8 @@ use crate::telemetry::StoreTrouble;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How often partitions are made ahead.
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
+/// How often the metrics are told how far the store is prepared.
+const HORIZON_EVERY: Duration = Duration::from_secs(60);
 /// The longest that preparing the store may take at a time.
 const PREPARING: Duration = Duration::from_secs(60);
 
@@ -35,13 +37,15 @@ impl Exporter {
         self.health.store_ready();
         self.store_ready.send_replace(true);
         let mut partitions_made = Instant::now();
+        let mut horizon_seen = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let partitions_due = partitions_made.elapsed() >= PARTITIONS_EVERY;
-            if self.wrote_lately.swap(false, Ordering::Relaxed) && !partitions_due {
+            let horizon_due = partitions_due || horizon_seen.elapsed() >= HORIZON_EVERY;
+            if self.wrote_lately.swap(false, Ordering::Relaxed) && !horizon_due {
                 continue;
             }
-            match self.look(partitions_due).await {
+            match self.look(partitions_due, horizon_due).await {
                 Ok(()) => self.met(),
                 // Both connections are at work: that is an answer as well.
                 Err(failure) if failure.class == Class::Busy => {}
@@ -49,6 +53,9 @@ impl Exporter {
             }
             if partitions_due {
                 partitions_made = Instant::now();
+            }
+            if horizon_due {
+                horizon_seen = Instant::now();
             }
         }
     }
@@ -72,7 +79,10 @@ impl Exporter {
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
             schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
-            schema::forget_old_lanes(&connection, &self.schema).await
+            schema::forget_old_lanes(&connection, &self.schema).await?;
+            // A lock on a partition keeps nobody from writing to the others.
+            let _ = self.look_ahead(&connection).await;
+            Ok(())
         });
         let prepared =
             prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
@@ -84,17 +94,28 @@ impl Exporter {
     }
 
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
-    async fn look(&self, partitions_due: bool) -> Result<(), Failure> {
+    async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
         let connection = self.pool.get().await?;
-        if !(partitions_due && self.makes_partitions()) {
-            return Ok(());
-        }
-        self.partitions.forget();
-        let made = timeout(PREPARING, self.partitions.ensure_ahead(&connection, &self.schema)).await;
+        let made = timeout(PREPARING, async {
+            if partitions_due && self.makes_partitions() {
+                self.partitions.forget();
+                self.partitions.ensure_ahead(&connection, &self.schema).await?;
+            }
+            if horizon_due { self.look_ahead(&connection).await } else { Ok(()) }
+        });
+        let made = made.await;
         let made = made.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64())));
         if made.is_err() {
             discard(connection);
         }
         made
+    }
+
+    /// Looks how far the partitions reach. Those of an existing table are somebody else's.
+    async fn look_ahead(&self, connection: &Connection) -> Result<(), Failure> {
+        if self.destination.mapping().is_some() {
+            return Ok(());
+        }
+        self.horizon.look(connection, &self.schema).await
     }
 }

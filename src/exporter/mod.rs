@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod dsn;
 pub mod error;
 pub mod existing;
+mod horizon;
 pub mod keeper;
 pub mod lane;
 mod losses;
@@ -46,6 +47,7 @@ use crate::telemetry::Health;
 use config::{Config, RetryConfig};
 use dsn::Target;
 use error::{Class, Failure};
+use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
 use pool::Pool;
@@ -65,6 +67,7 @@ pub struct Exporter {
     gateway: Uuid,
     buffer: Arc<Buffer>,
     partitions: Partitions,
+    horizon: Horizon,
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
@@ -101,6 +104,7 @@ impl Exporter {
             gateway: Uuid::new_v4(),
             buffer,
             partitions: Partitions::default(),
+            horizon: Horizon::new(meter),
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),

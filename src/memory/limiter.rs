@@ -42,6 +42,11 @@ impl Limiter {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits(config);
     }
 
+    /// The hard limit, in bytes.
+    pub fn most(&self) -> u64 {
+        self.limits().hard
+    }
+
     /// Looks, for as long as it is polled; has `relieve` do something about it while there is too much.
     pub async fn run(&self, relieve: impl Fn(Pressure)) {
         loop {

@@ -9,9 +9,25 @@ pub mod config;
 mod limiter;
 mod total;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::metrics::Meter;
+
 pub use limiter::{Limiter, Pressure};
+
+/// Shows how much memory the process may take: by `limiter`, or else by its control group or the machine.
+pub fn observe(limiter: Option<Arc<Limiter>>, meter: &Meter) {
+    meter
+        .u64_observable_gauge("log_buffer_memory_limit")
+        .with_description("The most memory that the process may take.")
+        .with_unit("By")
+        .with_callback(move |gauge| {
+            let limit = limiter.as_deref().map(Limiter::most).or_else(total::total_bytes);
+            limit.into_iter().for_each(|bytes| gauge.observe(bytes, &[]));
+        })
+        .build();
+}
 
 /// What the process may take, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -77,6 +79,22 @@ impl Health {
         let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
         let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now(), memory: None };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Shows it among the metrics: each reason is 1 while it holds, so that what an alert fires on has a name.
+    pub fn observe(&self, meter: &Meter) {
+        let health = self.clone();
+        meter
+            .u64_observable_gauge("log_buffer_unready")
+            .with_description("1 for the reason for which forebay is not ready, as on the health page.")
+            .with_callback(move |gauge| {
+                let holds = health.report().trouble.map(|(reason, _)| reason);
+                for reason in Reason::ALL {
+                    let reason_is = [KeyValue::new("reason", reason.as_str())];
+                    gauge.observe(u64::from(holds == Some(reason)), &reason_is);
+                }
+            })
+            .build();
     }
 
     /// What the start is busy with; nothing once the store has been met.
@@ -185,6 +203,15 @@ impl Report {
 }
 
 impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Store(StoreTrouble::DatabaseUnreachable),
+        Self::Store(StoreTrouble::SchemaMismatch),
+        Self::Store(StoreTrouble::DatabaseRefuses),
+        Self::MemoryLimit,
+        Self::Draining,
+    ];
+
     /// The reason's name on the health page.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -308,6 +335,25 @@ mod tests {
         let second = health.report();
         assert_eq!(second.since, first.since);
         assert_eq!(second.trouble, Some((Reason::Store(UNREACHABLE), "no route to host".to_owned())));
+    }
+
+    #[test]
+    fn the_reason_that_holds_is_one_among_the_metrics() {
+        let metrics = crate::telemetry::Metrics::new().unwrap();
+        let health = Health::new();
+        health.observe(&metrics.meter("health"));
+        let ones = || {
+            let page = metrics.render().unwrap();
+            let lines = page.lines().filter(|line| line.starts_with("log_buffer_unready{"));
+            let (ones, zeros): (Vec<_>, Vec<_>) =
+                lines.map(str::to_owned).partition(|line| line.ends_with(" 1"));
+            assert_eq!(ones.len() + zeros.len(), Reason::ALL.len());
+            ones
+        };
+        health.store_unavailable(UNREACHABLE, "gone");
+        assert_eq!(ones(), [r#"log_buffer_unready{reason="database_unreachable"} 1"#]);
+        health.store_ready();
+        assert!(ones().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio_postgres::Client;
 
 use crate::support::arbitrary;
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, run};
+use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, get, run};
 use crate::support::postgres::{Database, database};
 use crate::support::records::{body_of, now, numbered_request, pair, request, text};
 
@@ -111,6 +111,9 @@ async fn records_are_rows_of_the_existing_table() {
         1,
         "the default partition"
     );
+    let horizon = "log_buffer_partitioned_until_timestamp_seconds";
+    let (_, metrics) = get(&format!("http://{}/metrics", forebay.metrics_address())).await;
+    assert!(!metrics.contains(horizon), "an alert would take it for the end");
     let told = scene.run("doctor").await;
     assert_eq!(told.status, Some(0), "{told:?}");
     assert!(

@@ -6,12 +6,14 @@
 // A test fails by panicking, and a list of one range of numbers is meant as such.
 #![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
+mod alerts;
 mod auth;
 mod bad_config;
 mod bad_input;
 mod clusters;
 mod connections;
 mod contextforge;
+mod dashboards;
 mod dead_letters;
 mod docs;
 mod doctor;

@@ -8,6 +8,8 @@ pub mod forebay;
 pub mod http;
 pub mod metrics;
 pub mod postgres;
+#[allow(dead_code, reason = "for what Prometheus makes of the metrics")]
+pub mod prometheus;
 #[allow(dead_code, reason = "the faults need more of it")]
 pub mod proxy;
 pub mod records;

@@ -1,0 +1,106 @@
+//! The alert rules of `deploy/prometheus`, by Prometheus' own tool, and against the metrics that there really are.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::forebay::{Forebay, get};
+use crate::support::postgres::database;
+use crate::support::records::numbered_request;
+
+/// Scenario: promtool runs the tests beside the rules. Guarantee: each alert has a case in which it fires and one in
+/// which it does not, and all of them hold.
+#[test]
+fn each_alert_fires_on_what_it_is_for_and_not_otherwise() {
+    let tests = prometheus("tests/alerts.yml");
+    let tested = Command::new("promtool").args(["test", "rules"]).arg(&tests).output();
+    let tested = tested.expect("promtool comes with prometheus, which ./dev test installs");
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
+    let cases = yaml(&tests);
+    let cases: Vec<_> = list(&cases["tests"]).flat_map(|test| list(&test["alert_rule_test"])).collect();
+    for alert in alerts() {
+        let fires = |case: &&Value| -> bool { list(&case["exp_alerts"]).next().is_some() };
+        let name = alert["alert"].as_str().unwrap();
+        let (firing, quiet): (Vec<&Value>, Vec<&Value>) =
+            cases.iter().filter(|case| case["alertname"] == name).partition(|case| fires(case));
+        assert!(!firing.is_empty(), "no case has {name} fire");
+        assert!(!quiet.is_empty(), "no case has {name} keep quiet");
+    }
+}
+
+/// Scenario: the rules and a running forebay. Guarantee: what the rules ask for is on its page, so that none of them is
+/// silent for a name that is written wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_ask_for_metrics_that_are_there() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    // Only then are the histograms there.
+    forebay.settles().await;
+    let (_, page) = get(&format!("http://{}/metrics", forebay.metrics_address())).await;
+    let there: BTreeSet<_> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split([' ', '{']).next())
+        .collect();
+    let mut asked = 0;
+    for rule in rules() {
+        let expression = rule["expr"].as_str().unwrap();
+        let words = expression.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+        for name in words.filter(|word| word.starts_with("log_buffer_") || word.starts_with("otelcol_")) {
+            assert!(there.contains(name), "{name} is not on forebay's page, but in: {expression}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 20, "{asked} names were looked up");
+}
+
+/// Guarantee: whoever is woken by an alert finds what it means, what to look at and what to do, under its name.
+#[test]
+fn each_alert_has_its_entry_in_the_runbook() {
+    let runbook = std::fs::read_to_string(root().join("docs/runbook.md")).unwrap();
+    let mut entries: Vec<_> = runbook.split("\n## ").skip(1).collect();
+    for alert in alerts() {
+        let name = alert["alert"].as_str().unwrap();
+        let place = entries.iter().position(|entry| entry.lines().next() == Some(name));
+        let entry =
+            entries.remove(place.unwrap_or_else(|| panic!("docs/runbook.md has no entry for {name}")));
+        assert!(
+            entry.contains("**Look**") && entry.contains("**Do**"),
+            "{name}: what to look at, what to do"
+        );
+        let severity = alert["labels"]["severity"].as_str().unwrap();
+        assert!(entry.contains(&format!("*{severity}.*")), "{name} is a {severity}");
+        let link = format!("docs/runbook.md#{}", name.to_lowercase());
+        assert_eq!(alert["annotations"]["runbook"], link.as_str());
+    }
+    assert!(entries.is_empty(), "entries without an alert: {entries:?}");
+}
+
+fn alerts() -> impl Iterator<Item = Value> {
+    rules().into_iter().filter(|rule| rule["alert"].is_string())
+}
+
+fn rules() -> Vec<Value> {
+    let files = ["rules/recording.yml", "rules/alerts.yml"].map(|file| yaml(&prometheus(file)));
+    let groups = files.iter().flat_map(|file| list(&file["groups"]));
+    groups.flat_map(|group| list(&group["rules"])).cloned().collect()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn yaml(path: &Path) -> Value {
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn prometheus(file: &str) -> PathBuf {
+    root().join("deploy/prometheus").join(file)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
