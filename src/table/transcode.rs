@@ -59,6 +59,8 @@ struct Pass<'a, L> {
     layout: L,
     /// Used again and again, for the sake of its memory.
     record: LogRecord<'a>,
+    /// What was replaced in the row that is being written.
+    replaced: Replaced,
     limit: usize,
     arrival: u64,
 }
@@ -92,7 +94,8 @@ impl Transcoder {
         let mut done = Transcoded::default();
         done.rows.bytes.reserve(request.len() + limit.min(request.len()) * ROW_OVERHEAD);
         done.rows.rows.reserve(limit.min(request.len()));
-        let mut pass = Pass { layout, record: LogRecord::default(), limit, arrival };
+        let record = LogRecord::default();
+        let mut pass = Pass { layout, record, replaced: Replaced::default(), limit, arrival };
         // What is not stored is not counted as replaced.
         let mut unstored = Replaced::default();
         for resource in resource_logs(request) {
@@ -236,20 +239,22 @@ impl Rows {
         place: &Place<'a, '_>,
         replaced: &mut Replaced,
     ) -> Result<(), Malformed> {
-        let Pass { layout, record, arrival, .. } = pass;
+        let Pass { layout, record, replaced: in_row, arrival, .. } = pass;
         let start = self.bytes.len();
-        let before = *replaced;
         let times = [record.time_unix_nano, record.observed_time_unix_nano];
         let time = times.into_iter().find(|&time| time != 0).unwrap_or(*arrival);
-        let mut row = RowWriter::begin(&mut self.bytes, layout.fields(), replaced);
+        let mut row = RowWriter::begin(&mut self.bytes, layout.fields(), in_row);
         let written = layout.fill(&mut row, record, time);
         // The offsets of the rows are 32 bits wide; no request comes near that.
         let end = u32::try_from(self.bytes.len()).ok();
         let (Ok(()), Some(end)) = (written, end) else {
             self.bytes.truncate(start);
-            *replaced = before;
+            *in_row = Replaced::default();
             return Err(written.err().unwrap_or(Malformed::TOO_LARGE));
         };
+        if !in_row.is_empty() {
+            *replaced += std::mem::take(in_row);
+        }
         // Rows of one resource and scope stand together, so only the last noted needs a look.
         if self.resources.last().is_none_or(|last| last.id != place.resource.id) {
             self.resources.push(place.resource.clone());

@@ -116,7 +116,9 @@ impl<'a> Layout<'a> for Filler<'_, 'a> {
                 given.fill(row, mapping, column, ids)?;
             }
         }
-        *row.replaced() += *shared_replaced;
+        if !shared_replaced.is_empty() {
+            *row.replaced() += *shared_replaced;
+        }
         Ok(())
     }
 }

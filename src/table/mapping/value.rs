@@ -35,6 +35,7 @@ pub(super) enum Value<'a> {
 
 /// The first of PostgreSQL's times, in microseconds since 2000; its last ones are behind those of jiff.
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
+const HEX: &[u8; 16] = b"0123456789abcdef";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Writes `value` as a field of type `into`; `false` where it is none of that type, and nothing is written.
@@ -119,7 +120,9 @@ fn push_plain(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> R
         }
         Value::Any(other) => json::push_value(out, other, replaced)?,
         Value::Time(nanos) => show(&timestamp(nanos)),
-        Value::Id(id) => id.iter().for_each(|byte| show(&format_args!("{byte:02x}"))),
+        Value::Id(id) => {
+            out.extend(id.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
+        }
         Value::Uuid(id) => show(&id),
         Value::Json(text) => out.extend_from_slice(text.as_bytes()),
     }
