@@ -2,18 +2,20 @@
 //! a receiver would do first that has messages.
 //!
 //! `cargo bench --bench transcode`; the time is for one record. The contract is that transcoding takes at most 0.45
-//! of the decode.
+//! of the decode. Beside it: into the existing table of docs/existing-tables.md, whose 29 columns are looked up by name.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use forebay::config::load_texts;
 use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource, ResourceLogs,
     ScopeLogs,
 };
-use forebay::table::Transcoder;
+use forebay::table::{Mapping, Transcoder};
 use prost::Message;
 
 #[global_allocator]
@@ -88,6 +90,16 @@ fn request(shape: Shape) -> Vec<u8> {
     ExportLogsServiceRequest { resource_logs: resource_logs.collect() }.encode_to_vec()
 }
 
+/// The mapping that stands in docs/existing-tables.md.
+fn mapping() -> Arc<Mapping> {
+    let page = include_str!("../docs/existing-tables.md");
+    let yaml =
+        page.split_once("```yaml partial\n").and_then(|(_, rest)| rest.split_once("```")).expect("a block").0;
+    let texts = [include_str!("../otel-config.yaml"), yaml].map(|text| ("page".to_owned(), text.to_owned()));
+    let config = load_texts(&texts, &[], &|_| None).expect("it is valid");
+    config.exporter.destination().expect("it is valid").mapping().expect("it has a table").clone()
+}
+
 /// The time for one record, where one call takes [`RECORDS`].
 fn per_record(calls: u64, mut call: impl FnMut()) -> Duration {
     let started = Instant::now();
@@ -98,6 +110,7 @@ fn per_record(calls: u64, mut call: impl FnMut()) -> Duration {
 fn transcode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a record");
     let mut shapes = Vec::new();
+    let existing = Transcoder::new(Default::default(), Some(mapping()));
     for bytes in [100, 400, 4096] {
         shapes.extend([0, 6, 30].map(|attributes| Shape { bytes, attributes, resources: 1 }));
     }
@@ -110,6 +123,11 @@ fn transcode(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("transcode", &name), |bencher| {
             bencher.iter_custom(|calls| {
                 per_record(calls, || drop(black_box(transcoder.transcode(&request, RECORDS, 1))))
+            });
+        });
+        group.bench_function(BenchmarkId::new("existing table", &name), |bencher| {
+            bencher.iter_custom(|calls| {
+                per_record(calls, || drop(black_box(existing.transcode(&request, RECORDS, 1))))
             });
         });
         group.bench_function(BenchmarkId::new("prost decode", &name), |bencher| {

@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         }
         Command::Tail(tail) => ended(app::tail(&config, &tail, &mut io::stdout().lock(), &mut io::stderr())),
         Command::Health { at_least } => health(&config, at_least),
+        Command::Mapping { table } => match app::mapping(&config, &table) {
+            Ok(yaml) => print(yaml.trim_end()),
+            Err(error) => end(&error),
+        },
         Command::Run => {
             let Invocation { files, sets, .. } = invocation;
             run(config, &(Arc::new(move || config::load(&files, &sets)) as Load))

@@ -47,6 +47,7 @@ fn check(row: &Record<'_>) {
             Value::Text(text) => check_text(text),
             Value::Json(json) => check_json(json.get()),
             Value::Time(_) | Value::Integer(_) | Value::Uuid(_) | Value::Bytes(_) => {}
+            other => panic!("{} is {other:?}", column.name),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::embedded::{self, Embedded};
 use crate::exporter::dead_letters::{self, Outcome};
 use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
+use crate::exporter::existing;
 use crate::exporter::partitions::show;
 use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
@@ -47,6 +48,18 @@ pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
     let target = target(config)?;
     let work = async |target: Target| Ok(show::show(target, &config.exporter, json, out).await?);
     block_on(at_the_store(config, target, work))
+}
+
+/// The YAML of a mapping to begin with, for the existing `table`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached, or has no such table.
+pub fn mapping(config: &Config, table: &str) -> Result<String, Error> {
+    let target = target(config)?;
+    block_on(at_the_store(config, target, async |target: Target| {
+        Ok(existing::propose(target, &config.exporter, table).await?)
+    }))
 }
 
 /// Looks into everything that writing records takes, and says each finding in a line of `out`: for people, or as a

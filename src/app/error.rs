@@ -36,6 +36,9 @@ pub enum Error {
     /// Records cannot be read.
     #[error(transparent)]
     Reading(#[from] exporter::reading::Error),
+    /// The existing table cannot be looked at.
+    #[error(transparent)]
+    Mapping(#[from] exporter::existing::Error),
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),
@@ -71,6 +74,7 @@ impl Error {
             | Self::DeadLetters(_)
             | Self::Partitions(_)
             | Self::Reading(_)
+            | Self::Mapping(_)
             | Self::Output(_)
             | Self::Health(_)
             | Self::Interrupted(_)

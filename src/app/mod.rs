@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
-pub use commands::{Diagnosis, dead_letters, doctor, health, partitions};
+pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};
@@ -169,8 +169,11 @@ impl App {
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
+        let destination = config.exporter.destination().expect("the configuration was checked");
+        let mapping = destination.mapping().cloned();
         let exporter = Exporter::new(
             config.exporter.clone(),
+            destination,
             target.clone(),
             buffer.clone(),
             health.clone(),
@@ -179,7 +182,7 @@ impl App {
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
-            .for_partitions_of(config.exporter.partition);
+            .writing(config.exporter.partition, mapping);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));

@@ -253,15 +253,24 @@ impl Batch {
     }
 
     /// The bytes of row `index`.
-    pub fn row(&self, mut index: usize) -> &[u8] {
+    pub fn row(&self, index: usize) -> &[u8] {
+        self.find(index).map_or(&[], |(rows, at)| &rows.bytes()[rows.range(at, at + 1)])
+    }
+
+    /// The resource of row `index`.
+    pub fn resource(&self, index: usize) -> Option<&Arc<Resource>> {
+        self.find(index).and_then(|(rows, at)| rows.resource(at))
+    }
+
+    /// The rows that row `index` is among, and its place there.
+    fn find(&self, mut index: usize) -> Option<(&Rows, usize)> {
         for chunk in &self.chunks {
             if index < chunk.len() {
-                let at = chunk.start as usize + index;
-                return &chunk.held.rows.bytes()[chunk.held.rows.range(at, at + 1)];
+                return Some((&chunk.held.rows, chunk.start as usize + index));
             }
             index -= chunk.len();
         }
-        &[]
+        None
     }
 
     /// The resources that its rows name, perhaps some more than once.

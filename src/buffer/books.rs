@@ -212,7 +212,7 @@ mod tests {
         let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
         let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();
-        assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number"]);
+        assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number", "width", "type"]);
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }

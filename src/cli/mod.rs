@@ -38,6 +38,11 @@ pub enum Command {
         /// The version of the store that is there; 0 for none.
         since: i32,
     },
+    /// Print a mapping for an existing table.
+    Mapping {
+        /// Schema and table.
+        table: String,
+    },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
     /// Show the partitions.
@@ -109,6 +114,17 @@ enum Action {
     /// Show the last records that are stored, and go on with those that come
     #[command(after_long_help = TAIL_EXAMPLES)]
     Tail(TailArguments),
+    /// Print a mapping to begin with for an existing table, as YAML
+    ///
+    /// Every column of the live table with its type, filled by what its name suggests, and with a default where it is
+    /// NOT NULL: for exporters.postgres.table, which docs/existing-tables.md explains.
+    Mapping {
+        /// Schema and table, such as public.logs
+        #[arg(value_name = "SCHEMA.TABLE")]
+        table: String,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
@@ -271,6 +287,7 @@ impl From<Cli> for Invocation {
             Some(Action::PrintConfig(source)) => (Command::PrintConfig, source),
             Some(Action::Schema { since, source }) => (Command::Schema { since }, source),
             Some(Action::Partitions { json, source }) => (Command::Partitions { json }, source),
+            Some(Action::Mapping { table, source }) => (Command::Mapping { table }, source),
             Some(Action::Doctor { json, source }) => (Command::Doctor { json }, source),
             Some(Action::Health { at_least, source }) => {
                 (Command::Health { at_least: at_least.into() }, source)

@@ -12,6 +12,7 @@ use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
 use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
 use crate::table::index::Index;
+use crate::table::mapping::Refusal;
 use crate::telemetry::config::{Millis, Protocol};
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -125,6 +126,10 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     schema("exporters.postgres.schema", &config.schema)?;
     retention(config)?;
     indexes("exporters.postgres.indexes", &config.indexes)?;
+    if let Err(Refusal { path, found, expected }) = config.destination() {
+        let above = ["exporters", "postgres", "table"].map(str::to_owned).into_iter();
+        return Err(KeyError::at(above.chain(path), format!("found {found}, expected {expected}")));
+    }
     positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
 }
@@ -136,12 +141,14 @@ fn indexes(key: &str, indexes: &[Index]) -> Checked {
 }
 
 fn retention(config: &exporter::config::Config) -> Checked {
-    let exporter::config::Config { retention, partition, create_schema, .. } = config;
+    let exporter::config::Config { retention, partition, create_schema, table, .. } = config;
     let key = "exporters.postgres.retention";
     let is_off = *retention == exporter::config::RetentionConfig::default();
     let allowed =
         "create_schema: true as well, since only who makes partitions can drop them; or none of its keys";
     demand(*create_schema || is_off, key, "create_schema: false", allowed)?;
+    let allowed = "none of its keys, since an existing table is somebody else's to clear";
+    demand(table.is_none() || is_off, key, "exporters.postgres.table beside it", allowed)?;
     let (age, width) = (retention.max_age.0.as_secs(), partition.seconds() as u64);
     let allowed = format!("a partition's length ({}h) or more, or 0s to keep all", width / 3600);
     let found = retention.max_age;

@@ -72,6 +72,11 @@ impl KeyError {
         Self { path, ..Self::here(problem.into()) }
     }
 
+    /// The same with a path of steps, which may have dots in them.
+    pub(super) fn at(path: impl IntoIterator<Item = String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into_iter().collect(), ..Self::here(problem.into()) }
+    }
+
     /// The same, seen from one level further up.
     pub(super) fn under(mut self, key: String) -> Self {
         self.path.insert(0, key);

@@ -1,6 +1,7 @@
 //! The exporter's part of the YAML: `exporters.postgres`, apart from its `sending_queue`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -10,8 +11,12 @@ use super::size::ByteSize;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 use crate::secret::REDACTED;
+use crate::table::identifier::Schema;
 use crate::table::index::Index;
+use crate::table::mapping::Refusal;
+use crate::table::mapping::config::TableConfig;
 use crate::table::partition::Width;
+use crate::table::{Destination, Mapping};
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,6 +38,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What closed partitions have indexes for.
     pub indexes: Vec<Index>,
+    /// An existing table that records go to, instead of `log_records`.
+    pub table: Option<TableConfig>,
     /// The most time one batch may take on the wire before its connection is given up.
     pub timeout: GoDuration,
     /// How long the buffer may take to drain when forebay is asked to end.
@@ -80,6 +87,18 @@ pub struct RetryConfig {
     pub max_elapsed_time: GoDuration,
 }
 
+impl Config {
+    /// Where rows go.
+    ///
+    /// # Errors
+    ///
+    /// The key of `table` that cannot be used.
+    pub fn destination(&self) -> Result<Destination, Refusal> {
+        let mapping = self.table.as_ref().map(Mapping::new).transpose()?;
+        Ok(Destination::new(Schema::new(self.schema.clone()), mapping.map(Arc::new)))
+    }
+}
+
 impl Dsn {
     /// Whether forebay is to run a PostgreSQL of its own.
     pub fn is_embedded(&self) -> bool {
@@ -110,6 +129,7 @@ impl Default for Config {
             partition: Width::default(),
             retention: RetentionConfig::default(),
             indexes: vec![Index::Service, Index::TraceId, Index::Attributes],
+            table: None,
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
             losses_window: GoDuration(Duration::from_secs(5)),

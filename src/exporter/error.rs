@@ -8,8 +8,6 @@ use std::fmt;
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::DbError;
 
-use crate::table::ddl::LOG_RECORDS;
-
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -51,6 +49,8 @@ enum Origin {
     OwnPool,
     /// Our own deadline.
     Deadline,
+    /// A look into the catalogue.
+    Catalogue,
 }
 
 impl Class {
@@ -140,6 +140,28 @@ impl Failure {
         Self { class: Class::Refused, message, ..self }
     }
 
+    /// The table is not what the configuration says: `problems` tells what is different.
+    pub fn mismatch(problems: &str) -> Self {
+        Self { origin: Origin::Catalogue, ..Self::new(Class::Refused, problems) }
+    }
+
+    /// Whether it may be that the table has been changed. Too few bytes for a column's new type are 08P01.
+    pub fn may_be_a_mismatch(&self) -> bool {
+        matches!(self.class, Class::Poison | Class::Refused) || self.sqlstate.as_deref() == Some("08P01")
+    }
+
+    /// Whether the table is not what the configuration says.
+    pub fn is_a_mismatch(&self) -> bool {
+        self.origin == Origin::Catalogue
+    }
+
+    /// What a COPY into `table` ended with, and the line that PostgreSQL names.
+    pub fn of_copy(error: tokio_postgres::Error, table: &str) -> Self {
+        let context = error.as_db_error().and_then(DbError::where_);
+        let copy_line = context.and_then(|context| copy_line(context, table));
+        Self { copy_line, ..error.into() }
+    }
+
     /// Whether the connection can be used again after a rollback.
     pub fn leaves_connection_usable(&self) -> bool {
         self.class == Class::Poison
@@ -161,10 +183,9 @@ impl std::error::Error for Failure {}
 impl From<&DbError> for Failure {
     fn from(error: &DbError) -> Self {
         let code = error.code().code();
-        let copy_line = error.where_().and_then(copy_line);
         let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
-        Self { class, sqlstate, message, copy_line, origin: Origin::Server }
+        Self { class, sqlstate, message, copy_line: None, origin: Origin::Server }
     }
 }
 
@@ -209,9 +230,9 @@ fn with_source(error: &dyn std::error::Error) -> String {
 /// The line in a context such as `COPY log_records, line 3, column body`. Its words are in the server's language
 /// (`COPY log_records, Zeile 3`), so only the table's name and the number behind it are looked for. COPY is outermost,
 /// which is last, behind the contexts of triggers.
-fn copy_line(context: &str) -> Option<usize> {
-    let copy = context.lines().rfind(|line| line.contains("COPY") || line.starts_with(LOG_RECORDS))?;
-    let (_, after) = copy.split_once(LOG_RECORDS)?;
+fn copy_line(context: &str, table: &str) -> Option<usize> {
+    let copy = context.lines().rfind(|line| line.contains("COPY") || line.starts_with(table))?;
+    let (_, after) = copy.split_once(table)?;
     let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
     number[..digits].parse().ok().filter(|line| *line > 0)
@@ -222,6 +243,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::table::ddl::LOG_RECORDS;
+
+    fn copy_line(context: &str) -> Option<usize> {
+        super::copy_line(context, LOG_RECORDS)
+    }
 
     proptest! {
         #[test]
@@ -299,5 +325,6 @@ mod tests {
         }
         assert_eq!(copy_line("SQL statement \"SELECT 1\""), None);
         assert_eq!(copy_line("COPY log_records, line x"), None);
+        assert_eq!(super::copy_line("COPY logs2, line 3, column 1st", "logs2"), Some(3));
     }
 }

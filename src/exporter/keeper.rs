@@ -9,7 +9,8 @@ use tokio::time::{Instant, timeout};
 use super::Exporter;
 use super::backoff::Backoff;
 use super::error::{Class, Failure};
-use super::pool::discard;
+use super::existing;
+use super::pool::{Connection, discard};
 use super::schema::{self, SchemaError};
 use crate::telemetry::StoreTrouble;
 
@@ -77,13 +78,16 @@ impl Exporter {
         let create = self.config.create_schema;
         let prepared = timeout(PREPARING, async {
             schema::prepare(&connection, &self.schema, create).await?;
-            if create {
+            if let Some(mapping) = self.destination.mapping() {
+                existing::check(&connection, mapping).await?;
+            }
+            if self.makes_partitions() {
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
             schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
             schema::forget_old_lanes(&connection, &self.schema).await?;
             // A lock on a partition keeps nobody from writing to the others.
-            let _ = self.horizon.look(&connection, &self.schema).await;
+            let _ = self.look_ahead(&connection).await;
             Ok(())
         });
         let prepared =
@@ -99,11 +103,11 @@ impl Exporter {
     async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
         let connection = self.pool.get().await?;
         let made = timeout(PREPARING, async {
-            if partitions_due && self.config.create_schema {
+            if partitions_due && self.makes_partitions() {
                 self.partitions.forget();
                 self.partitions.ensure_ahead(&connection, &self.schema).await?;
             }
-            if horizon_due { self.horizon.look(&connection, &self.schema).await } else { Ok(()) }
+            if horizon_due { self.look_ahead(&connection).await } else { Ok(()) }
         });
         let made = made.await;
         let made = made.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64())));
@@ -111,5 +115,13 @@ impl Exporter {
             discard(connection);
         }
         made
+    }
+
+    /// Looks how far the partitions reach. Those of an existing table are somebody else's.
+    async fn look_ahead(&self, connection: &Connection) -> Result<(), Failure> {
+        if self.destination.mapping().is_some() {
+            return Ok(());
+        }
+        self.horizon.look(connection, &self.schema).await
     }
 }

@@ -8,7 +8,9 @@ use tokio::time::{Instant, timeout};
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
+use super::existing;
 use super::pool::{Connection, discard};
+use super::schema::SchemaError;
 use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
@@ -82,6 +84,7 @@ impl<'a> Lane<'a> {
     async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
         let exporter = self.exporter;
         let mut backoff = Backoff::new(exporter.retry());
+        let mut mismatched = false;
         loop {
             let tried = Instant::now();
             let mut failure = match self.try_once(&mut delivery).await {
@@ -93,7 +96,18 @@ impl<'a> Lane<'a> {
                 Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
                 Err(failure) => failure,
             };
-            if failure.class == Class::Poison
+            let was_mismatched = std::mem::take(&mut mismatched);
+            if !delivery.in_doubt
+                && failure.may_be_a_mismatch()
+                && let Some(mismatch) = self.finds_a_mismatch().await
+            {
+                delivery.dead.clear();
+                failure = mismatch;
+                mismatched = true;
+            } else if was_mismatched && failure.class == Class::Poison {
+                // Somebody has mended the table since this try.
+                continue;
+            } else if failure.class == Class::Poison
                 && let Err(refusal) = self.is_the_rows_fault().await
             {
                 delivery.dead.clear();
@@ -147,6 +161,7 @@ impl<'a> Lane<'a> {
                 lane: self.number,
                 sequence: self.sequence,
             },
+            destination: &exporter.destination,
             batch: &delivery.batch,
             dead: &delivery.dead,
             divided: delivery.is_divided(),
@@ -154,7 +169,7 @@ impl<'a> Lane<'a> {
         };
         let mut progress = Progress::Begun;
         let writing = async {
-            if exporter.config.create_schema {
+            if exporter.makes_partitions() {
                 let periods = delivery.batch.periods();
                 exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
             }
@@ -225,6 +240,21 @@ impl<'a> Lane<'a> {
         isolated
     }
 
+    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
+    /// fault, and everything is held.
+    async fn finds_a_mismatch(&self) -> Option<Failure> {
+        let mapping = self.exporter.destination.mapping()?;
+        let connection = self.exporter.pool.get().await.ok()?;
+        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
+            Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
+            Ok(_) => None,
+            Err(_) => {
+                discard(connection);
+                None
+            }
+        }
+    }
+
     /// After many refused rows without a stored one, asks whether the table still takes a row that it took before. Where
     /// it does not, no row is at fault: somebody has changed the table, and everything is held.
     async fn is_the_rows_fault(&self) -> Result<(), Failure> {
@@ -232,7 +262,7 @@ impl<'a> Lane<'a> {
             return Ok(());
         };
         let connection = self.exporter.pool.get().await?;
-        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.schema, &row)).await;
+        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.destination, &row)).await;
         match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
             Ok(()) => Ok(()),
             Err(failure) if failure.leaves_connection_usable() => {

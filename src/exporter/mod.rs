@@ -19,6 +19,7 @@ mod delivery;
 pub mod doctor;
 pub mod dsn;
 pub mod error;
+pub mod existing;
 mod horizon;
 pub mod keeper;
 pub mod lane;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::buffer::Buffer;
+use crate::table::Destination;
 use crate::table::identifier::Schema;
 use crate::telemetry::Health;
 use config::{Config, RetryConfig};
@@ -65,6 +67,8 @@ pub struct Exporter {
     /// The connection of the indexer, while it has work.
     builders: Pool,
     schema: Schema,
+    /// Where the rows go.
+    destination: Destination,
     config: Config,
     /// `config.retry_on_failure`, which may change.
     retry: Mutex<RetryConfig>,
@@ -90,13 +94,14 @@ pub struct Exporter {
 struct Trouble<'a>(&'a AtomicUsize);
 
 impl Exporter {
-    /// An exporter from `buffer` to `target`. It connects when its tasks run.
+    /// An exporter from `buffer` to the `destination` at `target`. It connects when its tasks run.
     ///
     /// # Errors
     ///
     /// Where TLS cannot be set up, such as a root certificate that cannot be read.
     pub fn new(
         config: Config,
+        destination: Destination,
         target: Target,
         buffer: Arc<Buffer>,
         health: Health,
@@ -108,6 +113,7 @@ impl Exporter {
             pool,
             builders,
             schema: Schema::new(config.schema.clone()),
+            destination,
             gateway: Uuid::new_v4(),
             buffer,
             partitions: Partitions::new(&config),
@@ -138,6 +144,11 @@ impl Exporter {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether forebay makes the days' partitions: of its own table only, and only where rows go there.
+    fn makes_partitions(&self) -> bool {
+        self.config.create_schema && self.destination.mapping().is_none()
+    }
+
     /// Closes the connections.
     pub fn close(&self) {
         self.pool.close();
@@ -159,6 +170,7 @@ impl Exporter {
     fn report(&self, failure: &Failure) {
         use crate::telemetry::StoreTrouble;
         let trouble = match failure.class {
+            Class::Refused if failure.is_a_mismatch() => StoreTrouble::SchemaMismatch,
             Class::Refused | Class::DiskFull | Class::Unknown => StoreTrouble::DatabaseRefuses,
             Class::Connection if failure.sqlstate.as_deref() == Some("25006") => {
                 StoreTrouble::DatabaseRefuses

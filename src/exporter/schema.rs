@@ -24,6 +24,14 @@ pub enum SchemaError {
         /// What is missing or different, one thing each.
         problems: Vec<String>,
     },
+    /// The existing table is not what the configuration says.
+    #[error("table {table} does not fit: {}", .problems.join("; "))]
+    Table {
+        /// The table.
+        table: String,
+        /// What is different, one thing each, with the cure.
+        problems: Vec<String>,
+    },
     /// A newer forebay has migrated it.
     #[error(
         "schema {schema} has version {found}, this forebay knows versions up to {known}: use the newer forebay"

@@ -15,17 +15,16 @@ use uuid::Uuid;
 use super::error::{Class, Failure};
 use super::pool::Connection;
 use crate::buffer::Batch;
-use crate::table::columns::COLUMNS;
-use crate::table::ddl::copy_statement;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::row::{HEADER, TRAILER};
-use crate::table::{Resource, Scope};
+use crate::table::{Destination, Resource, Scope};
 
 /// What is written, and as whose which batch.
 pub(super) struct Job<'a> {
     pub(super) turn: Turn<'a>,
+    pub(super) destination: &'a Destination,
     pub(super) batch: &'a Batch,
     /// Rows of the batch that do not go into the table, by their index, with the reason.
     pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
@@ -98,8 +97,10 @@ pub(super) async fn write(
         return Ok(Written::Before);
     }
     *progress = Progress::Advanced;
-    insert_resources(connection, job).await?;
-    insert_scopes(connection, job).await?;
+    if job.destination.mapping().is_none() {
+        insert_resources(connection, job).await?;
+        insert_scopes(connection, job).await?;
+    }
     insert_dead_letters(connection, job).await?;
     copy_rows(connection, job).await?;
     *progress = Progress::Committing;
@@ -203,20 +204,19 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
         return Ok(());
     }
     let insert = format!(
-        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service) \
-         SELECT sqlstate, message, $4, row, service \
+        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service, destination) \
+         SELECT sqlstate, message, $4, row, service, $6 \
          FROM unnest($1::text[], $2::text[], $3::bytea[], $5::text[]) u(sqlstate, message, row, service)",
         job.turn.schema
     );
     let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
     let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
     let rows: Vec<_> = job.dead.keys().map(|index| job.batch.row(*index)).collect();
-    let columns: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
-    let resources: BTreeMap<Id, &Resource> = job.batch.resources().map(|r| (r.id, &**r)).collect();
-    let service = |row: &&[u8]| resources.get(&resource_id(row)?)?.service_name.as_deref();
-    let services: Vec<_> = rows.iter().map(service).collect();
+    let (columns, mark) = (job.destination.columns(), job.destination.mark());
+    let service = |index: &usize| job.batch.resource(*index)?.service_name.as_deref();
+    let services: Vec<_> = job.dead.keys().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
-    connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services]).await?;
+    connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services, &mark]).await?;
     Ok(())
 }
 
@@ -240,14 +240,14 @@ pub(super) async fn end_holder(
 }
 
 /// Whether the table takes `row`, which it has taken before. Nothing of it stays.
-pub(super) async fn takes(connection: &Connection, schema: &Schema, row: &[u8]) -> Result<(), Failure> {
+pub(super) async fn takes(
+    connection: &Connection,
+    destination: &Destination,
+    row: &[u8],
+) -> Result<(), Failure> {
     connection.batch_execute("BEGIN").await?;
-    let statement = connection.prepare_cached(&copy_statement(schema)).await?;
-    let mut sink = std::pin::pin!(connection.copy_in::<_, Bytes>(&statement).await?);
-    for part in [&HEADER[..], row, &TRAILER[..]] {
-        sink.feed(Bytes::copy_from_slice(part)).await?;
-    }
-    sink.finish().await?;
+    let row = [Bytes::copy_from_slice(row)];
+    copy(connection, &destination.copy_statement(), destination.table(), row, 1).await?;
     // What would be checked by the COMMIT only.
     connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;
     Ok(())
@@ -259,21 +259,33 @@ async fn copy_rows(connection: &Connection, job: &Job<'_>) -> Result<(), Failure
     if expected == 0 {
         return Ok(());
     }
-    let statement = connection.prepare_cached(&copy_statement(job.turn.schema)).await?;
-    let sink = connection.copy_in::<_, Bytes>(&statement).await?;
-    let mut sink = std::pin::pin!(sink);
     let excluded = job.dead.keys().copied().collect();
-    sink.feed(Bytes::from_static(HEADER)).await?;
-    for mut run in job.batch.runs(&excluded) {
-        while !run.is_empty() {
-            sink.feed(run.split_to(run.len().min(COPY_DATA))).await?;
+    let (statement, runs) = (job.destination.copy_statement(), job.batch.runs(&excluded));
+    copy(connection, &statement, job.destination.table(), runs, expected).await
+}
+
+/// Sends `runs` of rows to `statement`, a COPY into `table`, which has to take as many as are `expected`.
+pub(super) async fn copy(
+    connection: &Connection,
+    statement: &str,
+    table: &str,
+    runs: impl IntoIterator<Item = Bytes>,
+    expected: u64,
+) -> Result<(), Failure> {
+    let sent = async {
+        let statement = connection.prepare_cached(statement).await?;
+        let mut sink = std::pin::pin!(connection.copy_in::<_, Bytes>(&statement).await?);
+        sink.feed(Bytes::from_static(HEADER)).await?;
+        for mut run in runs {
+            while !run.is_empty() {
+                sink.feed(run.split_to(run.len().min(COPY_DATA))).await?;
+            }
         }
-    }
-    sink.feed(Bytes::from_static(TRAILER)).await?;
-    let written = sink.finish().await?;
-    if written == expected {
-        Ok(())
-    } else {
-        Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}")))
+        sink.feed(Bytes::from_static(TRAILER)).await?;
+        sink.finish().await
+    };
+    match sent.await.map_err(|error| Failure::of_copy(error, table))? {
+        written if written == expected => Ok(()),
+        written => Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}"))),
     }
 }

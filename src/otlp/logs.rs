@@ -118,7 +118,9 @@ impl<'a> ScopeLogs<'a> {
 
 impl<'a> LogRecord<'a> {
     /// Reads `message` into this record, whose room for attributes is used again.
-    #[inline]
+    ///
+    /// Always inlined: each kind of table has its pass, and as a call it takes 8 ns more for six attributes.
+    #[inline(always)]
     pub fn read(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         let mut attributes = std::mem::take(&mut self.attributes);
         attributes.clear();

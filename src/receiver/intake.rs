@@ -16,8 +16,8 @@ use super::file::aside;
 use super::metrics::{Unread, UnreadRequests};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
-use crate::table::Transcoder;
 use crate::table::partition::Width;
+use crate::table::{Mapping, Transcoder};
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -89,10 +89,10 @@ impl Intake {
         }
     }
 
-    /// The same, for a table with partitions of this width.
+    /// The same, for a table with partitions of this width, or with the rows of an existing table where there is a `mapping`.
     #[must_use]
-    pub fn for_partitions_of(self, width: Width) -> Self {
-        Self { transcoder: Transcoder::new(width), ..self }
+    pub fn writing(self, width: Width, mapping: Option<Arc<Mapping>>) -> Self {
+        Self { transcoder: Transcoder::new(width, mapping), ..self }
     }
 
     /// The same, refusing every request while `flag` is set.

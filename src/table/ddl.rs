@@ -52,6 +52,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, sql: keep_service_and_attempts },
     Migration { version: 3, sql: keep_losses },
     Migration { version: 4, sql: help_reading },
+    Migration { version: 5, sql: keep_destination },
 ];
 
 /// The tables of the store, as the newest version has them.
@@ -66,10 +67,10 @@ pub fn copy_statement(schema: &Schema) -> String {
     format!("COPY {schema}.{LOG_RECORDS} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
 }
 
-/// The statement that streams rows with fields of these `names` into `log_records`.
-pub fn copy_statement_of(schema: &Schema, names: &[String]) -> String {
-    let columns: Vec<_> = names.iter().map(|name| quoted(name)).collect();
-    format!("COPY {schema}.{LOG_RECORDS} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
+/// The statement that streams rows with fields of these `names` into `table`, which is quoted already.
+pub fn copy_statement_into(table: &str, names: &[impl AsRef<str>]) -> String {
+    let columns: Vec<_> = names.iter().map(|name| quoted(name.as_ref())).collect();
+    format!("COPY {table} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
 }
 
 /// Everything that a database whose store has `version` needs (0: that has none), as a DBA would run it.
@@ -91,11 +92,15 @@ pub fn migrations_table(schema: &Schema) -> String {
     )
 }
 
+const DEAD_LETTERS: &str = "Rows that log_records or an existing table refused, with the reason";
 const SERVICE: TableColumn = column("service", "text", "", "The service name of the row's resource");
 const LANE: TableColumn =
     column("lane", "smallint", "NOT NULL", "A connection of that run; -1 writes losses");
 const ATTEMPTS: TableColumn =
     column("attempts", "integer", "NOT NULL DEFAULT 1", "How often PostgreSQL has refused the row");
+
+const DESTINATION: TableColumn =
+    column("destination", "text", "", "The existing table that refused the row; NULL is log_records");
 
 const fn column(
     name: &'static str,
@@ -155,7 +160,7 @@ fn tables() -> Vec<Table> {
         },
         Table {
             name: "dead_letters",
-            comment: "Rows that log_records refused, with the reason",
+            comment: DEAD_LETTERS,
             columns: vec![
                 column("id", "bigint", "PRIMARY KEY GENERATED ALWAYS AS IDENTITY", ""),
                 column("at", "timestamp with time zone", "NOT NULL DEFAULT now()", "When it was refused"),
@@ -165,6 +170,7 @@ fn tables() -> Vec<Table> {
                 column("row", "bytea", "NOT NULL", "The row in PostgreSQL's binary COPY format"),
                 SERVICE,
                 ATTEMPTS,
+                DESTINATION,
             ],
             privileges: &["INSERT"],
             options: "",
@@ -226,16 +232,7 @@ fn create_store(schema: &Schema) -> String {
 
 /// Version 2: dead letters name their service, and say how often they were tried.
 fn keep_service_and_attempts(schema: &Schema) -> String {
-    let mut sql = String::new();
-    for column in [SERVICE, ATTEMPTS] {
-        let (name, definition, comment) = (column.name, column.definition(), literal(column.comment));
-        let _ = writeln!(
-            sql,
-            "ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS {definition};\n\
-             COMMENT ON COLUMN {schema}.dead_letters.{name} IS {comment};"
-        );
-    }
-    sql
+    add_to_dead_letters(schema, SERVICE) + &add_to_dead_letters(schema, ATTEMPTS)
 }
 
 /// Version 3: losses are written down.
@@ -248,6 +245,21 @@ fn keep_losses(schema: &Schema) -> String {
 /// Version 4: the view says which transaction stored a record, and there are functions for what is often asked.
 fn help_reading(schema: &Schema) -> String {
     reading::view(schema) + &reading::functions(schema)
+}
+
+/// Version 5: dead letters name the existing table that they were for.
+fn keep_destination(schema: &Schema) -> String {
+    let comment = literal(DEAD_LETTERS);
+    add_to_dead_letters(schema, DESTINATION)
+        + &format!("COMMENT ON TABLE {schema}.dead_letters IS {comment};\n")
+}
+
+fn add_to_dead_letters(schema: &Schema, column: TableColumn) -> String {
+    let (name, definition, comment) = (column.name, column.definition(), literal(column.comment));
+    format!(
+        "ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS {definition};\n\
+         COMMENT ON COLUMN {schema}.dead_letters.{name} IS {comment};\n"
+    )
 }
 
 impl Table {
@@ -287,7 +299,7 @@ mod tests {
         let copy = copy_statement(&Schema::new("odd \"name"));
         assert!(copy.starts_with("COPY \"odd \"\"name\".log_records (time, time_unix_nano, "), "{copy}");
         assert!(COLUMNS.iter().all(|column| copy.contains(column.name)));
-        let odd = copy_statement_of(&Schema::new("otel"), &["time".to_owned(), "a\"b".to_owned()]);
+        let odd = copy_statement_into("\"otel\".log_records", &["time", "a\"b"]);
         assert!(odd.starts_with(r#"COPY "otel".log_records ("time", "a""b") FROM STDIN"#), "{odd}");
     }
 

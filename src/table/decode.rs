@@ -1,15 +1,19 @@
 //! A row of binary COPY, read again: for people who look at dead letters, and for what has to be known of a row.
 //!
 //! Reading is total. The fields are told apart by their lengths alone, and each is read by the type that
-//! [`COLUMNS`] has for its name; what cannot be read like that is given as the bytes that it is.
+//! [`COLUMNS`] or the caller has for its name; what cannot be read like that is given as the bytes that it is.
+
+use std::net::IpAddr;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::columns::COLUMNS;
 use super::interned::Id;
+use super::mapping::ColumnType;
 use super::row::{EPOCH_2000, JSONB_VERSION};
 
 /// A row with the names of its fields. It serializes as a map.
@@ -23,17 +27,25 @@ pub struct Record<'a> {
 pub enum Value<'a> {
     /// NULL.
     Null,
-    /// A timestamptz.
+    /// A timestamptz or timestamp.
     Time(Timestamp),
+    /// A date.
+    Date(Date),
     /// A smallint, integer or bigint.
     Integer(i64),
+    /// A real or double precision.
+    Double(f64),
+    /// A boolean.
+    Bool(bool),
+    /// The address of an inet.
+    Address(IpAddr),
     /// A uuid.
     Uuid(Uuid),
     /// A bytea.
     Bytes(&'a [u8]),
     /// A text.
     Text(&'a str),
-    /// A jsonb, as the text that it was sent as.
+    /// A json or jsonb, as the text that it was sent as.
     Json(&'a RawValue),
     /// Bytes that are no value of the column's type, or of a column that is not known.
     Unreadable(&'a [u8]),
@@ -75,14 +87,29 @@ fn id_in(row: &[u8], column: &str) -> Option<Id> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads `row`, whose fields have these `names`; `None` where the bytes are not one row of so many fields.
+    /// Reads `row` of `log_records`, whose fields have these `names`; `None` where the bytes are not one row of so many
+    /// fields.
     pub fn read(row: &'a [u8], names: &'a [String]) -> Option<Self> {
+        Self::read_by(row, names, |name| {
+            COLUMNS.iter().find(|column| column.name == name).and_then(|column| column.sql_type.parse().ok())
+        })
+    }
+
+    /// The same of another table, whose columns have these types.
+    pub fn read_by(
+        row: &'a [u8],
+        names: &'a [String],
+        type_of: impl Fn(&str) -> Option<ColumnType>,
+    ) -> Option<Self> {
         let fields = fields(row).filter(|fields| fields.len() == names.len())?;
-        let named = names.iter().zip(fields).map(|(name, field)| {
-            let column = COLUMNS.iter().find(|column| column.name == name);
-            (name.as_str(), Value::read(column.map(|column| column.sql_type), field))
-        });
+        let named =
+            names.iter().zip(fields).map(|(name, field)| (name.as_str(), Value::read(type_of(name), field)));
         Some(Self { fields: named.collect() })
+    }
+
+    /// The fields, each with its name.
+    pub fn fields(&self) -> &[(&'a str, Value<'a>)] {
+        &self.fields
     }
 
     /// The value of the field `name`; NULL where there is no such field.
@@ -92,25 +119,41 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn read(sql_type: Option<&str>, field: Option<&'a [u8]>) -> Self {
+    fn read(sql_type: Option<ColumnType>, field: Option<&'a [u8]>) -> Self {
         let Some(bytes) = field else { return Self::Null };
-        let value = match sql_type {
-            Some("timestamp with time zone") => time(bytes).map(Self::Time),
-            Some("bigint") => bytes.try_into().ok().map(|bytes| Self::Integer(i64::from_be_bytes(bytes))),
-            Some("integer") => {
-                bytes.try_into().ok().map(|bytes| Self::Integer(i32::from_be_bytes(bytes).into()))
-            }
-            Some("smallint") => {
-                bytes.try_into().ok().map(|bytes| Self::Integer(i16::from_be_bytes(bytes).into()))
-            }
-            Some("uuid") => Uuid::from_slice(bytes).ok().map(Self::Uuid),
-            Some("bytea") => Some(Self::Bytes(bytes)),
-            Some("text") => std::str::from_utf8(bytes).ok().map(Self::Text),
-            Some("jsonb") => json(bytes).map(Self::Json),
-            _ => None,
-        };
+        let value = sql_type.and_then(|sql_type| match sql_type {
+            ColumnType::Timestamptz | ColumnType::Timestamp => time(bytes).map(Self::Time),
+            ColumnType::Date => date(bytes).map(Self::Date),
+            ColumnType::BigInt => fixed(bytes).map(|bytes| Self::Integer(i64::from_be_bytes(bytes))),
+            ColumnType::Integer => fixed(bytes).map(|bytes| Self::Integer(i32::from_be_bytes(bytes).into())),
+            ColumnType::SmallInt => fixed(bytes).map(|bytes| Self::Integer(i16::from_be_bytes(bytes).into())),
+            ColumnType::Double => fixed(bytes).map(|bytes| Self::Double(f64::from_be_bytes(bytes))),
+            ColumnType::Real => fixed(bytes).map(|bytes| Self::Double(f32::from_be_bytes(bytes).into())),
+            ColumnType::Boolean => fixed(bytes).map(|[byte]| Self::Bool(byte != 0)),
+            ColumnType::Uuid => Uuid::from_slice(bytes).ok().map(Self::Uuid),
+            ColumnType::Bytea => Some(Self::Bytes(bytes)),
+            ColumnType::Text(_) => std::str::from_utf8(bytes).ok().map(Self::Text),
+            ColumnType::Json => serde_json::from_slice(bytes).ok().map(Self::Json),
+            ColumnType::Jsonb => json(bytes).map(Self::Json),
+            ColumnType::Inet => address(bytes).map(Self::Address),
+        });
         value.unwrap_or(Self::Unreadable(bytes))
     }
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
+}
+
+fn date(bytes: &[u8]) -> Option<Date> {
+    let since_2000 = i32::from_be_bytes(fixed(bytes)?);
+    jiff::civil::date(2000, 1, 1).checked_add(jiff::Span::new().try_days(since_2000).ok()?).ok()
+}
+
+/// Behind family, bits, a flag and a length.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let bytes = bytes.get(4..)?;
+    fixed::<4>(bytes).map(IpAddr::from).or_else(|| fixed::<16>(bytes).map(IpAddr::from))
 }
 
 fn time(bytes: &[u8]) -> Option<Timestamp> {
@@ -139,7 +182,13 @@ impl Serialize for Value<'_> {
         match self {
             Self::Null => serializer.serialize_none(),
             Self::Time(time) => serializer.collect_str(time),
+            Self::Date(date) => serializer.collect_str(date),
             Self::Integer(number) => serializer.serialize_i64(*number),
+            // What JSON does not have is text.
+            Self::Double(number) if !number.is_finite() => serializer.collect_str(number),
+            Self::Double(number) => serializer.serialize_f64(*number),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Address(address) => serializer.collect_str(address),
             Self::Uuid(id) => serializer.collect_str(id),
             Self::Bytes(bytes) => serializer.serialize_str(&hex(bytes)),
             Self::Text(text) => serializer.serialize_str(text),

@@ -4,6 +4,8 @@
 //! DDL, the check of a live table and every row come from that list. [`transcode`] writes the records of a
 //! request as rows of binary COPY, in one pass, straight from the protobuf bytes.
 //!
+//! Where the rows go to a table that was there before, [`mapping`] has its columns instead.
+//!
 //! Transcoding is total: a value that PostgreSQL cannot hold is replaced and counted ([`Replaced`]), it
 //! never costs the record. Only a record that is not protobuf is given back as malformed. [`decode`] reads a row
 //! again, for people.
@@ -11,21 +13,27 @@
 pub mod columns;
 pub mod ddl;
 pub mod decode;
+pub mod destination;
 pub mod identifier;
 pub mod index;
 pub mod interned;
 mod json;
+mod layout;
+pub mod mapping;
 pub mod partition;
 mod reading;
 pub mod row;
+mod row_end;
 mod scan;
 mod severity;
 mod tally;
 mod text;
 pub mod transcode;
 
+pub use destination::Destination;
 pub use interned::{Interner, Resource, Scope};
 pub use json::MAX_DEPTH;
+pub use mapping::Mapping;
 pub use severity::{Severity, SeverityCounts, SeverityError};
 pub use tally::{OTHERS, Tally};
 pub use text::{Replaced, ReplacedKind};

@@ -36,6 +36,11 @@ impl<'a> RowWriter<'a> {
         Self { out, replaced }
     }
 
+    /// Goes on at the end of `out`.
+    pub(super) fn at(out: &'a mut Vec<u8>, replaced: &'a mut Replaced) -> Self {
+        Self { out, replaced }
+    }
+
     /// The count of replacements, for what the caller replaces itself.
     pub fn replaced(&mut self) -> &mut Replaced {
         self.replaced
@@ -98,6 +103,34 @@ impl<'a> RowWriter<'a> {
         let start = self.begin_sized();
         push_text(self.out, value, self.replaced);
         self.end_sized(start);
+    }
+
+    /// A real.
+    pub fn float4(&mut self, value: f32) {
+        self.fixed(value.to_be_bytes());
+    }
+
+    /// A double precision.
+    pub fn float8(&mut self, value: f64) {
+        self.fixed(value.to_be_bytes());
+    }
+
+    /// A boolean.
+    pub fn boolean(&mut self, value: bool) {
+        self.fixed([value.into()]);
+    }
+
+    /// A field that was written before, with its length.
+    pub(super) fn field(&mut self, written: &[u8]) {
+        self.out.extend_from_slice(written);
+    }
+
+    /// A field of what `write` appends.
+    pub(super) fn sized_by<T>(&mut self, write: impl FnOnce(&mut Vec<u8>, &mut Replaced) -> T) -> T {
+        let start = self.begin_sized();
+        let result = write(self.out, self.replaced);
+        self.end_sized(start);
+        result
     }
 
     /// A jsonb of one value.

@@ -21,15 +21,23 @@ pub enum ReplacedKind {
     Time,
     /// A number beyond its column's type: the type's nearest value stands there now.
     Number,
+    /// A text longer than its column in an existing table: its first characters stand there now.
+    Width,
+    /// A value that is none of its column's type in an existing table: the default or NULL stands there now.
+    Type,
 }
 
 /// How many values were replaced, for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Replaced([u64; ReplacedKind::ALL.len()]);
+pub struct Replaced {
+    counts: [u64; ReplacedKind::ALL.len()],
+    total: u64,
+}
 
 impl ReplacedKind {
     /// All of them.
-    pub const ALL: [ReplacedKind; 5] = [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number];
+    pub const ALL: [ReplacedKind; 7] =
+        [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number, Self::Width, Self::Type];
 
     /// The value of the label `kind` in metrics.
     pub fn label(self) -> &'static str {
@@ -39,6 +47,8 @@ impl ReplacedKind {
             Self::Depth => "depth",
             Self::Time => "time",
             Self::Number => "number",
+            Self::Width => "width",
+            Self::Type => "type",
         }
     }
 }
@@ -46,18 +56,26 @@ impl ReplacedKind {
 impl Replaced {
     /// Counts one more.
     pub fn count(&mut self, kind: ReplacedKind) {
-        self.0[kind as usize] += 1;
+        self.counts[kind as usize] += 1;
+        self.total += 1;
+    }
+
+    /// Whether nothing was replaced.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
     }
 
     /// Each kind with its number.
     pub fn iter(&self) -> impl Iterator<Item = (ReplacedKind, u64)> + '_ {
-        ReplacedKind::ALL.into_iter().zip(self.0)
+        ReplacedKind::ALL.into_iter().zip(self.counts)
     }
 }
 
 impl AddAssign for Replaced {
     fn add_assign(&mut self, other: Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, more)| *sum += more);
+        self.total += other.total;
     }
 }
 

@@ -281,7 +281,7 @@ fn read_again(row: &[u8], names: &[String], mut rest: Row) -> Row {
         Value::Json(json) => Some(json.get().to_owned()),
         Value::Bytes(bytes) => Some(hex(bytes)),
         Value::Uuid(id) => Some(id.to_string()),
-        Value::Unreadable(bytes) => panic!("unreadable: {bytes:?}"),
+        other => panic!("of no column: {other:?}"),
     };
     for name in ["time", "time_unix_nano", "observed_time_unix_nano", "severity_number", "severity_text"] {
         rest.insert(name, text(record.get(name)));

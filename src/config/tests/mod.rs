@@ -5,6 +5,7 @@ mod readers;
 mod refusals;
 mod retention;
 mod round_trip;
+mod table;
 
 use std::time::Duration;
 

@@ -21,6 +21,7 @@ use super::config::Config;
 use super::dsn::{DsnError, Target};
 use super::error::Failure;
 use super::pool::{Connection, Pool, discard};
+use crate::table::Destination;
 use crate::table::identifier::Schema;
 use filter::CONDITION;
 use show::Letter;
@@ -81,6 +82,7 @@ struct DeadLetters {
     /// Of one connection.
     pool: Pool,
     schema: Schema,
+    destination: Destination,
     /// The longest that one transaction may take.
     deadline: Duration,
 }
@@ -126,7 +128,8 @@ pub async fn run(
 impl DeadLetters {
     fn new(target: Target, config: &Config) -> Result<Self, DsnError> {
         let (pool, schema) = (Pool::new(target, 1, config.timeout.0)?, Schema::new(config.schema.clone()));
-        Ok(Self { pool, schema, deadline: config.timeout.0 })
+        let destination = config.destination().expect("the configuration was checked");
+        Ok(Self { pool, schema, destination, deadline: config.timeout.0 })
     }
 
     async fn list(
@@ -146,7 +149,7 @@ impl DeadLetters {
             ids.truncate(left);
             left -= ids.len();
             for letter in self.read(&ids).await? {
-                show::show(&letter, style, out)?;
+                show::show(&letter, &self.destination, style, out)?;
             }
         }
         let all = self.count(filter).await?;
@@ -194,7 +197,7 @@ impl DeadLetters {
 
     async fn read(&self, ids: &[i64]) -> Result<Vec<Letter>, Failure> {
         let select = format!(
-            "SELECT id, at, sqlstate, message, service, attempts, columns, row FROM {}.dead_letters \
+            "SELECT id, at, sqlstate, message, service, attempts, columns, row, destination FROM {}.dead_letters \
              WHERE id = ANY ($1) ORDER BY id DESC",
             self.schema
         );

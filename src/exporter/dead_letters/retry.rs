@@ -1,30 +1,29 @@
-//! Dead letters sent again: out of `dead_letters` and into `log_records` in one transaction, so that a crash at any
+//! Dead letters sent again: out of `dead_letters` and into the table that refused them, in one transaction, so that a crash at any
 //! point leaves each of them in exactly one of the two.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
 
 use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
-use crate::table::ddl::copy_statement_of;
+use crate::exporter::write::copy;
+use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
-use crate::table::row::{HEADER, TRAILER};
 
 /// What became of the letters that were sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retried {
-    /// They are in `log_records` now.
+    /// They are in the table now.
     pub stored: u64,
     /// They were refused again, and have stayed.
     pub refused: u64,
 }
 
-/// The rows of letters, by the names of their fields: a letter of another version may have others.
-type Rows = BTreeMap<Vec<String>, Vec<Vec<u8>>>;
+/// The rows of letters, by their table and the names of their fields: a letter of another version may have others.
+type Rows = BTreeMap<(Option<String>, Vec<String>), Vec<Bytes>>;
 
 /// How sending some letters ended.
 enum Sent {
@@ -97,8 +96,9 @@ impl DeadLetters {
     async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<u64, Failure> {
         connection.batch_execute("BEGIN").await?;
         let mut stored = 0;
-        for (names, rows) in self.take(connection, ids).await? {
-            stored += self.copy(connection, &names, rows).await?;
+        for ((destination, names), rows) in self.take(connection, ids).await? {
+            stored += rows.len() as u64;
+            self.copy(connection, destination, &names, rows).await?;
         }
         connection.batch_execute("COMMIT").await?;
         Ok(stored)
@@ -106,12 +106,15 @@ impl DeadLetters {
 
     /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.
     async fn take(&self, connection: &Connection, ids: &[i64]) -> Result<Rows, Failure> {
-        let delete =
-            format!("DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row", self.schema);
+        let delete = format!(
+            "DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row, destination",
+            self.schema
+        );
         let statement = connection.prepare_cached(&delete).await?;
         let mut rows = Rows::new();
         for letter in connection.query(&statement, &[&ids]).await? {
             let (names, row): (Vec<String>, Vec<u8>) = (letter.get(0), letter.get(1));
+            let destination: Option<String> = letter.get(2);
             // Whatever else these bytes are, they must not change how PostgreSQL reads the rows beside them.
             if fields(&row).is_none_or(|fields| fields.len() != names.len()) {
                 let message =
@@ -120,32 +123,31 @@ impl DeadLetters {
                 failure.sqlstate = Some("22P04".to_owned());
                 return Err(failure);
             }
-            rows.entry(names).or_default().push(row);
+            rows.entry((destination, names)).or_default().push(row.into());
         }
         Ok(rows)
     }
 
+    /// Sends `rows` to `destination`, which is `log_records` or the existing table that the configuration names.
     async fn copy(
         &self,
         connection: &Connection,
+        destination: Option<String>,
         names: &[String],
-        rows: Vec<Vec<u8>>,
-    ) -> Result<u64, Failure> {
-        let expected = rows.len() as u64;
-        let statement = connection.prepare_cached(&copy_statement_of(&self.schema, names)).await?;
-        let sink = connection.copy_in::<_, Bytes>(&statement).await?;
-        let mut sink = std::pin::pin!(sink);
-        sink.feed(Bytes::from_static(HEADER)).await?;
-        for row in rows {
-            sink.feed(row.into()).await?;
-        }
-        sink.feed(Bytes::from_static(TRAILER)).await?;
-        match sink.finish().await? {
-            written if written == expected => Ok(written),
-            written => {
-                Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}")))
+        rows: Vec<Bytes>,
+    ) -> Result<(), Failure> {
+        let (table, name) = match destination {
+            None => (format!("{}.{LOG_RECORDS}", self.schema), LOG_RECORDS),
+            Some(mark) if self.destination.mark().as_ref() == Some(&mark) => (mark, self.destination.table()),
+            Some(mark) => {
+                let message = format!("it was for {mark}, which exporters.postgres.table does not name");
+                let mut failure = Failure::new(Class::Poison, message);
+                failure.sqlstate = Some("22000".to_owned());
+                return Err(failure);
             }
-        }
+        };
+        let expected = rows.len() as u64;
+        copy(connection, &copy_statement_into(&table, names), name, rows, expected).await
     }
 
     /// Keeps the reason for which the letter was refused this time.

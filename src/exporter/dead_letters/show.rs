@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use crate::exporter::plain::plain;
-use crate::table::Severity;
 use crate::table::decode::{Record, Value, hex};
+use crate::table::{Destination, Severity};
 
 /// How dead letters are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) struct Letter {
     attempts: i32,
     columns: Vec<String>,
     row: Vec<u8>,
+    /// The existing table that refused it.
+    destination: Option<String>,
 }
 
 /// A letter as a JSON object. The row itself is there only where it cannot be read.
@@ -43,6 +45,8 @@ struct Shown<'a> {
     message: &'a str,
     service: Option<&'a str>,
     attempts: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<&'a str>,
     record: Option<Record<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<&'a [String]>,
@@ -64,13 +68,25 @@ impl From<&Row> for Letter {
             attempts: row.get(5),
             columns: row.get(6),
             row: row.get(7),
+            destination: row.get(8),
         }
     }
 }
 
-/// Writes `letter` to `out`.
-pub(super) fn show(letter: &Letter, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let record = Record::read(&letter.row, &letter.columns);
+/// Writes `letter` to `out`. The types of an existing table's columns are known where it is the `destination`.
+pub(super) fn show(
+    letter: &Letter,
+    destination: &Destination,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let record = match &letter.destination {
+        None => Record::read(&letter.row, &letter.columns),
+        mark => Record::read_by(&letter.row, &letter.columns, |name| {
+            let mapping = destination.mapping().filter(|_| destination.mark() == *mark)?;
+            Some(mapping.columns().iter().find(|column| column.name == name)?.sql_type)
+        }),
+    };
     match style {
         Style::Lines => out.write_all(lines(letter, record.as_ref()).as_bytes()),
         Style::Json => {
@@ -82,6 +98,7 @@ pub(super) fn show(letter: &Letter, style: Style, out: &mut dyn Write) -> io::Re
                 message: &letter.message,
                 service: letter.service.as_deref(),
                 attempts: letter.attempts,
+                destination: letter.destination.as_deref(),
                 record,
                 columns: unread.then_some(&letter.columns),
                 row_hex: unread.then(|| hex(&letter.row)),
@@ -102,6 +119,13 @@ fn lines(letter: &Letter, record: Option<&Record<'_>>) -> String {
     let Some(record) = record else {
         return format!("{text}\n    {service}  not a row that can be read: {}\n", short(&hex(&letter.row)));
     };
+    if let Some(destination) = &letter.destination {
+        let _ = writeln!(text, "\n    {service}  for {}", plain(destination));
+        for (name, value) in record.fields().iter().filter(|(_, value)| !matches!(value, Value::Null)) {
+            let _ = writeln!(text, "    {}: {}", plain(name), short(&display(*value)));
+        }
+        return text;
+    }
     let body = match record.get("body") {
         Value::Null => record.get("body_json"),
         body => body,
@@ -124,7 +148,11 @@ fn display(value: Value<'_>) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Time(time) => time.to_string(),
+        Value::Date(date) => date.to_string(),
         Value::Integer(number) => number.to_string(),
+        Value::Double(number) => number.to_string(),
+        Value::Bool(value) => value.to_string(),
+        Value::Address(address) => address.to_string(),
         Value::Uuid(id) => id.to_string(),
         Value::Text(text) => plain(text),
         Value::Json(json) => plain(json.get()),
@@ -146,6 +174,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::identifier::Schema;
 
     fn letter(columns: &[&str], row: &[u8]) -> Letter {
         Letter {
@@ -157,12 +186,14 @@ mod tests {
             attempts: 2,
             columns: columns.iter().map(|&name| name.to_owned()).collect(),
             row: row.to_vec(),
+            destination: None,
         }
     }
 
     fn shown(letter: &Letter, style: Style) -> String {
         let mut out = Vec::new();
-        show(letter, style, &mut out).unwrap();
+        let destination = Destination::new(Schema::new("otel"), None);
+        show(letter, &destination, style, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -11,6 +11,7 @@ mod privileges;
 mod server;
 mod slots;
 mod store;
+mod table;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::config::Config;
 use super::dsn::Target;
 use super::error::Failure;
 use super::pool::Connection;
+use crate::table::Destination;
 use crate::table::identifier::Schema;
 
 /// How something stands.
@@ -53,6 +55,7 @@ struct Patient<'a> {
     host: Target,
     config: &'a Config,
     schema: Schema,
+    destination: Destination,
 }
 
 /// What a check gives: findings, or why it could not be made.
@@ -74,7 +77,9 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     let (reached, connection) = hosts::reach(target, config).await;
     reached.into_iter().for_each(&mut *tell);
     let Some((connection, host)) = connection else { return };
-    let patient = Patient { connection, host, config, schema: Schema::new(config.schema.clone()) };
+    let schema = Schema::new(config.schema.clone());
+    let destination = config.destination().expect("the configuration was checked");
+    let patient = Patient { connection, host, config, schema, destination };
     let p = &patient;
     let mut report = |check, checked: Checked| {
         let unknown = |failure| vec![(Verdict::Warning, format!("cannot be looked at: {failure}"))];
@@ -93,9 +98,14 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("schema", store::schema(p).await);
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
-    report("partitions", partitions::check(p).await);
-    report("retention", partitions::retention(p).await);
-    report("indexes", partitions::indexes(p).await);
+    match p.destination.mapping() {
+        Some(mapping) => report("table", table::check(p, mapping).await),
+        None => {
+            report("partitions", partitions::check(p).await);
+            report("retention", partitions::retention(p).await);
+            report("indexes", partitions::indexes(p).await);
+        }
+    }
     report("dead letters", store::dead_letters(p).await);
     report("disk", store::disk(p).await);
     report("checkpoints", server::checkpoints(p).await);

@@ -87,7 +87,7 @@ impl Exporter {
 impl Indexer<'_> {
     async fn work(&mut self) {
         let mut stopping = self.stopping.clone();
-        if !self.exporter.config.create_schema {
+        if !self.exporter.makes_partitions() {
             let _ = stopping.wait_for(|stop| *stop).await;
             return;
         }

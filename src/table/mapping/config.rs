@@ -1,0 +1,218 @@
+//! `exporters.postgres.table` in the YAML: an existing table, and what each of its columns is filled with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::types::ColumnType;
+
+/// `exporters.postgres.table`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TableConfig {
+    /// Schema and table.
+    pub name: String,
+    /// The columns that are filled, by their names.
+    pub columns: BTreeMap<String, ColumnConfig>,
+}
+
+/// What a column is filled with: one source, or `first_of` several.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ColumnConfig {
+    /// A field of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<Field>,
+    /// The value of an attribute of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<String>,
+    /// The value of an attribute of the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The value of an attribute of the scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// A JSON object of attributes of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Group>,
+    /// Always this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub constant: Option<Literal>,
+    /// A value of forebay's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate: Option<Generated>,
+    /// The first of these that there is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub first_of: Vec<SourceConfig>,
+    /// The column's type; by default that which the source has by nature.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub sql_type: Option<ColumnType>,
+    /// What stands in the place of some values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub map: BTreeMap<String, Literal>,
+    /// What stands where there is no value, or none that the type holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<Literal>,
+}
+
+/// One of several sources.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// A field of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<Field>,
+    /// The value of an attribute of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attribute: Option<String>,
+    /// The value of an attribute of the resource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// The value of an attribute of the scope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+/// A field of a record, by its name in the view.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The record's time, else its observed time, else its arrival.
+    Time,
+    /// The same in nanoseconds since 1970.
+    TimeUnixNano,
+    /// When it was collected.
+    ObservedTime,
+    /// The same in nanoseconds since 1970.
+    ObservedTimeUnixNano,
+    /// 1 to 24.
+    SeverityNumber,
+    /// The severity as the source names it.
+    SeverityText,
+    /// TRACE, DEBUG, INFO, WARN, ERROR or FATAL.
+    Severity,
+    /// The resource's `service.name`.
+    ServiceName,
+    /// The body: a string as it is, anything else as JSON.
+    Body,
+    /// The event's name.
+    EventName,
+    /// The trace's id.
+    TraceId,
+    /// The span's id.
+    SpanId,
+    /// OTLP's flags.
+    TraceFlags,
+    /// All attributes of the record, as a JSON object.
+    Attributes,
+    /// All attributes of the resource, as a JSON object.
+    Resource,
+    /// All attributes of the scope, as a JSON object.
+    ScopeAttributes,
+    /// The library or logger.
+    ScopeName,
+    /// Its version.
+    ScopeVersion,
+    /// The schema of the resource.
+    ResourceSchemaUrl,
+    /// The schema of the scope.
+    ScopeSchemaUrl,
+    /// Attributes that the sender dropped.
+    DroppedAttributesCount,
+}
+
+/// What forebay makes by itself.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Generated {
+    /// A UUID of version 7, which grows with time.
+    Uuid,
+}
+
+/// Which attributes a JSON object is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Group {
+    /// Those that no column names.
+    Rest,
+    /// Those with these keys; one `*` in a key is for any text.
+    Keys(Vec<String>),
+}
+
+/// A value that is written in the configuration: text, a number, true or false.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Literal(pub String);
+
+const REST: &str = "rest";
+
+impl Serialize for Group {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Rest => serializer.serialize_str(REST),
+            Self::Keys(keys) => keys.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Group {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GroupVisitor;
+
+        impl<'de> Visitor<'de> for GroupVisitor {
+            type Value = Group;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of keys, or rest")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Group, E> {
+                if text == REST {
+                    return Ok(Group::Rest);
+                }
+                Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Group, A::Error> {
+                let mut keys = Vec::new();
+                while let Some(key) = items.next_element()? {
+                    keys.push(key);
+                }
+                Ok(Group::Keys(keys))
+            }
+        }
+
+        // The tree gives a list or a scalar as well where a map is asked for.
+        deserializer.deserialize_map(GroupVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Literal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LiteralVisitor;
+
+        impl Visitor<'_> for LiteralVisitor {
+            type Value = Literal;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text, a number, true or false")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Literal, E> {
+                Ok(Literal(text.to_owned()))
+            }
+
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Literal, E> {
+                Ok(Literal(value.to_string()))
+            }
+
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Literal, E> {
+                Ok(Literal(value.to_string()))
+            }
+        }
+
+        // As text, so that 007 stays what it is.
+        deserializer.deserialize_str(LiteralVisitor)
+    }
+}

@@ -1,0 +1,296 @@
+//! A row of a mapped table, filled from a record. What is the same for all records of a scope is written once and copied.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::config::Field;
+use super::keys::{Found, Pair};
+use super::types::ColumnType;
+use super::value::{Value, cut_to, write};
+use super::{Column, Mapping, Source};
+use crate::otlp::value::AnyValue;
+use crate::otlp::wire::Fields;
+use crate::otlp::{LogRecord, Malformed};
+use crate::table::interned::{Resource, Scope};
+use crate::table::json;
+use crate::table::layout::{Layout, Place};
+use crate::table::row::RowWriter;
+use crate::table::severity::Severity;
+use crate::table::text::{Replaced, ReplacedKind};
+
+/// Fills the rows of one request.
+#[derive(Debug)]
+pub(in crate::table) struct Filler<'m, 'a> {
+    mapping: &'m Mapping,
+    origin: Origin<'a>,
+    found: Found<'a>,
+    /// The fields that are the same for all records of the scope, one behind the other.
+    shared: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// What had to be replaced in them, which each row counts that has them.
+    shared_replaced: Replaced,
+    ids: Ids,
+}
+
+/// Where records come from.
+#[derive(Debug)]
+struct Origin<'a> {
+    resource: Found<'a>,
+    scope: Found<'a>,
+    interned: Option<(Arc<Resource>, Arc<Scope>)>,
+}
+
+/// What a column is filled from.
+struct Given<'g, 'a> {
+    origin: &'g Origin<'a>,
+    found: &'g Found<'a>,
+    record: &'g LogRecord<'a>,
+    time: u64,
+}
+
+/// UUIDs of version 7: the time of arrival, then 74 random bits, which count up within a request (RFC 9562, 6.2, method 2).
+#[derive(Debug)]
+struct Ids {
+    millis: u64,
+    next: u128,
+}
+
+impl Mapping {
+    /// What fills the rows of a request that arrives now.
+    pub(in crate::table) fn filler<'a>(&self, arrival: u64) -> Filler<'_, 'a> {
+        Filler {
+            mapping: self,
+            origin: Origin {
+                resource: Found::none_of(&self.resource_keys),
+                scope: Found::none_of(&self.scope_keys),
+                interned: None,
+            },
+            found: Found::none_of(&self.record_keys),
+            shared: Vec::new(),
+            ends: Vec::with_capacity(self.columns.len()),
+            shared_replaced: Replaced::default(),
+            ids: Ids { millis: arrival / 1_000_000, next: Uuid::new_v4().as_u128() },
+        }
+    }
+}
+
+impl<'a> Layout<'a> for Filler<'_, 'a> {
+    const IS_OWN: bool = false;
+
+    fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed> {
+        let Self { mapping, origin, found, shared, ends, shared_replaced, ids } = self;
+        origin.resource.read(&mapping.resource_keys, messages(place.resource_message, 1)?)?;
+        origin.scope.read(&mapping.scope_keys, messages(place.scope_message, 3)?)?;
+        origin.interned = Some((place.resource.clone(), place.scope.clone()));
+        found.read(&mapping.record_keys, [])?;
+        shared.clear();
+        ends.clear();
+        *shared_replaced = Replaced::default();
+        let none = LogRecord::default();
+        let given = Given { origin, found, record: &none, time: 0 };
+        for column in mapping.columns.iter().filter(|column| column.is_of_scope) {
+            let mut row = RowWriter::at(shared, shared_replaced);
+            given.fill(&mut row, mapping, column, ids)?;
+            ends.push(shared.len());
+        }
+        Ok(())
+    }
+
+    fn fields(&self) -> usize {
+        self.mapping.columns.len()
+    }
+
+    fn fill(&mut self, row: &mut RowWriter<'_>, record: &LogRecord<'a>, time: u64) -> Result<(), Malformed> {
+        let Self { mapping, origin, found, shared, ends, shared_replaced, ids } = self;
+        found.read(&mapping.record_keys, record.attributes.iter().copied())?;
+        let given = Given { origin, found, record, time };
+        let (mut start, mut ends) = (0, ends.iter());
+        for column in &mapping.columns {
+            if column.is_of_scope {
+                let end = *ends.next().unwrap_or(&start);
+                row.field(&shared[start..end]);
+                start = end;
+            } else {
+                given.fill(row, mapping, column, ids)?;
+            }
+        }
+        if !shared_replaced.is_empty() {
+            *row.replaced() += *shared_replaced;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Given<'_, 'a> {
+    /// Writes the field of `column`.
+    fn fill(
+        &self,
+        row: &mut RowWriter<'_>,
+        mapping: &Mapping,
+        column: &Column,
+        ids: &mut Ids,
+    ) -> Result<(), Malformed> {
+        for source in &column.sources {
+            let into = column.sql_type;
+            let written = match source {
+                Source::Group { .. } | Source::Rest => object(row, into, self.members(mapping, source))?,
+                Source::All => Some(write_object(row, into, self.record.attributes.iter().copied())?),
+                Source::Uuid => Some(write(row, into, Value::Uuid(ids.next()))?),
+                source => match self.value(source) {
+                    Some(value) if column.replace(row, value) => Some(true),
+                    Some(value) => Some(write(row, into, value)?),
+                    None => None,
+                },
+            };
+            match written {
+                Some(true) => return Ok(()),
+                Some(false) => row.replaced().count(ReplacedKind::Type),
+                None => {}
+            }
+        }
+        match &column.default {
+            Some(default) => row.field(default),
+            None => row.null(),
+        }
+        Ok(())
+    }
+
+    /// The value of `source`; `None` where there is none.
+    fn value(&self, source: &Source) -> Option<Value<'_>> {
+        match source {
+            Source::Field(field) => self.field(*field),
+            Source::Attribute(place) => self.found.value(*place).map(Value::Any),
+            Source::Resource(place) => self.origin.resource.value(*place).map(Value::Any),
+            Source::Scope(place) => self.origin.scope.value(*place).map(Value::Any),
+            Source::Group { .. } | Source::Rest | Source::All | Source::Constant | Source::Uuid => None,
+        }
+    }
+
+    fn field(&self, field: Field) -> Option<Value<'_>> {
+        let record = self.record;
+        let int = |number: i64| Some(Value::Any(AnyValue::Int(number)));
+        let bytes = |text: &'a [u8]| (!text.is_empty()).then_some(Value::Any(AnyValue::String(text)));
+        let text =
+            |text: Option<&'static str>| text.map(|text| Value::Any(AnyValue::String(text.as_bytes())));
+        let time = |nanos: u64| (nanos != 0).then_some(Value::Time(nanos));
+        let id = |id: &'a [u8]| id.iter().any(|&byte| byte != 0).then_some(Value::Id(id));
+        let (resource, scope) = self.origin.interned.as_ref().map(|(r, s)| (&**r, &**s))?;
+        fn own(text: &Option<String>) -> Option<Value<'_>> {
+            text.as_deref().map(|text| Value::Any(AnyValue::String(text.as_bytes())))
+        }
+        match field {
+            Field::Time | Field::TimeUnixNano => Some(Value::Time(self.time)),
+            Field::ObservedTime | Field::ObservedTimeUnixNano => time(record.observed_time_unix_nano),
+            Field::SeverityNumber => {
+                Some(record.severity_number).filter(|&n| n != 0).and_then(|n| int(n.into()))
+            }
+            Field::SeverityText => bytes(record.severity_text),
+            Field::Severity => text(Severity::from_number(record.severity_number).name()),
+            Field::ServiceName => own(&resource.service_name),
+            Field::Body => record.body.filter(|body| *body != AnyValue::Empty).map(Value::Any),
+            Field::EventName => bytes(record.event_name),
+            Field::TraceId => id(record.trace_id),
+            Field::SpanId => id(record.span_id),
+            // As in log_records, the highest of the 32 bits shows as the sign.
+            Field::TraceFlags => int((record.flags as i32).into()),
+            Field::DroppedAttributesCount => int(record.dropped_attributes_count.into()),
+            // A source of its own.
+            Field::Attributes => None,
+            Field::Resource => Some(Value::Json(&resource.attributes)),
+            Field::ScopeAttributes => Some(Value::Json(&scope.attributes)),
+            Field::ScopeName => own(&scope.name),
+            Field::ScopeVersion => own(&scope.version),
+            Field::ResourceSchemaUrl => own(&resource.schema_url),
+            Field::ScopeSchemaUrl => own(&scope.schema_url),
+        }
+    }
+}
+
+impl<'a> Given<'_, 'a> {
+    /// The attributes that `source` makes an object of.
+    fn members(&self, mapping: &Mapping, source: &Source) -> impl Iterator<Item = &'a [u8]> {
+        let (keys, patterns, is_rest) = match source {
+            Source::Group { keys, patterns } => (&keys[..], &patterns[..], false),
+            _ => (&[][..], &[][..], true),
+        };
+        let known = &mapping.record_keys;
+        let is_member = move |pair: &Pair<'a>| {
+            let key = pair.read.key;
+            let is_in_group = || patterns.iter().any(|&place| known.pattern(place).matches(key));
+            if is_rest { !known.has_pattern_for(key) } else { is_in_group() }
+        };
+        let named = keys.iter().filter_map(|&place| self.found.at(place));
+        named.chain(self.found.others().filter(is_member)).map(|pair| pair.message)
+    }
+}
+
+impl Column {
+    /// Writes what the configuration has in the place of `value`, if it has.
+    fn replace(&self, row: &mut RowWriter<'_>, value: Value<'_>) -> bool {
+        if self.map.is_empty() {
+            return false;
+        }
+        let mut digits = itoa::Buffer::new();
+        let text = match value {
+            Value::Any(AnyValue::String(text)) => text,
+            Value::Any(AnyValue::Int(number)) => digits.format(number).as_bytes(),
+            Value::Any(AnyValue::Bool(true)) => b"true",
+            Value::Any(AnyValue::Bool(false)) => b"false",
+            _ => return false,
+        };
+        let Some((_, field)) = self.map.iter().find(|(from, _)| from == text) else { return false };
+        row.field(field);
+        true
+    }
+}
+
+impl Ids {
+    fn next(&mut self) -> Uuid {
+        const LOWER: u128 = (1 << 62) - 1;
+        let (upper, lower) = (self.next >> 62 & 0xfff, self.next & LOWER);
+        self.next = self.next.wrapping_add(1);
+        Uuid::from_u128(u128::from(self.millis) << 80 | 7 << 76 | upper << 64 | 2 << 62 | lower)
+    }
+}
+
+/// Writes the object of `members`; `None` where there are none.
+fn object<'a>(
+    row: &mut RowWriter<'_>,
+    into: ColumnType,
+    members: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<bool>, Malformed> {
+    let mut members = members.peekable();
+    if members.peek().is_none() {
+        return Ok(None);
+    }
+    write_object(row, into, members).map(Some)
+}
+
+fn write_object<'a>(
+    row: &mut RowWriter<'_>,
+    into: ColumnType,
+    members: impl Iterator<Item = &'a [u8]>,
+) -> Result<bool, Malformed> {
+    match into {
+        ColumnType::Jsonb => row.jsonb_object(members)?,
+        ColumnType::Json => row.sized_by(|out, replaced| json::push_object(out, members, replaced))?,
+        ColumnType::Text(width) => {
+            cut_to(row, width, |out, replaced| json::push_object(out, members, replaced))?
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The messages of the repeated field `number`.
+fn messages(message: &[u8], number: u32) -> Result<Vec<&[u8]>, Malformed> {
+    let (mut fields, mut found) = (Fields::new(message), Vec::new());
+    while let Some((at, field)) = fields.next_field()? {
+        if at == number {
+            found.push(field.bytes()?);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,301 @@
+//! A value on its way into a column: written as a field of the column's type where that is plain, and otherwise not at
+//! all, so that the column's default can take its place.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use super::types::ColumnType;
+use crate::otlp::Malformed;
+use crate::otlp::value::AnyValue;
+use crate::table::json;
+use crate::table::row::{EPOCH_2000, JSONB_VERSION, RowWriter};
+use crate::table::text::{Replaced, ReplacedKind, push_text};
+
+/// A value that is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value<'a> {
+    /// What a sender may send.
+    Any(AnyValue<'a>),
+    /// Nanoseconds since 1970.
+    Time(u64),
+    /// The id of a trace or a span, in hexadecimal digits where it is text.
+    Id(&'a [u8]),
+    /// A UUID of forebay's own.
+    Uuid(Uuid),
+    /// Text that is JSON already.
+    Json(&'a str),
+}
+
+/// The first of PostgreSQL's times, in microseconds since 2000; its last ones are behind those of jiff.
+const FIRST_TIME: i64 = -211_813_488_000_000_000;
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Writes `value` as a field of type `into`; `false` where it is none of that type, and nothing is written.
+pub(super) fn write(row: &mut RowWriter<'_>, into: ColumnType, value: Value<'_>) -> Result<bool, Malformed> {
+    let written = match into {
+        ColumnType::Text(width) => {
+            Some(cut_to(row, width, |out, replaced| push_plain(out, value, replaced))?)
+        }
+        ColumnType::Json => Some(row.sized_by(|out, replaced| push_json(out, value, replaced))?),
+        ColumnType::Jsonb => Some(row.sized_by(|out, replaced| {
+            out.push(JSONB_VERSION);
+            push_json(out, value, replaced)
+        })?),
+        ColumnType::SmallInt => {
+            integer(row, value, i16::MIN.into(), i16::MAX.into()).map(|n| row.int2(n as i16))
+        }
+        ColumnType::Integer => {
+            integer(row, value, i32::MIN.into(), i32::MAX.into()).map(|n| row.int4(n as i32))
+        }
+        ColumnType::BigInt => integer(row, value, i64::MIN, i64::MAX).map(|n| row.int8(n)),
+        ColumnType::Real => double(value).map(|number| {
+            let nearest = real(row, number);
+            row.float4(nearest);
+        }),
+        ColumnType::Double => double(value).map(|number| row.float8(number)),
+        ColumnType::Boolean => boolean(value).map(|value| row.boolean(value)),
+        ColumnType::Timestamptz | ColumnType::Timestamp => micros(value).map(|micros| row.int8(micros)),
+        ColumnType::Date => days(value).map(|days| row.int4(days)),
+        ColumnType::Uuid => uuid(value).map(|id| row.uuid(id.into_bytes())),
+        ColumnType::Bytea => bytes(value).map(|bytes| row.bytea(bytes)),
+        ColumnType::Inet => address(value).map(|(address, bits)| inet(row, address, bits)),
+    };
+    Ok(written.is_some())
+}
+
+/// Writes what `push` appends as a text of at most `width` characters.
+pub(super) fn cut_to(
+    row: &mut RowWriter<'_>,
+    width: Option<u32>,
+    push: impl FnOnce(&mut Vec<u8>, &mut Replaced) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    row.sized_by(|out, replaced| {
+        let start = out.len();
+        push(out, replaced)?;
+        if let Some(end) = width.and_then(|width| end_of(&out[start..], width as usize)) {
+            out.truncate(start + end);
+            replaced.count(ReplacedKind::Width);
+        }
+        Ok(())
+    })
+}
+
+/// Where the character behind the first `width` begins, if there is one.
+fn end_of(text: &[u8], width: usize) -> Option<usize> {
+    if text.len() <= width {
+        return None;
+    }
+    let begins = |byte: &u8| byte & 0xc0 != 0x80;
+    text.iter().enumerate().filter(|(_, byte)| begins(byte)).nth(width).map(|(index, _)| index)
+}
+
+/// Appends `value` as text.
+fn push_plain(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> Result<(), Malformed> {
+    let mut show = |shown: &dyn std::fmt::Display| {
+        write!(Text(out), "{shown}").expect("a vector takes everything");
+    };
+    match value {
+        Value::Any(AnyValue::String(text)) => push_text(out, text, replaced),
+        Value::Any(AnyValue::Bytes(bytes)) => {
+            let start = out.len();
+            out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+            STANDARD.encode_slice(bytes, &mut out[start..]).expect("the room is that of padded base64");
+        }
+        Value::Any(AnyValue::Double(number)) if !number.is_finite() => {
+            show(&if number.is_nan() {
+                "NaN"
+            } else if number > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            });
+        }
+        Value::Any(other) => json::push_value(out, other, replaced)?,
+        Value::Time(nanos) => show(&timestamp(nanos)),
+        Value::Id(id) => {
+            out.extend(id.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
+        }
+        Value::Uuid(id) => show(&id),
+        Value::Json(text) => out.extend_from_slice(text.as_bytes()),
+    }
+    Ok(())
+}
+
+/// Appends `value` as JSON.
+fn push_json(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> Result<(), Malformed> {
+    match value {
+        Value::Any(value) => json::push_value(out, value, replaced),
+        Value::Json(text) => {
+            out.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+        Value::Time(_) | Value::Id(_) | Value::Uuid(_) => {
+            // Nothing in them needs to be escaped.
+            out.push(b'"');
+            push_plain(out, value, replaced)?;
+            out.push(b'"');
+            Ok(())
+        }
+    }
+}
+
+/// Lets `write!` append to bytes.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// The time of all nanoseconds that OTLP has, the last of which is in the year 2554.
+fn timestamp(nanos: u64) -> Timestamp {
+    Timestamp::from_nanosecond(nanos.into()).expect("jiff's times end in the year 9999")
+}
+
+/// The text of a string that is one, without blanks around it.
+fn trimmed<'a>(value: Value<'a>) -> Option<&'a str> {
+    match value {
+        Value::Any(AnyValue::String(text)) => std::str::from_utf8(text).ok().map(str::trim),
+        _ => None,
+    }
+}
+
+/// An integer between `least` and `most`; what is beyond is the nearer of them, and a fraction is rounded.
+fn integer(row: &mut RowWriter<'_>, value: Value<'_>, least: i64, most: i64) -> Option<i64> {
+    let exact = match value {
+        Value::Any(AnyValue::Int(number)) => Some(number),
+        Value::Any(AnyValue::Bool(value)) => Some(value.into()),
+        Value::Time(nanos) => {
+            if i64::try_from(nanos).is_err() {
+                row.replaced().count(ReplacedKind::Time);
+                return Some(i64::MAX.clamp(least, most));
+            }
+            Some(nanos as i64)
+        }
+        _ => trimmed(value).and_then(|text| text.parse().ok()),
+    };
+    let (number, is_exact) = match exact {
+        Some(number) => (number, true),
+        None => {
+            let number = double(value).filter(|number| !number.is_nan())?;
+            let rounded = number.round();
+            // The conversion ends at the ends of i64, whose upper one no double is.
+            let fits = (i64::MIN as f64..i64::MAX as f64).contains(&rounded);
+            (rounded as i64, fits && rounded == number)
+        }
+    };
+    let nearest = number.clamp(least, most);
+    if nearest != number || !is_exact {
+        row.replaced().count(ReplacedKind::Number);
+    }
+    Some(nearest)
+}
+
+fn double(value: Value<'_>) -> Option<f64> {
+    match value {
+        Value::Any(AnyValue::Double(number)) => Some(number),
+        Value::Any(AnyValue::Int(number)) => Some(number as f64),
+        Value::Any(AnyValue::Bool(value)) => Some(value.into()),
+        Value::Time(nanos) => Some(nanos as f64),
+        _ => trimmed(value)?.parse().ok(),
+    }
+}
+
+/// The nearest number that real has; its largest one for what is beyond.
+fn real(row: &mut RowWriter<'_>, number: f64) -> f32 {
+    let nearest = number as f32;
+    if number.is_finite() && nearest.is_infinite() {
+        row.replaced().count(ReplacedKind::Number);
+        return f32::MAX.copysign(nearest);
+    }
+    nearest
+}
+
+fn boolean(value: Value<'_>) -> Option<bool> {
+    match value {
+        Value::Any(AnyValue::Bool(value)) => Some(value),
+        Value::Any(AnyValue::Int(number)) => Some(number != 0),
+        _ => {
+            let text = trimmed(value)?;
+            let is = |words: &[&str]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+            match text {
+                _ if is(&["true", "t", "yes", "y", "on", "1"]) => Some(true),
+                _ if is(&["false", "f", "no", "n", "off", "0"]) => Some(false),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// A time in microseconds since 2000, UTC.
+fn micros(value: Value<'_>) -> Option<i64> {
+    let time = match value {
+        Value::Time(nanos) => timestamp(nanos),
+        _ => {
+            let text = trimmed(value)?;
+            // Without an offset it is UTC; a date is its midnight.
+            text.parse().ok().or_else(|| text.parse().ok().and_then(in_utc))?
+        }
+    };
+    // As those of log_records, which are cut.
+    let micros = time.as_nanosecond().div_euclid(1000) as i64 - EPOCH_2000;
+    (micros >= FIRST_TIME).then_some(micros)
+}
+
+fn in_utc(time: DateTime) -> Option<Timestamp> {
+    time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
+/// A date in days since 2000: that of the time in UTC.
+fn days(value: Value<'_>) -> Option<i32> {
+    micros(value).map(|micros| micros.div_euclid(MICROS_PER_DAY) as i32)
+}
+
+fn uuid(value: Value<'_>) -> Option<Uuid> {
+    match value {
+        Value::Uuid(id) => Some(id),
+        Value::Id(bytes) | Value::Any(AnyValue::Bytes(bytes)) => Uuid::from_slice(bytes).ok(),
+        _ => Uuid::try_parse(trimmed(value)?).ok(),
+    }
+}
+
+fn bytes<'a>(value: Value<'a>) -> Option<&'a [u8]> {
+    match value {
+        Value::Id(bytes) | Value::Any(AnyValue::Bytes(bytes) | AnyValue::String(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// An address and how many of its bits are its network's.
+fn address(value: Value<'_>) -> Option<(IpAddr, u8)> {
+    let text = trimmed(value)?;
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let address: IpAddr = address.parse().ok()?;
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Some(all), |bits| bits.parse().ok())?;
+    (bits <= all).then_some((address, bits))
+}
+
+/// Source: PostgreSQL, `network_recv`: family, bits, 0 for no cidr, the number of bytes, the bytes.
+fn inet(row: &mut RowWriter<'_>, address: IpAddr, bits: u8) {
+    row.sized_by(|out, _| match address {
+        IpAddr::V4(address) => {
+            out.extend_from_slice(&[2, bits, 0, 4]);
+            out.extend_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            out.extend_from_slice(&[3, bits, 0, 16]);
+            out.extend_from_slice(&address.octets());
+        }
+    });
+}

@@ -1,0 +1,115 @@
+//! How requests become rows.
+
+use prost::Message;
+
+use super::*;
+use crate::otlp::messages::any_value::Value;
+use crate::otlp::messages::{
+    AnyValue, ExportLogsServiceRequest, LogRecord as RecordMessage, ResourceLogs as ResourceMessage,
+    ScopeLogs as ScopeMessage,
+};
+use crate::table::columns::COLUMNS;
+
+const DAY: u64 = 86_400_000_000_000;
+
+fn record(time_unix_nano: u64, severity_number: i32, body: &str) -> RecordMessage {
+    let body = Some(AnyValue { value: Some(Value::StringValue(body.into())) });
+    RecordMessage { time_unix_nano, severity_number, body, ..Default::default() }
+}
+
+fn request(records: Vec<RecordMessage>) -> Vec<u8> {
+    let scope_logs = vec![ScopeMessage { log_records: records, ..Default::default() }];
+    let resource_logs = vec![ResourceMessage { scope_logs, ..Default::default() }];
+    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+}
+
+fn transcode(request: &[u8], limit: usize) -> Transcoded {
+    Transcoder::default().transcode(request, limit, 5 * DAY).unwrap()
+}
+
+/// The lengths of a row's fields; -1 is NULL.
+fn field_lengths(mut row: &[u8]) -> Vec<i32> {
+    let count = i16::from_be_bytes([row[0], row[1]]);
+    row = &row[2..];
+    let lengths = (0..count).map(|_| {
+        let length = i32::from_be_bytes(*row.first_chunk().unwrap());
+        row = &row[4 + length.max(0) as usize..];
+        length
+    });
+    let lengths = lengths.collect();
+    assert!(row.is_empty(), "the row ends with its last field");
+    lengths
+}
+
+#[test]
+fn each_row_has_every_column() {
+    let done = transcode(&request(vec![record(DAY, 9, "hello"), RecordMessage::default()]), 10);
+    assert_eq!(done.rows.len(), 2);
+    let rows: Vec<_> =
+        (0..2).map(|row| field_lengths(&done.rows.bytes()[done.rows.range(row, row + 1)])).collect();
+    assert_eq!(rows[0].len(), COLUMNS.len());
+    for (column, (full, empty)) in COLUMNS.iter().zip(rows[0].iter().zip(&rows[1])) {
+        assert!(column.nullable || (*full >= 0 && *empty >= 0), "{} is NULL", column.name);
+    }
+    let body = COLUMNS.iter().position(|column| column.name == "body").unwrap();
+    assert_eq!((rows[0][body], rows[1][body]), (5, -1));
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_counted_by_severity_and_not_written() {
+    let records = [9, 9, 17, 17, 17, 0].into_iter().map(|severity| record(DAY, severity, "x")).collect();
+    let done = transcode(&request(records), 2);
+    assert_eq!((done.rows.len(), done.malformed.total()), (2, 0));
+    let expected = [(Severity::Error, 3), (Severity::Unspecified, 1)];
+    for (severity, count) in done.beyond.severities().iter() {
+        let expected = expected.iter().find(|(known, _)| *known == severity).map_or(0, |(_, count)| *count);
+        assert_eq!(count, expected, "{severity:?}");
+    }
+}
+
+#[test]
+fn a_malformed_record_costs_only_itself() {
+    let good = record(DAY, 9, "\0good").encode_to_vec();
+    // A body that claims 100 bytes, behind a severity text with a NUL, whose replacement must not be counted.
+    let bad = [&[0x1a, 1, 0][..], &[0x2a, 100, 1]].concat();
+    let mut scope = Vec::new();
+    for message in [&good, &bad, &good] {
+        prost::encoding::encode_key(2, prost::encoding::WireType::LengthDelimited, &mut scope);
+        prost::encoding::encode_varint(message.len() as u64, &mut scope);
+        scope.extend_from_slice(message);
+    }
+    let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
+    let request = [&[0x0a, resource.len() as u8][..], &resource].concat();
+    assert_eq!(crate::otlp::count_records(&request), Ok(3));
+    let done = transcode(&request, 3);
+    assert_eq!((done.rows.len(), done.malformed.total()), (2, 1));
+    assert_eq!(done.rows.bytes()[done.rows.range(0, 1)], done.rows.bytes()[done.rows.range(1, 2)]);
+    assert_eq!(done.replaced.iter().map(|(_, count)| count).sum::<u64>(), 2);
+}
+
+#[test]
+fn periods_are_noted_once_and_a_record_without_time_arrives_today() {
+    let times = [3 * DAY, 3 * DAY + DAY / 2, 4 * DAY, 3 * DAY, 0];
+    let request_of = |times: &[u64]| request(times.iter().map(|&time| record(time, 0, "")).collect());
+    let noted = |width, times: &[u64]| {
+        let done = Transcoder::new(width, None).transcode(&request_of(times), 500, 5 * DAY).unwrap();
+        done.rows.periods.iter().map(|period| period.start() / 3600).collect::<Vec<_>>()
+    };
+    assert_eq!(noted(Width::Day, &times), [72, 96, 120]);
+    assert_eq!(noted(Width::Hour, &times), [72, 84, 96, 120]);
+    let many: Vec<u64> = (1..400).map(|day| day * DAY).collect();
+    assert_eq!(noted(Width::Day, &many).len(), MAX_PERIODS);
+}
+
+#[test]
+fn truncating_gives_the_severities_of_what_is_cut() {
+    let mut rows = transcode(&request((1..=8).map(|n| record(DAY, n, "body")).collect()), 10).rows;
+    let before = rows.bytes().to_vec();
+    let cut = rows.truncate(3);
+    assert_eq!((rows.len(), cut.total()), (3, 5));
+    assert_eq!(
+        cut.severities().iter().find(|(severity, _)| *severity == Severity::Debug),
+        Some((Severity::Debug, 4))
+    );
+    assert_eq!(rows.bytes(), &before[..rows.range(0, 3).end]);
+}
