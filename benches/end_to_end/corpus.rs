@@ -143,14 +143,22 @@ fn request(random: &mut fastrand::Rng, service: usize, size: u64) -> ExportLogsS
         version: "0.4.1".into(),
         ..Default::default()
     };
-    let log_records = (0..size).map(|_| record(random)).collect();
+    // A trace has some records of a service, one after the other.
+    let mut trace = 0;
+    let log_records = (0..size).map(|_| {
+        if trace == 0 || random.u8(..6) == 0 {
+            trace = random.u128(1..);
+        }
+        record(random, trace)
+    });
+    let log_records = log_records.collect();
     let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records, ..Default::default() }];
     ExportLogsServiceRequest {
         resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..Default::default() }],
     }
 }
 
-fn record(random: &mut fastrand::Rng) -> LogRecord {
+fn record(random: &mut fastrand::Rng, trace: u128) -> LogRecord {
     let (severity_number, severity_text) =
         [(9, "INFO"), (9, "INFO"), (9, "INFO"), (5, "DEBUG"), (13, "WARN"), (17, "ERROR")][random.usize(..6)];
     let route = ["/api/cart", "/api/checkout", "/api/products", "/api/orders", "/healthz"][random.usize(..5)];
@@ -171,7 +179,7 @@ fn record(random: &mut fastrand::Rng) -> LogRecord {
             pair("duration_ms", value(Value::DoubleValue((random.f64() * 1e5).round() / 100.0))),
             pair("thread.name", text(format!("worker-{}", random.u8(..32)))),
         ],
-        trace_id: random.u128(..).to_be_bytes().to_vec().into(),
+        trace_id: trace.to_be_bytes().to_vec().into(),
         span_id: random.u64(..).to_be_bytes().to_vec().into(),
         flags: 1,
         ..Default::default()

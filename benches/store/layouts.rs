@@ -68,7 +68,7 @@ fn wide() -> String {
      l.dropped_attributes_count, l.severity_number, l.severity_text, l.trace_id, l.span_id, l.event_name, l.body, l.body_json, \
      l.attributes, r.service_name, r.attributes AS resource, s.name AS scope_name, s.version AS scope_version, \
      s.attributes AS scope_attributes FROM otel.log_records l JOIN otel.resources r ON r.id = l.resource_id \
-     JOIN otel.scopes s ON s.id = l.scope_id ORDER BY l.time;\n\
+     JOIN otel.scopes s ON s.id = l.scope_id;\n\
      CREATE INDEX ON other (time)"
         .to_owned()
 }
@@ -78,7 +78,7 @@ fn jsonb() -> String {
      'time_unix_nano', time_unix_nano, 'observed_time_unix_nano', observed_time_unix_nano, 'severity_number', severity_number, \
      'severity_text', severity_text, 'body', body, 'trace_id', trace_id, 'span_id', span_id, 'trace_flags', trace_flags, \
      'attributes', attributes, 'resource', resource, 'scope_name', scope_name, 'scope_version', scope_version)) AS data \
-     FROM otel.logs ORDER BY time;\n\
+     FROM otel.logs;\n\
      CREATE INDEX ON other (time)"
         .to_owned()
 }

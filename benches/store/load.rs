@@ -1,5 +1,6 @@
 //! Rows over some days, as forebay writes them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,12 +11,13 @@ use forebay::table::row::{HEADER, TRAILER};
 use forebay::table::{Rows, Transcoder};
 use futures_util::SinkExt as _;
 use tokio_postgres::Client;
+use tokio_postgres::types::Type;
 
 use crate::corpus::Corpus;
 use crate::support::postgres::Database;
 
-/// Records of a request, and requests of a corpus.
-const SIZE: u64 = 500;
+/// Records of a request: few, so that the services' records alternate as they do.
+const SIZE: u64 = 10;
 
 /// Days one after the other, of which the last is today.
 pub struct Days {
@@ -68,9 +70,7 @@ pub async fn copy(client: &Client, schema: &Schema, requests: &[Bytes]) -> Durat
         requests.iter().map(|request| transcoder.transcode(request, usize::MAX, 1).unwrap().rows).collect();
     let started = Instant::now();
     client.batch_execute("BEGIN").await.unwrap();
-    for rows in &rows {
-        insert_named(client, rows).await;
-    }
+    insert_named(client, &rows).await;
     let sink = client.copy_in::<_, Bytes>(&copy_statement(schema)).await.unwrap();
     let mut sink = std::pin::pin!(sink);
     sink.feed(Bytes::from_static(HEADER)).await.unwrap();
@@ -83,32 +83,23 @@ pub async fn copy(client: &Client, schema: &Schema, requests: &[Bytes]) -> Durat
     started.elapsed()
 }
 
-/// The resources and scopes of the rows.
-async fn insert_named(client: &Client, rows: &Rows) {
-    for resource in &rows.resources {
+/// The resources and scopes of the rows, each once.
+async fn insert_named(client: &Client, rows: &[Rows]) {
+    let resources: BTreeMap<_, _> =
+        rows.iter().flat_map(|rows| &rows.resources).map(|named| (named.id, named)).collect();
+    for (id, resource) in resources {
         let insert = "INSERT INTO otel.resources (id, service_name, attributes, dropped_attributes_count) \
                       VALUES ($1, $2, $3::text::jsonb, 0) ON CONFLICT DO NOTHING";
-        let insert = client
-            .prepare_typed(
-                insert,
-                &[
-                    tokio_postgres::types::Type::UUID,
-                    tokio_postgres::types::Type::TEXT,
-                    tokio_postgres::types::Type::TEXT,
-                ],
-            )
-            .await
-            .unwrap();
-        let id = uuid::Uuid::from_bytes(resource.id);
-        client
-            .execute(&insert, &[&id, &resource.service_name.as_deref(), &resource.attributes.as_str()])
-            .await
-            .unwrap();
+        let insert = client.prepare_typed(insert, &[Type::UUID, Type::TEXT, Type::TEXT]).await.unwrap();
+        let (id, service) = (uuid::Uuid::from_bytes(id), resource.service_name.as_deref());
+        client.execute(&insert, &[&id, &service, &resource.attributes.as_str()]).await.unwrap();
     }
-    for scope in &rows.scopes {
+    let scopes: BTreeMap<_, _> =
+        rows.iter().flat_map(|rows| &rows.scopes).map(|named| (named.id, named)).collect();
+    for (id, scope) in scopes {
         let insert = "INSERT INTO otel.scopes (id, name, version, attributes, dropped_attributes_count) \
                       VALUES ($1, $2, $3, '{}', 0) ON CONFLICT DO NOTHING";
-        let id = uuid::Uuid::from_bytes(scope.id);
+        let id = uuid::Uuid::from_bytes(id);
         client.execute(insert, &[&id, &scope.name.as_deref(), &scope.version.as_deref()]).await.unwrap();
     }
 }

@@ -21,6 +21,7 @@ mod writes;
 
 use std::time::{Duration, Instant};
 
+use forebay::table::index::Index;
 use layouts::{LAYOUTS, QUESTIONS, Samples};
 use load::Days;
 use report::{Answer, Report};
@@ -33,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// PostgreSQL for a machine of this size, with checkpoints out of the way. Nothing is to survive.
 const SETTINGS: &[(&str, &str)] = &[
-    ("max_wal_size", "16GB"),
+    ("max_wal_size", "4GB"),
     ("checkpoint_timeout", "1h"),
     ("shared_buffers", "4GB"),
     ("effective_cache_size", "16GB"),
@@ -94,22 +95,43 @@ async fn measure(options: &Options) -> Report {
     say("COPY of all rows");
     let copied = days.copy(&database, options.rows).await;
     report.fact("COPY of all rows, one stream", copied.as_secs_f64(), "s");
-    client.batch_execute("CREATE EXTENSION pg_trgm").await.unwrap();
-    say("forebay builds the indexes of the closed partitions, trigrams of bodies included");
+    say("forebay builds the indexes of the closed partitions");
     let indexed = build_indexes(&database).await;
     report.fact("indexes of the closed partitions, in the background", indexed.as_secs_f64(), "s");
     client.batch_execute("ANALYZE").await.unwrap();
-    report.sizes_of_indexes(&client).await;
     let samples = Samples::of(&client, &days).await;
+    let without = layouts::LAYOUTS[0].bytes(&client).await;
+    report.size(LAYOUTS[0].name, without, options.rows);
+    let text = samples.put_into(LAYOUTS[0].questions[2]);
+    report.answer(
+        "forebay",
+        "text in body over one day, as it comes",
+        ask(&client, &text, options.runs).await,
+    );
+    say("trigrams of the bodies of one day");
+    client.batch_execute("CREATE EXTENSION pg_trgm").await.unwrap();
+    let started = Instant::now();
+    let day = days.day(days.count / 2).name();
+    client.batch_execute(&Index::Body.statement("otel", &day, "public")).await.unwrap();
+    client.batch_execute(&format!("ANALYZE otel.{day}")).await.unwrap();
+    let of_a_million = 1e6 * days.count as f64 / options.rows as f64;
+    report.fact("trigrams of a million bodies", started.elapsed().as_secs_f64() * of_a_million, "s");
     for layout in &LAYOUTS {
         if let Some(fill) = layout.fill {
             say(&format!("filling {}", layout.name));
-            client.batch_execute(&fill()).await.unwrap();
+            // One process reads the days one after the other, so that their order stays.
+            let fill = format!(
+                "SET max_parallel_workers_per_gather = 0; {}; RESET max_parallel_workers_per_gather",
+                fill()
+            );
+            client.batch_execute(&fill).await.unwrap();
             client.batch_execute("VACUUM (ANALYZE)").await.unwrap();
         } else {
             client.batch_execute("VACUUM (ANALYZE)").await.unwrap();
         }
-        report.size(layout.name, layout.bytes(&client).await, options.rows);
+        if layout.fill.is_some() {
+            report.size(layout.name, layout.bytes(&client).await, options.rows);
+        }
         for (number, question) in QUESTIONS.iter().enumerate() {
             let sql = samples.put_into(layout.questions[number]);
             report.answer(layout.name, question, ask(&client, &sql, options.runs).await);
@@ -118,6 +140,7 @@ async fn measure(options: &Options) -> Report {
             client.batch_execute("DROP TABLE other").await.unwrap();
         }
     }
+    report.sizes_of_indexes(&client).await;
     drop(client);
     say("write speed by the indexes of the partition that is written");
     for (name, ratio) in writes::ratios(&postgres, options.runs).await {
@@ -129,12 +152,9 @@ async fn measure(options: &Options) -> Report {
 /// Has forebay build all that it knows, and waits for that.
 async fn build_indexes(database: &Database) -> Duration {
     let started = Instant::now();
-    let forebay =
-        Forebay::ready(database.dsn(), &["exporters.postgres.indexes=[service, trace_id, attributes, body]"])
-            .await;
-    let sets = ["exporters.postgres.indexes=[service, trace_id, attributes, body]"];
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
     loop {
-        let listed = run(database.dsn(), "partitions --json", &sets).await;
+        let listed = run(database.dsn(), "partitions --json", &[]).await;
         if listed.json().iter().all(|partition| !partition["next"].to_string().contains("index")) {
             break;
         }

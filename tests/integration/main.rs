@@ -8,6 +8,7 @@
 
 mod alerts;
 mod auth;
+mod backup;
 mod bad_config;
 mod bad_input;
 mod clusters;

@@ -287,9 +287,10 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T,
     done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())))
 }
 
-/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here.
+/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here. An autovacuum gives
+/// way to who waits for longer than deadlock_timeout (1 s), and no writer waits behind this lock.
 async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool, Failure> {
-    let tried = connection.batch_execute(&format!("{}; COMMIT", to_lock(partition))).await;
+    let tried = connection.batch_execute(&format!("{}; COMMIT", to_lock(partition, "3s"))).await;
     match tried.map_err(Failure::from) {
         Ok(()) => Ok(true),
         Err(failure) if failure.class == Class::Connection => Err(failure),
@@ -306,7 +307,7 @@ async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool,
 /// dropped concurrently, but only in a moment in which nobody else has the partition.
 async fn remove_leftover(connection: &Connection, partition: &Partition, name: &str) -> Result<(), Failure> {
     let name = format!("{}.{}", quoted(&partition.schema), quoted(name));
-    connection.batch_execute(&to_lock(partition)).await?;
+    connection.batch_execute(&to_lock(partition, "200ms")).await?;
     let left = "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)";
     if connection.query_one(left, &[&name]).await?.get(0) {
         connection.batch_execute(&format!("DROP INDEX {name}")).await?;
@@ -315,10 +316,10 @@ async fn remove_leftover(connection: &Connection, partition: &Partition, name: &
     Ok(())
 }
 
-/// Begins a transaction in which nobody else builds on the partition.
-fn to_lock(partition: &Partition) -> String {
+/// Begins a transaction in which nobody else builds on the partition, with this limit on each wait for a lock.
+fn to_lock(partition: &Partition, limit: &str) -> String {
     format!(
-        "BEGIN; SET LOCAL lock_timeout = '200ms'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
+        "BEGIN; SET LOCAL lock_timeout = '{limit}'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
         partition.qualified
     )
 }

@@ -62,7 +62,8 @@ pub fn picture(board: &Value, shown: &[Shown], times: [f64; 2]) -> String {
 impl Area {
     fn frame(&self, svg: &mut String, panel: &Value) {
         let Self { x, y, w, h } = self;
-        let title = escaped(panel["title"].as_str().unwrap());
+        // Of the text that a variable puts there, the picture shows the effect.
+        let title = escaped(panel["title"].as_str().unwrap().trim_end_matches(" ${trace}"));
         let _ = writeln!(
             svg,
             "<rect x='{x:.0}' y='{y:.0}' width='{w:.0}' height='{h:.0}' fill='white' stroke='#ddd'/>\
@@ -254,7 +255,9 @@ fn with_unit(value: f64, unit: &str) -> String {
         "s" if value < 1.0 => format!("{:.1} ms", value * 1000.0),
         "s" if value < 600.0 => format!("{value:.0} s"),
         "s" => format!("{:.1} h", value / 3600.0),
-        "bytes" => format!("{:.0} MiB", value / 1048576.0),
+        "bytes" if value >= f64::from(1 << 30) => format!("{:.1} GiB", value / f64::from(1 << 30)),
+        "bytes" if value >= f64::from(1 << 20) => format!("{:.0} MiB", value / f64::from(1 << 20)),
+        "bytes" => format!("{:.0} KiB", value / 1024.0),
         _ if value >= 1e6 => format!("{:.1} M", value / 1e6),
         _ if value >= 1e4 => format!("{:.0} K", value / 1e3),
         _ if value >= 10.0 || value == value.round() => format!("{value:.0}"),
