@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use forebay::table::ddl::copy_statement;
 use forebay::table::identifier::Schema;
+use forebay::table::index::Index;
 use forebay::table::partition::{Period, Width};
 use forebay::table::row::{HEADER, TRAILER};
 use forebay::table::{Rows, Transcoder};
@@ -40,7 +41,7 @@ impl Days {
         let client = database.connect().await;
         let schema = Schema::new("otel");
         for number in 0..self.count - 1 {
-            client.batch_execute(&self.day(number).statements(&schema)).await.unwrap();
+            client.batch_execute(&self.day(number).statements(&schema, &[Index::Errors])).await.unwrap();
         }
         let mut copying = Duration::ZERO;
         let each = rows / self.count as u64;

@@ -152,7 +152,7 @@ async fn build_indexes(database: &Database) -> Duration {
     let forebay = Forebay::ready(database.dsn(), &[]).await;
     loop {
         let listed = run(database.dsn(), "partitions --json", &[]).await;
-        if listed.json().iter().all(|partition| !partition["next"].to_string().contains("index")) {
+        if listed.json().iter().all(|partition| !partition["next"].to_string().ends_with(" next\"")) {
             break;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

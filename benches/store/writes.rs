@@ -12,9 +12,14 @@ use crate::support::forebay::Forebay;
 use crate::support::postgres::Postgres;
 
 /// What the partition carries: nothing, what forebay gives it, and each index that it gives to closed ones only.
-const CASES: [(&str, &str); 6] = [
+const CASES: [(&str, &str); 7] = [
     ("none", ""),
-    ("BRIN on time (as it comes)", "CREATE INDEX ON otel.log_records USING brin (time)"),
+    ("BRIN on time", "CREATE INDEX ON otel.log_records USING brin (time)"),
+    (
+        "BRIN on time, and errors (as it comes)",
+        "CREATE INDEX ON otel.log_records USING brin (time); \
+         CREATE INDEX ON otel.log_records (time, resource_id) WHERE severity_number >= 17",
+    ),
     ("btree on time", "CREATE INDEX ON otel.log_records (time)"),
     ("service", "CREATE INDEX ON otel.log_records (resource_id, time)"),
     ("trace_id", "CREATE INDEX ON otel.log_records (encode(trace_id, 'hex')) WHERE trace_id IS NOT NULL"),

@@ -36,8 +36,10 @@ pub struct Config {
     pub partition: Width,
     /// How long records are kept.
     pub retention: RetentionConfig,
-    /// What closed partitions have indexes for.
+    /// What partitions have indexes for.
     pub indexes: Vec<Index>,
+    /// Whether closed partitions are counted.
+    pub counts: bool,
     /// An existing table that records go to, instead of `log_records`.
     pub table: Option<TableConfig>,
     /// The most time one batch may take on the wire before its connection is given up.
@@ -128,7 +130,8 @@ impl Default for Config {
             create_schema: true,
             partition: Width::default(),
             retention: RetentionConfig::default(),
-            indexes: vec![Index::Service, Index::TraceId, Index::Attributes],
+            indexes: vec![Index::Errors, Index::Service, Index::TraceId, Index::Attributes],
+            counts: true,
             table: None,
             timeout: GoDuration(Duration::from_secs(10)),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use super::columns::COLUMNS;
+use super::counts;
 use super::identifier::{Schema, literal, quoted};
 use super::reading;
 
@@ -53,6 +54,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, sql: keep_losses },
     Migration { version: 4, sql: help_reading },
     Migration { version: 5, sql: keep_destination },
+    Migration { version: 6, sql: keep_counts },
 ];
 
 /// The tables of the store, as the newest version has them.
@@ -60,6 +62,9 @@ pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
 
 /// The table of the records.
 pub const LOG_RECORDS: &str = "log_records";
+
+/// The table of how many records there are by minute, service and severity.
+pub(super) const LOG_COUNTS: &str = "log_counts";
 
 /// The statement that streams rows into `log_records`.
 pub fn copy_statement(schema: &Schema) -> String {
@@ -176,6 +181,7 @@ fn tables() -> Vec<Table> {
             options: "",
         },
         losses(),
+        log_counts(),
         Table {
             name: "lanes",
             comment: "The last batch of each writer lane, by which an unanswered COMMIT is looked up",
@@ -215,6 +221,33 @@ fn losses() -> Table {
     }
 }
 
+fn log_counts() -> Table {
+    Table {
+        name: LOG_COUNTS,
+        comment: "How many records closed partitions have by minute, service and severity; read the function histogram instead",
+        columns: vec![
+            column(
+                "partition_key",
+                "text",
+                "NOT NULL",
+                "The partition, as the comment on its trigger names it",
+            ),
+            column("start", "timestamp with time zone", "NOT NULL", "The first minute"),
+            column("service_name", "text", "", "The service name of their resource"),
+            column("severity_number", "smallint", "", "As in log_records"),
+            column(
+                "counts",
+                "integer[]",
+                "NOT NULL",
+                "The records of each minute from then on, an hour at most",
+            ),
+            column("is_late", "boolean", "NOT NULL", "For a record that came or went after counting"),
+        ],
+        privileges: &[],
+        options: "",
+    }
+}
+
 /// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
 /// further migrations lead older ones there, and find nothing to do in new ones.
 fn create_store(schema: &Schema) -> String {
@@ -227,7 +260,7 @@ fn create_store(schema: &Schema) -> String {
          CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
          CREATE INDEX log_records_time ON {schema}.log_records USING brin (time) WITH (autosummarize = on);"
     );
-    sql + &reading::view(schema)
+    sql + &index_counts(schema) + &reading::view(schema)
 }
 
 /// Version 2: dead letters name their service, and say how often they were tried.
@@ -252,6 +285,21 @@ fn keep_destination(schema: &Schema) -> String {
     let comment = literal(DEAD_LETTERS);
     add_to_dead_letters(schema, DESTINATION)
         + &format!("COMMENT ON TABLE {schema}.dead_letters IS {comment};\n")
+}
+
+/// Version 6: closed partitions are counted, and the view has the resource's id, by which a service's records are found.
+fn keep_counts(schema: &Schema) -> String {
+    log_counts().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &index_counts(schema)
+        + &counts::function(schema)
+        + &help_reading(schema)
+}
+
+fn index_counts(schema: &Schema) -> String {
+    format!(
+        "CREATE INDEX IF NOT EXISTS log_counts_partition_key ON {schema}.{LOG_COUNTS} (partition_key, start);\n\
+         CREATE INDEX IF NOT EXISTS log_counts_is_late ON {schema}.{LOG_COUNTS} (partition_key) WHERE is_late;\n"
+    )
 }
 
 fn add_to_dead_letters(schema: &Schema, column: TableColumn) -> String {

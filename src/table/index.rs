@@ -1,16 +1,19 @@
-//! The indexes of closed partitions, each stated once: how it is called, what it is made of, and what it is for.
+//! The indexes of partitions, each stated once: how it is called, what it is made of, and what it is for.
 //!
-//! The partition that is written has none of them, because each costs every row; it has the BRIN index on `time`, which
-//! costs next to nothing. What they are made of is what the view compares, so that its predicates reach them.
+//! The partition that is written has the BRIN index on `time`, which costs next to nothing, and that of the errors, which are few.
+//! It has none of the others, because each costs every row. What they are made of is what the view compares, so that its
+//! predicates reach them.
 
 use serde::{Deserialize, Serialize};
 
-use super::identifier::quoted;
+use super::identifier::{Schema, quoted};
 
-/// An index that a closed partition can have.
+/// An index that a partition can have.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Index {
+    /// The records at ERROR or above of a span of time.
+    Errors,
     /// A service's records of a span of time.
     Service,
     /// A trace's records.
@@ -26,11 +29,12 @@ const LONGEST: usize = 63;
 
 impl Index {
     /// All of them.
-    pub const ALL: [Index; 4] = [Self::Service, Self::TraceId, Self::Attributes, Self::Body];
+    pub const ALL: [Index; 5] = [Self::Errors, Self::Service, Self::TraceId, Self::Attributes, Self::Body];
 
     /// Its name in the configuration, and the value of the label `index` in metrics.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Errors => "errors",
             Self::Service => "service",
             Self::TraceId => "trace_id",
             Self::Attributes => "attributes",
@@ -47,9 +51,36 @@ impl Index {
         format!("{}{suffix}", &partition[..end])
     }
 
+    /// Whether a partition has it from the beginning, and not only once it is closed.
+    pub fn is_kept_while_written(self) -> bool {
+        self == Self::Errors
+    }
+
     /// Whether it needs the extension pg_trgm.
     pub fn needs_trigrams(self) -> bool {
         self == Self::Body
+    }
+
+    /// The statement that estimates what a build of the one of `partition`, which is quoted, collects in memory, in bytes, from
+    /// this share of its pages, and how much memory PostgreSQL has for building; `None` where it makes no difference.
+    ///
+    /// A build of a GIN index collects keys until its memory is full, and then adds them in their order. So each page is
+    /// split when it is full, and its left half stays as it is: after the first time all pages are half full. A second time
+    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A key takes 112 bytes there, and
+    /// 10 more for each further place of it. How many keys there are is estimated as ANALYZE does (Haas and Stokes).
+    pub fn collected_statement(self, partition: &str, share: f64) -> Option<String> {
+        (self == Self::Attributes).then(|| {
+            format!(
+                "WITH keys AS (SELECT count(*)::float8 AS places FROM {partition} \
+                 TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1), jsonb_each(attributes) GROUP BY key, value), \
+                 sample AS (SELECT sum(places) AS places, count(*) AS keys, count(*) FILTER (WHERE places = 1) AS once FROM keys), \
+                 estimate AS (SELECT places / {share} AS places, \
+                 places * keys / (places - once + once * {share}) AS keys FROM sample WHERE keys > 0) \
+                 SELECT 112 * keys + 10 * (places - keys), \
+                 pg_size_bytes(current_setting('maintenance_work_mem'))::float8 FROM estimate",
+                percent = share * 100.0
+            )
+        })
     }
 
     /// The statement that builds the one of `partition`, which is in `schema` (both bare), while writing goes on. The
@@ -60,8 +91,16 @@ impl Index {
         format!("CREATE INDEX CONCURRENTLY {name} ON {}.{table} {definition}", quoted(schema))
     }
 
+    /// The statement that builds the one of `partition`, which is in `schema` and new, where [`Self::is_kept_while_written`].
+    pub(super) fn statement_for_new(self, schema: &Schema, partition: &str) -> String {
+        let (name, table) = (quoted(&self.name(partition)), quoted(partition));
+        format!("CREATE INDEX {name} ON {schema}.{table} {}", self.definition(""))
+    }
+
     fn definition(self, trigrams: &str) -> String {
         match self {
+            // By the resource as well, so that the others' errors are passed over without a look at their rows.
+            Self::Errors => "(time, resource_id) WHERE severity_number >= 17".to_owned(),
             // The service is an attribute of the resource, of which there are few of each service.
             Self::Service => "(resource_id, time)".to_owned(),
             Self::TraceId => "(encode(trace_id, 'hex')) WHERE trace_id IS NOT NULL".to_owned(),

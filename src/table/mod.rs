@@ -11,6 +11,7 @@
 //! again, for people.
 
 pub mod columns;
+pub mod counts;
 pub mod ddl;
 pub mod decode;
 pub mod destination;

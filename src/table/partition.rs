@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ddl::LOG_RECORDS;
 use super::identifier::{Schema, quoted};
+use super::index::Index;
 
 /// How wide a partition is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -104,18 +105,22 @@ impl Period {
         format!("{LOG_RECORDS}_{}", utc(self.start).strftime(suffix))
     }
 
-    /// The statements that add its partition.
+    /// The statements that add its partition, with those of `indexes` that one has while it is written.
     ///
     /// The table is made beside the parent and then attached, because attaching lets reads and writes of the
     /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). A table
     /// of that name that is not attached is somebody's who has detached it, and an error.
-    pub fn statements(self, schema: &Schema) -> String {
-        let name = quoted(&self.name());
+    pub fn statements(self, schema: &Schema, indexes: &[Index]) -> String {
+        let table = self.name();
+        let name = quoted(&table);
+        let kept = indexes.iter().filter(|index| index.is_kept_while_written());
+        let indexes: String =
+            kept.map(|index| format!("{};\n", index.statement_for_new(schema, &table))).collect();
         let bound = |seconds| utc(seconds).strftime("%Y-%m-%d %H:%M:%S+00").to_string();
         let (from, to) = (bound(self.start), bound(self.end()));
         format!(
             "CREATE TABLE {schema}.{name} (LIKE {schema}.{LOG_RECORDS} INCLUDING DEFAULTS INCLUDING COMMENTS);\n\
-             ALTER TABLE {schema}.{LOG_RECORDS} ATTACH PARTITION {schema}.{name} \
+             {indexes}ALTER TABLE {schema}.{LOG_RECORDS} ATTACH PARTITION {schema}.{name} \
              FOR VALUES FROM ('{from}') TO ('{to}');"
         )
     }
@@ -148,11 +153,13 @@ mod tests {
         let schema = Schema::new("otel");
         let day = Period::at(DAY + 13 * 3600 + 59, Width::Day);
         assert_eq!(day.name(), "log_records_20261123");
-        let sql = day.statements(&schema);
+        let sql = day.statements(&schema, &Index::ALL);
+        assert_eq!(sql.matches("CREATE INDEX").count(), 1, "{sql}");
         assert!(sql.contains("FROM ('2026-11-23 00:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
         let hour = Period::at(DAY + 23 * 3600 + 59, Width::Hour);
         assert_eq!(hour.name(), "log_records_20261123_23");
-        let sql = hour.statements(&schema);
+        let sql = hour.statements(&schema, &[]);
+        assert!(!sql.contains("CREATE INDEX"), "{sql}");
         assert!(sql.contains("FROM ('2026-11-23 23:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
         let (last, range) = Period::of_nanos(u64::MAX, Width::Day);
         assert_eq!(last.name(), "log_records_25540721");

@@ -38,6 +38,7 @@ const VIEW: &[(&str, &str)] = &[
     ("resource_dropped_attributes_count", "r.dropped_attributes_count"),
     ("scope_dropped_attributes_count", "s.dropped_attributes_count"),
     ("stored_by", "l.xmin"),
+    ("resource_id", "l.resource_id"),
 ];
 
 /// What a column of the view is made of, where `l` is `log_records`.
@@ -63,10 +64,14 @@ pub(super) fn view(schema: &Schema) -> String {
 
 /// The statements that make the functions, or make of older ones the newest.
 pub(super) fn functions(schema: &Schema) -> String {
+    in_schema(include_str!("reading.sql"), schema)
+}
+
+/// Functions as a file has them, without what it says of itself, in `schema`.
+pub(super) fn in_schema(sql: &str, schema: &Schema) -> String {
     let mut quotes = (0..).map(|number| format!("$forebay{number}$"));
     let quote = quotes.find(|quote| !schema.name().contains(quote)).expect("a name ends");
-    include_str!("reading.sql")
-        .lines()
+    sql.lines()
         .skip_while(|line| line.starts_with("--"))
         .map(|line| format!("{line}\n"))
         .collect::<String>()

@@ -32,7 +32,7 @@ async fn has(client: &Client, partition: &str, expected: &[&str]) {
     .await;
 }
 
-const ALL: &[&str] = &["attributes", "service", "trace_id"];
+const ALL: &[&str] = &["attributes", "errors", "service", "trace_id"];
 const OURS: &str = "pg_stat_activity WHERE application_name = 'forebay' AND datname = current_database()";
 
 /// Scenario: a store with two closed days. Guarantee: both get the indexes, are frozen and analysed, and the day that is
@@ -52,15 +52,16 @@ async fn closed_partitions_are_indexed() {
             format!("pg_class WHERE oid = 'otel.{}'::regclass AND age(relfrozenxid) < 100", partition(days));
         assert_eq!(count(&client, &frozen).await, 1);
     }
-    has(&client, &partition(0), &[]).await;
+    has(&client, &partition(0), &["errors"]).await;
     client.batch_execute("SET enable_seqscan = off").await.unwrap();
-    for (predicate, index) in [
-        ("trace_id = '00000000000000000000000000000000'", "trace_id"),
-        ("attributes @> '{\"number\": 0}'", "attributes"),
+    for (predicate, days, index) in [
+        ("trace_id = '00000000000000000000000000000000'", 10, "trace_id"),
+        ("attributes @> '{\"number\": 0}'", 10, "attributes"),
+        ("time > '-infinity' AND severity_number >= 21", 0, "errors"),
     ] {
         let sql = format!("EXPLAIN SELECT body FROM otel.logs WHERE {predicate}");
         let plan: Vec<String> = client.query(&sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-        let name = format!("{}_{index}_idx", partition(10));
+        let name = format!("{}_{index}_idx", partition(days));
         assert!(plan.iter().any(|line| line.contains(&name)), "{name}: {plan:#?}");
     }
     let scrape = forebay.scrape().await;
@@ -76,7 +77,7 @@ async fn texts_are_indexed_where_the_extension_is() {
     let (database, client) = with_days(&[10, 0]).await;
     let sets = ["exporters.postgres.indexes=[body, service]"];
     let forebay = Forebay::ready(database.dsn(), &sets).await;
-    has(&client, &partition(10), &["service"]).await;
+    has(&client, &partition(10), &["errors", "service"]).await;
     let (_, said) = forebay.terminate().await;
     assert!(said.iter().any(|line| line.contains("CREATE EXTENSION pg_trgm")), "{said:#?}");
     if count(&client, "pg_available_extensions WHERE name = 'pg_trgm'").await == 0 {
@@ -85,7 +86,7 @@ async fn texts_are_indexed_where_the_extension_is() {
     }
     client.batch_execute("CREATE SCHEMA elsewhere; CREATE EXTENSION pg_trgm SCHEMA elsewhere").await.unwrap();
     let _forebay = Forebay::ready(database.dsn(), &sets).await;
-    has(&client, &partition(10), &["body", "service"]).await;
+    has(&client, &partition(10), &["body", "errors", "service"]).await;
     client.batch_execute("SET enable_seqscan = off").await.unwrap();
     let sql = "EXPLAIN SELECT count(*) FROM otel.logs WHERE body ILIKE '%some more words%'";
     let plan: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
@@ -172,6 +173,6 @@ async fn no_indexes_are_built_where_none_are_wanted() {
     let settled =
         format!("pg_class WHERE oid = 'otel.{name}'::regclass AND relpages > 0 AND relallvisible = relpages");
     eventually("it is vacuumed", || async { (count(&client, &settled).await == 1).then_some(()) }).await;
-    has(&client, &name, &["service"]).await;
+    has(&client, &name, &["errors", "service"]).await;
     assert_eq!(forebay.scrape().await.value("log_buffer_indexes_built_total"), 0);
 }

@@ -14,6 +14,7 @@ mod bad_input;
 mod clusters;
 mod connections;
 mod contextforge;
+mod counts;
 mod dashboards;
 mod dead_letters;
 mod docs;

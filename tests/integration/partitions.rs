@@ -115,7 +115,7 @@ async fn partitions_are_shown_with_what_happens_next() {
     let of =
         |name: &str| lines.iter().find(|line| line["partition"] == name).unwrap_or_else(|| panic!("{ran:?}"));
     let line = of(&closed);
-    assert_eq!(line["indexes"], serde_json::json!(["service"]), "{line}");
+    assert_eq!(line["indexes"], serde_json::json!(["errors", "service"]), "{line}");
     assert_eq!(line["missing"], serde_json::json!(["trace_id", "attributes"]), "{line}");
     assert_eq!(line["next"], "indexes: trace_id next");
     assert_eq!(of(&today)["next"], "being written");
@@ -130,7 +130,7 @@ async fn partitions_are_shown_with_what_happens_next() {
     let people = run(database.dsn(), "partitions", &[]).await;
     let said =
         people.out.lines().find(|line| line.starts_with(&closed)).unwrap_or_else(|| panic!("{people:?}"));
-    assert!(said.contains("service, no trace_id attributes") && said.contains("KiB"), "{said}");
+    assert!(said.contains("errors service, no trace_id attributes") && said.contains("KiB"), "{said}");
     assert!(people.out.lines().last().unwrap().starts_with("6 partitions"), "{people:?}");
     let nowhere = run(database.dsn(), "partitions", &["exporters.postgres.schema=nowhere"]).await;
     assert_eq!(nowhere.status, Some(0));

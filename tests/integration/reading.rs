@@ -46,7 +46,7 @@ impl Days {
         );
         for day in days.clone() {
             if day != today {
-                fill += &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"));
+                fill += &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"), &[]);
             }
             fill += &format!(
                 "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, severity_number,
@@ -404,7 +404,7 @@ async fn a_store_of_version_3_gets_them() {
         UNION ALL SELECT pg_get_viewdef('otel.logs'::regclass) ORDER BY 1";
     let privileges = "SELECT relacl::text FROM pg_class WHERE oid = 'otel.logs'::regclass";
     let new = first_column(&scene.client, objects).await;
-    assert_eq!(new.len(), 6, "five functions and the view");
+    assert_eq!(new.len(), 8, "seven functions and the view");
     for by_hand in [false, true] {
         back_to_version_3(&scene.client).await;
         let before = first_column(&scene.client, objects).await;
@@ -429,7 +429,7 @@ async fn back_to_version_3(client: &Client) {
         WHERE pronamespace = 'otel'::regnamespace ORDER BY proname = 'severity_number'";
     let mut back = first_column(client, functions).await.join(";\n");
     let view = first_column(client, "SELECT pg_get_viewdef('otel.logs'::regclass)").await.remove(0);
-    let older = view.replace(",\n    l.xmin AS stored_by", "");
+    let older = view.replace(",\n    l.xmin AS stored_by,\n    l.resource_id", "");
     assert_ne!(view, older);
     back += &format!(
         "; DROP VIEW otel.logs; CREATE VIEW otel.logs AS {older}

@@ -53,7 +53,7 @@ fn what_cannot_be_kept_so_is_refused() {
     }
     for (indexes, expected) in [
         ("[service, service]", ": found service twice, expected each once"),
-        ("[trace]", "[0]: found \"trace\", expected one of service, trace_id, attributes, body"),
+        ("[trace]", "[0]: found \"trace\", expected one of errors, service, trace_id, attributes, body"),
     ] {
         let refusal = minimal(&[&format!("exporters.postgres.indexes={indexes}")], &none).unwrap_err();
         assert_eq!(refusal, format!("exporters.postgres.indexes{expected}"));

@@ -4,8 +4,9 @@ use super::store::COUNTED;
 use super::{Checked, Patient, Verdict, ok, problem, warning};
 use crate::exporter::error::Failure;
 use crate::exporter::partitions::catalogue::{Held, held, partitions, ranges};
-use crate::exporter::partitions::indexer::{Step, lacks, trigrams};
+use crate::exporter::partitions::indexer::trigrams;
 use crate::exporter::partitions::retention::is_closed;
+use crate::exporter::partitions::steps::{Step, lacks};
 use crate::exporter::partitions::{ahead, back, now, periods_ahead};
 use crate::table::ddl::LOG_RECORDS;
 use crate::table::partition::Width;
@@ -119,7 +120,7 @@ pub(super) async fn indexes(p: &Patient<'_>) -> Checked {
     let closed = |held: &&Held| {
         held.partition.is_table && held.partition.range.is_some_and(|range| is_closed(range, now))
     };
-    let lacking = |held: &&Held| lacks(held, wanted).any(|step| matches!(step, Step::Build(_)));
+    let lacking = |held: &&Held| lacks(held, p.config, now).any(|step| matches!(step, Step::Build(_)));
     let (all, lacking) =
         (seen.iter().filter(closed).count(), seen.iter().filter(closed).filter(lacking).count());
     found.push(ok(match lacking {

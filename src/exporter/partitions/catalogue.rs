@@ -3,6 +3,7 @@
 
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Connection;
+use crate::table::counts::{self, Counts};
 use crate::table::identifier::{Schema, quoted};
 
 /// One partition of `log_records`.
@@ -77,6 +78,8 @@ pub(in crate::exporter) struct Held {
     pub(in crate::exporter) invalid: Vec<String>,
     /// Its pages are known to hold nothing but what everybody sees, and it was analysed.
     pub(in crate::exporter) is_settled: bool,
+    /// How far its counts are.
+    pub(in crate::exporter) counts: Counts,
 }
 
 impl Held {
@@ -86,7 +89,8 @@ impl Held {
     }
 }
 
-/// What partitions hold, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size.
+/// What partitions hold, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size. `{}` is
+/// [`counts::STATE`].
 const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
      coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), \
      CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 \
@@ -95,7 +99,7 @@ const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
      WHERE x.indrelid = c.oid AND x.indisvalid), \
      ARRAY(SELECT i.relname::text FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid \
      WHERE x.indrelid = c.oid AND NOT x.indisvalid), \
-     c.reltuples >= 0 AND c.relallvisible >= c.relpages AND (c.relpages > 0 OR pg_relation_size(c.oid) = 0) \
+     c.reltuples >= 0 AND c.relallvisible >= c.relpages AND (c.relpages > 0 OR pg_relation_size(c.oid) = 0), {} \
      FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
 
 /// The partitions with what they hold, and the time of now by the clock that is behind: what is dropped does not come back, so
@@ -106,7 +110,7 @@ pub(in crate::exporter) async fn held(
 ) -> Result<(Vec<Held>, i64), Failure> {
     let partitions = partitions(connection, schema).await?;
     let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
-    let statement = connection.prepare_cached(HELD).await?;
+    let statement = connection.prepare_cached(&HELD.replace("{}", counts::STATE)).await?;
     let rows = connection.query(&statement, &[&oids]).await?;
     let theirs = rows.first().map_or(i64::MAX, |row| row.get(1));
     let held = partitions.into_iter().filter_map(|partition| {
@@ -120,6 +124,7 @@ pub(in crate::exporter) async fn held(
             valid: row.get(5),
             invalid: row.get(6),
             is_settled: row.get(7),
+            counts: Counts::of(row.get(8), row.get(0)),
         })
     });
     Ok((held.collect(), super::now().min(theirs)))

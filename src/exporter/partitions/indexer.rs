@@ -12,21 +12,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::catalogue::{Held, Partition, held};
+use super::memory::give_memory;
 use super::retention::is_closed;
+use super::steps::{Step, lacks};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::{Connection, discard};
 use crate::exporter::{Exporter, HOUSEKEEPING};
-use crate::table::identifier::quoted;
+use crate::table::counts::{self, Counts};
+use crate::table::identifier::{Schema, quoted};
 use crate::table::index::Index;
-
-/// What is done to a partition next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::exporter) enum Step {
-    /// An index is built; what is left of an earlier try goes first.
-    Build(Index),
-    /// Frozen and analysed, once: nothing is written to it any more, so that it never has to be done again.
-    Finish,
-}
 
 struct Indexer<'a> {
     exporter: &'a Exporter,
@@ -37,6 +31,8 @@ struct Indexer<'a> {
     /// What could not be done in this round.
     skipped: HashSet<(u32, Step)>,
     told_of_trigrams: bool,
+    /// The keys of those that are to be counted again, because much came late.
+    worn: HashSet<String>,
 }
 
 /// How often it is looked whether there is work.
@@ -67,6 +63,7 @@ impl Exporter {
             finished: HashSet::new(),
             skipped: HashSet::new(),
             told_of_trigrams: false,
+            worn: HashSet::new(),
         };
         let ends = async {
             ending.await;
@@ -114,14 +111,13 @@ impl Indexer<'_> {
     async fn round(&mut self) -> Result<(), Failure> {
         let exporter = self.exporter;
         // By one of the lanes' connections, since most of the time there is nothing to do.
-        let (seen, now) = exporter.connected(async |c| held(c, &exporter.schema).await).await?;
+        let seen = async |c: &_| Ok((held(c, &exporter.schema).await?, worn(c, &exporter.schema).await?));
+        let ((seen, now), worn) = exporter.connected(seen).await?;
+        self.worn = worn;
         let policy = &exporter.config.retention;
         let is_due = |held: &&Held| {
-            let stays = held
-                .partition
-                .range
-                .is_some_and(|range| is_closed(range, now) && !policy.is_past(range.1, now));
-            held.partition.is_table && stays && self.next(held).is_some()
+            let stays = held.partition.range.is_some_and(|range| !policy.is_past(range.1, now));
+            stays && self.next(held, now).is_some()
         };
         let partitions: Vec<_> =
             seen.iter().rev().filter(is_due).map(|held| held.partition.clone()).collect();
@@ -140,11 +136,14 @@ impl Indexer<'_> {
     }
 
     /// What a partition lacks, but for what was skipped.
-    fn next(&self, held: &Held) -> Option<Step> {
-        let skipped = |step: &Step| self.skipped.contains(&(held.partition.oid, *step));
-        let wanted = &self.exporter.config.indexes;
-        let is_done = |step: &Step| *step == Step::Finish && self.finished.contains(&held.partition.oid);
-        lacks(held, wanted).find(|step| !(skipped(step) || is_done(step)))
+    fn next(&self, held: &Held, now: i64) -> Option<Step> {
+        let oid = held.partition.oid;
+        let is_worn = matches!(&held.counts, Counts::Done(key) if self.worn.contains(key));
+        let again = is_worn.then_some(Step::Count);
+        let is_left = |step: &Step| {
+            !self.skipped.contains(&(oid, *step)) && (*step != Step::Finish || !self.finished.contains(&oid))
+        };
+        lacks(held, &self.exporter.config, now).chain(again).find(is_left)
     }
 
     /// Does all that this partition lacks.
@@ -155,14 +154,14 @@ impl Indexer<'_> {
                 return Ok(());
             }
             // Behind the lock, since another gateway may have been at work.
-            let (seen, _) = in_time(held(connection, &self.exporter.schema)).await?;
+            let (seen, now) = in_time(held(connection, &self.exporter.schema)).await?;
             let Some(held) = seen.iter().find(|held| held.partition.oid == partition.oid) else {
                 return Ok(());
             };
-            let step = match self.next(held) {
+            let step = match self.next(held, now) {
                 Some(step) => step,
                 // The statistics of new indexes on expressions.
-                None if built => Step::Finish,
+                None if built && is_closed(held.partition.range.unwrap_or_default(), now) => Step::Finish,
                 None => return Ok(()),
             };
             if *self.stopping.borrow() || !self.exporter.is_at_ease() {
@@ -201,6 +200,7 @@ impl Indexer<'_> {
                 if held.invalid.contains(&name) {
                     in_time(remove_leftover(connection, partition, &name)).await?;
                 }
+                in_time(give_memory(connection, held, index)).await?;
                 let build = index.statement(&partition.schema, &partition.name, &trigrams);
                 if let Err(failure) = self.execute(connection, &build).await {
                     // It takes room, which may be what is missing, and is of no use to anybody.
@@ -212,6 +212,10 @@ impl Indexer<'_> {
                 self.exporter.metrics.indexed(index);
                 tracing::info!(partition = partition.name, index = name, elapsed = ?began.elapsed(), "built an index");
             }
+            Step::Count => {
+                self.count(connection, held).await?;
+                tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "counted a partition");
+            }
             Step::Finish => {
                 let vacuum = format!("VACUUM (FREEZE, ANALYZE) {}", partition.qualified);
                 self.execute(connection, &vacuum).await?;
@@ -220,6 +224,29 @@ impl Indexer<'_> {
             }
         }
         Ok(matches!(step, Step::Build(_)))
+    }
+
+    /// Counts a partition's records, once a trigger keeps the counts.
+    async fn count(&mut self, connection: &Connection, held: &Held) -> Result<(), Failure> {
+        let (schema, partition) = (&self.exporter.schema, &held.partition);
+        let key = match &held.counts {
+            Counts::Begun(key) | Counts::Done(key) => key.clone(),
+            state => {
+                let key = counts::key(&partition.name, partition.oid);
+                let keep = counts::keep(schema, &partition.qualified, &key);
+                let leave = counts::leave(&partition.qualified) + "; ";
+                let leave = if *state == Counts::Copied { &leave } else { "" };
+                let keep = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; {leave}{keep}; COMMIT");
+                in_time(async { Ok(connection.batch_execute(&keep).await?) }).await?;
+                key
+            }
+        };
+        // The lock comes before the snapshot, so that nobody else has counted in between.
+        let begin = to_lock(partition, "3s").replace("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        let count = counts::count(schema, &partition.qualified, &key);
+        self.execute(connection, &format!("{begin}; {count}; COMMIT")).await?;
+        self.worn.remove(&key);
+        Ok(())
     }
 
     /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
@@ -268,10 +295,10 @@ impl Indexer<'_> {
     }
 }
 
-/// What a closed partition lacks of the `wanted` indexes, in the order in which it is done.
-pub(in crate::exporter) fn lacks(held: &Held, wanted: &[Index]) -> impl Iterator<Item = Step> {
-    let builds = wanted.iter().filter(|index| !held.valid.contains(&index.name(&held.partition.name)));
-    builds.map(|index| Step::Build(*index)).chain((!held.is_settled).then_some(Step::Finish))
+/// The keys of the counts that are to be made again.
+async fn worn(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
+    let rows = connection.query(&counts::worn(schema), &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// The schema of the extension pg_trgm.
@@ -327,25 +354,4 @@ fn to_lock(partition: &Partition, limit: &str) -> String {
 /// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.
 fn is_rivalry(failure: &Failure) -> bool {
     matches!(failure.sqlstate.as_deref(), Some("42P07" | "23505" | "40P01"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_lacking_is_done_in_order() {
-        let wanted = [Index::Service, Index::Attributes];
-        let partition = Partition { name: "p".into(), ..Partition::default() };
-        let mut held = Held { partition, ..Held::default() };
-        let steps = |held: &Held| lacks(held, &wanted).collect::<Vec<_>>();
-        let (service, attributes) = (Step::Build(Index::Service), Step::Build(Index::Attributes));
-        assert_eq!(steps(&held), [service, attributes, Step::Finish]);
-        held.valid = vec!["p_attributes_idx".into(), "p_body_idx".into()];
-        held.invalid = vec!["p_service_idx".into()];
-        assert_eq!(steps(&held), [service, Step::Finish], "what is not valid is not there");
-        held.valid.push("p_service_idx".into());
-        held.is_settled = true;
-        assert_eq!(steps(&held), []);
-    }
 }

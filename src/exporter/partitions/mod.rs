@@ -5,8 +5,10 @@
 
 pub(super) mod catalogue;
 pub(super) mod indexer;
+mod memory;
 pub(super) mod retention;
 pub mod show;
+pub(super) mod steps;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -18,6 +20,7 @@ use super::error::{Class, Failure};
 use super::pool::Connection;
 use super::schema::DDL_LOCK;
 use crate::table::identifier::Schema;
+use crate::table::index::Index;
 use crate::table::partition::{Period, Width};
 use catalogue::{partitions, ranges};
 
@@ -25,6 +28,8 @@ use catalogue::{partitions, ranges};
 #[derive(Debug)]
 pub struct Partitions {
     width: Width,
+    /// Those of them that a partition has while it is written are made with it.
+    indexes: Vec<Index>,
     /// What is past its age would be dropped at once.
     retention: RetentionConfig,
     /// The periods that need no look: their partition is there, or was found not to be had.
@@ -57,7 +62,12 @@ pub(super) const fn ahead(width: Width) -> i64 {
 impl Partitions {
     /// Partitions as `config` wants them.
     pub(super) fn new(config: &Config) -> Self {
-        Self { width: config.partition, retention: config.retention.clone(), known: Mutex::default() }
+        Self {
+            width: config.partition,
+            indexes: config.indexes.clone(),
+            retention: config.retention.clone(),
+            known: Mutex::default(),
+        }
     }
 
     /// Makes the partitions of now and of what is to come.
@@ -100,7 +110,7 @@ impl Partitions {
                 continue;
             }
             let mut needs_no_look = SETTLED;
-            match create(connection, schema, period).await {
+            match create(connection, schema, period, &self.indexes).await {
                 Ok(()) => {}
                 Err(failure) if failure.class == Class::Connection => return Err(failure),
                 Err(failure) => {
@@ -126,14 +136,19 @@ impl Partitions {
 }
 
 /// Makes what one period lacks, where that is anything. Partitions of another width serve as well, whoever has made them.
-async fn create(connection: &Connection, schema: &Schema, period: Period) -> Result<(), Failure> {
+async fn create(
+    connection: &Connection,
+    schema: &Schema,
+    period: Period,
+    indexes: &[Index],
+) -> Result<(), Failure> {
     if period.missing(&ranges(&partitions(connection, schema).await?)).is_empty() {
         return Ok(());
     }
     connection.batch_execute("BEGIN").await?;
     connection.batch_execute(DDL_LOCK).await?;
     for missing in period.missing(&ranges(&partitions(connection, schema).await?)) {
-        connection.batch_execute(&missing.statements(schema)).await?;
+        connection.batch_execute(&missing.statements(schema, indexes)).await?;
         tracing::info!(partition = missing.name(), "made a partition");
     }
     connection.batch_execute("COMMIT").await?;

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::catalogue::{Held, held};
-use super::indexer::{Step, lacks};
 use super::retention::{Reason, due, is_closed};
+use super::steps::{Step, lacks};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
@@ -93,14 +93,11 @@ impl Shown {
             let of = |index: &Index| names.contains(&index.name(&held.partition.name));
             Index::ALL.into_iter().filter(of).map(Index::label).collect()
         };
-        let is_wanted = held.partition.is_table
-            && config.create_schema
-            && held.partition.range.is_some_and(|range| is_closed(range, now));
         let (indexes, invalid) = (named(&held.valid), named(&held.invalid));
-        let lacking = lacks(held, if is_wanted { &config.indexes } else { &[] });
+        let lacking = lacks(held, config, now);
         let missing = lacking.filter_map(|step| match step {
             Step::Build(index) => Some(index.label()).filter(|label| !invalid.contains(label)),
-            Step::Finish => None,
+            Step::Count | Step::Finish => None,
         });
         let end = |seconds| Timestamp::from_second(seconds).ok().map(|time| time.to_string());
         Self {
@@ -171,11 +168,11 @@ fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
     if due(seen, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
         return "dropped next by max_size".to_owned();
     }
-    let wanted = if config.create_schema { &config.indexes[..] } else { &[] };
-    match lacks(held, wanted).next() {
+    match lacks(held, config, now).next() {
         Some(Step::Build(index)) => return format!("indexes: {} next", index.label()),
-        Some(Step::Finish) if config.create_schema => return "vacuum next".to_owned(),
-        _ => {}
+        Some(Step::Count) => return "counting next".to_owned(),
+        Some(Step::Finish) => return "vacuum next".to_owned(),
+        None => {}
     }
     if !policy.max_age.0.is_zero() {
         let end = Timestamp::from_second(range.1 + policy.max_age.0.as_secs() as i64).unwrap_or_default();
@@ -204,6 +201,7 @@ mod tests {
     use super::*;
     use crate::duration::GoDuration;
     use crate::exporter::partitions::catalogue::Partition;
+    use crate::table::counts::Counts;
 
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;
@@ -213,7 +211,8 @@ mod tests {
         let name = format!("p{number}");
         let partition = Partition { oid: number as u32, name, range, is_table: true, ..Partition::default() };
         let valid = Index::ALL.map(|index| index.name(&partition.name)).to_vec();
-        Held { partition, valid, is_settled: true, table_bytes: 10, ..Held::default() }
+        let counts = Counts::Done(String::new());
+        Held { partition, valid, is_settled: true, counts, table_bytes: 10, ..Held::default() }
     }
 
     #[test]
@@ -223,8 +222,9 @@ mod tests {
         assert_eq!(next(&day(101), &config), "ahead");
         assert_eq!(next(&day(100), &config), "being written");
         assert_eq!(next(&day(97), &config), "kept");
-        let bare = Held { valid: vec![Index::Service.name("p97")], ..day(97) };
-        assert_eq!(next(&bare, &config), "indexes: trace_id next");
+        let bare = Held { valid: vec![Index::Errors.name("p97")], ..day(97) };
+        assert_eq!(next(&bare, &config), "indexes: service next");
+        assert_eq!(next(&Held { counts: Counts::None, ..day(97) }, &config), "counting next");
         assert_eq!(next(&Held { is_settled: false, ..day(97) }, &config), "vacuum next");
         config.retention.max_age = GoDuration(Duration::from_secs(3 * DAY as u64));
         assert_eq!(next(&day(97), &config), "dropped on 1970-04-12 00:00 by max_age");

@@ -1,0 +1,120 @@
+//! The counts of closed partitions, by minute, service and severity, from which `otel.histogram` answers without a look at the
+//! records.
+//!
+//! They are exact at every moment. First a trigger is put on the partition, which writes a row of 1 or -1 for each record that
+//! comes or goes from then on, in that record's own transaction. Then, in one snapshot, the counts that are there are
+//! deleted, the records are counted, and the result is written. A record that the snapshot does not see yet has a
+//! row that it does not see either, and that stays. The trigger's comment says that this is done. So all state is in the
+//! catalogue and goes with the partition; what `log_counts` still has of one that is gone is deleted at the next counting.
+
+use super::ddl::LOG_COUNTS;
+use super::identifier::{Schema, literal};
+use super::reading::in_schema;
+
+/// How far the counts of a partition are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Counts {
+    /// Nothing keeps them.
+    #[default]
+    None,
+    /// A trigger keeps those of another table, of which this one is a copy that was restored.
+    Copied,
+    /// A trigger does, under this key, but what was there before is not counted yet.
+    Begun(String),
+    /// They are complete, under this key.
+    Done(String),
+    /// Somebody has disabled the trigger, or it is not forebay's.
+    Off,
+}
+
+/// The name of the trigger.
+const TRIGGER: &str = "forebay_keep_counts";
+const BEGUN: &str = "counting as ";
+const DONE: &str = "counted as ";
+
+/// The select list's expression for the comment of the trigger of the partition `c.oid`, as [`Counts::of`] reads it.
+pub const STATE: &str = "(SELECT CASE WHEN t.tgenabled IN ('O', 'A') THEN coalesce(obj_description(t.oid, 'pg_trigger'), '') \
+                         ELSE '' END FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'forebay_keep_counts')";
+
+/// The keys of partitions that came late so often since they were counted that reading their rows takes long.
+pub fn worn(schema: &Schema) -> String {
+    format!(
+        "SELECT partition_key FROM {schema}.{LOG_COUNTS} WHERE is_late GROUP BY 1 HAVING count(*) > 10000"
+    )
+}
+
+impl Counts {
+    /// By what [`STATE`] has given for the partition `oid`.
+    pub fn of(state: Option<&str>, oid: u32) -> Self {
+        let Some(comment) = state else { return Self::None };
+        let (begun, done) = (comment.strip_prefix(BEGUN), comment.strip_prefix(DONE));
+        match begun.or(done) {
+            None => Self::Off,
+            Some(key) if !key.ends_with(&format!("/{oid}")) => Self::Copied,
+            Some(key) if done.is_some() => Self::Done(key.to_owned()),
+            Some(key) => Self::Begun(key.to_owned()),
+        }
+    }
+
+    /// Whether there is anything to be done for them.
+    pub fn are_wanting(&self) -> bool {
+        matches!(self, Self::None | Self::Copied | Self::Begun(_))
+    }
+}
+
+/// The statements that take the triggers of [`Counts::Copied`] from `partition`, which is quoted. They need it for themselves.
+pub fn leave(partition: &str) -> String {
+    format!(
+        "DROP TRIGGER {TRIGGER} ON {partition};\nDROP TRIGGER IF EXISTS forebay_empty_counts ON {partition}"
+    )
+}
+
+/// The statements that have a trigger keep the counts of `partition`, which is quoted, under `key`. They need the lock
+/// behind which nobody writes to it.
+pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
+    let (argument, comment) = (literal(key), literal(&format!("{BEGUN}{key}")));
+    let run = format!("EXECUTE FUNCTION {schema}.keep_counts({argument})");
+    format!(
+        "CREATE TRIGGER {TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF time_unix_nano, resource_id, severity_number \
+         ON {partition} FOR EACH ROW {run};\n\
+         CREATE TRIGGER forebay_empty_counts AFTER TRUNCATE ON {partition} FOR EACH STATEMENT {run};\n\
+         COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}"
+    )
+}
+
+/// The statements that count the records of `partition`, in a transaction that is isolated by a snapshot.
+pub fn count(schema: &Schema, partition: &str, key: &str) -> String {
+    let (key, comment) = (literal(key), literal(&format!("{DONE}{key}")));
+    format!(
+        "DELETE FROM {schema}.{LOG_COUNTS} WHERE partition_key = {key} OR partition_key NOT IN (\
+         SELECT substring(obj_description(oid, 'pg_trigger') FROM '^count(?:ing|ed) as (.*)$') FROM pg_trigger \
+         WHERE tgname = '{TRIGGER}' AND obj_description(oid, 'pg_trigger') ~ '^count(ing|ed) as ');\n\
+         WITH counted AS (\
+         SELECT time_unix_nano / 60000000000 AS minute, resource_id, severity_number, count(*) AS records \
+         FROM ONLY {partition} GROUP BY 1, 2, 3\
+         ), minutes AS (\
+         SELECT minute / 60 AS hour, minute % 60 AS minute, service_name, severity_number, sum(records) AS records \
+         FROM counted LEFT JOIN {schema}.resources ON id = resource_id GROUP BY 1, 2, 3, 4\
+         ), hours AS (\
+         SELECT hour, service_name, severity_number, min(minute) AS first, max(minute) AS last FROM minutes GROUP BY 1, 2, 3\
+         ), filled AS (\
+         SELECT * FROM minutes UNION ALL \
+         SELECT hour, minute, service_name, severity_number, 0 FROM hours, generate_series(first, last) minute\
+         ), summed AS (\
+         SELECT hour, minute, service_name, severity_number, sum(records)::int AS records FROM filled GROUP BY 1, 2, 3, 4\
+         ) INSERT INTO {schema}.{LOG_COUNTS} \
+         SELECT {key}, to_timestamp((hour * 60 + min(minute)) * 60), service_name, severity_number, \
+         array_agg(records ORDER BY minute), false FROM summed GROUP BY hour, service_name, severity_number;\n\
+         COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}"
+    )
+}
+
+/// The key of the partition of this name: one that no other table of the database has, and a copy of the table neither.
+pub fn key(partition: &str, oid: u32) -> String {
+    format!("{partition}/{oid}")
+}
+
+/// The statement that makes the trigger's function, or of an older one the newest.
+pub(super) fn function(schema: &Schema) -> String {
+    in_schema(include_str!("counts.sql"), schema)
+}

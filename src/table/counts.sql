@@ -1,0 +1,23 @@
+-- Keeps the counts of a partition that is counted: each record that comes late, goes or changes is a row in log_counts, in the
+-- transaction that does so. It writes as the owner, whoever writes the record.
+
+CREATE OR REPLACE FUNCTION {schema}.keep_counts() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $forebay$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM {schema}.log_counts WHERE partition_key = TG_ARGV[0];
+        RETURN NULL;
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO {schema}.log_counts VALUES (TG_ARGV[0], to_timestamp(NEW.time_unix_nano / 60000000000 * 60),
+            (SELECT service_name FROM {schema}.resources WHERE id = NEW.resource_id), NEW.severity_number, '{1}', true);
+    END IF;
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO {schema}.log_counts VALUES (TG_ARGV[0], to_timestamp(OLD.time_unix_nano / 60000000000 * 60),
+            (SELECT service_name FROM {schema}.resources WHERE id = OLD.resource_id), OLD.severity_number, '{-1}', true);
+    END IF;
+    RETURN NULL;
+END
+$forebay$;
+COMMENT ON FUNCTION {schema}.keep_counts() IS
+    'Keeps log_counts right for a partition that is counted, of which the argument is the key';
