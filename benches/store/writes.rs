@@ -32,7 +32,7 @@ const REQUESTS: usize = 20;
 /// Write speeds as shares of that without an index: medians of runs that take turns.
 pub async fn ratios(postgres: &Postgres, runs: usize) -> Vec<(String, f64)> {
     let database = postgres.database_named("writes").await;
-    drop(Forebay::ready(database.dsn(), &[]).await.terminate().await);
+    drop(Forebay::ready(database.dsn(), &["exporters.postgres.indexes=[]"]).await.terminate().await);
     let client = database.connect().await;
     let corpus = Corpus::new(500);
     let schema = Schema::new("otel");

@@ -85,27 +85,48 @@ pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
 /// The statements that count the records of `partition`, in a transaction that is isolated by a snapshot.
 pub fn count(schema: &Schema, partition: &str, key: &str) -> String {
     let (key, comment) = (literal(key), literal(&format!("{DONE}{key}")));
+    let records = format!(
+        "counted AS (\
+         SELECT time_unix_nano / 60000000000 AS minute, resource_id, severity_number, count(*) AS records \
+         FROM ONLY {partition} GROUP BY 1, 2, 3\
+         ), minutes AS (\
+         SELECT minute, service_name, severity_number, sum(records) AS records \
+         FROM counted LEFT JOIN {schema}.resources ON id = resource_id GROUP BY 1, 2, 3)"
+    );
     format!(
         "DELETE FROM {schema}.{LOG_COUNTS} WHERE partition_key = {key} OR partition_key NOT IN (\
          SELECT substring(obj_description(oid, 'pg_trigger') FROM '^count(?:ing|ed) as (.*)$') FROM pg_trigger \
          WHERE tgname = '{TRIGGER}' AND obj_description(oid, 'pg_trigger') ~ '^count(ing|ed) as ');\n\
-         WITH counted AS (\
-         SELECT time_unix_nano / 60000000000 AS minute, resource_id, severity_number, count(*) AS records \
-         FROM ONLY {partition} GROUP BY 1, 2, 3\
-         ), minutes AS (\
-         SELECT minute / 60 AS hour, minute % 60 AS minute, service_name, severity_number, sum(records) AS records \
-         FROM counted LEFT JOIN {schema}.resources ON id = resource_id GROUP BY 1, 2, 3, 4\
-         ), hours AS (\
-         SELECT hour, service_name, severity_number, min(minute) AS first, max(minute) AS last FROM minutes GROUP BY 1, 2, 3\
+         {};\nCOMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}",
+        keep_minutes(schema, &key, &records)
+    )
+}
+
+/// The statement that folds what has come late into the counts of `key`, in a transaction that is isolated by a snapshot.
+pub fn fold(schema: &Schema, key: &str) -> String {
+    let key = literal(key);
+    let counts = format!(
+        "old AS (DELETE FROM {schema}.{LOG_COUNTS} WHERE partition_key = {key} RETURNING *), minutes AS (\
+         SELECT extract(epoch FROM start)::bigint / 60 + number - 1 AS minute, service_name, severity_number, sum(records) AS records \
+         FROM old, unnest(counts) WITH ORDINALITY m (records, number) GROUP BY 1, 2, 3 HAVING sum(records) <> 0)"
+    );
+    keep_minutes(schema, &key, &counts)
+}
+
+/// The statement that writes down `minutes`, which `source` defines, an hour in a row, with 0 in between.
+fn keep_minutes(schema: &Schema, key: &str, source: &str) -> String {
+    format!(
+        "WITH {source}, hours AS (\
+         SELECT minute / 60 AS hour, service_name, severity_number, min(minute) AS first, max(minute) AS last \
+         FROM minutes GROUP BY 1, 2, 3\
          ), filled AS (\
-         SELECT * FROM minutes UNION ALL \
-         SELECT hour, minute, service_name, severity_number, 0 FROM hours, generate_series(first, last) minute\
+         SELECT minute, service_name, severity_number, records FROM minutes UNION ALL \
+         SELECT minute, service_name, severity_number, 0 FROM hours, generate_series(first, last) minute\
          ), summed AS (\
-         SELECT hour, minute, service_name, severity_number, sum(records)::int AS records FROM filled GROUP BY 1, 2, 3, 4\
+         SELECT minute, service_name, severity_number, sum(records)::int AS records FROM filled GROUP BY 1, 2, 3\
          ) INSERT INTO {schema}.{LOG_COUNTS} \
-         SELECT {key}, to_timestamp((hour * 60 + min(minute)) * 60), service_name, severity_number, \
-         array_agg(records ORDER BY minute), false FROM summed GROUP BY hour, service_name, severity_number;\n\
-         COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}"
+         SELECT {key}, to_timestamp(min(minute) * 60), service_name, severity_number, \
+         array_agg(records ORDER BY minute), false FROM summed GROUP BY minute / 60, service_name, severity_number"
     )
 }
 

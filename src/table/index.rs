@@ -66,18 +66,21 @@ impl Index {
     ///
     /// A build of a GIN index collects keys until its memory is full, and then adds them in their order. So each page is
     /// split when it is full, and its left half stays as it is: after the first time all pages are half full. A second time
-    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A key takes 112 bytes there, and
-    /// 10 more for each further place of it. How many keys there are is estimated as ANALYZE does (Haas and Stokes).
+    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A pair of an
+    /// attribute and its value takes 112 bytes there, and
+    /// 10 more for each further place of it. How many there are is estimated for each attribute as ANALYZE does it (Haas and
+    /// Stokes).
     pub fn collected_statement(self, partition: &str, share: f64) -> Option<String> {
         (self == Self::Attributes).then(|| {
             format!(
-                "WITH keys AS (SELECT count(*)::float8 AS places FROM {partition} \
+                "WITH pairs AS (SELECT key, count(*)::float8 AS places FROM {partition} \
                  TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1), jsonb_each(attributes) GROUP BY key, value), \
-                 sample AS (SELECT sum(places) AS places, count(*) AS keys, count(*) FILTER (WHERE places = 1) AS once FROM keys), \
+                 sample AS (SELECT sum(places) AS places, count(*) AS pairs, count(*) FILTER (WHERE places = 1) AS once \
+                 FROM pairs GROUP BY key), \
                  estimate AS (SELECT places / {share} AS places, \
-                 places * keys / (places - once + once * {share}) AS keys FROM sample WHERE keys > 0) \
-                 SELECT 112 * keys + 10 * (places - keys), \
-                 pg_size_bytes(current_setting('maintenance_work_mem'))::float8 FROM estimate",
+                 places * pairs / (places - once + once * {share}) AS pairs FROM sample) \
+                 SELECT sum(112 * pairs + 10 * (places - pairs)), \
+                 pg_size_bytes(current_setting('maintenance_work_mem'))::float8 FROM estimate HAVING count(*) > 0",
                 percent = share * 100.0
             )
         })

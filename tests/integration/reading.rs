@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use ::forebay::otlp::messages::{LogRecord, ResourceLogs};
 use ::forebay::table::identifier::Schema;
+use ::forebay::table::index::Index;
 use ::forebay::table::partition::{Period, Width};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -46,7 +47,8 @@ impl Days {
         );
         for day in days.clone() {
             if day != today {
-                fill += &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"), &[]);
+                fill +=
+                    &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"), &[Index::Errors]);
             }
             fill += &format!(
                 "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, severity_number,
@@ -161,7 +163,7 @@ async fn conditions_reach_partitions_and_indexes() {
         (
             "body",
             format!("{quarter} AND service_name = 'service-3' AND severity_number >= 17"),
-            "service",
+            "errors_idx",
             &["resources"],
         ),
         (
@@ -189,15 +191,21 @@ async fn conditions_reach_partitions_and_indexes() {
         (format!("search(service => 'service-7', {})", named(closed, 10..11)), "service"),
         (
             format!("search(service => 'service-7', min_severity => 'error', {})", named(closed, 10..11)),
-            "service",
+            "errors_idx",
         ),
+        (format!("search(service => 'service-7', max_rows => 5, {})", named(closed, 0..24)), "service"),
         (format!("trace(upper(md5('{closed}t471')), {})", span(closed, 0..24)), "trace"),
         (format!("histogram(service => 'service-7', {})", named(closed, 10..11)), "service"),
-        (format!("errors_by_service({})", span(closed, 10..11)), "time_idx"),
+        (format!("errors_by_service({})", span(closed, 10..11)), "errors_idx"),
     ] {
         let touched = only_indexes(&days, &format!("SELECT * FROM otel.{call}")).await;
         assert_eq!(touched, set(&[&indexed(expected)]), "{call}");
     }
+    // While it is written, errors have an index and services have none.
+    let now = named(open, 10..11);
+    let touched =
+        only_indexes(&days, &format!("SELECT * FROM otel.search(min_severity => 'error', {now})")).await;
+    assert_eq!(touched, set(&[&format!("{}_errors_idx", days.table(open))]));
     if days.has_trigrams().await {
         let condition = format!("{whole} AND body ILIKE '%Order 4711 %'");
         let sql = format!("SELECT body FROM otel.logs WHERE {condition}");

@@ -31,7 +31,7 @@ struct Indexer<'a> {
     /// What could not be done in this round.
     skipped: HashSet<(u32, Step)>,
     told_of_trigrams: bool,
-    /// The keys of those that are to be counted again, because much came late.
+    /// The keys of those into whose counts much is to be folded that came late.
     worn: HashSet<String>,
 }
 
@@ -226,11 +226,15 @@ impl Indexer<'_> {
         Ok(matches!(step, Step::Build(_)))
     }
 
-    /// Counts a partition's records, once a trigger keeps the counts.
+    /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.
     async fn count(&mut self, connection: &Connection, held: &Held) -> Result<(), Failure> {
         let (schema, partition) = (&self.exporter.schema, &held.partition);
-        let key = match &held.counts {
-            Counts::Begun(key) | Counts::Done(key) => key.clone(),
+        let count = match &held.counts {
+            Counts::Done(key) => {
+                self.worn.remove(key);
+                counts::fold(schema, key)
+            }
+            Counts::Begun(key) => counts::count(schema, &partition.qualified, key),
             state => {
                 let key = counts::key(&partition.name, partition.oid);
                 let keep = counts::keep(schema, &partition.qualified, &key);
@@ -238,15 +242,12 @@ impl Indexer<'_> {
                 let leave = if *state == Counts::Copied { &leave } else { "" };
                 let keep = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; {leave}{keep}; COMMIT");
                 in_time(async { Ok(connection.batch_execute(&keep).await?) }).await?;
-                key
+                counts::count(schema, &partition.qualified, &key)
             }
         };
         // The lock comes before the snapshot, so that nobody else has counted in between.
-        let begin = to_lock(partition, "3s").replace("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ");
-        let count = counts::count(schema, &partition.qualified, &key);
-        self.execute(connection, &format!("{begin}; {count}; COMMIT")).await?;
-        self.worn.remove(&key);
-        Ok(())
+        let begin = to_lock(partition, "3s") + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+        self.execute(connection, &format!("{begin}; {count}; COMMIT")).await
     }
 
     /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
@@ -295,7 +296,7 @@ impl Indexer<'_> {
     }
 }
 
-/// The keys of the counts that are to be made again.
+/// The keys of counts that have grown by what came late.
 async fn worn(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
     let rows = connection.query(&counts::worn(schema), &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
