@@ -14,11 +14,9 @@ use super::reading::in_schema;
 /// How far the counts of a partition are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Counts {
-    /// Nothing keeps them.
+    /// Nothing keeps them; or a trigger does for another table, of which this one is a copy that was restored.
     #[default]
     None,
-    /// A trigger keeps those of another table, of which this one is a copy that was restored.
-    Copied,
     /// A trigger does, under this key, but what was there before is not counted yet.
     Begun(String),
     /// They are complete, under this key.
@@ -50,7 +48,7 @@ impl Counts {
         let (begun, done) = (comment.strip_prefix(BEGUN), comment.strip_prefix(DONE));
         match begun.or(done) {
             None => Self::Off,
-            Some(key) if !key.ends_with(&format!("/{oid}")) => Self::Copied,
+            Some(key) if !key.ends_with(&format!("/{oid}")) => Self::None,
             Some(key) if done.is_some() => Self::Done(key.to_owned()),
             Some(key) => Self::Begun(key.to_owned()),
         }
@@ -58,15 +56,8 @@ impl Counts {
 
     /// Whether there is anything to be done for them.
     pub fn are_wanting(&self) -> bool {
-        matches!(self, Self::None | Self::Copied | Self::Begun(_))
+        matches!(self, Self::None | Self::Begun(_))
     }
-}
-
-/// The statements that take the triggers of [`Counts::Copied`] from `partition`, which is quoted. They need it for themselves.
-pub fn leave(partition: &str) -> String {
-    format!(
-        "DROP TRIGGER {TRIGGER} ON {partition};\nDROP TRIGGER IF EXISTS forebay_empty_counts ON {partition}"
-    )
 }
 
 /// The statements that have a trigger keep the counts of `partition`, which is quoted, under `key`. They need the lock
@@ -75,9 +66,9 @@ pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
     let (argument, comment) = (literal(key), literal(&format!("{BEGUN}{key}")));
     let run = format!("EXECUTE FUNCTION {schema}.keep_counts({argument})");
     format!(
-        "CREATE TRIGGER {TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF time_unix_nano, resource_id, severity_number \
+        "CREATE OR REPLACE TRIGGER {TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF time_unix_nano, resource_id, severity_number \
          ON {partition} FOR EACH ROW {run};\n\
-         CREATE TRIGGER forebay_empty_counts AFTER TRUNCATE ON {partition} FOR EACH STATEMENT {run};\n\
+         CREATE OR REPLACE TRIGGER forebay_empty_counts AFTER TRUNCATE ON {partition} FOR EACH STATEMENT {run};\n\
          COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}"
     )
 }

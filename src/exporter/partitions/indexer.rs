@@ -235,12 +235,10 @@ impl Indexer<'_> {
                 counts::fold(schema, key)
             }
             Counts::Begun(key) => counts::count(schema, &partition.qualified, key),
-            state => {
+            Counts::None | Counts::Off => {
                 let key = counts::key(&partition.name, partition.oid);
                 let keep = counts::keep(schema, &partition.qualified, &key);
-                let leave = counts::leave(&partition.qualified) + "; ";
-                let leave = if *state == Counts::Copied { &leave } else { "" };
-                let keep = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; {leave}{keep}; COMMIT");
+                let keep = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; {keep}; COMMIT");
                 in_time(async { Ok(connection.batch_execute(&keep).await?) }).await?;
                 counts::count(schema, &partition.qualified, &key)
             }
