@@ -66,15 +66,15 @@ impl Index {
     ///
     /// A build of a GIN index collects keys until its memory is full, and then adds them in their order. So each page is
     /// split when it is full, and its left half stays as it is: after the first time all pages are half full. A second time
-    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A pair of an
-    /// attribute and its value takes 112 bytes there, and
-    /// 10 more for each further place of it. How many there are is estimated for each attribute as ANALYZE does it (Haas and
-    /// Stokes).
+    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A pair of an attribute and its value
+    /// takes 112 bytes there, and 10 more for each further place of it. How many there are is estimated for each attribute as
+    /// ANALYZE does it (Haas and Stokes).
     pub fn collected_statement(self, partition: &str, share: f64) -> Option<String> {
         (self == Self::Attributes).then(|| {
             format!(
                 "WITH pairs AS (SELECT key, count(*)::float8 AS places FROM {partition} \
-                 TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1), jsonb_each(attributes) GROUP BY key, value), \
+                 TABLESAMPLE SYSTEM ({percent}) REPEATABLE (1), \
+                 jsonb_each(CASE WHEN jsonb_typeof(attributes) = 'object' THEN attributes ELSE '{{}}' END) GROUP BY key, value), \
                  sample AS (SELECT sum(places) AS places, count(*) AS pairs, count(*) FILTER (WHERE places = 1) AS once \
                  FROM pairs GROUP BY key), \
                  estimate AS (SELECT places / {share} AS places, \

@@ -10,14 +10,15 @@ use crate::table::index::Index;
 const SAMPLED_PAGES: f64 = 2000.0;
 /// Memory in bytes that one build may take whatever `maintenance_work_mem` is, whose default is for servers of long ago.
 const ALWAYS_ALLOWED: f64 = 256.0 * 1024.0 * 1024.0;
+
 /// Sets how much memory the build of `index` has, where its size depends on it: a bit more than half of what it collects, so that
 /// it adds that by two times. By three the index is worse than by one that is too large. Where a half is more than may be taken, half
 /// of it is next best.
 pub(super) async fn give_memory(connection: &Connection, held: &Held, index: Index) -> Result<(), Failure> {
     let pages = (held.table_bytes / 8192).max(1) as f64;
     let share = (SAMPLED_PAGES / pages).min(1.0);
-    let Some(estimate) = index.collected_statement(&held.partition.qualified, share) else { return Ok(()) };
     connection.batch_execute("RESET maintenance_work_mem").await?;
+    let Some(estimate) = index.collected_statement(&held.partition.qualified, share) else { return Ok(()) };
     let Some(row) = connection.query_opt(&estimate, &[]).await? else { return Ok(()) };
     let (collected, allowed): (f64, f64) = (row.get(0), row.get(1));
     let memory = memory_for(collected, allowed);
