@@ -91,7 +91,7 @@ async fn closed() -> (Database, Client, String) {
 
 /// Scenario: a store whose days are counted by a forebay that is allowed to; then records come late, are deleted, updated,
 /// and all truncated. Guarantee: the histogram says by the counts what the records themselves say, each time; with
-/// `counts: false` there are none, and nobody else's trigger is touched.
+/// `counts: false` there are none.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_histogram_is_the_same_by_counts_and_by_records() {
     let (database, client, name) = closed().await;
