@@ -97,7 +97,7 @@ impl Exporter {
             room_is_due |= asked > served && self.config.retention.drop_when_disk_is_full;
             served = asked;
             let default_is_due = default_seen.is_none_or(|seen| seen.elapsed() >= DEFAULT_EVERY);
-            match self.drop_what_is_due(room_is_due, default_is_due).await {
+            match self.drop_what_is_due(&mut room_is_due, default_is_due).await {
                 Ok(()) => {
                     (in_the_way, wait, room_is_due) = (None, EVERY, false);
                     if default_is_due {
@@ -119,17 +119,18 @@ impl Exporter {
         }
     }
 
-    /// One after the other, each in a transaction of its own, so that writers get their turn.
-    async fn drop_what_is_due(&self, room_is_due: bool, default_is_due: bool) -> Result<(), Failure> {
+    /// One after the other, each in a transaction of its own, so that writers get their turn. Room is due no longer once one is
+    /// dropped, also where what comes after that fails.
+    async fn drop_what_is_due(&self, room_is_due: &mut bool, default_is_due: bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
-        if !(policy.drops() || room_is_due) {
+        if !(policy.drops() || *room_is_due) {
             return Ok(());
         }
-        let (mut room_is_due, mut refused) = (room_is_due, HashSet::new());
+        let mut refused = HashSet::new();
         loop {
-            match self.connected(async |c| self.drop_next(c, room_is_due, &refused).await).await? {
+            match self.connected(async |c| self.drop_next(c, *room_is_due, &refused).await).await? {
                 Done::Nothing => break,
-                Done::Dropped => room_is_due = false,
+                Done::Dropped => *room_is_due = false,
                 Done::Refused(oid) => drop(refused.insert(oid)),
             }
         }
