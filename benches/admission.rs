@@ -18,7 +18,7 @@ use forebay::duration::GoDuration;
 use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, ResourceLogs, ScopeLogs, any_value::Value,
 };
-use forebay::table::Transcoder;
+use forebay::table::{Space, Transcoder};
 use prost::Message;
 use tokio::sync::Barrier;
 
@@ -150,7 +150,11 @@ impl Sender {
         if reservation.records() < records {
             return reserved;
         }
-        let rows = self.transcoder.transcode(&self.request, records, 1).expect("it is well-formed").rows;
+        let rows = self
+            .transcoder
+            .transcode(&self.request, records, 1, &mut Space::unlimited())
+            .expect("it is well-formed")
+            .rows;
         let begin = Instant::now();
         let _ = self.buffer.enqueue(reservation, rows, None);
         reserved + begin.elapsed()

@@ -15,7 +15,7 @@ use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource, ResourceLogs,
     ScopeLogs,
 };
-use forebay::table::{Mapping, Transcoder};
+use forebay::table::{Mapping, Space, Transcoder};
 use prost::Message;
 
 #[global_allocator]
@@ -110,7 +110,7 @@ fn per_record(calls: u64, mut call: impl FnMut()) -> Duration {
 fn transcode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a record");
     let mut shapes = Vec::new();
-    let existing = Transcoder::new(Default::default(), Some(mapping()));
+    let existing = Transcoder::new(Default::default(), Some(mapping()), Default::default());
     for bytes in [100, 400, 4096] {
         shapes.extend([0, 6, 30].map(|attributes| Shape { bytes, attributes, resources: 1 }));
     }
@@ -122,12 +122,16 @@ fn transcode(criterion: &mut Criterion) {
         let transcoder = Transcoder::default();
         group.bench_function(BenchmarkId::new("transcode", &name), |bencher| {
             bencher.iter_custom(|calls| {
-                per_record(calls, || drop(black_box(transcoder.transcode(&request, RECORDS, 1))))
+                per_record(calls, || {
+                    drop(black_box(transcoder.transcode(&request, RECORDS, 1, &mut Space::unlimited())))
+                })
             });
         });
         group.bench_function(BenchmarkId::new("existing table", &name), |bencher| {
             bencher.iter_custom(|calls| {
-                per_record(calls, || drop(black_box(existing.transcode(&request, RECORDS, 1))))
+                per_record(calls, || {
+                    drop(black_box(existing.transcode(&request, RECORDS, 1, &mut Space::unlimited())))
+                })
             });
         });
         group.bench_function(BenchmarkId::new("prost decode", &name), |bencher| {

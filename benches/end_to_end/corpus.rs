@@ -10,7 +10,7 @@ use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource, ResourceLogs,
     ScopeLogs,
 };
-use forebay::table::{Rows, Transcoder};
+use forebay::table::{Rows, Space, Transcoder};
 use prost::Message;
 
 const SERVICES: usize = 16;
@@ -55,7 +55,9 @@ impl Corpus {
     /// The rows that forebay makes of each request.
     pub fn rows(&self) -> Vec<Rows> {
         let transcoder = Transcoder::default();
-        let transcode = |request| transcoder.transcode(request, usize::MAX, 1).expect("well-formed").rows;
+        let transcode = |request| {
+            transcoder.transcode(request, usize::MAX, 1, &mut Space::unlimited()).expect("well-formed").rows
+        };
         self.requests.iter().map(|request| transcode(request)).collect()
     }
 

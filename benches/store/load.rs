@@ -9,7 +9,7 @@ use forebay::table::identifier::Schema;
 use forebay::table::index::Index;
 use forebay::table::partition::{Period, Width};
 use forebay::table::row::{HEADER, TRAILER};
-use forebay::table::{Rows, Transcoder};
+use forebay::table::{Rows, Space, Transcoder};
 use futures_util::SinkExt as _;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
@@ -67,8 +67,10 @@ impl Days {
 /// Writes the records of `requests` in one transaction; gives how long PostgreSQL took.
 pub async fn copy(client: &Client, schema: &Schema, requests: &[Bytes]) -> Duration {
     let transcoder = Transcoder::default();
-    let rows: Vec<Rows> =
-        requests.iter().map(|request| transcoder.transcode(request, usize::MAX, 1).unwrap().rows).collect();
+    let rows: Vec<Rows> = requests
+        .iter()
+        .map(|request| transcoder.transcode(request, usize::MAX, 1, &mut Space::unlimited()).unwrap().rows)
+        .collect();
     let started = Instant::now();
     client.batch_execute("BEGIN").await.unwrap();
     insert_named(client, &rows).await;

@@ -2,7 +2,7 @@
 //! what was replaced in it is counted.
 
 use arbitrary::Unstructured;
-use forebay::table::{Replaced, Transcoder};
+use forebay::table::{Replaced, Space, Transcoder};
 
 use super::value::{Pair, Value, encode_pair, messages, pairs};
 use super::{expect, request, rows};
@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) -> u64 {
     let Ok((body, attributes)) = made else { return 0 };
     let sent = encode(&body, &attributes);
     let transcoder = Transcoder::default();
-    let done = transcoder.transcode(&sent, 1, 1).expect("it is well-formed");
+    let done = transcoder.transcode(&sent, 1, 1, &mut Space::unlimited()).expect("it is well-formed");
     let read = rows::read(&done.rows);
     let ([row], [resource], [scope]) = (&read[..], &done.rows.resources[..], &done.rows.scopes[..]) else {
         panic!("one record became {done:?}");
@@ -25,7 +25,8 @@ pub fn check(data: &[u8]) -> u64 {
     expect::resource(resource, &attributes, &mut replaced);
     expect::sorted_object(&scope.attributes, &attributes, &mut replaced);
     assert_eq!(done.replaced, replaced);
-    let again = transcoder.transcode(&sent, 1, 1).expect("it was well-formed before");
+    let again =
+        transcoder.transcode(&sent, 1, 1, &mut Space::unlimited()).expect("it was well-formed before");
     assert_eq!(again.rows.bytes(), done.rows.bytes(), "what is remembered is what was read");
     replaced.iter().map(|(_, count)| count).sum()
 }

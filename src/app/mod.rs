@@ -181,11 +181,14 @@ impl App {
         )?;
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
+        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
+        let allowance = limiter.as_ref().map_or_else(Arc::default, |limiter| limiter.allowance());
+        let admission = &config.receiver.admission;
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
-            .writing(config.exporter.partition, mapping);
+            .writing(config.exporter.partition, mapping, admission.limits())
+            .within((admission.request_limit_mib as usize) << 20, allowance);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
-        let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
         if let Some(limiter) = &limiter {
             intake = intake.refusing_while(limiter.refusing());
         }

@@ -61,8 +61,11 @@ impl Tasks {
         let indexer = tokio::spawn(async move { exporter.run_indexer(flagged(indexer_ends)).await });
         let mut watchers = JoinSet::new();
         if let Some(limiter) = app.limiter.clone() {
-            let buffer = app.buffer.clone();
-            watchers.spawn(async move { limiter.run(|pressure| relieve(&buffer, pressure)).await });
+            let (buffer, intake) = (app.buffer.clone(), app.intake.clone());
+            watchers.spawn(async move {
+                let counted = || (intake.receiving() + buffer.budget().bytes()) as u64;
+                limiter.run(counted, |pressure| relieve(&buffer, pressure)).await;
+            });
         }
         let mut lanes = JoinSet::new();
         for number in 0..app.exporter.lanes() {

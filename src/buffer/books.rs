@@ -49,6 +49,10 @@ pub enum RejectReason {
     Draining,
     /// It is not protobuf.
     Malformed,
+    /// It is beyond a limit on structure, or larger with all that is made of it than a request may be.
+    TooComplex,
+    /// There was no memory for making rows of it.
+    NoRoom,
     /// The sender waits for the result, and it could not be written in time.
     Unavailable,
 }
@@ -72,8 +76,15 @@ impl DropReason {
 
 impl RejectReason {
     /// All of them.
-    pub const ALL: [RejectReason; 5] =
-        [Self::Full, Self::Memory, Self::Draining, Self::Malformed, Self::Unavailable];
+    pub const ALL: [RejectReason; 7] = [
+        Self::Full,
+        Self::Memory,
+        Self::Draining,
+        Self::Malformed,
+        Self::TooComplex,
+        Self::NoRoom,
+        Self::Unavailable,
+    ];
 
     /// The value of the label `reason` in metrics.
     pub fn label(self) -> &'static str {
@@ -82,6 +93,8 @@ impl RejectReason {
             Self::Memory => "memory",
             Self::Draining => "draining",
             Self::Malformed => "malformed",
+            Self::TooComplex => "too_complex",
+            Self::NoRoom => "no_room",
             Self::Unavailable => "unavailable",
         }
     }
@@ -121,6 +134,12 @@ impl Books {
     pub fn reject_malformed(&self, lost: &Tally) {
         self.reject(RejectReason::Malformed, lost.total());
         self.losses.add(LossReason::Malformed, lost);
+    }
+
+    /// Records were given back for good, because they are beyond a limit on structure.
+    pub fn reject_too_complex(&self, lost: &Tally) {
+        self.reject(RejectReason::TooComplex, lost.total());
+        self.losses.add(LossReason::TooComplex, lost);
     }
 
     /// `records` records were given back to their sender.
@@ -208,11 +227,14 @@ mod tests {
         let drops: Vec<_> = DropReason::ALL.into_iter().map(DropReason::label).collect();
         assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
         let rejects: Vec<_> = RejectReason::ALL.into_iter().map(RejectReason::label).collect();
-        assert_eq!(rejects, ["full", "memory", "draining", "malformed", "unavailable"]);
+        assert_eq!(
+            rejects,
+            ["full", "memory", "draining", "malformed", "too_complex", "no_room", "unavailable"]
+        );
         let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
         let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();
-        assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number", "width", "type"]);
+        assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number", "width", "type", "id"]);
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }

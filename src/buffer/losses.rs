@@ -44,6 +44,8 @@ pub enum LossReason {
     Dropped(DropReason),
     /// It was not protobuf.
     Malformed,
+    /// It was beyond a limit on structure.
+    TooComplex,
     /// PostgreSQL refused it, and it is kept in the table of dead letters.
     DeadLetter,
 }
@@ -73,13 +75,14 @@ impl fmt::Display for Loss {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [LossReason; 7] = [
+    pub const ALL: [LossReason; 8] = [
         Self::Dropped(DropReason::DropNewest),
         Self::Dropped(DropReason::DropOldest),
         Self::Dropped(DropReason::TooLarge),
         Self::Dropped(DropReason::RetryExhausted),
         Self::Dropped(DropReason::Undelivered),
         Self::Malformed,
+        Self::TooComplex,
         Self::DeadLetter,
     ];
 
@@ -88,6 +91,7 @@ impl LossReason {
         match self {
             Self::Dropped(reason) => reason.label(),
             Self::Malformed => "malformed",
+            Self::TooComplex => "too_complex",
             Self::DeadLetter => "dead_letter",
         }
     }
@@ -96,7 +100,8 @@ impl LossReason {
         match self {
             Self::Dropped(reason) => reason as usize,
             Self::Malformed => DropReason::ALL.len(),
-            Self::DeadLetter => DropReason::ALL.len() + 1,
+            Self::TooComplex => DropReason::ALL.len() + 1,
+            Self::DeadLetter => DropReason::ALL.len() + 2,
         }
     }
 }

@@ -36,8 +36,7 @@ use ledger::Ledger;
 pub use losses::{Loss, LossReason};
 use queue::Queue;
 
-use crate::table::Rows;
-use crate::table::transcode::ROW_OVERHEAD;
+use crate::table::{ROW_OVERHEAD, Rows};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -243,6 +242,11 @@ impl Reservation {
     /// How many records there is room for; they are the first of the request.
     pub fn records(&self) -> usize {
         self.room.records()
+    }
+
+    /// The bytes that are reserved for their rows.
+    pub fn bytes(&self) -> usize {
+        self.room.bytes()
     }
 
     /// What happens to the others.

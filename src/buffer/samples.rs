@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Batch;
 use crate::table::columns::COLUMNS;
-use crate::table::{Interner, Replaced, Resource};
+use crate::table::{Interner, Replaced, Resource, Space};
 
 /// A record of severity INFO.
 pub(crate) fn record(body: &str) -> Vec<u8> {
@@ -34,7 +34,9 @@ pub(crate) fn resource_of(service: Option<&str>) -> Resource {
     let attributes =
         service.map(|name| [field(1, b"service.name"), field(2, &field(1, name.as_bytes()))].concat());
     let message = attributes.map_or_else(Vec::new, |attributes| field(1, &attributes));
-    let resource = Interner::default().resource(&message, &[], &mut Replaced::default());
+    let resource = Interner::default()
+        .resource(&message, &[], &mut Replaced::default(), &mut Space::unlimited())
+        .expect("no bound");
     Arc::into_inner(resource.expect("protobuf")).expect("nobody else knows it")
 }
 
@@ -69,7 +71,7 @@ pub(crate) fn assert_balanced(buffer: &super::Buffer) {
 }
 
 /// A length-delimited field of protobuf.
-fn field(number: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut bytes = vec![number << 3 | 2];
     let mut length = value.len();
     while length >= 0x80 {

@@ -10,7 +10,7 @@ use super::Config;
 use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 use crate::duration::GoDuration;
-use crate::receiver::config::{EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::receiver::config::{AdmissionConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;
 use crate::telemetry::config::{Millis, Protocol};
@@ -38,6 +38,7 @@ pub(super) fn check(config: &Config) -> Checked {
 fn receiver(config: &receiver::config::Config) -> Checked {
     let Protocols { grpc, http } = &config.protocols;
     let limit = config.admission.request_limit_mib;
+    structure(&config.admission)?;
     let named = grpc.is_some() || http.is_some();
     demand(named, "receivers.otlp.protocols", "none of them", "grpc, http or both")?;
     if let Some(config) = grpc {
@@ -83,6 +84,24 @@ fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
     demand(time.is_zero(), &format!("{key}.min_time"), format!("{time:?}"), &format!("0s {because}"))?;
     let permitted = permit_without_stream.unwrap_or(true);
     demand(permitted, &format!("{key}.permit_without_stream"), permitted, &format!("true {because}"))
+}
+
+/// Each limit lets something through, and none is larger than PostgreSQL's largest value.
+fn structure(admission: &AdmissionConfig) -> Checked {
+    for (name, found, most) in [
+        ("max_decompression_ratio", admission.max_decompression_ratio, 1_000_000),
+        ("max_resources", admission.max_resources, 1_000_000),
+        ("max_scopes", admission.max_scopes, 1_000_000),
+        ("max_resource_bytes", admission.max_resource_bytes, 64 * MIB),
+        ("max_resource_attributes", admission.max_resource_attributes, 1_000_000),
+        ("max_record_bytes", admission.max_record_bytes, 64 * MIB),
+        ("max_attributes", admission.max_attributes, 1_000_000),
+        ("max_elements", admission.max_elements, 4_000_000),
+        ("max_key_bytes", admission.max_key_bytes, MIB),
+    ] {
+        within(&format!("receivers.otlp.admission.{name}"), found, 1..=most)?;
+    }
+    Ok(())
 }
 
 /// A single request gets no more than two thirds of what all may have.

@@ -102,13 +102,14 @@ mod tests {
     use crate::buffer::config::{BatchConfig, QueueConfig};
     use crate::buffer::samples::request;
     use crate::duration::GoDuration;
-    use crate::table::Transcoder;
+    use crate::table::{Space, Transcoder};
 
     async fn delivery(records: usize) -> Delivery<'static> {
         let batch = BatchConfig { timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() };
         let buffer = Buffer::new(&QueueConfig::default(), &batch);
         let request = request((0..records).map(|number| number.to_string()));
-        let rows = Transcoder::default().transcode(&request, records, 1).unwrap().rows;
+        let rows =
+            Transcoder::default().transcode(&request, records, 1, &mut Space::unlimited()).unwrap().rows;
         buffer.enqueue(buffer.reserve(records, request.len()), rows, None).unwrap();
         buffer.close();
         Delivery::new(buffer.take().await.unwrap())

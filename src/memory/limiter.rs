@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::allowance::Allowance;
 use super::config::Config;
 use super::total::total_bytes;
 use super::{Limits, config};
@@ -13,6 +14,7 @@ use crate::telemetry::{Health, resident_bytes};
 pub struct Limiter {
     limits: Mutex<Limits>,
     refusing: Arc<AtomicBool>,
+    allowance: Arc<Allowance>,
     health: Health,
 }
 
@@ -29,12 +31,17 @@ impl Limiter {
     /// A limiter with the limits of `config`. It tells `health` what it sees.
     pub fn new(config: &Config, health: Health) -> Self {
         let refusing = Arc::new(AtomicBool::new(false));
-        Self { limits: Mutex::new(limits(config)), refusing, health }
+        Self { limits: Mutex::new(limits(config)), refusing, allowance: Arc::default(), health }
     }
 
     /// Is set while requests are to be refused.
     pub fn refusing(&self) -> Arc<AtomicBool> {
         self.refusing.clone()
+    }
+
+    /// What requests and buffer may take until the next look.
+    pub fn allowance(&self) -> Arc<Allowance> {
+        self.allowance.clone()
     }
 
     /// From the next look on, the limits are those of `config`.
@@ -47,20 +54,22 @@ impl Limiter {
         self.limits().hard
     }
 
-    /// Looks, for as long as it is polled; has `relieve` do something about it while there is too much.
-    pub async fn run(&self, relieve: impl Fn(Pressure)) {
+    /// Looks, for as long as it is polled; has `relieve` do something about it while there is too much. `counted` gives the
+    /// bytes that requests and buffer take.
+    pub async fn run(&self, counted: impl Fn() -> u64, relieve: impl Fn(Pressure)) {
         loop {
             // A system that does not tell has no limit either.
-            if let Some(pressure) = self.look(resident_bytes().unwrap_or(0)) {
+            if let Some(pressure) = self.look(resident_bytes().unwrap_or(0), counted()) {
                 relieve(pressure);
             }
             tokio::time::sleep(self.limits().interval).await;
         }
     }
 
-    /// The process takes `bytes`.
-    fn look(&self, bytes: u64) -> Option<Pressure> {
+    /// The process takes `bytes`, of which `counted` are those of requests and buffer.
+    fn look(&self, bytes: u64, counted: u64) -> Option<Pressure> {
         let Limits { soft, hard, .. } = self.limits();
+        self.allowance.renew(soft, bytes, counted);
         let above = bytes > soft;
         self.refusing.store(above, Ordering::Relaxed);
         let mib = |bytes: u64| bytes >> 20;
@@ -114,7 +123,7 @@ mod tests {
         let limiter = Limiter::new(&config, health.clone());
         let refusing = limiter.refusing();
         let look = |mib: u64| {
-            let pressure = limiter.look(mib * MIB);
+            let pressure = limiter.look(mib * MIB, 0);
             assert_eq!(refusing.load(Ordering::Relaxed), pressure.is_some());
             assert_eq!(health.report().ready(), pressure.is_none(), "health says so");
             pressure

@@ -3,8 +3,10 @@
 //! What is held and what is being received have exact bounds of their own, in `buffer` and `receiver`. This is the
 //! one for everything together, measured from outside by the resident set's size, as the Collector's memory_limiter
 //! has it: from the soft limit on, requests are refused as something that passes; above the hard limit, what can be
-//! given back is given back. Whoever takes requests reads one flag.
+//! given back is given back. Between two looks, the [`Allowance`] bounds what has exact bounds of its own: each
+//! allocation for a request is held against it before it is made.
 
+mod allowance;
 pub mod config;
 mod limiter;
 mod total;
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
 
+pub use allowance::Allowance;
 pub use limiter::{Limiter, Pressure};
 
 /// Shows how much memory the process may take: by `limiter`, or else by its control group or the machine.

@@ -3,6 +3,7 @@
 //! Where the wire repeats a field that OTLP has once, the last one is meant; protobuf would merge
 //! messages that are repeated like that, which no OTLP encoder produces.
 
+use super::limits::{Invalid, Limit, Limits, within};
 use super::value::AnyValue;
 use super::wire::{Fields, Malformed};
 
@@ -45,13 +46,17 @@ pub struct LogRecord<'a> {
     pub dropped_attributes_count: u32,
     /// W3C trace flags in the lowest eight bits.
     pub flags: u32,
-    /// 16 bytes, or none.
+    /// As it was sent; [`LogRecord::trace_id`] checks it.
     pub trace_id: &'a [u8],
-    /// 8 bytes, or none.
+    /// As it was sent; [`LogRecord::span_id`] checks it.
     pub span_id: &'a [u8],
     /// The event's name; empty where the record is no event.
     pub event_name: &'a [u8],
 }
+
+/// An id of another length than OTLP has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidId;
 
 /// The `ResourceLogs` of a request.
 pub fn resource_logs(request: &[u8]) -> impl Iterator<Item = Result<ResourceLogs<'_>, Malformed>> {
@@ -62,17 +67,25 @@ pub fn resource_logs(request: &[u8]) -> impl Iterator<Item = Result<ResourceLogs
 ///
 /// The nesting down to the records is checked on the way, and what is inside a record is not: a request
 /// for which this succeeds can be read to the end, record by record.
-pub fn count_records(request: &[u8]) -> Result<usize, Malformed> {
-    let mut count = 0;
+///
+/// # Errors
+///
+/// The nesting is not OTLP's, or has more resources or scopes than `limits` allow.
+pub fn count_records(request: &[u8], limits: &Limits) -> Result<usize, Invalid> {
+    let (mut resources, mut scopes, mut records) = (0, 0, 0);
     for resource in resource_logs(request) {
+        resources += 1;
+        within(resources, limits.resources, Limit::Resources)?;
         for scope in resource?.scope_logs() {
+            scopes += 1;
+            within(scopes, limits.scopes, Limit::Scopes)?;
             for record in scope?.log_records() {
                 record?;
-                count += 1;
+                records += 1;
             }
         }
     }
-    Ok(count)
+    Ok(records)
 }
 
 impl<'a> ResourceLogs<'a> {
@@ -108,6 +121,11 @@ impl<'a> ScopeLogs<'a> {
             }
         }
         Ok(read)
+    }
+
+    /// Whether it has any record.
+    pub fn has_records(&self) -> bool {
+        self.log_records().next().is_some()
     }
 
     /// The `LogRecord` messages of this scope.
@@ -146,6 +164,18 @@ impl<'a> LogRecord<'a> {
         Ok(())
     }
 
+    /// The id of its trace, 16 bytes; `None` where it has none, which all zeros mean as well.
+    #[inline]
+    pub fn trace_id(&self) -> Result<Option<&'a [u8]>, InvalidId> {
+        id_of(self.trace_id, 16)
+    }
+
+    /// The id of its span, 8 bytes; `None` where it has none, which all zeros mean as well.
+    #[inline]
+    pub fn span_id(&self) -> Result<Option<&'a [u8]>, InvalidId> {
+        id_of(self.span_id, 8)
+    }
+
     /// The severity number alone, for a record that is not going to be stored; 0 where it cannot be read.
     pub fn severity_of(message: &[u8]) -> i32 {
         let mut fields = Fields::new(message);
@@ -156,6 +186,17 @@ impl<'a> LogRecord<'a> {
             }
         }
         severity
+    }
+}
+
+#[inline]
+fn id_of(id: &[u8], length: usize) -> Result<Option<&[u8]>, InvalidId> {
+    if id.iter().all(|&byte| byte == 0) {
+        Ok(None)
+    } else if id.len() == length {
+        Ok(Some(id))
+    } else {
+        Err(InvalidId)
     }
 }
 
@@ -205,8 +246,11 @@ mod tests {
 
     #[test]
     fn counts_records_over_resources_and_scopes() {
-        assert_eq!(count_records(&[]), Ok(0));
-        assert_eq!(count_records(&request(&vec![LogRecordMessage::default(); 3])), Ok(12));
+        assert_eq!(count_records(&[], &Limits::default()), Ok(0));
+        assert_eq!(
+            count_records(&request(&vec![LogRecordMessage::default(); 3]), &Limits::default()),
+            Ok(12)
+        );
     }
 
     #[test]
@@ -261,9 +305,9 @@ mod tests {
         let bytes = request(&[LogRecordMessage { severity_text: "x".repeat(40), ..Default::default() }]);
         for length in 1..bytes.len() {
             // A cut between two resources is a shorter request; every other cut is an error.
-            let counted = count_records(&bytes[..length]);
+            let counted = count_records(&bytes[..length], &Limits::default());
             assert!(counted.is_err() || counted == Ok(2), "cut at {length}: {counted:?}");
         }
-        assert!(count_records(b"this is not protobuf").is_err());
+        assert!(count_records(b"this is not protobuf", &Limits::default()).is_err());
     }
 }

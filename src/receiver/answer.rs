@@ -10,10 +10,11 @@ use std::time::Duration;
 use http::StatusCode;
 use tonic::Code;
 
-use super::encoding::KNOWN;
+use super::encoding::{KNOWN, Most};
 use super::intake::{Refusal, retry_after};
 use super::message::Unreadable;
 use super::room::NoRoom;
+use crate::otlp::Invalid;
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) enum Why {
     Cut,
     /// It is larger than a request may be.
     TooLarge,
+    /// It has more resources or scopes than a request may have.
+    TooComplex,
     /// It has not arrived in time.
     TooSlow,
     /// There is nothing at its path.
@@ -56,7 +59,7 @@ pub(super) struct Failure {
 /// The largest request.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
-    pub(super) bytes: usize,
+    pub(super) most: Most,
     /// Its unit is that of the key.
     pub(super) said: String,
     pub(super) key: &'static str,
@@ -66,7 +69,7 @@ impl Why {
     /// The code of gRPC.
     pub(super) fn code(self) -> Code {
         match self {
-            Self::Malformed | Self::UnknownType => Code::InvalidArgument,
+            Self::Malformed | Self::TooComplex | Self::UnknownType => Code::InvalidArgument,
             Self::Cut => Code::Cancelled,
             Self::TooLarge => Code::ResourceExhausted,
             Self::TooSlow => Code::DeadlineExceeded,
@@ -80,7 +83,7 @@ impl Why {
     /// The status of HTTP.
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::Malformed | Self::Cut | Self::PlainText => StatusCode::BAD_REQUEST,
+            Self::Malformed | Self::TooComplex | Self::Cut | Self::PlainText => StatusCode::BAD_REQUEST,
             Self::Denied => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -103,16 +106,15 @@ impl Failure {
     pub(super) fn unreadable(why: Unreadable, limit: &Limit) -> Self {
         match why {
             Unreadable::TooLarge => Self::too_large(limit),
-            Unreadable::NoRoom(NoRoom::Ever) => Self::new(
-                Why::TooLarge,
-                "the request, compressed and not, takes more than one may have of what requests may take in all; send \
-                 smaller batches, or raise `receivers.otlp.admission.request_limit_mib`",
-            ),
-            Unreadable::NoRoom(NoRoom::Now) => Self {
-                why: Why::Full,
-                message: "too much is being received; send the request again a little later".to_owned(),
-                retry_after: Some(retry_after()),
-            },
+            Unreadable::TooDense => {
+                let message = format!(
+                    "the request is more than {} times as large as it is compressed; send smaller batches, or raise \
+                     `receivers.otlp.admission.max_decompression_ratio`",
+                    limit.most.ratio
+                );
+                Self::new(Why::TooLarge, message)
+            }
+            Unreadable::NoRoom(no_room) => no_room.into(),
             Unreadable::Malformed(what) => Self::new(Why::Malformed, what),
             Unreadable::Json(why) => Self::new(Why::Malformed, why.to_string()),
             Unreadable::Gone => Self::new(Why::Cut, "the request was not sent to its end"),
@@ -143,10 +145,22 @@ impl Failure {
     }
 }
 
+impl From<NoRoom> for Failure {
+    fn from(no_room: NoRoom) -> Self {
+        let why = match no_room {
+            NoRoom::Ever => Why::TooLarge,
+            NoRoom::Now => Why::Full,
+        };
+        Self { why, message: no_room.to_string(), retry_after: (no_room == NoRoom::Now).then(retry_after) }
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let why = match refusal {
-            Refusal::Malformed(_) => Why::Malformed,
+            Refusal::Invalid(Invalid::Malformed(_)) => Why::Malformed,
+            Refusal::Invalid(Invalid::TooComplex(_)) => Why::TooComplex,
+            Refusal::NoRoom(no_room) => return no_room.into(),
             Refusal::Full => Why::Full,
             Refusal::Memory | Refusal::Draining | Refusal::Unavailable => Why::Unavailable,
         };
@@ -157,10 +171,10 @@ impl From<Refusal> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::Malformed;
+    use crate::otlp::{self, Malformed};
 
     fn limit() -> Limit {
-        Limit { bytes: 64 << 20, said: "64 MiB".to_owned(), key: "a.key" }
+        Limit { most: Most { bytes: 64 << 20, ratio: 1000 }, said: "64 MiB".to_owned(), key: "a.key" }
     }
 
     /// What a sender of each transport is told: the codes, and whether to send again.
@@ -180,7 +194,10 @@ mod tests {
             (Refusal::Memory, (Code::Unavailable, 503, true)),
             (Refusal::Draining, (Code::Unavailable, 503, true)),
             (Refusal::Unavailable, (Code::Unavailable, 503, true)),
-            (Refusal::Malformed(Malformed::TOO_LARGE), (Code::InvalidArgument, 400, false)),
+            (Invalid::from(Malformed::TOO_LARGE).into(), (Code::InvalidArgument, 400, false)),
+            (Invalid::TooComplex(otlp::Limit::Scopes).into(), (Code::InvalidArgument, 400, false)),
+            (Refusal::NoRoom(NoRoom::Now), (Code::Unavailable, 429, true)),
+            (Refusal::NoRoom(NoRoom::Ever), (Code::ResourceExhausted, 413, false)),
         ] {
             assert_eq!(codes(&refusal.into()), expected, "{refusal}");
         }
@@ -201,6 +218,7 @@ mod tests {
                 (Code::ResourceExhausted, 413, false),
                 "64 MiB; send smaller batches, or raise `a.key`",
             ),
+            (Unreadable::TooDense, (Code::ResourceExhausted, 413, false), "1000 times as large"),
             (Unreadable::NoRoom(NoRoom::Ever), (Code::ResourceExhausted, 413, false), "request_limit_mib"),
             (Unreadable::NoRoom(NoRoom::Now), (Code::Unavailable, 429, true), "a little later"),
             (Unreadable::Malformed("bad gzip"), (Code::InvalidArgument, 400, false), "bad gzip"),
@@ -232,6 +250,7 @@ mod tests {
             Why::Malformed,
             Why::Cut,
             Why::TooLarge,
+            Why::TooComplex,
             Why::TooSlow,
             Why::UnknownPath,
             Why::WrongMethod,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
+use crate::otlp::Limits;
 
 /// `receivers.otlp`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -26,8 +27,26 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
-    /// The most that all requests together may take while they are received and decompressed, in MiB.
+    /// The most that all requests together may take while they are received, decompressed and made into rows, in MiB.
     pub request_limit_mib: u32,
+    /// A request may be so many times as large as it is compressed; up to 1 MiB any number of times.
+    pub max_decompression_ratio: usize,
+    /// The most `ResourceLogs` in a request.
+    pub max_resources: usize,
+    /// The most `ScopeLogs` in a request.
+    pub max_scopes: usize,
+    /// The most bytes of a resource or a scope, its schema URL among them.
+    pub max_resource_bytes: usize,
+    /// The most attributes of a resource or a scope.
+    pub max_resource_attributes: usize,
+    /// The most bytes of a record.
+    pub max_record_bytes: usize,
+    /// The most attributes of a record, and entries of any map in its values.
+    pub max_attributes: usize,
+    /// The most elements of arrays and entries of maps in all values of a record.
+    pub max_elements: usize,
+    /// The most bytes of a key.
+    pub max_key_bytes: usize,
 }
 
 /// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
@@ -158,7 +177,7 @@ impl Default for HttpConfig {
         Self {
             endpoint: "127.0.0.1:4318".to_owned(),
             logs_url_path: "/v1/logs".to_owned(),
-            max_request_body_size: 64 << 20,
+            max_request_body_size: 20 << 20,
             cors: CorsConfig::default(),
             read_header_timeout: seconds(60),
             idle_timeout: seconds(60),
@@ -176,7 +195,7 @@ impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
             endpoint: "127.0.0.1:4317".to_owned(),
-            max_recv_msg_size_mib: 64,
+            max_recv_msg_size_mib: 4,
             max_concurrent_streams: 128,
             max_connections: 0,
             tls: None,
@@ -186,9 +205,46 @@ impl Default for GrpcConfig {
     }
 }
 
+impl AdmissionConfig {
+    /// The limits on the structure of requests.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            resources: self.max_resources,
+            scopes: self.max_scopes,
+            resource_bytes: self.max_resource_bytes,
+            resource_attributes: self.max_resource_attributes,
+            record_bytes: self.max_record_bytes,
+            attributes: self.max_attributes,
+            elements: self.max_elements,
+            key_bytes: self.max_key_bytes,
+        }
+    }
+}
+
 impl Default for AdmissionConfig {
     fn default() -> Self {
-        Self { request_limit_mib: 128 }
+        let Limits {
+            resources,
+            scopes,
+            resource_bytes,
+            resource_attributes,
+            record_bytes,
+            attributes,
+            elements,
+            key_bytes,
+        } = Limits::default();
+        Self {
+            request_limit_mib: 96,
+            max_decompression_ratio: 1000,
+            max_resources: resources,
+            max_scopes: scopes,
+            max_resource_bytes: resource_bytes,
+            max_resource_attributes: resource_attributes,
+            max_record_bytes: record_bytes,
+            max_attributes: attributes,
+            max_elements: elements,
+            max_key_bytes: key_bytes,
+        }
     }
 }
 

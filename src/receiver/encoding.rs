@@ -1,6 +1,6 @@
 //! How senders compress, and the way back, within the limit and the room.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use tokio::task::yield_now;
@@ -18,13 +18,36 @@ pub(super) enum Encoding {
     Zstd,
 }
 
+/// How large a message may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    pub(super) bytes: usize,
+    /// So many times of what it was compressed to.
+    pub(super) ratio: usize,
+}
+
+impl Most {
+    /// The most bytes of a message that was compressed to `wire` bytes.
+    fn decompressed(self, wire: usize) -> usize {
+        self.bytes.min(wire.saturating_mul(self.ratio).max(ANY_RATIO))
+    }
+
+    /// Why a message of more than `bytes` bytes, which are the most that it may have, is refused.
+    fn exceeded_by(self, bytes: usize) -> Unreadable {
+        if bytes < self.bytes { Unreadable::TooDense } else { Unreadable::TooLarge }
+    }
+}
+
 /// The names of all of them.
 pub(super) const KNOWN: &str = "identity,gzip,zstd";
 
 /// What is allocated at first on the word of the compressed message.
 const TRUSTED: usize = 256 << 10;
-/// What is decompressed before other requests have their turn.
+/// The bytes that are written, and those that are read, before other requests have their turn.
 const STEP: usize = 64 << 10;
+const INPUT_STEP: usize = 16 << 10;
+/// A message of so many bytes may have been compressed to any size.
+const ANY_RATIO: usize = 1 << 20;
 /// What decompressors take, but for zstd's window: that grows with what comes out, to no more than HTTP's zstd may have
 /// (RFC 9659).
 const GZIP: usize = 48 << 10;
@@ -46,7 +69,7 @@ impl Encoding {
     pub(super) async fn decompress(
         self,
         wire: Vec<u8>,
-        most: usize,
+        most: Most,
         share: &mut Share,
     ) -> Result<Vec<u8>, Unreadable> {
         let message = match self {
@@ -60,28 +83,83 @@ impl Encoding {
     }
 }
 
-async fn gunzip(wire: &[u8], most: usize, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+async fn gunzip(wire: &[u8], most: Most, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
     share.grow(GZIP)?;
     // gzip ends with its length, modulo 2^32 (RFC 1952), which is a good guess where it is not much.
     let said = wire.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
-    let unpacked = Unpacked { message: Vec::new(), most, window: 0, kept: 0, share };
-    unpacked.all_of(MultiGzDecoder::new(wire), said, NOT_GZIP).await
+    let unpacked = Unpacked { message: Vec::new(), most, wire: wire.len(), window: 0, kept: 0, share };
+    unpacked.all_of(MultiGzDecoder::new(Slice::of(wire)), said, NOT_GZIP).await
 }
 
-async fn unzstd(wire: &[u8], most: usize, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+async fn unzstd(wire: &[u8], most: Most, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
     share.grow(ZSTD)?;
     let said = get_frame_content_size(wire).ok().flatten().unwrap_or_default();
     let said = usize::try_from(said).unwrap_or(usize::MAX);
-    let mut decoder = ZstdDecoder::with_buffer(wire).map_err(|_| NOT_ZSTD)?;
+    let mut decoder = ZstdDecoder::with_buffer(Slice::of(wire)).map_err(|_| NOT_ZSTD)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(|_| NOT_ZSTD)?;
-    let unpacked = Unpacked { message: Vec::new(), most, window: 1 << ZSTD_WINDOW_LOG, kept: 0, share };
+    let window = 1 << ZSTD_WINDOW_LOG;
+    let unpacked = Unpacked { message: Vec::new(), most, wire: wire.len(), window, kept: 0, share };
     unpacked.all_of(decoder, said, NOT_ZSTD).await
+}
+
+/// Compressed bytes, handed out in slices. At the end of each, reading would block: members and frames that hold nothing are
+/// work as well, of which one read would do any amount.
+struct Slice<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Slice<'a> {
+    fn of(wire: &'a [u8]) -> Self {
+        Self { rest: wire, left: INPUT_STEP }
+    }
+}
+
+impl BufRead for Slice<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 && !self.rest.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.rest[..self.left.min(self.rest.len())])
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.rest = &self.rest[used..];
+        self.left -= used;
+    }
+}
+
+impl Read for Slice<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+/// A decompressor that reads slices.
+trait Decoder<'a>: Read {
+    fn input(&mut self) -> &mut Slice<'a>;
+}
+
+impl<'a> Decoder<'a> for MultiGzDecoder<Slice<'a>> {
+    fn input(&mut self) -> &mut Slice<'a> {
+        self.get_mut()
+    }
+}
+
+impl<'a> Decoder<'a> for ZstdDecoder<'static, Slice<'a>> {
+    fn input(&mut self) -> &mut Slice<'a> {
+        self.get_mut()
+    }
 }
 
 /// A message that is being decompressed.
 struct Unpacked<'a> {
     message: Vec<u8>,
-    most: usize,
+    most: Most,
+    /// The bytes that it has compressed.
+    wire: usize,
     /// What the decompressor may keep of the message for itself, and what it may have kept by now.
     window: usize,
     kept: usize,
@@ -90,27 +168,36 @@ struct Unpacked<'a> {
 
 impl Unpacked<'_> {
     /// Decompresses all that there is, which is `said` bytes as far as its sender says.
-    async fn all_of(
+    async fn all_of<'w>(
         mut self,
-        mut decoder: impl Read,
+        mut decoder: impl Decoder<'w>,
         said: usize,
         broken: Unreadable,
     ) -> Result<Vec<u8>, Unreadable> {
-        extend(&mut self.message, said.min(TRUSTED), said.min(self.most), self.share)?;
+        let most = self.most.decompressed(self.wire);
+        extend(&mut self.message, said.min(TRUSTED), said.min(most), self.share)?;
         loop {
+            decoder.input().left = INPUT_STEP;
             let step = STEP.min(self.message.capacity() - self.message.len());
             self.keep(step)?;
-            let part = decoder.by_ref().take(step as u64).read_to_end(&mut self.message);
-            if part.map_err(|_| broken)? < step {
-                return Ok(self.message);
-            }
-            if self.message.len() == self.message.capacity() {
-                let Some(byte) = one_byte(&mut decoder).map_err(|_| broken)? else { return Ok(self.message) };
-                if self.message.len() == self.most {
-                    return Err(Unreadable::TooLarge);
+            // A full message is at its end, or there is one more byte.
+            let mut byte = [0];
+            let read = match step {
+                0 => decoder.read(&mut byte),
+                step => decoder.by_ref().take(step as u64).read_to_end(&mut self.message),
+            };
+            match read {
+                Ok(read) if read < step.max(1) => return Ok(self.message),
+                Ok(1) if step == 0 => {
+                    if self.message.len() >= most {
+                        return Err(self.most.exceeded_by(self.message.len()));
+                    }
+                    extend(&mut self.message, 1, most, self.share)?;
+                    self.message.push(byte[0]);
                 }
-                extend(&mut self.message, 1, self.most, self.share)?;
-                self.message.push(byte);
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(broken),
             }
             yield_now().await;
         }
@@ -123,9 +210,4 @@ impl Unpacked<'_> {
         self.kept = self.kept.max(kept);
         Ok(())
     }
-}
-
-fn one_byte(source: &mut impl Read) -> io::Result<Option<u8>> {
-    let mut byte = [0];
-    Ok((source.read(&mut byte)? > 0).then_some(byte[0]))
 }

@@ -23,7 +23,7 @@ use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
 use super::config::GrpcConfig;
 use super::connection::{ARRIVAL, GRACE, Times};
-use super::encoding::{Encoding, KNOWN};
+use super::encoding::{Encoding, KNOWN, Most};
 use super::intake::Accepted;
 use super::message::receive_framed;
 use super::reception::Reception;
@@ -53,9 +53,9 @@ impl GrpcConfig {
         }
     }
 
-    pub(super) fn limit(&self) -> Limit {
+    pub(super) fn limit(&self, ratio: usize) -> Limit {
         Limit {
-            bytes: (self.max_recv_msg_size_mib as usize) << 20,
+            most: Most { bytes: (self.max_recv_msg_size_mib as usize) << 20, ratio },
             said: format!("{} MiB", self.max_recv_msg_size_mib),
             key: "receivers.otlp.protocols.grpc.max_recv_msg_size_mib",
         }
@@ -98,7 +98,7 @@ async fn response(
     drop(head);
     let taken = match admitted {
         Ok(encoding) => {
-            let receiving = receive_framed(body, encoding, reception.limit.bytes, &reception.room);
+            let receiving = receive_framed(body, encoding, reception.limit.most, &reception.room);
             reception.take_in(receiving).await
         }
         Err(failure) => {

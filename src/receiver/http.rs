@@ -24,7 +24,7 @@ use super::body::Answer;
 use super::config::HttpConfig;
 use super::connection::{ARRIVAL, GRACE, Times};
 use super::cors::{self, Cors};
-use super::encoding::{Encoding, KNOWN};
+use super::encoding::{Encoding, KNOWN, Most};
 use super::form::{self, Form};
 use super::gate::Denial;
 use super::intake::Accepted;
@@ -56,9 +56,9 @@ impl HttpConfig {
         }
     }
 
-    pub(super) fn limit(&self) -> Limit {
+    pub(super) fn limit(&self, ratio: usize) -> Limit {
         Limit {
-            bytes: self.max_request_body_size,
+            most: Most { bytes: self.max_request_body_size, ratio },
             said: format!("{} bytes", self.max_request_body_size),
             key: "receivers.otlp.protocols.http.max_request_body_size",
         }
@@ -107,7 +107,7 @@ impl LogsPort {
         let taken = match admitted {
             Ok(encoding) => {
                 let Reception { limit, room, .. } = &self.reception;
-                self.reception.take_in(receive_whole(body, form, encoding, limit.bytes, room)).await
+                self.reception.take_in(receive_whole(body, form, encoding, limit.most, room)).await
             }
             Err(failure) => {
                 self.reception.refuse(&failure);

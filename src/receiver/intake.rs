@@ -8,22 +8,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use opentelemetry::metrics::Meter;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
+use super::config::AdmissionConfig;
 use super::file::aside;
+use super::message::Message;
 use super::metrics::{Unread, UnreadRequests};
+use super::room::{NoRoom, Room, Share};
 use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
-use crate::otlp::{Malformed, count_records};
+use crate::memory::Allowance;
+use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
-use crate::table::{Mapping, Transcoder};
+use crate::table::{Mapping, Space, Transcoder, Untranscoded};
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
 pub struct Intake {
     buffer: Arc<Buffer>,
     transcoder: Transcoder,
+    /// For all that requests take before they are in the buffer.
+    room: Arc<Room>,
     /// How long a sender waits for the result; `None` where it does not.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
@@ -44,9 +49,12 @@ pub struct Accepted {
 /// A request was refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is not what OTLP says; sending it again does not help.
-    #[error("the request is not an ExportLogsServiceRequest: {0}")]
-    Malformed(#[from] Malformed),
+    /// It is not what OTLP says, or too complex; sending it again does not help.
+    #[error("the request is refused: {0}")]
+    Invalid(#[from] Invalid),
+    /// There is no room for what is made of it.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
@@ -64,12 +72,18 @@ pub enum Refusal {
 /// With more bytes work is done while other tasks move away from this thread.
 const LARGE: usize = 256 << 10;
 
+const TOO_COMPLEX: &str = "refused because they have";
+const MIB: usize = 1 << 20;
+
 /// What became of a request's records, as far as it is known.
 #[derive(Debug, Default)]
 struct Admitted {
     full: usize,
     too_large: usize,
     malformed: usize,
+    too_complex: usize,
+    /// Why the first of these was refused.
+    first_too_complex: Option<Invalid>,
     settled: Settled,
     /// Brings the settlement, where the sender waits for it.
     receipt: Option<oneshot::Receiver<Settled>>,
@@ -82,6 +96,7 @@ impl Intake {
         Self {
             buffer,
             transcoder: Transcoder::default(),
+            room: Room::new(AdmissionConfig::default().request_limit_mib as usize * MIB),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
@@ -89,16 +104,34 @@ impl Intake {
         }
     }
 
-    /// The same, for a table with partitions of this width, or with the rows of an existing table where there is a `mapping`.
+    /// The same, for a table with partitions of this width, or with the rows of an existing table where there is a `mapping`. What
+    /// is beyond `limits` is refused.
     #[must_use]
-    pub fn writing(self, width: Width, mapping: Option<Arc<Mapping>>) -> Self {
-        Self { transcoder: Transcoder::new(width, mapping), ..self }
+    pub fn writing(self, width: Width, mapping: Option<Arc<Mapping>>, limits: Limits) -> Self {
+        Self { transcoder: Transcoder::new(width, mapping, limits), ..self }
+    }
+
+    /// The same, where all requests may take `bytes` in all before they are in the buffer, and what they and the buffer take is
+    /// within `allowance`.
+    #[must_use]
+    pub fn within(self, bytes: usize, allowance: Arc<Allowance>) -> Self {
+        Self { room: Room::within(bytes, allowance, self.buffer.clone()), ..self }
     }
 
     /// The same, refusing every request while `flag` is set.
     #[must_use]
     pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
         Self { refusing: flag, ..self }
+    }
+
+    /// The room for requests.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// The bytes that requests take before they are in the buffer.
+    pub fn receiving(&self) -> usize {
+        self.room.taken()
     }
 
     /// Registers the receiver's instrument with `meter`.
@@ -123,9 +156,15 @@ impl Intake {
     }
 
     /// Takes one encoded `ExportLogsServiceRequest`.
-    pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = beside_others(request.len(), || self.admit(&request))?;
-        drop(request);
+    pub async fn take_in(&self, request: impl Into<Message>) -> Result<Accepted, Refusal> {
+        let mut message = request.into();
+        let bytes = message.bytes().len();
+        let admit = || {
+            let (request, share) = message.parts();
+            self.admit(request, share)
+        };
+        let mut admitted = beside_others(bytes, self.room.turns(), admit).await?;
+        drop(message);
         if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             // The settlement counts, also when nobody waits for it any longer.
             let settled = tokio::time::timeout(timeout, receipt).await.map_err(|_| Refusal::Unavailable)?;
@@ -140,8 +179,9 @@ impl Intake {
     }
 
     /// Everything up to the buffer. Nothing in here waits.
-    fn admit(&self, request: &[u8]) -> Result<Admitted, Refusal> {
-        let records = count_records(request).inspect_err(|_| self.refuse_unread(Unread::Malformed))?;
+    fn admit(&self, request: &[u8], share: &mut Share) -> Result<Admitted, Refusal> {
+        let records = count_records(request, self.transcoder.limits())
+            .inspect_err(|invalid| self.refuse_unread(Unread::of(*invalid)))?;
         if records == 0 {
             return Ok(Admitted::default());
         }
@@ -162,23 +202,40 @@ impl Intake {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
             Rest::Shed(reason) => reason,
         };
+        let mut no_room = NoRoom::Now;
+        let mut grow = |bytes| share.grow(bytes).map_err(|error| no_room = error).is_ok();
+        let mut space = Space::new(reservation.bytes(), &mut grow);
         let mut admitted = Admitted::default();
         if reservation.records() == 0 {
-            let shed = self.transcoder.tally(request)?;
+            // The count has walked the same way.
+            let shed = self.transcoder.tally(request, &mut space).unwrap_or_default();
             books.drop_records(reason, &shed);
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
-        let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
+        let transcoded = match self.transcoder.transcode(request, reservation.records(), now(), &mut space) {
             Ok(transcoded) => transcoded,
+            Err(Untranscoded::NoSpace(_)) if no_room == NoRoom::Now => {
+                return refuse(RejectReason::NoRoom, no_room.into());
+            }
+            Err(Untranscoded::NoSpace(_)) => {
+                let lost = self.transcoder.tally(request, &mut Space::none()).unwrap_or_default();
+                books.reject_too_complex(&lost);
+                return Err(no_room.into());
+            }
             // Not after the count, which has walked the same way.
-            Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
+            Err(Untranscoded::Malformed(malformed)) => {
+                return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
+            }
         };
         books.drop_records(reason, &transcoded.beyond);
         books.reject_malformed(&transcoded.malformed);
+        books.reject_too_complex(&transcoded.too_complex);
         books.replace(&transcoded.replaced);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
+        admitted.too_complex = transcoded.too_complex.total();
+        admitted.first_too_complex = transcoded.first_too_complex;
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
@@ -198,8 +255,10 @@ impl Refusal {
     /// When to send the request again; `None` where that does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Malformed(_) => None,
-            Self::Full | Self::Memory | Self::Draining | Self::Unavailable => Some(retry_after()),
+            Self::Invalid(_) | Self::NoRoom(NoRoom::Ever) => None,
+            Self::NoRoom(NoRoom::Now) | Self::Full | Self::Memory | Self::Draining | Self::Unavailable => {
+                Some(retry_after())
+            }
         }
     }
 }
@@ -225,18 +284,27 @@ impl Admitted {
             (self.full, "dropped because the buffer is full"),
             (self.too_large, "dropped because they are larger than the whole buffer"),
             (self.malformed, "refused because they are malformed"),
+            (self.too_complex, TOO_COMPLEX),
             (self.settled.dead_lettered, "put aside as dead letters because the database refused them"),
             (self.settled.lost, "dropped because they could not be stored in time"),
         ];
         let said = reasons.iter().filter(|(records, _)| *records > 0);
-        let message = said.map(|(records, what)| format!("{records} {what}")).collect::<Vec<_>>();
+        let said = said.map(|(records, what)| match (*what, &self.first_too_complex) {
+            (TOO_COMPLEX, Some(limit)) => format!("{records} {what} {limit}"),
+            _ => format!("{records} {what}"),
+        });
+        let message = said.collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
 }
 
-/// Does `work` on so many bytes, which is not to keep other tasks waiting where they are many.
-pub(super) fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE { aside(work) } else { work() }
+/// Does `work` on so many bytes, which is not to keep other tasks waiting where they are many. It waits for its turn then.
+pub(super) async fn beside_others<T>(bytes: usize, turns: &Semaphore, work: impl FnOnce() -> T) -> T {
+    if bytes <= LARGE {
+        return work();
+    }
+    let _turn = turns.acquire().await;
+    aside(work)
 }
 
 /// Nanoseconds since 1970.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Body;
 
-use super::encoding::Encoding;
+use super::encoding::{Encoding, Most};
 use super::form::Form;
 use super::intake::beside_others;
 use super::metrics::Unread;
@@ -22,6 +22,8 @@ use crate::otlp::json;
 pub(super) enum Unreadable {
     /// It is larger than a message may be, before or after decompression.
     TooLarge,
+    /// It is more times as large as it was compressed than a message may be.
+    TooDense,
     /// The requests under way leave no room for it.
     NoRoom(NoRoom),
     /// It is not what its transport says.
@@ -36,7 +38,7 @@ impl Unreadable {
     /// As what it counts; who has gone away was not refused.
     pub(super) fn counts_as(self) -> Option<Unread> {
         match self {
-            Self::TooLarge | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
+            Self::TooLarge | Self::TooDense | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
             Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
             Self::Malformed(_) | Self::Json(_) => Some(Unread::Malformed),
             Self::Gone => None,
@@ -50,15 +52,28 @@ impl From<NoRoom> for Unreadable {
     }
 }
 
-/// A message and its share of the room.
-struct Held {
-    message: Vec<u8>,
-    _share: Share,
+/// A message, and the share of the room that it takes and that is charged for all that is made of it before it is in the buffer.
+#[derive(Debug)]
+pub struct Message {
+    bytes: Bytes,
+    share: Share,
 }
 
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.message
+impl Message {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn parts(&mut self) -> (&[u8], &mut Share) {
+        (&self.bytes, &mut self.share)
+    }
+}
+
+/// A message that came from elsewhere, with a room of its own that has no bound.
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        let share = Room::new(usize::MAX / 4).take(0).expect("there is no bound");
+        Self { bytes, share }
     }
 }
 
@@ -77,9 +92,9 @@ const NOT_SAID: Unreadable =
 pub(super) async fn receive_framed(
     body: impl Body<Data = Bytes> + Unpin,
     encoding: Encoding,
-    most: usize,
+    most: Most,
     room: &Arc<Room>,
-) -> Result<Bytes, Unreadable> {
+) -> Result<Message, Unreadable> {
     let mut share = room.take(0)?;
     let mut frames = Frames { body, rest: Bytes::new() };
     let (flag, length) = frames.prefix().await?;
@@ -89,7 +104,7 @@ pub(super) async fn receive_framed(
         (1, encoding) => encoding,
         _ => return Err(UNKNOWN_FLAG),
     };
-    if length > most {
+    if length > most.bytes {
         return Err(Unreadable::TooLarge);
     }
     let message = frames.message(length, &mut share).await?;
@@ -97,7 +112,7 @@ pub(super) async fn receive_framed(
         return Err(NOT_ONE);
     }
     let message = encoding.decompress(message, most, &mut share).await?;
-    Ok(Bytes::from_owner(Held { message, _share: share }))
+    Ok(Message { bytes: message.into(), share })
 }
 
 /// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
@@ -106,28 +121,30 @@ pub(super) async fn receive_whole(
     body: impl Body<Data = Bytes> + Unpin,
     form: Form,
     encoding: Encoding,
-    most: usize,
+    most: Most,
     room: &Arc<Room>,
-) -> Result<Bytes, Unreadable> {
+) -> Result<Message, Unreadable> {
     let mut share = room.take(0)?;
     let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    if announced.is_some_and(|length| length > most) {
+    if announced.is_some_and(|length| length > most.bytes) {
         return Err(Unreadable::TooLarge);
     }
-    let message = Frames { body, rest: Bytes::new() }.until_the_end(announced, most, &mut share).await?;
+    let message =
+        Frames { body, rest: Bytes::new() }.until_the_end(announced, most.bytes, &mut share).await?;
     let message = encoding.decompress(message, most, &mut share).await?;
     let message = match form {
         Form::Protobuf => message,
-        Form::Json => of_json(message, &mut share)?,
+        Form::Json => of_json(message, &mut share).await?,
     };
-    Ok(Bytes::from_owner(Held { message, _share: share }))
+    Ok(Message { bytes: message.into(), share })
 }
 
 /// Turns a message of JSON into one of protobuf.
-fn of_json(json: Vec<u8>, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+    let room = share.room().clone();
     let mut no_room = NoRoom::Now;
     let mut grow = |more| share.grow(more).map_err(|error| no_room = error).is_ok();
-    let written = beside_others(json.len(), || json::to_wire(&json, &mut grow));
+    let written = beside_others(json.len(), room.turns(), || json::to_wire(&json, &mut grow)).await;
     let wire = written.map_err(|why| match why {
         json::Unwritten::Malformed(why) => Unreadable::Json(why),
         json::Unwritten::NoRoom => Unreadable::NoRoom(no_room),
@@ -216,11 +233,13 @@ pub(super) fn extend(
     most: usize,
     share: &mut Share,
 ) -> Result<(), NoRoom> {
-    let needed = message.len() + more;
-    if needed > message.capacity() {
-        let capacity = (2 * message.capacity()).max(AT_FIRST).min(most).max(needed);
-        share.grow(capacity - message.capacity())?;
+    let (needed, old) = (message.len() + more, message.capacity());
+    if needed > old {
+        let capacity = (2 * old).max(AT_FIRST).min(most).max(needed);
+        // The old memory is there until its bytes are copied.
+        share.grow(capacity)?;
         message.reserve_exact(capacity - message.len());
+        share.give_back(old);
     }
     Ok(())
 }

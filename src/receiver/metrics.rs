@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
+use crate::otlp::Invalid;
+
 /// Why a request was refused without its records being counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unread {
@@ -14,6 +16,8 @@ pub(super) enum Unread {
     NoRoom,
     /// It is larger than any request may be.
     TooLarge,
+    /// It has more resources or scopes than any request may have.
+    TooComplex,
     /// It did not arrive in time.
     TooSlow,
     /// It is compressed in a way that is not known.
@@ -27,13 +31,23 @@ pub(super) enum Unread {
 pub(super) struct UnreadRequests([AtomicU64; Unread::ALL.len()]);
 
 impl Unread {
+    /// For a request whose records cannot be counted.
+    pub(super) fn of(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Malformed(_) => Self::Malformed,
+            Invalid::TooComplex(_) => Self::TooComplex,
+        }
+    }
+
     /// All of them, each at its own index.
-    const ALL: [Self; 5] = [Self::NoRoom, Self::TooLarge, Self::TooSlow, Self::Encoding, Self::Malformed];
+    const ALL: [Self; 6] =
+        [Self::NoRoom, Self::TooLarge, Self::TooComplex, Self::TooSlow, Self::Encoding, Self::Malformed];
 
     const fn label(self) -> &'static str {
         match self {
             Self::NoRoom => "no_room",
             Self::TooLarge => "too_large",
+            Self::TooComplex => "too_complex",
             Self::TooSlow => "too_slow",
             Self::Encoding => "encoding",
             Self::Malformed => "malformed",
@@ -73,7 +87,7 @@ mod tests {
     #[test]
     fn labels_are_a_closed_set() {
         let labels = Unread::ALL.map(Unread::label);
-        assert_eq!(labels, ["no_room", "too_large", "too_slow", "encoding", "malformed"]);
+        assert_eq!(labels, ["no_room", "too_large", "too_complex", "too_slow", "encoding", "malformed"]);
         for (index, reason) in Unread::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }

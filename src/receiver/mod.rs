@@ -41,4 +41,6 @@ pub use error::Error;
 pub use file::Unusable;
 pub use gates::{Gates, Warnings};
 pub use intake::{Accepted, Intake, Refusal};
+pub use message::Message;
 pub use ports::Ports;
+pub use room::NoRoom;

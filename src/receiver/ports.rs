@@ -25,7 +25,6 @@ use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections};
 use super::reception::Reception;
-use super::room::Room;
 
 /// The listeners.
 #[derive(Debug)]
@@ -90,11 +89,11 @@ impl Ports {
         intake: Arc<Intake>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let room = Room::new((config.admission.request_limit_mib as usize) << 20);
+        let ratio = config.admission.max_decompression_ratio;
         let reception = |gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
             intake: intake.clone(),
-            room: room.clone(),
+            room: intake.room().clone(),
             arrival: times.arrival,
             limit,
         };
@@ -102,7 +101,7 @@ impl Ports {
         let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
-            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit()));
+            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit(ratio)));
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
@@ -114,7 +113,7 @@ impl Ports {
             )
         });
         let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
-            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit())));
+            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit(ratio))));
             let most = most_connections(http.max_connections, ports);
             let port = Port {
                 listener,

@@ -4,13 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{Failure, Limit, Why};
 use super::gate::Gate;
 use super::intake::{Accepted, Intake};
-use super::message::Unreadable;
+use super::message::{Message, Unreadable};
 use super::metrics::Unread;
 use super::room::{Room, Share};
 
@@ -34,7 +33,7 @@ impl Reception {
     /// Takes the message that `receiving` brings. The share is the request's own, until it is answered.
     pub(super) async fn take_in(
         &self,
-        receiving: impl Future<Output = Result<Bytes, Unreadable>>,
+        receiving: impl Future<Output = Result<Message, Unreadable>>,
     ) -> Result<(Accepted, Share), Failure> {
         let unreadable = |why: Unreadable| {
             why.counts_as().into_iter().for_each(|reason| self.intake.refuse_unread(reason));

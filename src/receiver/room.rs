@@ -1,4 +1,4 @@
-//! The bytes that requests may take in all while they are received and decompressed.
+//! The bytes that requests may take in all while they are received, decompressed and made into rows.
 //!
 //! Nothing waits for room: what has none is sent back, to be sent again. Who may have how much is decided as switches
 //! decide it for a buffer that ports share (Choudhury and Hahne, "Dynamic queue length thresholds", 1998): a request
@@ -8,11 +8,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Semaphore;
+
+use crate::buffer::Buffer;
+use crate::memory::Allowance;
+
 /// The room.
 #[derive(Debug)]
 pub(super) struct Room {
     most: usize,
     taken: AtomicUsize,
+    /// What is taken here and held in the buffer is within the allowance.
+    outer: Option<(Arc<Allowance>, Arc<Buffer>)>,
+    /// For work that keeps a processor for long.
+    turns: Semaphore,
 }
 
 /// What one request has of the room; dropping it gives it back.
@@ -23,11 +32,16 @@ pub(super) struct Share {
 }
 
 /// There is no room for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
     /// There may be some a little later.
+    #[error("too much is being received; send the request again a little later")]
     Now,
     /// There would not be enough if all of it were free.
+    #[error(
+        "the request, with what is made of it, takes more than one may have of what requests may take in all; send smaller \
+         batches, or raise `receivers.otlp.admission.request_limit_mib`"
+    )]
     Ever,
 }
 
@@ -37,7 +51,22 @@ const FAIR: usize = 2;
 impl Room {
     /// A room of `most` bytes.
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: AtomicUsize::new(0) })
+        Arc::new(Self::of(most, None))
+    }
+
+    /// The same, where what is taken and what `buffer` holds are within `allowance`.
+    pub(super) fn within(most: usize, allowance: Arc<Allowance>, buffer: Arc<Buffer>) -> Arc<Self> {
+        Arc::new(Self::of(most, Some((allowance, buffer))))
+    }
+
+    fn of(most: usize, outer: Option<(Arc<Allowance>, Arc<Buffer>)>) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { most, taken: AtomicUsize::new(0), outer, turns: Semaphore::new(processors) }
+    }
+
+    /// The turns of requests that are much work, as many as there are processors. Each has a thread of its own then.
+    pub(super) fn turns(&self) -> &Semaphore {
+        &self.turns
     }
 
     /// Takes `bytes`, for the beginning of a request.
@@ -48,7 +77,6 @@ impl Room {
     }
 
     /// What is taken.
-    #[cfg(test)]
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -61,11 +89,27 @@ impl Room {
         }
         let taken = taken + more;
         let left = self.most.saturating_sub(taken);
+        if more > 0 && !self.is_allowed(taken) {
+            return Err(NoRoom::Now);
+        }
         if taken <= self.most && wants <= left.saturating_mul(FAIR) { Ok(taken) } else { Err(NoRoom::Now) }
     }
 }
 
+impl Room {
+    fn is_allowed(&self, taken: usize) -> bool {
+        self.outer
+            .as_ref()
+            .is_none_or(|(allowance, buffer)| allowance.allows((taken + buffer.budget().bytes()) as u64))
+    }
+}
+
 impl Share {
+    /// The room that it is of.
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     /// Takes `more`. Where that fails, what it has stays.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
         let mut taken = self.room.taken.load(Ordering::Relaxed);
@@ -87,9 +131,13 @@ impl Share {
 
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
-        let less = self.bytes.saturating_sub(bytes);
-        self.room.taken.fetch_sub(less, Ordering::Relaxed);
-        self.bytes -= less;
+        self.give_back(self.bytes.saturating_sub(bytes));
+    }
+
+    /// Gives back `bytes` of what it has.
+    pub(super) fn give_back(&mut self, bytes: usize) {
+        self.room.taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
     }
 }
 

@@ -7,7 +7,7 @@ use super::interned::Id;
 use super::row::RowWriter;
 use super::text::ReplacedKind;
 use crate::otlp::value::AnyValue;
-use crate::otlp::{LogRecord, Malformed};
+use crate::otlp::{InvalidId, LogRecord, Malformed};
 
 /// One column of `log_records`.
 #[derive(Debug)]
@@ -88,9 +88,9 @@ columns! {
     optional("severity_text", "text", "The severity as the source names it",
         |row, source| text_or_null(row, source.record.severity_text));
     optional("trace_id", "bytea", "NULL where absent or all zero",
-        |row, source| id_or_null(row, source.record.trace_id));
+        |row, source| id_or_null(row, source.record.trace_id()));
     optional("span_id", "bytea", "NULL where absent or all zero",
-        |row, source| id_or_null(row, source.record.span_id));
+        |row, source| id_or_null(row, source.record.span_id()));
     optional("event_name", "text", "The event's name; NULL where it is no event",
         |row, source| text_or_null(row, source.record.event_name));
     optional("body", "text", "A body that is a string",
@@ -138,8 +138,15 @@ fn text_or_null(row: &mut RowWriter<'_>, text: &[u8]) {
     if text.is_empty() { row.null() } else { row.text(text) }
 }
 
-/// OTLP: an id of zeros is an invalid one, the same as none.
+/// Indexes and joins rely on the length of an id, so that one of another length is not stored.
 #[inline]
-fn id_or_null(row: &mut RowWriter<'_>, id: &[u8]) {
-    if id.iter().all(|&byte| byte == 0) { row.null() } else { row.bytea(id) }
+fn id_or_null(row: &mut RowWriter<'_>, id: Result<Option<&[u8]>, InvalidId>) {
+    match id {
+        Ok(Some(id)) => row.bytea(id),
+        Ok(None) => row.null(),
+        Err(InvalidId) => {
+            row.replaced().count(ReplacedKind::Id);
+            row.null();
+        }
+    }
 }

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::json::push_object;
+use super::json::{most_bytes, push_object};
+use super::space::{NoSpace, Space};
 use super::text::{Replaced, ReplacedKind, to_text};
 use crate::otlp::value::{AnyValue, KeyValue};
 use crate::otlp::wire::{Fields, Malformed};
+use crate::otlp::{Invalid, Limits};
 
 /// The id of a resource or a scope.
 pub type Id = [u8; 16];
@@ -56,6 +58,7 @@ pub struct Scope {
 /// The resources and scopes met lately.
 #[derive(Debug, Default)]
 pub struct Interner {
+    limits: Limits,
     resources: Mutex<Recent<Resource>>,
     scopes: Mutex<Recent<Scope>>,
 }
@@ -79,6 +82,16 @@ struct Known<T> {
 /// The most bytes that each cache keeps.
 const RECENT_BYTES: usize = 2 << 20;
 
+/// What is stored once and named by an id.
+trait Interned: Sized {
+    /// The field that has its attributes.
+    const ATTRIBUTES: u32;
+
+    fn read(message: &[u8], schema_url: &[u8], replaced: &mut Replaced) -> Result<Self, Malformed>;
+
+    fn memory(&self) -> usize;
+}
+
 impl Resource {
     /// About how much memory this takes, for the buffer's books.
     pub fn size(&self) -> usize {
@@ -101,36 +114,60 @@ fn length(text: &Option<String>) -> usize {
     text.as_ref().map_or(0, String::len)
 }
 
+/// Content as it is interned, or why it cannot be stored.
+type Met<T> = Result<Arc<T>, Invalid>;
+
 impl Interner {
-    /// The resource of a `Resource` message and its schema URL.
+    /// Interns what is within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// The resource of a `Resource` message and its schema URL. A new one is made in `space`.
+    ///
+    /// # Errors
+    ///
+    /// There is no space for it. One that cannot be stored is the inner error.
     pub fn resource(
         &self,
         message: &[u8],
         schema_url: &[u8],
         replaced: &mut Replaced,
-    ) -> Result<Arc<Resource>, Malformed> {
-        intern(&self.resources, message, schema_url, Resource::size, replaced, Resource::read)
+        space: &mut Space<'_>,
+    ) -> Result<Met<Resource>, NoSpace> {
+        intern(&self.resources, &self.limits, message, schema_url, replaced, space)
     }
 
-    /// The scope of an `InstrumentationScope` message and its schema URL.
+    /// The scope of an `InstrumentationScope` message and its schema URL. A new one is made in `space`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Interner::resource`].
     pub fn scope(
         &self,
         message: &[u8],
         schema_url: &[u8],
         replaced: &mut Replaced,
-    ) -> Result<Arc<Scope>, Malformed> {
-        intern(&self.scopes, message, schema_url, Scope::size, replaced, Scope::read)
+        space: &mut Space<'_>,
+    ) -> Result<Met<Scope>, NoSpace> {
+        intern(&self.scopes, &self.limits, message, schema_url, replaced, space)
     }
 }
 
-impl Resource {
+impl Interned for Resource {
+    const ATTRIBUTES: u32 = 1;
+
+    fn memory(&self) -> usize {
+        self.size()
+    }
+
     fn read(message: &[u8], schema_url: &[u8], replaced: &mut Replaced) -> Result<Self, Malformed> {
         let mut attributes = Vec::new();
         let mut dropped = 0;
         let mut fields = Fields::new(message);
         while let Some((number, field)) = fields.next_field()? {
             match number {
-                1 => attributes.push(keyed(field.bytes()?)?),
+                Self::ATTRIBUTES => attributes.push(keyed(field.bytes()?)?),
                 2 => dropped = field.varint()? as u32,
                 _ => {}
             }
@@ -145,7 +182,13 @@ impl Resource {
     }
 }
 
-impl Scope {
+impl Interned for Scope {
+    const ATTRIBUTES: u32 = 3;
+
+    fn memory(&self) -> usize {
+        self.size()
+    }
+
     fn read(message: &[u8], schema_url: &[u8], replaced: &mut Replaced) -> Result<Self, Malformed> {
         let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
         let mut attributes = Vec::new();
@@ -155,7 +198,7 @@ impl Scope {
             match number {
                 1 => name = field.bytes()?,
                 2 => version = field.bytes()?,
-                3 => attributes.push(keyed(field.bytes()?)?),
+                Self::ATTRIBUTES => attributes.push(keyed(field.bytes()?)?),
                 4 => dropped = field.varint()? as u32,
                 _ => {}
             }
@@ -183,8 +226,8 @@ impl<T> Recent<T> {
         (*known.schema_url == *schema_url).then(|| known.content.clone())
     }
 
-    fn remember(&mut self, message: &[u8], schema_url: &[u8], content: &Arc<T>, size: usize) {
-        let bytes = size + message.len() + schema_url.len();
+    fn remember(&mut self, message: &[u8], schema_url: &[u8], content: &Arc<T>, memory: usize) {
+        let bytes = memory + message.len() + schema_url.len();
         if self.bytes + bytes > RECENT_BYTES {
             *self = Self::default();
         }
@@ -196,28 +239,45 @@ impl<T> Recent<T> {
     }
 }
 
-/// Reads a message and its schema URL.
-type Read<T> = fn(&[u8], &[u8], &mut Replaced) -> Result<T, Malformed>;
-
-fn intern<T>(
+fn intern<T: Interned>(
     recent: &Mutex<Recent<T>>,
+    limits: &Limits,
     message: &[u8],
     schema_url: &[u8],
-    size: fn(&T) -> usize,
     replaced: &mut Replaced,
-    read: Read<T>,
-) -> Result<Arc<T>, Malformed> {
+    space: &mut Space<'_>,
+) -> Result<Met<T>, NoSpace> {
     // A poisoned cache is still a cache: nothing in it is half written.
     let cache = || recent.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = cache().get(message, schema_url) {
-        return Ok(known);
+        return Ok(Ok(known));
     }
+    let met = match limits.check_origin(message, schema_url, T::ATTRIBUTES) {
+        Ok(met) => met,
+        Err(invalid) => return Ok(Err(invalid)),
+    };
+    let most = memory_to_read(most_bytes(message, met) + 3 * schema_url.len(), met.attributes);
+    space.take(most)?;
     // Nothing of what is malformed is stored, so nothing of it has been replaced.
     let mut own = Replaced::default();
-    let content = Arc::new(read(message, schema_url, &mut own)?);
+    let read = T::read(message, schema_url, &mut own).map(Arc::new);
+    space.give_back(most);
+    let content = match read {
+        Ok(content) => content,
+        Err(malformed) => return Ok(Err(malformed.into())),
+    };
+    // It was part of what there was space for.
+    space.take(content.memory())?;
     *replaced += own;
-    cache().remember(message, schema_url, &content, size(&content));
-    Ok(content)
+    cache().remember(message, schema_url, &content, content.memory());
+    Ok(Ok(content))
+}
+
+/// The most memory that reading a message takes, whose values become `values` bytes, what comes of it included.
+fn memory_to_read(values: usize, attributes: usize) -> usize {
+    // A vector that has doubled was copied last when it was half as large. The service's name stands in two texts.
+    let texts = 2 * 3 * values;
+    size_of::<Scope>().max(size_of::<Resource>()) + texts + 4 * attributes * size_of::<Keyed<'_>>()
 }
 
 /// An attribute with its key, by which it is sorted.
@@ -246,6 +306,8 @@ fn content_id(kind: &str, texts: &[&[u8]], dropped: u32, attributes: &mut [Keyed
 fn object(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<String, Malformed> {
     let mut out = Vec::new();
     push_object(&mut out, attributes.iter().map(|(_, message)| *message), replaced)?;
+    // It is kept for as long as a row names it.
+    out.shrink_to_fit();
     Ok(String::from_utf8(out).expect("JSON is written as UTF-8"))
 }
 
@@ -293,9 +355,13 @@ mod tests {
         PairMessage { key: key.into(), value: Some(value) }
     }
 
+    fn met<T>(met: Result<Met<T>, NoSpace>) -> Arc<T> {
+        met.unwrap().unwrap()
+    }
+
     fn resource(interner: &Interner, attributes: Vec<PairMessage>, url: &str) -> Arc<Resource> {
         let message = ResourceMessage { attributes, dropped_attributes_count: 3 }.encode_to_vec();
-        interner.resource(&message, url.as_bytes(), &mut Replaced::default()).unwrap()
+        met(interner.resource(&message, url.as_bytes(), &mut Replaced::default(), &mut Space::unlimited()))
     }
 
     #[test]
@@ -321,8 +387,8 @@ mod tests {
     fn a_scope_and_a_resource_of_nothing_differ() {
         let interner = Interner::default();
         let mut replaced = Replaced::default();
-        let resource = interner.resource(&[], &[], &mut replaced).unwrap();
-        let scope = interner.scope(&[], &[], &mut replaced).unwrap();
+        let resource = met(interner.resource(&[], &[], &mut replaced, &mut Space::unlimited()));
+        let scope = met(interner.scope(&[], &[], &mut replaced, &mut Space::unlimited()));
         assert_ne!(resource.id, scope.id);
         assert_eq!((resource.attributes.as_str(), resource.service_name.as_deref()), ("{}", None));
         assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (None, None));
@@ -337,7 +403,12 @@ mod tests {
             dropped_attributes_count: u32::MAX,
         };
         let mut replaced = Replaced::default();
-        let scope = Interner::default().scope(&message.encode_to_vec(), b"u", &mut replaced).unwrap();
+        let scope = met(Interner::default().scope(
+            &message.encode_to_vec(),
+            b"u",
+            &mut replaced,
+            &mut Space::unlimited(),
+        ));
         assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (Some("lib"), Some("1.2")));
         assert_eq!((scope.attributes.as_str(), scope.schema_url.as_deref()), (r#"{"k":"v"}"#, Some("u")));
         assert_eq!(scope.dropped_attributes_count, i32::MAX);
@@ -348,7 +419,8 @@ mod tests {
     fn a_replacement_counts_once_and_only_where_it_is_stored() {
         let count = |message: &[u8]| {
             let mut replaced = Replaced::default();
-            let _ = Interner::default().resource(message, &[], &mut replaced);
+            let space = &mut Space::unlimited();
+            let _ = Interner::default().resource(message, &[], &mut replaced, space);
             replaced.iter().map(|(_, count)| count).sum::<u64>()
         };
         let nul = ValueMessage { value: Some(Value::StringValue("\0".into())) };

@@ -11,11 +11,25 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::scan;
 use super::text::{REPLACEMENT, Replaced, ReplacedKind};
-use crate::otlp::Malformed;
 use crate::otlp::value::{AnyValue, Items, KeyValue};
+use crate::otlp::{Malformed, Structure};
 
 /// The deepest nesting of arrays and maps in one value; what is deeper is replaced.
 pub const MAX_DEPTH: usize = 64;
+
+/// No byte of a value on the wire becomes more than so many of JSON. Most of all are the four of an array that is nested too
+/// deep, whose replacement has 32 and a comma.
+pub(super) const LARGEST_OF_A_BYTE: usize = 9;
+
+/// The most bytes of JSON, or of text, that the values of a message become, each once. To know what is in it makes the bound
+/// better than [`LARGEST_OF_A_BYTE`] does, at the cost of a look at each byte.
+pub(super) fn most_bytes(message: &[u8], met: Structure) -> usize {
+    // Four of base64 for three; an escape has six bytes; and around a value, or in the place of one that is short:
+    const AROUND: usize = 40;
+    message.len().div_ceil(3) * 4
+        + 5 * scan::not_plain_json(message)
+        + AROUND * (1 + met.attributes + met.elements)
+}
 
 const TOO_DEEP: &[u8] = br#""[nested deeper than 64 levels]""#;
 

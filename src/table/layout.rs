@@ -7,16 +7,26 @@ use super::interned::{Id, Resource, Scope};
 use super::row::RowWriter;
 use crate::otlp::{LogRecord, Malformed};
 
+/// What a row takes at most beside the bytes that its record has on the wire, in the usual case: lengths, ids,
+/// times. It is an estimate, made before the work and put right after it.
+pub const ROW_OVERHEAD: usize = 180;
+
 /// What makes rows of records: the columns of `log_records`, or those of an existing table.
 pub(super) trait Layout<'a> {
     /// The rows name their resources and scopes, which are stored beside them.
     const IS_OWN: bool;
+
+    /// The most memory that [`Layout::enter`] takes, until the next one.
+    fn to_enter(&self, place: &Place<'a, '_>) -> usize;
 
     /// The records that follow are from `place`.
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed>;
 
     /// The number of fields in each row.
     fn fields(&self) -> usize;
+
+    /// The most bytes that the row of a record takes, whose values become `values` bytes at the most.
+    fn most(&self, values: usize) -> usize;
 
     /// Writes the fields of a row.
     fn fill(&mut self, row: &mut RowWriter<'_>, record: &LogRecord<'a>, time: u64) -> Result<(), Malformed>;
@@ -31,6 +41,15 @@ pub(super) struct Place<'a, 'b> {
     pub(super) scope_message: &'a [u8],
 }
 
+impl Place<'_, '_> {
+    /// The bytes of both messages. What is interned may have a schema URL besides, which columns take as well.
+    pub(super) fn origin_bytes(&self) -> usize {
+        let urls = [&self.resource.schema_url, &self.scope.schema_url];
+        let urls = urls.into_iter().flatten().map(String::len).sum::<usize>();
+        self.resource_message.len() + self.scope_message.len() + urls
+    }
+}
+
 /// The columns of `log_records`, which name resource and scope by these ids.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -41,6 +60,10 @@ pub(super) struct Own {
 impl Layout<'_> for Own {
     const IS_OWN: bool = true;
 
+    fn to_enter(&self, _: &Place<'_, '_>) -> usize {
+        0
+    }
+
     #[inline]
     fn enter(&mut self, place: &Place<'_, '_>) -> Result<(), Malformed> {
         *self = Self { resource: place.resource.id, scope: place.scope.id };
@@ -50,6 +73,11 @@ impl Layout<'_> for Own {
     #[inline]
     fn fields(&self) -> usize {
         COLUMNS.len()
+    }
+
+    #[inline]
+    fn most(&self, values: usize) -> usize {
+        ROW_OVERHEAD + values
     }
 
     #[inline]

@@ -29,6 +29,11 @@ pub(super) fn is_plain_json(bytes: &[u8]) -> bool {
     )
 }
 
+/// How many of `bytes` do not stand in a JSON string as they are, or may not.
+pub(super) fn not_plain_json(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\').count()
+}
+
 /// `in_word` is not 0 exactly where `special` is true of one of the word's bytes.
 #[inline(always)]
 fn is_plain(bytes: &[u8], special: impl Fn(u8) -> bool, in_word: impl Fn(u64) -> u64) -> bool {

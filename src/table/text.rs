@@ -25,6 +25,8 @@ pub enum ReplacedKind {
     Width,
     /// A value that is none of its column's type in an existing table: the default or NULL stands there now.
     Type,
+    /// The id of a trace or a span that has another length than OTLP's: NULL stands there now.
+    Id,
 }
 
 /// How many values were replaced, for each reason.
@@ -36,8 +38,8 @@ pub struct Replaced {
 
 impl ReplacedKind {
     /// All of them.
-    pub const ALL: [ReplacedKind; 7] =
-        [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number, Self::Width, Self::Type];
+    pub const ALL: [ReplacedKind; 8] =
+        [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number, Self::Width, Self::Type, Self::Id];
 
     /// The value of the label `kind` in metrics.
     pub fn label(self) -> &'static str {
@@ -49,6 +51,7 @@ impl ReplacedKind {
             Self::Number => "number",
             Self::Width => "width",
             Self::Type => "type",
+            Self::Id => "id",
         }
     }
 }

@@ -5,9 +5,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::forebay::otlp::messages::ExportLogsServiceRequest;
-use ::forebay::table::Transcoder;
 use ::forebay::table::columns::COLUMNS;
 use ::forebay::table::decode::{Record, Value, hex};
+use ::forebay::table::{Space, Transcoder};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use prost::Message;
 use tokio::runtime::Handle;
@@ -306,7 +306,9 @@ async fn every_row_that_is_written_can_be_read() {
         Config { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
     let compared = Cell::new(0);
     let check = |request: ExportLogsServiceRequest| {
-        let done = Transcoder::default().transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL).unwrap();
+        let done = Transcoder::default()
+            .transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL, &mut Space::unlimited())
+            .unwrap();
         let sent: Vec<_> = sent(&request).collect();
         assert_eq!((done.rows.len(), done.malformed.total()), (sent.len(), 0));
         let expected: Vec<_> = sent.iter().map(|sent| expected(*sent, ARRIVAL)).collect();

@@ -15,8 +15,9 @@ use super::config::{BatchConfig, Overflow, QueueConfig};
 use super::samples::{assert_balanced, bodies_of, request};
 use super::{Batch, Buffer, DropReason, Full, RejectReason, Rest, Settled};
 use crate::duration::GoDuration;
-use crate::otlp::count_records;
-use crate::table::Transcoder;
+use crate::otlp::{Limits, count_records};
+use crate::table::partition::Width;
+use crate::table::{Space, Transcoder};
 
 /// What became of a request up to the buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,8 +56,9 @@ fn offer_with<B: AsRef<str>>(
     receipt: Option<oneshot::Sender<Settled>>,
 ) -> Offered {
     let request = request(bodies);
-    let records = count_records(&request).unwrap();
+    let records = count_records(&request, &Limits::default()).unwrap();
     buffer.books().receive(records);
+    let limits = Limits { record_bytes: usize::MAX, ..Limits::default() };
     let reservation = buffer.reserve(records, request.len());
     let reason = match reservation.rest() {
         Rest::Refused => {
@@ -65,7 +67,9 @@ fn offer_with<B: AsRef<str>>(
         }
         Rest::Shed(reason) => reason,
     };
-    let done = Transcoder::default().transcode(&request, reservation.records(), 1).unwrap();
+    let done = Transcoder::new(Width::default(), None, limits)
+        .transcode(&request, reservation.records(), 1, &mut Space::unlimited())
+        .unwrap();
     buffer.books().drop_records(reason, &done.beyond);
     let reserved = done.rows.len();
     match buffer.enqueue(reservation, done.rows, receipt) {

@@ -1,7 +1,7 @@
 //! What happens to records for which there is no room.
 
 use super::*;
-use crate::table::transcode::ROW_OVERHEAD;
+use crate::table::ROW_OVERHEAD;
 
 fn dropped(buffer: &Buffer, reason: DropReason) -> u64 {
     buffer.books().dropped_for(reason)

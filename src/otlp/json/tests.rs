@@ -3,13 +3,13 @@
 use prost::Message;
 use serde::de::IgnoredAny;
 
-use super::super::count_records;
 use super::super::logs::{LogRecord as Read, resource_logs};
 use super::super::messages::any_value::Value;
 use super::super::messages::{
     AnyValue, ArrayValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, KeyValueList, LogRecord,
     Resource, ResourceLogs, ScopeLogs,
 };
+use super::super::{Limits, count_records};
 use super::*;
 
 fn written(json: &str) -> Result<Vec<u8>, Unwritten> {
@@ -54,7 +54,7 @@ fn readable(json: &str) -> Vec<bool> {
             }
         }
     }
-    assert_eq!(count_records(&wire), Ok(readable.len()));
+    assert_eq!(count_records(&wire, &Limits::default()), Ok(readable.len()));
     readable
 }
 
@@ -262,7 +262,7 @@ fn nothing_is_an_empty_request() {
     for json in ["", "{}", " {\n} ", r#"{"resourceLogs":null}"#, r#"{"unheardOf":{"a":[]}}"#] {
         assert_eq!(written(json), Ok(Vec::new()), "{json}");
     }
-    assert_eq!(count_records(&written(r#"{"resourceLogs":[]}"#).unwrap()), Ok(0));
+    assert_eq!(count_records(&written(r#"{"resourceLogs":[]}"#).unwrap(), &Limits::default()), Ok(0));
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn what_is_too_deep_to_be_stored_is_left_out() {
         let wire = written(&in_request(&format!(r#"{{"body":{json}}}"#))).unwrap();
         let has_the_bottom = wire.windows(2).any(|window| window == [3 << 3, 1]);
         assert_eq!(has_the_bottom, depth == value::DEEPEST, "{depth}");
-        assert_eq!(count_records(&wire), Ok(1));
+        assert_eq!(count_records(&wire, &Limits::default()), Ok(1));
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a sender is answered, and what the books say of it.
 
 use super::*;
-use crate::buffer::samples::{bodies_of, malformed_record, record, request, request_of};
-use crate::buffer::{DropReason, RejectReason};
+use crate::buffer::samples::{bodies_of, field, malformed_record, record, request, request_of};
+use crate::buffer::{DropReason, LossReason, RejectReason};
+use crate::table::columns::COLUMNS;
 
 #[tokio::test]
 async fn what_is_accepted_is_in_the_buffer() {
@@ -50,6 +51,125 @@ async fn one_bad_record_does_not_cost_the_others() {
 
     let answer = gateway.export(request_of([malformed_record()])).await;
     assert_eq!(rejected(answer).0, 1);
+    gateway.stop().await;
+}
+
+/// A record of `count` empty attributes.
+fn with_attributes(count: usize) -> Vec<u8> {
+    [record("many"), [0x32, 0].repeat(count)].concat()
+}
+
+#[tokio::test]
+async fn a_record_that_is_too_complex_costs_only_itself() {
+    let gateway = Setup::default().start().await;
+    let records = [record("a"), with_attributes(4097), with_attributes(4096), malformed_record()];
+    let (refused, message) = rejected(gateway.export(request_of(records)).await);
+    let expected = "1 refused because they are malformed; 1 refused because they have more attributes of a record \
+                    or entries of a map than `receivers.otlp.admission.max_attributes` allows";
+    assert_eq!((refused, message.as_str()), (2, expected));
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "many"]);
+    batch.settle_written(&all_but([]));
+    let books = gateway.buffer.books();
+    let refused = [RejectReason::Malformed, RejectReason::TooComplex].map(|reason| books.rejected(reason));
+    assert_eq!(refused, [1, 1]);
+    let losses: Vec<_> = books.losses().take().into_iter().map(|loss| (loss.reason, loss.records)).collect();
+    assert_eq!(losses, [(LossReason::Malformed, 1), (LossReason::TooComplex, 1)]);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_resource_that_is_too_complex_costs_its_own_records() {
+    let gateway = Setup::default().start().await;
+    let of_resource = |attributes: usize, body: &str| {
+        let resource = field(1, &[0x0a, 0].repeat(attributes));
+        field(1, &[resource, field(2, &field(2, &record(body)))].concat())
+    };
+    let request = [of_resource(1024, "a"), of_resource(1025, "b"), of_resource(0, "c")].concat();
+    let (refused, message) = rejected(gateway.export(request.into()).await);
+    assert_eq!(refused, 1);
+    assert!(message.contains("max_resource_attributes"), "{message}");
+    let batch = gateway.take().await;
+    assert_eq!(bodies_of(&batch), ["a", "c"]);
+    batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
+    let mut setup = Setup::default();
+    (setup.config.admission.max_resources, setup.config.admission.max_scopes) = (3, 5);
+    let gateway = setup.start().await;
+    let scopes = |count: usize| field(1, &field(2, &field(2, &record("x"))).repeat(count));
+    for (request, expected) in [
+        (scopes(1).repeat(3), None),
+        (scopes(1).repeat(4), Some("max_resources")),
+        (scopes(5), None),
+        ([scopes(3), scopes(3)].concat(), Some("max_scopes")),
+    ] {
+        let answer = gateway.export(request.into()).await;
+        match expected {
+            None => {
+                assert_eq!(answer.unwrap(), None);
+                gateway.take().await.settle_written(&all_but([]));
+            }
+            Some(key) => {
+                let message = assert_final(answer, Code::InvalidArgument);
+                assert!(message.contains(key), "{message}");
+            }
+        }
+    }
+    assert_eq!((gateway.buffer.books().received(), gateway.intake.unread(Unread::TooComplex)), (8, 2));
+    gateway.stop().await;
+}
+
+/// Rows that swell take room before they are made: one request alone may have two thirds of it.
+#[tokio::test]
+async fn rows_take_room_as_they_grow() {
+    let mut setup = Setup::default();
+    setup.config.admission.request_limit_mib = 3;
+    let gateway = setup.start().await;
+    // Each of these characters has six bytes of JSON.
+    let swelling = |bytes: usize| {
+        let text = "\u{1}".repeat(bytes);
+        let attribute = [field(1, b"key"), field(2, &field(1, text.as_bytes()))].concat();
+        request_of([[record("swells"), field(6, &attribute)].concat()])
+    };
+    let message = assert_final(gateway.export(swelling(300 << 10)).await, Code::ResourceExhausted);
+    assert!(message.contains("request_limit_mib"), "{message}");
+    let books = gateway.buffer.books();
+    assert_eq!((books.received(), books.rejected(RejectReason::TooComplex)), (1, 1));
+    assert_eq!(gateway.intake.receiving(), 0, "all is given back");
+    assert_eq!(gateway.export(swelling(100 << 10)).await.unwrap(), None);
+    let batch = gateway.take().await;
+    assert!(batch.row_bytes() > 600 << 10);
+    batch.settle_written(&all_but([]));
+    assert_balanced(&gateway.buffer);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn ids_of_another_length_are_replaced_and_counted() {
+    let gateway = Setup::default().start().await;
+    let with_ids = |trace: &[u8], span: &[u8]| [record("x"), field(9, trace), field(10, span)].concat();
+    let records = [
+        with_ids(&[7; 16], &[8; 8]),
+        with_ids(&[7; 8000], &[8; 9]),
+        with_ids(&[0; 3], &[0; 8]),
+        with_ids(b"", &[1]),
+    ];
+    assert_eq!(gateway.export(request_of(records)).await.unwrap(), None);
+    let batch = gateway.take().await;
+    let ids: Vec<_> = (0..4)
+        .map(|row| {
+            let fields = crate::table::decode::fields(batch.row(row)).unwrap();
+            let field = |name| COLUMNS.iter().position(|column| column.name == name).unwrap();
+            ["trace_id", "span_id"].map(|name| fields[field(name)].map(<[u8]>::len))
+        })
+        .collect();
+    assert_eq!(ids, [[Some(16), Some(8)], [None, None], [None, None], [None, None]]);
+    batch.settle_written(&all_but([]));
+    assert_eq!(gateway.buffer.books().replaced(crate::table::ReplacedKind::Id), 3);
     gateway.stop().await;
 }
 

@@ -11,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Body, Frame};
 
-use crate::receiver::encoding::Encoding;
+use crate::receiver::encoding::{Encoding, Most};
 use crate::receiver::message::{Unreadable, receive_framed};
 use crate::receiver::room::{NoRoom, Room};
 
@@ -51,6 +51,16 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// The largest message, however it compresses.
+const MOST: Most = Most { bytes: MIB, ratio: 1_000_000 };
+
+async fn receive<B>(body: B, encoding: Encoding, room: &Arc<Room>) -> Result<Bytes, Unreadable>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    receive_framed(body, encoding, MOST, room).await.map(|message| Bytes::copy_from_slice(message.bytes()))
+}
+
 /// Receives with a limit of 1 MiB and a room of `room` bytes.
 async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
     received_as(Encoding::Gzip, body, room).await
@@ -58,7 +68,7 @@ async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
 
 async fn received_as(encoding: Encoding, body: Frames, room: usize) -> Result<Bytes, Unreadable> {
     let room = Room::new(room);
-    let received = receive_framed(body, encoding, MIB, &room).await;
+    let received = receive(body, encoding, &room).await;
     if received.is_err() {
         assert_eq!(Arc::strong_count(&room), 1, "what is refused keeps nothing of the room");
     }
@@ -103,14 +113,14 @@ async fn the_limit_is_exact() {
 }
 
 /// A thousand times as much comes out as goes in, and the length at the end says something else, so that it has to be
-/// tried. There is room for what came in, a decompressor, and the limit.
+/// tried. There is room for what came in, a decompressor, and the limit with the half of it that is copied there.
 #[tokio::test]
 async fn a_bomb_costs_the_limit_at_most() {
     let mut bomb = gzip(&vec![0; 64 * MIB]);
     for said in [0, 1, 300_000, MIB as u32, u32::MAX] {
         let at = bomb.len() - 4;
         bomb[at..].copy_from_slice(&said.to_le_bytes());
-        let room = 3 * (MIB + bomb.len() + (48 << 10)) / 2 + 3;
+        let room = 3 * (MIB + MIB / 2 + bomb.len() + (48 << 10)) / 2 + 3;
         assert_eq!(
             received(frames(&message(1, &bomb), 60_000), room).await,
             Err(Unreadable::TooLarge),
@@ -121,7 +131,7 @@ async fn a_bomb_costs_the_limit_at_most() {
 
 #[tokio::test]
 async fn zstd_is_bounded_as_gzip_is() {
-    let room = 3 * (3 * MIB) / 2;
+    let room = 3 * (4 * MIB) / 2;
     for length in [0, 1, 300_000, MIB] {
         let text = words(length);
         let whole = zstd::encode_all(&text[..], 3).unwrap();
@@ -154,6 +164,63 @@ async fn zstd_is_bounded_as_gzip_is() {
     }
 }
 
+/// The ratio holds beyond the first mebibyte, and is exact: one byte more is refused, also of many frames and members.
+#[tokio::test]
+async fn the_ratio_of_decompression_is_bounded() {
+    let zeros = vec![0; 3 * MIB];
+    let gzip_of = |length: usize| gzip(&zeros[..length]);
+    let zstd_of = |length: usize| zstd::bulk::compress(&zeros[..length], 3).unwrap();
+    for (encoding, compress) in
+        [(Encoding::Gzip, &gzip_of as &dyn Fn(usize) -> Vec<u8>), (Encoding::Zstd, &zstd_of)]
+    {
+        let half = compress(MIB + MIB / 4);
+        for wire in [compress(2 * MIB + MIB / 2), [&half[..], &half].concat()] {
+            let ratio = (2 * MIB + MIB / 2).div_ceil(wire.len());
+            for (ratio, fits) in [(ratio, true), (ratio - 1, false)] {
+                let (most, room) = (Most { bytes: 4 * MIB, ratio }, Room::new(32 * MIB));
+                let body = frames(&message(1, &wire), 60_000);
+                let received = receive_framed(body, encoding, most, &room).await;
+                let received = received.map(|message| message.bytes().len());
+                let expected = if fits { Ok(2 * MIB + MIB / 2) } else { Err(Unreadable::TooDense) };
+                assert_eq!(received, expected, "{encoding:?} {ratio}");
+            }
+        }
+        let most = Most { bytes: 4 * MIB, ratio: 1 };
+        let body = frames(&message(1, &compress(MIB)), 60_000);
+        let received = receive_framed(body, encoding, most, &Room::new(32 * MIB)).await;
+        assert_eq!(received.map(|message| message.bytes().len()), Ok(MIB), "a mebibyte may be of anything");
+    }
+}
+
+/// Members and frames that hold nothing are work without a byte of output. Other tasks have their turns meanwhile.
+#[tokio::test]
+async fn what_holds_nothing_is_read_in_slices() {
+    let mut skippable = 0x184d_2a50u32.to_le_bytes().to_vec();
+    skippable.extend([0; 4]);
+    for (encoding, nothing) in [
+        (Encoding::Gzip, gzip(b"")),
+        (Encoding::Zstd, zstd::bulk::compress(b"", 3).unwrap()),
+        (Encoding::Zstd, skippable),
+    ] {
+        let wire = nothing.repeat((900 << 10) / nothing.len());
+        let slices = wire.len() / (16 << 10);
+        let turns = std::cell::Cell::new(0);
+        let others = async {
+            loop {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        let received = received_as(encoding, frames(&message(1, &wire), 60_000), 8 * MIB);
+        tokio::select! {
+            biased;
+            received = received => assert_eq!(received.unwrap(), ""),
+            () = others => {}
+        }
+        assert!(turns.get() >= slices, "{} turns for {slices} slices of {encoding:?}", turns.get());
+    }
+}
+
 #[tokio::test]
 async fn what_is_announced_takes_little_before_it_arrives() {
     let (room, announced) = (Room::new(8 * MIB), message(0, &words(MIB)));
@@ -162,12 +229,12 @@ async fn what_is_announced_takes_little_before_it_arrives() {
     let taken = std::cell::Cell::new(0);
     // While it waits for its last bytes there is room for others, but for what has arrived, twice at most.
     let waiting = Waits { body, at_the_end: || taken.set(room.taken()) };
-    assert_eq!(receive_framed(waiting, Encoding::Gzip, MIB, &room).await, Err(Unreadable::Gone));
+    assert_eq!(receive(waiting, Encoding::Gzip, &room).await, Err(Unreadable::Gone));
     assert!((600_000..=1_200_000).contains(&taken.get()), "{}", taken.get());
     assert_eq!(room.taken(), 0);
 
     let waiting = Waits { body: frames(&announced[..6], 6), at_the_end: || taken.set(room.taken()) };
-    receive_framed(waiting, Encoding::Gzip, MIB, &room).await.unwrap_err();
+    receive(waiting, Encoding::Gzip, &room).await.unwrap_err();
     assert_eq!(taken.get(), 256 << 10, "one byte of a large message");
 }
 
@@ -199,7 +266,7 @@ async fn what_has_no_room_is_told_apart() {
     assert_eq!(received(frames(&bytes, 60_000), 800_000).await, Err(Unreadable::NoRoom(NoRoom::Ever)));
     let room = Room::new(MIB);
     let _other = room.take(300_000).unwrap();
-    let refused = receive_framed(frames(&bytes[..5], 5), Encoding::Gzip, MIB, &room).await;
+    let refused = receive(frames(&bytes[..5], 5), Encoding::Gzip, &room).await;
     assert_eq!(refused, Err(Unreadable::NoRoom(NoRoom::Now)), "before any byte of it has come");
 }
 
@@ -225,7 +292,7 @@ async fn broken_bodies_are_refused() {
         assert!(why.contains(expected), "{bytes:?}: {why}");
     }
     let room = Room::new(MIB);
-    let refused = receive_framed(frames(&message(1, &whole), 9), Encoding::Identity, MIB, &room).await;
+    let refused = receive(frames(&message(1, &whole), 9), Encoding::Identity, &room).await;
     assert!(
         matches!(refused, Err(Unreadable::Malformed(why)) if why.contains("grpc-encoding")),
         "{refused:?}"

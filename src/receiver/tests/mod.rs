@@ -36,6 +36,7 @@ use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
 use crate::buffer::{Batch, Buffer};
 use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse, retry_info};
+use crate::table::partition::Width;
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -119,7 +120,11 @@ impl Setup {
     async fn start(self) -> Gateway {
         let batch = BatchConfig { send_batch_size: 1, ..BatchConfig::default() };
         let buffer = Arc::new(Buffer::new(&self.queue, &batch));
-        let intake = Arc::new(Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout));
+        let admission = &self.config.admission;
+        let intake = Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout)
+            .writing(Width::default(), None, admission.limits())
+            .within((admission.request_limit_mib as usize) << 20, Arc::default());
+        let intake = Arc::new(intake);
         let ports = Ports::bind(&self.config.protocols).await.unwrap();
         let address = |listener: &Option<TcpListener>| listener.as_ref().unwrap().local_addr().unwrap();
         let (address, http) = (address(&ports.grpc), address(&ports.http));

@@ -11,7 +11,7 @@ use super::value::{Value, cut_to, write};
 use super::{Column, Mapping, Source};
 use crate::otlp::value::AnyValue;
 use crate::otlp::wire::Fields;
-use crate::otlp::{LogRecord, Malformed};
+use crate::otlp::{InvalidId, LogRecord, Malformed};
 use crate::table::interned::{Resource, Scope};
 use crate::table::json;
 use crate::table::layout::{Layout, Place};
@@ -39,6 +39,8 @@ pub(in crate::table) struct Filler<'m, 'a> {
 struct Origin<'a> {
     resource: Found<'a>,
     scope: Found<'a>,
+    /// The bytes of both messages.
+    bytes: usize,
     interned: Option<(Arc<Resource>, Arc<Scope>)>,
 }
 
@@ -57,6 +59,9 @@ struct Ids {
     next: u128,
 }
 
+/// A key and a value that are empty.
+const SMALLEST_ATTRIBUTE: usize = 2;
+
 impl Mapping {
     /// What fills the rows of a request that arrives now.
     pub(in crate::table) fn filler<'a>(&self, arrival: u64) -> Filler<'_, 'a> {
@@ -65,6 +70,7 @@ impl Mapping {
             origin: Origin {
                 resource: Found::none_of(&self.resource_keys),
                 scope: Found::none_of(&self.scope_keys),
+                bytes: 0,
                 interned: None,
             },
             found: Found::none_of(&self.record_keys),
@@ -79,10 +85,17 @@ impl Mapping {
 impl<'a> Layout<'a> for Filler<'_, 'a> {
     const IS_OWN: bool = false;
 
+    fn to_enter(&self, place: &Place<'a, '_>) -> usize {
+        let attributes = place.origin_bytes() / SMALLEST_ATTRIBUTE;
+        // What doubles as it grows is there once more while it is copied.
+        3 * (attributes * size_of::<Pair<'_>>() + self.mapping.bounds.of_shared(place.origin_bytes()))
+    }
+
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed> {
         let Self { mapping, origin, found, shared, ends, shared_replaced, ids } = self;
         origin.resource.read(&mapping.resource_keys, messages(place.resource_message, 1)?)?;
         origin.scope.read(&mapping.scope_keys, messages(place.scope_message, 3)?)?;
+        origin.bytes = place.origin_bytes();
         origin.interned = Some((place.resource.clone(), place.scope.clone()));
         found.read(&mapping.record_keys, [])?;
         shared.clear();
@@ -100,6 +113,10 @@ impl<'a> Layout<'a> for Filler<'_, 'a> {
 
     fn fields(&self) -> usize {
         self.mapping.columns.len()
+    }
+
+    fn most(&self, values: usize) -> usize {
+        2 + self.shared.len() + self.mapping.bounds.of_own(values, self.origin.bytes)
     }
 
     fn fill(&mut self, row: &mut RowWriter<'_>, record: &LogRecord<'a>, time: u64) -> Result<(), Malformed> {
@@ -144,6 +161,11 @@ impl<'a> Given<'_, 'a> {
                     None => None,
                 },
             };
+            if let Source::Field(field) = source
+                && field.is_invalid_id(self.record)
+            {
+                row.replaced().count(ReplacedKind::Id);
+            }
             match written {
                 Some(true) => return Ok(()),
                 Some(false) => row.replaced().count(ReplacedKind::Type),
@@ -175,7 +197,7 @@ impl<'a> Given<'_, 'a> {
         let text =
             |text: Option<&'static str>| text.map(|text| Value::Any(AnyValue::String(text.as_bytes())));
         let time = |nanos: u64| (nanos != 0).then_some(Value::Time(nanos));
-        let id = |id: &'a [u8]| id.iter().any(|&byte| byte != 0).then_some(Value::Id(id));
+        let id = |id: Result<Option<&'a [u8]>, InvalidId>| id.ok().flatten().map(Value::Id);
         let (resource, scope) = self.origin.interned.as_ref().map(|(r, s)| (&**r, &**s))?;
         fn own(text: &Option<String>) -> Option<Value<'_>> {
             text.as_deref().map(|text| Value::Any(AnyValue::String(text.as_bytes())))
@@ -191,8 +213,8 @@ impl<'a> Given<'_, 'a> {
             Field::ServiceName => own(&resource.service_name),
             Field::Body => record.body.filter(|body| *body != AnyValue::Empty).map(Value::Any),
             Field::EventName => bytes(record.event_name),
-            Field::TraceId => id(record.trace_id),
-            Field::SpanId => id(record.span_id),
+            Field::TraceId => id(record.trace_id()),
+            Field::SpanId => id(record.span_id()),
             // As in log_records, the highest of the 32 bits shows as the sign.
             Field::TraceFlags => int((record.flags as i32).into()),
             Field::DroppedAttributesCount => int(record.dropped_attributes_count.into()),
@@ -223,6 +245,16 @@ impl<'a> Given<'_, 'a> {
         };
         let named = keys.iter().filter_map(|&place| self.found.at(place));
         named.chain(self.found.others().filter(is_member)).map(|pair| pair.message)
+    }
+}
+
+impl Field {
+    fn is_invalid_id(self, record: &LogRecord<'_>) -> bool {
+        match self {
+            Self::TraceId => record.trace_id().is_err(),
+            Self::SpanId => record.span_id().is_err(),
+            _ => false,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! integer), is cut to the column's width, and has the column's default in its place otherwise; all of it is counted
 //! ([`crate::table::ReplacedKind`]), and none of it costs the record.
 
+mod bounds;
 pub mod config;
 mod fill;
 mod keys;
@@ -18,6 +19,7 @@ use super::identifier::quoted;
 use super::row::RowWriter;
 use super::text::Replaced;
 use crate::otlp::value::AnyValue;
+use bounds::Bounds;
 use config::{ColumnConfig, Field, Generated, Group, Literal, SourceConfig, TableConfig};
 use keys::{Keys, Pattern};
 pub use types::{ColumnType, UnknownType};
@@ -33,6 +35,7 @@ pub struct Mapping {
     record_keys: Keys,
     resource_keys: Keys,
     scope_keys: Keys,
+    bounds: Bounds,
 }
 
 /// One column that is filled.
@@ -55,7 +58,7 @@ pub struct Column {
 }
 
 /// Where a value comes from.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Source {
     Field(Field),
     /// By its place among the keys.
@@ -109,6 +112,7 @@ impl Mapping {
             record_keys: Keys::default(),
             resource_keys: Keys::default(),
             scope_keys: Keys::default(),
+            bounds: Bounds::default(),
         };
         if !(1..=MOST_COLUMNS).contains(&config.columns.len()) {
             let found = format!("{} columns", config.columns.len());
@@ -121,6 +125,7 @@ impl Mapping {
             })?;
             mapping.columns.push(built);
         }
+        mapping.bounds = Bounds::of(&mapping.columns);
         Ok(mapping)
     }
 

@@ -4,6 +4,7 @@ use prost::Message;
 use serde_json::json;
 
 use crate::config::load_texts;
+use crate::otlp::Limits;
 use crate::otlp::messages::any_value::Value as Wire;
 use crate::otlp::messages::{
     AnyValue, ArrayValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource,
@@ -11,7 +12,7 @@ use crate::otlp::messages::{
 };
 use crate::table::decode::Record;
 use crate::table::partition::Width;
-use crate::table::{Mapping, Transcoded, Transcoder};
+use crate::table::{Mapping, Space, Transcoded, Transcoder};
 
 const ARRIVAL: u64 = 1_700_000_000_123_456_789;
 
@@ -56,8 +57,9 @@ fn request(resource: Vec<KeyValue>, records: Vec<LogRecord>) -> ExportLogsServic
 fn rows(mapping: Mapping, request: &ExportLogsServiceRequest) -> (Vec<serde_json::Value>, String) {
     let mapping = std::sync::Arc::new(mapping);
     let names: Vec<_> = mapping.columns().iter().map(|column| column.name.clone()).collect();
-    let transcoder = Transcoder::new(Width::default(), Some(mapping.clone()));
-    let done: Transcoded = transcoder.transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL).unwrap();
+    let transcoder = Transcoder::new(Width::default(), Some(mapping.clone()), Limits::default());
+    let done: Transcoded =
+        transcoder.transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL, &mut Space::unlimited()).unwrap();
     assert!(done.rows.scopes.is_empty() && done.rows.periods.is_empty(), "nothing is stored beside them");
     let type_of =
         |name: &str| mapping.columns().iter().find(|column| column.name == name).map(|c| c.sql_type);
@@ -267,9 +269,15 @@ fn losses_are_told_by_service_without_a_column_for_it() {
     let resource_logs =
         [of("shop"), of("auth"), of("shop")].into_iter().flat_map(|r| r.resource_logs).collect();
     let request = ExportLogsServiceRequest { resource_logs };
-    let transcoder =
-        Transcoder::new(Width::default(), Some(std::sync::Arc::new(mapping("{body: {field: body}}"))));
-    let rows = transcoder.transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL).unwrap().rows;
+    let transcoder = Transcoder::new(
+        Width::default(),
+        Some(std::sync::Arc::new(mapping("{body: {field: body}}"))),
+        Limits::default(),
+    );
+    let rows = transcoder
+        .transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL, &mut Space::unlimited())
+        .unwrap()
+        .rows;
     let tally = rows.tally(1..5);
     let blocks: Vec<_> = tally.by_service().map(|(service, counts)| (service, counts.total())).collect();
     assert_eq!(blocks[..3], [(Some("shop"), 1), (Some("auth"), 2), (Some("shop"), 1)]);

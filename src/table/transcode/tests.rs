@@ -24,7 +24,7 @@ fn request(records: Vec<RecordMessage>) -> Vec<u8> {
 }
 
 fn transcode(request: &[u8], limit: usize) -> Transcoded {
-    Transcoder::default().transcode(request, limit, 5 * DAY).unwrap()
+    Transcoder::default().transcode(request, limit, 5 * DAY, &mut Space::unlimited()).unwrap()
 }
 
 /// The lengths of a row's fields; -1 is NULL.
@@ -80,7 +80,7 @@ fn a_malformed_record_costs_only_itself() {
     }
     let resource = [&[0x12, scope.len() as u8][..], &scope].concat();
     let request = [&[0x0a, resource.len() as u8][..], &resource].concat();
-    assert_eq!(crate::otlp::count_records(&request), Ok(3));
+    assert_eq!(crate::otlp::count_records(&request, &Limits::default()), Ok(3));
     let done = transcode(&request, 3);
     assert_eq!((done.rows.len(), done.malformed.total()), (2, 1));
     assert_eq!(done.rows.bytes()[done.rows.range(0, 1)], done.rows.bytes()[done.rows.range(1, 2)]);
@@ -92,7 +92,9 @@ fn periods_are_noted_once_and_a_record_without_time_arrives_today() {
     let times = [3 * DAY, 3 * DAY + DAY / 2, 4 * DAY, 3 * DAY, 0];
     let request_of = |times: &[u64]| request(times.iter().map(|&time| record(time, 0, "")).collect());
     let noted = |width, times: &[u64]| {
-        let done = Transcoder::new(width, None).transcode(&request_of(times), 500, 5 * DAY).unwrap();
+        let done = Transcoder::new(width, None, Limits::default())
+            .transcode(&request_of(times), 500, 5 * DAY, &mut Space::unlimited())
+            .unwrap();
         done.rows.periods.iter().map(|period| period.start() / 3600).collect::<Vec<_>>()
     };
     assert_eq!(noted(Width::Day, &times), [72, 96, 120]);

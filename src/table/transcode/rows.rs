@@ -1,0 +1,214 @@
+//! Rows of one request, as COPY wants them, and the resources and scopes that they name.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Origin, Pass};
+use crate::otlp::{Invalid, Malformed};
+use crate::table::decode::scope_id;
+use crate::table::interned::{Resource, Scope};
+use crate::table::json::LARGEST_OF_A_BYTE;
+use crate::table::layout::{Layout, ROW_OVERHEAD};
+use crate::table::partition::{Period, Width};
+use crate::table::row::RowWriter;
+use crate::table::row_end::RowEnd;
+use crate::table::severity::Severity;
+use crate::table::space::{NoSpace, Space};
+use crate::table::tally::Tally;
+use crate::table::text::Replaced;
+
+/// Rows of one request, as COPY wants them, and the resources and scopes that they name.
+#[derive(Debug, Default)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    rows: Vec<RowEnd>,
+    /// The resources that the rows name, each once.
+    pub resources: Vec<Arc<Resource>>,
+    /// The scopes that the rows name, each once.
+    pub scopes: Vec<Arc<Scope>>,
+    /// The periods of the rows, each once; no more than [`MAX_PERIODS`].
+    pub periods: Vec<Period>,
+    width: Width,
+    /// The times that need no further look, because their period was noted last.
+    noted: Range<u64>,
+}
+
+/// How many different periods are noted for one request. Rows of further ones find the partition that is there.
+pub const MAX_PERIODS: usize = 128;
+
+impl Rows {
+    /// No rows yet of a request of `wire_bytes` bytes, with memory from `space` for `records` of them.
+    pub(super) fn with_space(
+        width: Width,
+        wire_bytes: usize,
+        records: usize,
+        space: &mut Space<'_>,
+    ) -> Result<Self, NoSpace> {
+        // Two bytes are the fewest that a record has.
+        let records = records.min(wire_bytes / 2);
+        space.take(records * size_of::<RowEnd>())?;
+        let mut capacity = (wire_bytes + records * ROW_OVERHEAD).min(space.left());
+        space.take(capacity)?;
+        // So that the last record, if it is like the others, finds room for the most that it can take.
+        let last = LARGEST_OF_A_BYTE * wire_bytes.div_ceil(records.max(1));
+        if space.take(last).is_ok() {
+            capacity += last;
+        }
+        let (bytes, rows) = (Vec::with_capacity(capacity), Vec::with_capacity(records));
+        Ok(Self { bytes, rows, width, ..Self::default() })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The bytes of rows `start` to `end`, without COPY's header and trailer.
+    pub fn range(&self, start: usize, end: usize) -> Range<usize> {
+        self.offset(start)..self.offset(end)
+    }
+
+    /// The bytes of all rows.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The services and severities of `rows`.
+    pub fn tally(&self, rows: Range<usize>) -> Tally {
+        let mut tally = Tally::default();
+        rows.for_each(|row| tally.add(self.resource(row), self.rows[row].severity()));
+        tally
+    }
+
+    /// The resource of a row.
+    pub fn resource(&self, row: usize) -> Option<&Arc<Resource>> {
+        self.resources.get(self.rows[row].resource())
+    }
+
+    /// All the memory that these rows hold on to, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.bytes.capacity()
+            + self.rows.capacity() * size_of::<RowEnd>()
+            + self.periods.capacity() * size_of::<Period>()
+            + self.resources.iter().map(|resource| resource.size()).sum::<usize>()
+            + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
+    }
+
+    /// Keeps the first `len` rows only, and of resources and scopes those that they name; gives the services and severities
+    /// of the others.
+    pub fn truncate(&mut self, len: usize) -> Tally {
+        let len = len.min(self.rows.len());
+        let cut = self.tally(len..self.rows.len());
+        self.rows.truncate(len);
+        self.bytes.truncate(self.offset(self.rows.len()));
+        self.bytes.shrink_to_fit();
+        self.rows.shrink_to_fit();
+        // Resources are in the order in which rows name them first.
+        let resources = self.rows.iter().map(|row| row.resource() + 1).max().unwrap_or(0);
+        self.resources.truncate(resources);
+        if !self.scopes.is_empty() {
+            let named: BTreeSet<_> =
+                (0..len).filter_map(|row| scope_id(&self.bytes[self.range(row, row + 1)])).collect();
+            self.scopes.retain(|scope| named.contains(&scope.id));
+        }
+        cut
+    }
+
+    /// Gives back the memory that no row needs. A vector that shrinks by more than half is copied.
+    pub(super) fn shrink(&mut self, space: &mut Space<'_>) {
+        if 2 * self.bytes.len() >= self.bytes.capacity() || space.take(self.bytes.len()).is_ok() {
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    /// Makes room for a row of `most` bytes.
+    #[inline]
+    fn make_room(&mut self, most: usize, space: &mut Space<'_>) -> Result<(), NoSpace> {
+        if self.bytes.capacity() - self.bytes.len() >= most { Ok(()) } else { self.grow(most, space) }
+    }
+
+    #[cold]
+    fn grow(&mut self, most: usize, space: &mut Space<'_>) -> Result<(), NoSpace> {
+        // The old memory is there until the rows are copied.
+        let (len, old) = (self.bytes.len(), self.bytes.capacity());
+        let (needed, doubled) = (len + most, 2 * old);
+        let capacity = if doubled > needed && space.take(doubled).is_ok() {
+            doubled
+        } else {
+            space.take(needed)?;
+            needed
+        };
+        self.bytes.reserve_exact(capacity - len);
+        space.give_back(old);
+        Ok(())
+    }
+
+    fn offset(&self, row: usize) -> usize {
+        if row == 0 { 0 } else { self.rows[row - 1].end() }
+    }
+
+    /// Writes the record of `pass`, whose values become `values` bytes at the most; on an error nothing of it is left.
+    #[inline]
+    pub(super) fn push<'a, L: Layout<'a>>(
+        &mut self,
+        pass: &mut Pass<'a, '_, '_, L>,
+        values: usize,
+        of: &mut Origin<Resource>,
+        within: &mut Origin<Scope>,
+        replaced: &mut Replaced,
+    ) -> Result<Result<(), Invalid>, NoSpace> {
+        let Pass { layout, record, replaced: in_row, arrival, space, .. } = pass;
+        let most = layout.most(values);
+        self.make_room(most, space)?;
+        let start = self.bytes.len();
+        let times = [record.time_unix_nano, record.observed_time_unix_nano];
+        let time = times.into_iter().find(|&time| time != 0).unwrap_or(*arrival);
+        let mut row = RowWriter::begin(&mut self.bytes, layout.fields(), in_row);
+        let written = layout.fill(&mut row, record, time);
+        debug_assert!(self.bytes.len() - start <= most, "a row is larger than it can be");
+        // The offsets of the rows are 32 bits wide; no request comes near that.
+        let end = u32::try_from(self.bytes.len()).ok();
+        let (Ok(()), Some(end)) = (written, end) else {
+            self.bytes.truncate(start);
+            *in_row = Replaced::default();
+            return Ok(Err(written.err().unwrap_or(Malformed::TOO_LARGE).into()));
+        };
+        if !in_row.is_empty() {
+            *replaced += std::mem::take(in_row);
+        }
+        let resource = named(of, &mut self.resources);
+        if L::IS_OWN {
+            named(within, &mut self.scopes);
+            if !self.noted.contains(&time) {
+                self.note_period(time);
+            }
+        }
+        let severity = Severity::from_number(record.severity_number);
+        self.rows.push(RowEnd::new(end, severity, resource));
+        Ok(Ok(()))
+    }
+
+    fn note_period(&mut self, time: u64) {
+        let (period, times) = Period::of_nanos(time, self.width);
+        self.noted = times;
+        if self.periods.len() < MAX_PERIODS && !self.periods.contains(&period) {
+            self.periods.push(period);
+        }
+    }
+}
+
+/// The place of an origin that a row names, among those that rows name.
+#[inline]
+fn named<T>(origin: &mut Origin<T>, all: &mut Vec<Arc<T>>) -> usize {
+    *origin.place.get_or_insert_with(|| {
+        all.extend(origin.content.clone());
+        all.len() - 1
+    })
+}
