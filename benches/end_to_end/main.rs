@@ -1,6 +1,6 @@
 //! From the sender's socket to the committed row: how fast, at whose cost, against COPY of the same rows.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--results DIR]
+//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--request N] [--results DIR]
 //! [--transport grpc|http|json]`
 //! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
 //! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
@@ -31,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Records in a request of the full speed.
 const REQUEST: u64 = 500;
+/// Requests under way at full speed.
+const IN_FLIGHT: usize = 8;
 const RATES: [u64; 3] = [1_000, 10_000, 100_000];
 const RATE_LENGTH: Duration = Duration::from_secs(10);
 /// For the growth of the table: what the disk keeps up with. Beyond that, work on refusals would be measured as well.
@@ -54,6 +56,7 @@ struct Options {
     binaries: Vec<(String, String)>,
     rates: Vec<u64>,
     growth: bool,
+    request: u64,
     results: Option<String>,
     transport: Transport,
 }
@@ -66,6 +69,7 @@ impl Options {
             binaries: Vec::new(),
             rates: RATES.into(),
             growth: false,
+            request: REQUEST,
             results: None,
             transport: Transport::default(),
         };
@@ -85,6 +89,7 @@ impl Options {
                     options.rates = rates.split(',').map(|rate| rate.parse().expect("a rate")).collect();
                 }
                 "--growth" => options.growth = true,
+                "--request" => options.request = value().parse().expect("a number of records"),
                 "--results" => options.results = Some(value()),
                 "--transport" => options.transport = Transport::of_name(&value()),
                 "--bench" => {}
@@ -110,12 +115,12 @@ fn main() {
 }
 
 async fn measure_all(options: &Options) -> Report {
-    let corpus = Arc::new(Corpus::new(REQUEST));
+    let corpus = Arc::new(Corpus::new(options.request));
     let bench = Bench::start(&corpus).await;
-    let requests = options.records.div_ceil(REQUEST);
+    let requests = options.records.div_ceil(options.request);
     let mut report = Report::new(options.records, bench.version().await);
     let transport = options.transport;
-    let full = Load { requests, connections: 4, in_flight: 8, transport };
+    let full = Load { requests, connections: 4, in_flight: IN_FLIGHT, transport };
     // Not measured: it fills the WAL's files for the first time, which costs as much again.
     bench.full_speed(&options.binaries[0].1, &corpus, &full, &[]).await;
     let mut cases = vec![Case::RawCopy];

@@ -234,7 +234,7 @@ impl Default for AdmissionConfig {
             key_bytes,
         } = Limits::default();
         Self {
-            request_limit_mib: 96,
+            request_limit_mib: 64,
             max_decompression_ratio: 1000,
             max_resources: resources,
             max_scopes: scopes,

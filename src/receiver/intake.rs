@@ -69,8 +69,9 @@ pub enum Refusal {
     Unavailable,
 }
 
-/// With more bytes work is done while other tasks move away from this thread.
-const LARGE: usize = 256 << 10;
+/// With more bytes, which take some milliseconds, work is done while other tasks move away from this thread. It takes a thread
+/// for that, and what a thread has allocated others free at a price, so that it is not for what honest senders send.
+const LARGE: usize = 2 << 20;
 
 const TOO_COMPLEX: &str = "refused because they have";
 const MIB: usize = 1 << 20;

@@ -235,7 +235,8 @@ pub(super) fn extend(
 ) -> Result<(), NoRoom> {
     let (needed, old) = (message.len() + more, message.capacity());
     if needed > old {
-        let capacity = (2 * old).max(AT_FIRST).min(most).max(needed);
+        // What has been copied is not given back to the system at once, so that it is copied seldom.
+        let capacity = (4 * old).max(AT_FIRST).min(most).max(needed);
         // The old memory is there until its bytes are copied.
         share.grow(capacity)?;
         message.reserve_exact(capacity - message.len());
