@@ -1,12 +1,12 @@
 //! Every failure has a class, and the class says what to do.
 //!
 //! Source: PostgreSQL manual, appendix "PostgreSQL Error Codes", and what PostgreSQL 15 really answers.
-//! A code that nobody foresaw holds the batch: nothing is ever dropped for a code.
+//! A code alone neither drops a record nor holds up others: whose fault it is, `verdict.rs` decides.
 
 use std::fmt;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +19,9 @@ pub enum Class {
     DiskFull,
     /// One row is at fault: find it, take it out, write the others.
     Poison,
-    /// The database does not let us, and somebody has to repair it: keep the batch, say so, wait.
+    /// The database does not let us, mostly because somebody has to repair something.
     Refused,
-    /// A code that is not in the table: keep the batch, say so, wait.
+    /// A code that says nothing of whose fault it is.
     Unknown,
 }
 
@@ -49,6 +49,8 @@ enum Origin {
     OwnPool,
     /// Our own deadline.
     Deadline,
+    /// The session ended.
+    SessionEnd,
     /// A look into the catalogue.
     Catalogue,
 }
@@ -72,6 +74,16 @@ impl Class {
 
     /// The class of an SQLSTATE. `routine` is the server's function that raised it.
     pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
+        let class = Self::of_code(code, routine);
+        // A function in PL/pgSQL may raise any code: the server is well, and the session goes on.
+        let is_made_up = routine == Some("exec_stmt_raise");
+        match class {
+            Self::Connection | Self::Busy | Self::DiskFull if is_made_up => Self::Unknown,
+            class => class,
+        }
+    }
+
+    fn of_code(code: &str, routine: Option<&str>) -> Self {
         match code {
             // "No partition of relation found for row": the table's fault, not the row's.
             "23514" if routine == Some("ExecFindPartition") => Self::Refused,
@@ -87,7 +99,6 @@ impl Class {
                 "40" | "53" => Self::Busy,
                 "22" | "23" | "54" | "P0" => Self::Poison,
                 "28" | "3D" | "3F" | "42" | "0A" | "26" | "0L" | "0P" => Self::Refused,
-                "58" | "XX" => Self::Unknown,
                 _ => Self::Unknown,
             },
         }
@@ -109,9 +120,28 @@ impl Failure {
     /// Whether a COMMIT that ended like this may have been carried out all the same: there was no answer, or the
     /// server's last word before the session's end.
     pub fn leaves_commit_unknown(&self) -> bool {
-        self.sqlstate
-            .as_deref()
-            .is_none_or(|code| code == "40003" || code.starts_with("08") || code.starts_with("57P"))
+        let of_code = |code: &str| code == "40003" || code.starts_with("08") || code.starts_with("57P");
+        self.ends_the_session() || self.sqlstate.as_deref().is_none_or(of_code)
+    }
+
+    /// Whether the session ended with it, for whatever reason.
+    pub fn ends_the_session(&self) -> bool {
+        self.origin == Origin::SessionEnd
+    }
+
+    /// "No partition of relation found for row".
+    pub fn is_a_missing_partition(&self) -> bool {
+        self.class == Class::Refused && self.sqlstate.as_deref() == Some("23514")
+    }
+
+    /// What a dead letter gives as the code: PostgreSQL's own, or a word where it gave none.
+    pub fn code(&self) -> &str {
+        match (&self.sqlstate, self.origin) {
+            (Some(code), _) => code,
+            (None, Origin::Deadline) => "timeout",
+            (None, Origin::SessionEnd) => "session_end",
+            (None, _) => "not_stored",
+        }
     }
 
     /// No connection was free in time, which is no fault of the database: nothing was tried.
@@ -162,6 +192,11 @@ impl Failure {
         Self { copy_line, ..error.into() }
     }
 
+    /// The same, as what a session ended with.
+    pub(super) fn at_the_end_of_a_session(self) -> Self {
+        Self { origin: Origin::SessionEnd, ..self }
+    }
+
     /// Whether the connection can be used again after a rollback.
     pub fn leaves_connection_usable(&self) -> bool {
         self.class == Class::Poison
@@ -185,7 +220,9 @@ impl From<&DbError> for Failure {
         let code = error.code().code();
         let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
-        Self { class, sqlstate, message, copy_line: None, origin: Origin::Server }
+        let ends = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        let origin = if ends { Origin::SessionEnd } else { Origin::Server };
+        Self { class, sqlstate, message, copy_line: None, origin }
     }
 }
 
@@ -194,7 +231,7 @@ impl From<tokio_postgres::Error> for Failure {
         match error.as_db_error() {
             Some(db) => db.into(),
             // The cause is in the source: "error connecting to server" alone helps nobody.
-            None => Self::new(Class::Connection, with_source(&error)),
+            None => Self::new(Class::Connection, with_source(&error)).at_the_end_of_a_session(),
         }
     }
 }
@@ -228,11 +265,16 @@ fn with_source(error: &dyn std::error::Error) -> String {
 }
 
 /// The line in a context such as `COPY log_records, line 3, column body`. Its words are in the server's language
-/// (`COPY log_records, Zeile 3`), so only the table's name and the number behind it are looked for. COPY is outermost,
-/// which is last, behind the contexts of triggers.
+/// (`COPY log_records, Zeile 3`, `log_recordsのCOPY、行 3`), so only the table's name and the number behind it are read.
+/// Our COPY is outermost, and therefore the context's last line: what stands before it is of triggers, which may quote
+/// anything that a record says.
 fn copy_line(context: &str, table: &str) -> Option<usize> {
-    let copy = context.lines().rfind(|line| line.contains("COPY") || line.starts_with(table))?;
-    let (_, after) = copy.split_once(table)?;
+    let copy = context.lines().last()?;
+    let after = copy.strip_prefix("COPY ").unwrap_or(copy).strip_prefix(table)?;
+    let goes_on = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
+    if after.starts_with(goes_on) {
+        return None;
+    }
     let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
     number[..digits].parse().ok().filter(|line| *line > 0)
@@ -255,8 +297,7 @@ mod tests {
             let _ = Class::of_sqlstate(&code, None);
             let line = copy_line(&parts.join(LOG_RECORDS));
             prop_assert_ne!(line, Some(0), "lines count from 1");
-            let whole = [&parts[0], "\nCOPY log_records, line 7\n", &parts[0]].concat();
-            prop_assert!(parts[0].contains(LOG_RECORDS) || parts[0].contains("COPY") || copy_line(&whole) == Some(7));
+            prop_assert_eq!(copy_line(&[&parts[0], "\nCOPY log_records, line 7"].concat()), Some(7));
         }
     }
 
@@ -275,7 +316,10 @@ mod tests {
                 Refused,
                 &["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42804", "0A000", "26000"],
             ),
-            (Unknown, &["22P04", "58030", "58P01", "XX000", "XX001", "99999", "", "7"]),
+            (
+                Unknown,
+                &["22P04", "38000", "39004", "58030", "58P01", "XX000", "XX001", "ZZ999", "99999", "", "7"],
+            ),
         ] {
             for code in codes {
                 assert_eq!(Class::of_sqlstate(code, None), class, "{code}");
@@ -283,6 +327,15 @@ mod tests {
         }
         assert_eq!(Class::of_sqlstate("23514", Some("ExecFindPartition")), Refused);
         assert_eq!(Class::of_sqlstate("23514", Some("ExecConstraints")), Poison);
+        for (code, class) in [
+            ("08006", Unknown),
+            ("40001", Unknown),
+            ("53100", Unknown),
+            ("57P01", Unknown),
+            ("P0001", Poison),
+        ] {
+            assert_eq!(Class::of_sqlstate(code, Some("exec_stmt_raise")), class, "{code} of a trigger");
+        }
     }
 
     #[test]
@@ -297,6 +350,24 @@ mod tests {
         for code in ["40001", "23514", "P0001", "53100", "25006", "57014"] {
             assert!(!failure(Some(code)).leaves_commit_unknown(), "{code}");
         }
+    }
+
+    #[test]
+    fn a_session_that_ended_at_its_commit_leaves_it_in_doubt_with_any_code() {
+        let mut failure = Failure::new(Class::Unknown, "could not write");
+        failure.sqlstate = Some("XX000".to_owned());
+        assert!(!failure.leaves_commit_unknown());
+        assert!(failure.at_the_end_of_a_session().leaves_commit_unknown());
+    }
+
+    #[test]
+    fn a_dead_letter_has_a_code_whatever_it_was() {
+        let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
+        let short = Failure::new(Class::Unknown, "PostgreSQL took 0 rows of 1");
+        let refusal = Failure { sqlstate: Some("XX000".to_owned()), ..short.clone() };
+        let late = Failure::deadline(10.0);
+        let codes = [&late, &ended, &short, &refusal].map(Failure::code);
+        assert_eq!(codes, ["timeout", "session_end", "not_stored", "XX000"]);
     }
 
     #[test]
@@ -322,6 +393,19 @@ mod tests {
             "log_records 복사, 3번째 줄, body 열",
         ] {
             assert_eq!(copy_line(translated), Some(3), "{translated}");
+        }
+        for other in [
+            "COPY log_records_old, line 3",
+            "COPY my_log_records, line 3",
+            "COPY log_records$, line 3",
+            "COPY log_records2, line 3",
+            "log_records_oldのCOPY、行 3、列 body",
+            "COPY log_records, line 5\nPL/pgSQL function f() line 3 at EXECUTE",
+            "SQL statement \"COPY log_records, line 5\"",
+            "PL/pgSQL function \"COPY log_records\"() line 3 at RAISE",
+        ] {
+            assert_eq!(copy_line(other), None, "{other}");
+            assert_eq!(copy_line(&format!("{other}\nCOPY log_records, line 2")), Some(2), "{other}");
         }
         assert_eq!(copy_line("SQL statement \"SELECT 1\""), None);
         assert_eq!(copy_line("COPY log_records, line x"), None);

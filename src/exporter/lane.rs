@@ -1,9 +1,9 @@
 //! A writer lane: take a batch, write it, settle it, for as long as there is something to take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
@@ -11,17 +11,21 @@ use super::error::{Class, Failure};
 use super::existing;
 use super::pool::{Connection, discard};
 use super::schema::SchemaError;
-use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
-use super::{Exporter, HOUSEKEEPING, Trouble};
+use super::verdict::{Evidence, Sampled, Verdict, tries};
+use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
+use super::{Exporter, HOUSEKEEPING, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
 
-/// No transaction is divided further for taking too long.
+/// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
 const SMALLEST: usize = 100;
 /// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
 const MOST_AMONG_FAULTS: usize = 1000;
-/// So many rows refused in a row, and none stored, make one ask whether it is the table that refuses.
-const SUSPICIOUS: usize = 20;
+/// The most parts of a batch while nothing tells whether a row is at fault at all.
+const MOST_PARTS: usize = 64;
+/// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
+/// the deadline is at fault; and so long a part of a batch under suspicion has.
+const HURRY: u32 = 4;
 /// After 53100: each failed COPY leaves dead rows on the very disk that is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
 /// How many resources and scopes a lane remembers, and for how long. What it has forgotten is inserted again,
@@ -39,10 +43,30 @@ struct Lane<'a> {
     known_since: Instant,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
     healthy: bool,
+    /// The waits between tries that fail.
+    backoff: Backoff,
     /// The most rows of a transaction. It falls when one takes too long, and grows with each that succeeds.
     most: usize,
     /// Rows that became dead letters since one was stored.
     refused: usize,
+    /// The codes for which rows were given up while the table took others, and when.
+    given_up: BTreeMap<String, Instant>,
+    /// While the store does not take what is written.
+    trouble: Option<Trouble<'a>>,
+    /// While the store takes other rows than those of the batch.
+    stuck: Option<Stuck<'a>>,
+}
+
+/// A try that failed, and how far it came.
+struct Failed {
+    failure: Failure,
+    reached: Progress,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, reached: Progress::Begun }
+    }
 }
 
 impl Exporter {
@@ -56,8 +80,12 @@ impl Exporter {
             known: BTreeSet::new(),
             known_since: Instant::now(),
             healthy: true,
+            backoff: Backoff::new(self.retry()),
             most: usize::MAX,
             refused: 0,
+            given_up: BTreeMap::new(),
+            trouble: None,
+            stuck: None,
         };
         while let Some(batch) = self.buffer.take().await {
             lane.deliver(batch).await;
@@ -70,137 +98,263 @@ impl<'a> Lane<'a> {
     /// counted as undelivered.
     async fn deliver(&mut self, batch: Batch) {
         let mut parts = vec![Delivery::new(batch)];
-        while let Some(mut part) = parts.pop() {
-            if part.batch.len() > self.most {
-                parts.push(part.split_off(self.most));
+        // What is in doubt has the lane's number until that is known.
+        while let Some(next) = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before))
+        {
+            let mut part = parts.remove(next);
+            sleep_until(part.not_before).await;
+            if part.batch.len() > self.most && !part.in_doubt {
+                parts.insert(0, part.split_off(self.most));
             }
-            if let Some((first, rest)) = self.write_or_divide(part).await {
-                parts.extend([rest, first]);
+            let left = self.attempt(part, parts.len()).await;
+            parts.splice(0..0, left);
+        }
+        self.stuck = None;
+    }
+
+    /// Tries once to write `part`, beside which `others` wait; gives what is left of it, in the order in which it is to be
+    /// written.
+    async fn attempt(&mut self, mut part: Delivery, others: usize) -> Vec<Delivery> {
+        let tried = Instant::now();
+        let failed = match self.try_once(&mut part).await {
+            Ok(written) => {
+                self.settle(part, written, tried);
+                return Vec::new();
             }
+            // The keeper has the connection for a moment, and the wait for it was bounded.
+            Err(failed) if failed.failure.is_a_wait_for_our_own_pool() => return vec![part],
+            Err(failed) => failed,
+        };
+        let was_mismatched = std::mem::take(&mut part.mismatched);
+        let (verdict, failure) = self.judge(&mut part, &failed).await;
+        if was_mismatched && !part.mismatched && failure.class == Class::Poison {
+            // Somebody has repaired the table since this try.
+            return vec![part];
+        }
+        self.exporter.metrics.failed(failure.class);
+        match verdict {
+            Verdict::Row if failure.class == Class::Poison => match self.isolate(&mut part, &failure) {
+                Isolated::Row => vec![part],
+                Isolated::Rest(rest) => vec![part, rest],
+                Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
+            },
+            Verdict::Row => self.suspect(part, &failure).await,
+            Verdict::Unproven if others >= MOST_PARTS => {
+                self.hold(part, &failure, Verdict::Server, tried).await
+            }
+            verdict => self.hold(part, &failure, verdict, tried).await,
         }
     }
 
-    /// Tries until the batch is written or given up, or until it has to be divided, which gives both parts.
-    async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
+    /// Decides whose fault the failed try was; gives with it the failure that says why.
+    async fn judge(&mut self, part: &mut Delivery, failed: &Failed) -> (Verdict, Failure) {
+        let Failed { failure, reached } = failed;
+        if *reached != Progress::Begun
+            && !part.in_doubt
+            && failure.may_be_a_mismatch()
+            && let Some(mismatch) = self.finds_a_mismatch().await
+        {
+            part.dead.clear();
+            part.mismatched = true;
+            return (Verdict::Table, mismatch);
+        }
+        let evidence = Evidence {
+            failure,
+            reached: *reached,
+            in_doubt: part.in_doubt,
+            under_suspicion: self.stuck.is_some(),
+            refused: self.refused,
+        };
+        let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
+        let verdict = evidence.verdict(&sampled);
+        let is_poison = failure.class == Class::Poison;
+        match sampled {
+            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
+            // Nor is it known then whether those before were.
+            Sampled::Refused(_) | Sampled::Unanswered(_) => part.dead.clear(),
+        }
+        match sampled {
+            Sampled::Refused(refusal) if is_poison => (verdict, refusal.of_the_table()),
+            Sampled::Unanswered(why) if is_poison => (verdict, why),
+            // Asked once more when the server is back: it may have gone by itself, or for what is in a row.
+            Sampled::Unanswered(why) if failure.ends_the_session() => {
+                part.unjudged = Some(failure.clone());
+                (verdict, why)
+            }
+            _ => (verdict, failure.clone()),
+        }
+    }
+
+    /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
+    /// some tries.
+    async fn suspect(&mut self, mut part: Delivery, failure: &Failure) -> Vec<Delivery> {
         let exporter = self.exporter;
-        let mut backoff = Backoff::new(exporter.retry());
-        let mut mismatched = false;
-        loop {
-            let tried = Instant::now();
-            let mut failure = match self.try_once(&mut delivery).await {
-                Ok(written) => {
-                    self.settle(delivery, written, tried);
-                    return None;
-                }
-                // The keeper has the connection for a moment, and the wait for it was bounded.
-                Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
-                Err(failure) => failure,
-            };
-            let was_mismatched = std::mem::take(&mut mismatched);
-            if !delivery.in_doubt
-                && failure.may_be_a_mismatch()
-                && let Some(mismatch) = self.finds_a_mismatch().await
-            {
-                delivery.dead.clear();
-                failure = mismatch;
-                mismatched = true;
-            } else if was_mismatched && failure.class == Class::Poison {
-                // Somebody has mended the table since this try.
-                continue;
-            } else if failure.class == Class::Poison
-                && let Err(refusal) = self.is_the_rows_fault().await
-            {
-                delivery.dead.clear();
-                failure = refusal;
+        self.trouble = None;
+        self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
+        self.tell(failure, &part);
+        let mut wait = self.next_wait(failure);
+        let is_last = self.gives_up(&part, wait);
+        if is_last && self.senders_wait() {
+            self.give_up(part, failure);
+            return Vec::new();
+        }
+        part.suspicions += 1;
+        if failure.may_be_a_lock() {
+            // Of what is left at work on these rows nothing more is begun before it has ended.
+            sleep(std::mem::take(&mut wait)).await;
+            self.end_lost_session(&part).await;
+            part.hurried = true;
+        }
+        part.not_before = Instant::now() + wait;
+        match part.sent()[..] {
+            [index] if is_last || part.suspicions >= tries(failure, self.was_given_up(failure)) => {
+                part.bury(index, failure);
+                self.refused += 1;
+                self.given_up.insert(failure.code().to_owned(), Instant::now());
             }
-            exporter.metrics.failed(failure.class);
-            if failure.class == Class::DiskFull {
-                exporter.room.want(tried);
+            [] | [_] => {}
+            // A session may end for any reason once.
+            _ if failure.ends_the_session() && !part.part && part.suspicions == 1 => {}
+            _ => {
+                part.not_before = Instant::now();
+                return part.divide(failure);
             }
-            match self.isolate(&mut delivery, &failure) {
-                Isolated::Row => continue,
-                Isolated::Rest(rest) => return Some((delivery, rest)),
-                Isolated::Nothing => {}
-            }
-            delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
-            self.tell(&failure, &delivery);
-            backoff.follow(exporter.retry());
-            let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
-            let wait = match failure.class {
-                _ if at_once => Duration::ZERO,
-                Class::DiskFull => backoff.next_wait().max(DISK_FULL_WAIT),
-                _ => backoff.next_wait(),
-            };
-            if self.gives_up(&backoff, &delivery, wait) {
-                self.give_up(delivery, &failure);
-                return None;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
-            }
-            if failure.may_be_a_lock() {
-                self.end_lost_session().await;
-            }
-            if failure.asks_for_less() && !delivery.in_doubt && delivery.batch.len() > SMALLEST {
-                self.most = (delivery.batch.len() / 4).max(SMALLEST);
-                let rest = delivery.split_off(self.most);
-                return Some((delivery, rest));
-            }
+        }
+        vec![part]
+    }
+
+    /// Whether a row was given up lately for the same reason.
+    fn was_given_up(&self, failure: &Failure) -> bool {
+        self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < KNOWN_FOR)
+    }
+
+    /// Waits for what will pass or be repaired; gives what is left then.
+    async fn hold(
+        &mut self,
+        mut part: Delivery,
+        failure: &Failure,
+        verdict: Verdict,
+        tried: Instant,
+    ) -> Vec<Delivery> {
+        let exporter = self.exporter;
+        if verdict != Verdict::Ourselves {
+            self.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
+            exporter.report(failure);
+        }
+        if failure.class == Class::DiskFull {
+            exporter.room.want(tried);
+        }
+        self.tell(failure, &part);
+        let wait = self.next_wait(failure);
+        if self.gives_up(&part, wait) {
+            self.give_up(part, failure);
+            return Vec::new();
+        }
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
+        }
+        if failure.may_be_a_lock() {
+            self.end_lost_session(&part).await;
+        }
+        part.hurried = false;
+        if failure.asks_for_less() && !part.in_doubt && part.batch.len() > SMALLEST {
+            self.most = (part.batch.len() / 4).max(SMALLEST);
+        } else if verdict == Verdict::Unproven {
+            part.not_before = Instant::now();
+            return part.divide(failure);
+        }
+        vec![part]
+    }
+
+    /// The wait before the next try, after `failure`.
+    fn next_wait(&mut self, failure: &Failure) -> Duration {
+        self.backoff.follow(self.exporter.retry());
+        let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
+        match failure.class {
+            _ if at_once => Duration::ZERO,
+            Class::DiskFull => self.backoff.next_wait().max(DISK_FULL_WAIT),
+            _ => self.backoff.next_wait(),
         }
     }
 
-    /// One try, on a connection that is given back only if it is clean.
-    async fn try_once(&mut self, delivery: &mut Delivery<'a>) -> Result<Written, Failure> {
+    /// One try, on a connection that is given back only if it is clean. A batch in doubt is looked up first.
+    async fn try_once(&mut self, part: &mut Delivery) -> Result<Written, Failed> {
+        if part.in_doubt {
+            if self.look_up().await? {
+                return Ok(Written::Before);
+            }
+            part.in_doubt = false;
+        }
+        if let Some(failure) = part.unjudged.take() {
+            return Err(Failed { failure, reached: Progress::Advanced });
+        }
         let exporter = self.exporter;
         let connection = exporter.pool.get().await?;
         let job = Job {
-            turn: Turn {
-                schema: &exporter.schema,
-                gateway: exporter.gateway,
-                lane: self.number,
-                sequence: self.sequence,
-            },
+            turn: self.turn(),
             destination: &exporter.destination,
-            batch: &delivery.batch,
-            dead: &delivery.dead,
-            divided: delivery.is_divided(),
+            batch: &part.batch,
+            dead: &part.dead,
+            divided: part.is_divided(),
             known: &self.known,
         };
-        let mut progress = Progress::Begun;
+        let mut reached = Progress::Begun;
         let writing = async {
             if exporter.makes_partitions() {
-                let periods = delivery.batch.periods();
+                let periods = part.batch.periods();
                 exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
             }
-            write(&connection, &job, &mut progress).await
+            write(&connection, &job, &mut reached).await
         };
-        let deadline = exporter.config.timeout.0;
+        let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
+        let deadline = exporter.config.timeout.0 / hurry;
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
         let result = timeout(deadline, writing).await;
         let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
-        match (&result, progress) {
-            (Ok(_), _) | (_, Progress::Advanced) => delivery.in_doubt = false,
-            (Err(failure), Progress::Committing) => delivery.in_doubt = failure.leaves_commit_unknown(),
-            (Err(_), Progress::Begun) => {}
+        let failure = match result {
+            Ok(written) => return Ok(written),
+            Err(failure) => failure,
+        };
+        if reached == Progress::Committing && failure.leaves_commit_unknown() {
+            part.in_doubt = true;
+            part.unjudged = Some(failure.clone());
         }
-        match &result {
-            Ok(_) => {}
-            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
-            Err(_) => {
-                self.known.clear();
-                discard(connection);
-            }
+        if failure.leaves_connection_usable() {
+            roll_back(connection).await;
+        } else {
+            self.known.clear();
+            discard(connection);
         }
-        result
+        Err(Failed { failure, reached })
     }
 
-    fn settle(&mut self, delivery: Delivery<'a>, written: Written, tried: Instant) {
-        let divided = delivery.is_divided();
-        let Delivery { batch, dead, trouble, .. } = delivery;
-        drop(trouble);
+    /// Whether the batch, whose COMMIT had no answer, is stored.
+    async fn look_up(&self) -> Result<bool, Failure> {
+        let connection = self.exporter.pool.get().await?;
+        let deadline = self.exporter.config.timeout.0;
+        let looked_up = timeout(deadline, is_stored(&connection, self.turn())).await;
+        let looked_up = looked_up.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
+        if looked_up.is_err() {
+            discard(connection);
+        }
+        looked_up
+    }
+
+    fn turn(&self) -> Turn<'a> {
+        let Exporter { schema, gateway, .. } = self.exporter;
+        Turn { schema, gateway: *gateway, lane: self.number, sequence: self.sequence }
+    }
+
+    fn settle(&mut self, part: Delivery, written: Written, tried: Instant) {
+        let exporter = self.exporter;
+        let divided = part.is_divided();
+        let Delivery { batch, dead, .. } = part;
+        self.trouble = None;
         self.sequence += 1;
-        self.healthy = true;
+        if !std::mem::replace(&mut self.healthy, true) {
+            self.backoff = Backoff::new(exporter.retry());
+        }
         self.most = self.most.saturating_mul(2);
         if !divided {
             self.remember(&batch);
@@ -208,7 +362,6 @@ impl<'a> Lane<'a> {
         if written == Written::Before {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
         }
-        let exporter = self.exporter;
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
         if let Some(DeadLetter { sqlstate, message }) = dead.values().next() {
@@ -222,22 +375,48 @@ impl<'a> Lane<'a> {
         }
         if let Some(stored) = (0..batch.len()).rev().find(|index| !dead.contains_key(index)) {
             self.refused = 0;
-            exporter.sample.renew(|| batch.row(stored));
+            let slowly = tried.elapsed() > exporter.config.timeout.0 / HURRY;
+            exporter.sample.renew(&batch, stored, slowly);
         }
         batch.settle_written(&dead.into_keys().collect());
     }
 
     /// Takes the row at fault out of the batch, or divides the batch so that it will be found.
-    fn isolate(&mut self, delivery: &mut Delivery<'a>, failure: &Failure) -> Isolated<'a> {
-        let before = delivery.dead.len();
-        let isolated = delivery.isolate(failure);
-        let mut dead = delivery.dead.len();
+    fn isolate(&mut self, part: &mut Delivery, failure: &Failure) -> Isolated {
+        let before = part.dead.len();
+        let isolated = part.isolate(failure);
+        let mut dead = part.dead.len();
         if let Isolated::Rest(rest) = &isolated {
             dead += rest.dead.len();
             self.most = self.most.min(MOST_AMONG_FAULTS);
         }
         self.refused += dead - before;
         isolated
+    }
+
+    /// Asks whether the table still takes a row that it took before, well within the deadline.
+    async fn ask_the_table(&self) -> Sampled {
+        let exporter = self.exporter;
+        let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
+        let limit = exporter.config.timeout.0 / HURRY;
+        let until = Instant::now() + limit;
+        let late = || Failure::deadline(limit.as_secs_f64());
+        let connection = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(connection) => connection,
+            Err(failure) => return Sampled::Unanswered(failure),
+        };
+        let taking = takes(&connection, &exporter.schema, &exporter.destination, &sample);
+        let taken = timeout_at(until, taking).await.unwrap_or_else(|_| Err(late()));
+        match &taken {
+            Ok(()) => {}
+            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
+            Err(_) => discard(connection),
+        }
+        let sampled = Sampled::of(taken);
+        if matches!(sampled, Sampled::Taken) {
+            exporter.took();
+        }
+        sampled
     }
 
     /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
@@ -255,40 +434,14 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// After many refused rows without a stored one, asks whether the table still takes a row that it took before. Where
-    /// it does not, no row is at fault: somebody has changed the table, and everything is held.
-    async fn is_the_rows_fault(&self) -> Result<(), Failure> {
-        let Some(row) = self.exporter.sample.get().filter(|_| self.refused >= SUSPICIOUS) else {
-            return Ok(());
-        };
-        let connection = self.exporter.pool.get().await?;
-        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.destination, &row)).await;
-        match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
-            Ok(()) => Ok(()),
-            Err(failure) if failure.leaves_connection_usable() => {
-                roll_back(connection).await;
-                // The row itself may be in the way of its copy.
-                if failure.is_a_duplicate() { Ok(()) } else { Err(failure.of_the_table()) }
-            }
-            Err(failure) => {
-                discard(connection);
-                Err(failure)
-            }
-        }
-    }
-
     /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
     /// locks that row, and this lane is in no transaction now.
-    async fn end_lost_session(&self) {
+    async fn end_lost_session(&self, part: &Delivery) {
         let exporter = self.exporter;
+        // A COMMIT has the time to be carried out.
+        let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
         let Ok(connection) = exporter.pool.get().await else { return };
-        let ending = end_holder(
-            &connection,
-            &exporter.schema,
-            exporter.gateway,
-            self.number,
-            exporter.config.timeout.0,
-        );
+        let ending = end_holder(&connection, &exporter.schema, exporter.gateway, self.number, age);
         match timeout(HOUSEKEEPING, ending).await {
             Ok(Ok(0)) => {}
             Ok(Ok(ended)) => {
@@ -307,22 +460,23 @@ impl<'a> Lane<'a> {
     }
 
     /// Whether there is to be no further try, which would come after `wait`.
-    fn gives_up(&self, backoff: &Backoff, delivery: &Delivery<'a>, wait: Duration) -> bool {
-        let elapsed = delivery.started.elapsed();
+    fn gives_up(&self, part: &Delivery, wait: Duration) -> bool {
+        let elapsed = part.started.elapsed();
         // Senders send again what they had no answer for, so that it must not be written behind their backs.
         let too_late =
-            || elapsed + wait >= self.exporter.config.timeout.0 || delivery.batch.nobody_waits_any_more();
+            || elapsed + wait >= self.exporter.config.timeout.0 || part.batch.nobody_waits_any_more();
         // A batch in doubt is never given up: it may be stored, and then it would be counted as lost.
-        !delivery.in_doubt && (backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
+        !part.in_doubt && (self.backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
     }
 
-    fn give_up(&self, delivery: Delivery<'a>, failure: &Failure) {
-        let records = delivery.batch.len();
+    fn give_up(&mut self, part: Delivery, failure: &Failure) {
+        let records = part.batch.len();
+        self.trouble = None;
         if self.senders_wait() {
-            delivery.batch.settle_rejected(RejectReason::Unavailable);
+            part.batch.settle_rejected(RejectReason::Unavailable);
         } else {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
-            delivery.batch.settle_dropped(DropReason::RetryExhausted);
+            part.batch.settle_dropped(DropReason::RetryExhausted);
         }
     }
 
@@ -331,14 +485,13 @@ impl<'a> Lane<'a> {
         !self.exporter.config.sending_queue.enabled
     }
 
-    fn tell(&self, failure: &Failure, delivery: &Delivery<'a>) {
-        self.exporter.report(failure);
+    fn tell(&self, failure: &Failure, part: &Delivery) {
         tracing::debug!(
             lane = self.number,
             class = failure.class.label(),
             %failure,
-            records = delivery.batch.len(),
-            in_doubt = delivery.in_doubt,
+            records = part.batch.len(),
+            in_doubt = part.in_doubt,
             "a batch could not be written"
         );
     }

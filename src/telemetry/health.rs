@@ -49,6 +49,8 @@ pub enum StoreTrouble {
 pub struct Report {
     /// Why forebay is not ready, and the detail for people; `None` while it is.
     pub trouble: Option<(Reason, String)>,
+    /// While a batch is held up by its own records: what the store says to them. It takes others, and forebay is ready.
+    pub stuck: Option<String>,
     /// Since when it has been so.
     pub since: Timestamp,
     /// For how long it has been so.
@@ -63,6 +65,8 @@ struct State {
     steady_since: Instant,
     /// What is to be said of the memory while there is too much taken, whatever the store does.
     memory: Option<Memory>,
+    /// What the store says to the records of a batch that is held up by them.
+    stuck: Option<String>,
 }
 
 #[derive(Debug)]
@@ -72,12 +76,21 @@ struct Memory {
     steady_since: Instant,
 }
 
+/// The name of what holds up a batch while forebay is ready.
+const STUCK: &str = "stuck_on_records";
+
 impl Health {
     /// A program that is starting.
     #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
     pub fn new() -> Self {
         let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
-        let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now(), memory: None };
+        let state = State {
+            trouble,
+            since: Timestamp::now(),
+            steady_since: Instant::now(),
+            memory: None,
+            stuck: None,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -93,6 +106,14 @@ impl Health {
                     let reason_is = [KeyValue::new("reason", reason.as_str())];
                     gauge.observe(u64::from(holds == Some(reason)), &reason_is);
                 }
+            })
+            .build();
+        let health = self.clone();
+        meter
+            .u64_observable_gauge("log_buffer_degraded")
+            .with_description("1 while a batch is held up by its own records, and PostgreSQL takes others.")
+            .with_callback(move |gauge| {
+                gauge.observe(u64::from(health.report().stuck.is_some()), &[KeyValue::new("reason", STUCK)]);
             })
             .build();
     }
@@ -112,6 +133,22 @@ impl Health {
     /// The store takes no rows. Cheap to repeat: the detail is brought up to date, the log hears of it once.
     pub fn store_unavailable(&self, trouble: StoreTrouble, detail: impl Into<String>) {
         self.change(Some((Reason::Store(trouble), detail.into())));
+    }
+
+    /// A batch is held up by its own records, of which the store says `detail`; it takes others. Cheap to repeat.
+    pub fn stuck(&self, detail: impl Into<String>) {
+        let detail = detail.into();
+        let before = self.lock().stuck.replace(detail.clone());
+        if before.is_none() {
+            warn!(detail, "a batch is held up by its own records; PostgreSQL takes others");
+        }
+    }
+
+    /// No batch is held up by its own records any more.
+    pub fn moves(&self) {
+        if self.lock().stuck.take().is_some() {
+            warn!("no batch is held up by its own records any more");
+        }
     }
 
     /// The program is ending; whatever the store does from here on, this stays.
@@ -142,9 +179,11 @@ impl Health {
         let memory = state.memory.as_ref().filter(|_| state.reason() != Some(Reason::Draining));
         if let Some(Memory { detail, since, steady_since }) = memory {
             let trouble = Some((Reason::MemoryLimit, detail.clone()));
-            return Report { trouble, since: *since, lasting: steady_since.elapsed() };
+            return Report { trouble, stuck: None, since: *since, lasting: steady_since.elapsed() };
         }
-        Report { trouble: state.trouble.clone(), since: state.since, lasting: state.steady_since.elapsed() }
+        let stuck = state.stuck.clone().filter(|_| state.trouble.is_none());
+        let lasting = state.steady_since.elapsed();
+        Report { trouble: state.trouble.clone(), stuck, since: state.since, lasting }
     }
 
     fn change(&self, to: Option<(Reason, String)>) {
@@ -186,11 +225,15 @@ impl Report {
     pub fn to_json(&self) -> String {
         let since = format!("{:.0}", self.since);
         match &self.trouble {
-            None => json!({
-                "status": "Server available",
-                "upSince": since,
-                "uptime": InGo(self.lasting).to_string(),
-            }),
+            None => {
+                let uptime = InGo(self.lasting).to_string();
+                let mut page = json!({ "status": "Server available", "upSince": since, "uptime": uptime });
+                if let Some(detail) = &self.stuck {
+                    page["degraded"] = STUCK.into();
+                    page["detail"] = detail.as_str().into();
+                }
+                page
+            }
             Some((reason, detail)) => json!({
                 "status": "Server not available",
                 "reason": reason.as_str(),
@@ -340,6 +383,29 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_held_up_by_its_records_leaves_it_ready() {
+        let metrics = crate::telemetry::Metrics::new().unwrap();
+        let health = Health::new();
+        health.observe(&metrics.meter("health"));
+        let gauge = || {
+            let page = metrics.render().unwrap();
+            let line = page.lines().find(|line| line.starts_with("log_buffer_degraded{"));
+            line.unwrap().to_owned()
+        };
+        health.store_ready();
+        health.stuck("no (SQLSTATE XX000)");
+        assert!(health.report().ready());
+        assert_eq!(health.report().stuck.as_deref(), Some("no (SQLSTATE XX000)"));
+        assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 1"#);
+        health.store_unavailable(UNREACHABLE, "gone");
+        assert_eq!(health.report().stuck, None, "the store's trouble goes before");
+        health.store_ready();
+        health.moves();
+        assert_eq!(health.report().stuck, None);
+        assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 0"#);
+    }
+
+    #[test]
     fn the_same_trouble_keeps_its_beginning_and_renews_its_detail() {
         let health = Health::new();
         health.store_unavailable(UNREACHABLE, "connection refused");
@@ -372,10 +438,19 @@ mod tests {
     #[test]
     fn the_page_is_worded_like_the_collectors() {
         let since = Timestamp::from_second(1_795_428_000).unwrap();
-        let mut report = Report { trouble: None, since, lasting: Duration::from_millis(182_900) };
+        let lasting = Duration::from_millis(182_900);
+        let mut report = Report { trouble: None, stuck: None, since, lasting };
         assert_eq!(
             report.to_json(),
             r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
+        );
+        report.stuck = Some("invalid memory alloc request (SQLSTATE XX000)".to_owned());
+        assert_eq!(
+            report.to_json(),
+            concat!(
+                r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s","#,
+                r#""degraded":"stuck_on_records","detail":"invalid memory alloc request (SQLSTATE XX000)"}"#
+            )
         );
         report.trouble = Some((Reason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
         assert_eq!(
