@@ -197,9 +197,10 @@ impl Failure {
         Self { origin: Origin::SessionEnd, ..self }
     }
 
-    /// Whether the connection can be used again after a rollback.
+    /// Whether the connection can be used again after a rollback: where the server had begun to take rows. Of a COPY that is
+    /// refused before that, tokio-postgres sends one Sync more than it awaits answers for.
     pub fn leaves_connection_usable(&self) -> bool {
-        self.class == Class::Poison
+        self.class == Class::Poison || (self.copy_line.is_some() && !self.ends_the_session())
     }
 }
 

@@ -139,8 +139,9 @@ impl<'a> Lane<'a> {
                 Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
             },
             Verdict::Row => self.suspect(part, &failure).await,
-            Verdict::Unproven if others >= MOST_PARTS => {
-                self.hold(part, &failure, Verdict::Server, tried).await
+            Verdict::Unproven if others < MOST_PARTS => {
+                let held = self.hold(part, &failure, verdict, tried).await;
+                held.into_iter().flat_map(|part| part.divide(&failure)).collect()
             }
             verdict => self.hold(part, &failure, verdict, tried).await,
         }
@@ -258,11 +259,10 @@ impl<'a> Lane<'a> {
             self.end_lost_session(&part).await;
         }
         part.hurried = false;
+        // Other parts of the batch go first: what they meet may be something else.
+        part.not_before = Instant::now();
         if failure.asks_for_less() && !part.in_doubt && part.batch.len() > SMALLEST {
             self.most = (part.batch.len() / 4).max(SMALLEST);
-        } else if verdict == Verdict::Unproven {
-            part.not_before = Instant::now();
-            return part.divide(failure);
         }
         vec![part]
     }
@@ -413,8 +413,10 @@ impl<'a> Lane<'a> {
             Err(_) => discard(connection),
         }
         let sampled = Sampled::of(taken);
-        if matches!(sampled, Sampled::Taken) {
-            exporter.took();
+        match sampled {
+            Sampled::Taken => exporter.took(),
+            Sampled::Refused(_) => exporter.sample.is_refused(),
+            _ => {}
         }
         sampled
     }

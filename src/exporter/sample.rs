@@ -9,7 +9,7 @@ use crate::buffer::Batch;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::{Resource, Scope};
 
-/// A stored record and when it was noted.
+/// A stored record and until when it is new enough.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     stored: Mutex<Option<(Stored, Instant)>>,
@@ -34,11 +34,18 @@ impl Sample {
         self.stored().as_ref().map(|(stored, _)| stored.clone())
     }
 
+    /// The table has refused it: what is stored from now on says more.
+    pub(super) fn is_refused(&self) {
+        if let Some((_, fresh_until)) = self.stored().as_mut() {
+            *fresh_until = Instant::now();
+        }
+    }
+
     /// Notes row `index` of `batch`, unless the record from before is new enough. One that was stored `slowly` is of use only
     /// where there is no other: it is asked for a quick answer.
     pub(super) fn renew(&self, batch: &Batch, index: usize, slowly: bool) {
         let mut kept = self.stored();
-        let due = kept.as_ref().is_none_or(|(_, since)| !slowly && since.elapsed() > FRESH);
+        let due = kept.as_ref().is_none_or(|(_, fresh_until)| !slowly && *fresh_until <= Instant::now());
         if !due {
             return;
         }
@@ -50,7 +57,7 @@ impl Sample {
             + scope.as_ref().map_or(0, |one| one.attributes.len());
         if row.len() + named <= LARGEST {
             let stored = Stored { row: Bytes::copy_from_slice(row), resource, scope };
-            *kept = Some((stored, Instant::now()));
+            *kept = Some((stored, Instant::now() + FRESH));
         }
     }
 

@@ -191,8 +191,16 @@ mod tests {
         };
         let [internal, lock, full] = ["XX000", "55P03", "53100"].map(failure);
         assert_eq!(evidence(&internal, Progress::Begun, false, true), Verdict::Server);
-        assert_eq!(evidence(&internal, Progress::Committing, true, false), Verdict::Ourselves, "it is looked up");
-        assert_eq!(evidence(&internal, Progress::Begun, true, false), Verdict::Server, "it cannot be looked up");
+        assert_eq!(
+            evidence(&internal, Progress::Committing, true, false),
+            Verdict::Ourselves,
+            "it is looked up"
+        );
+        assert_eq!(
+            evidence(&internal, Progress::Begun, true, false),
+            Verdict::Server,
+            "it cannot be looked up"
+        );
         assert_eq!(evidence(&full, Progress::Advanced, false, true), Verdict::Server);
         assert_eq!(evidence(&lock, Progress::Begun, false, false), Verdict::Server);
         assert_eq!(

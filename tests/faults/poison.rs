@@ -87,6 +87,12 @@ async fn rows_that_are_answered_with_any_code() {
         trigger(&client, &format!("refuse_{}", code.to_lowercase()), when, &does).await;
     }
     scene.flushes(either(8_000, 100_000)).await;
+    eventually("each code has its dead letters", || async {
+        let letters = letters(&database).await;
+        let codes: BTreeSet<_> = letters.iter().map(|(_, code)| code.as_str()).collect();
+        (codes.len() >= CODES.len()).then_some(())
+    })
+    .await;
     let recovery = scene.recovers().await;
     was_ready(&scene);
     let account = scene.ends("any code", recovery).await;
@@ -95,8 +101,6 @@ async fn rows_that_are_answered_with_any_code() {
         let place = CODES.iter().position(|one| one == code).expect("a code of ours") as i64;
         assert_eq!(number % 2400, place * 200 + 7, "{number} is at fault, by {code}");
     }
-    let codes: BTreeSet<_> = letters.iter().map(|(_, code)| code.as_str()).collect();
-    assert_eq!(codes, CODES.into_iter().collect(), "each code had its dead letters");
     assert_eq!(account.lost + account.copies, 0);
 }
 
@@ -229,7 +233,11 @@ async fn a_lane_that_is_stuck_on_a_row() {
     let (client, sender) = (database.connect().await, forebay.sender().await);
     sender.send(numbered_request(0..10)).await.unwrap();
     forebay.settles().await;
-    let does = "IF (NEW.attributes->>'number')::bigint = 50 THEN PERFORM pg_sleep(100); END IF";
+    let does = "CASE (NEW.attributes->>'number')::int
+                    WHEN 50 THEN PERFORM pg_sleep(100);
+                    WHEN 200 THEN RAISE EXCEPTION 'no';
+                    ELSE NULL;
+                END CASE";
     trigger(&client, "hang", "BEFORE", does).await;
     sender.send(numbered_request(10..100)).await.unwrap();
     eventually("health says that a batch is stuck", || async {
@@ -238,12 +246,6 @@ async fn a_lane_that_is_stuck_on_a_row() {
         (page["degraded"] == "stuck_on_records").then_some(())
     })
     .await;
-    client
-        .batch_execute(
-            "ALTER TABLE otel.log_records ADD CONSTRAINT picky CHECK ((attributes->>'number')::int <> 200) NOT VALID",
-        )
-        .await
-        .unwrap();
     sender.send(numbered_request(200..210)).await.unwrap();
     eventually("the loss is written", || async {
         let losses = client.query_one("SELECT coalesce(sum(records), 0)::int FROM otel.losses", &[]).await;
