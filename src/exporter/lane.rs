@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
-use super::existing;
 use super::pool::{Connection, discard};
-use super::schema::SchemaError;
-use super::verdict::{Evidence, Sampled, Verdict, tries};
-use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
+use super::verdict::{Verdict, tries};
+use super::write::{DeadLetter, Written};
 use super::{Exporter, HOUSEKEEPING, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
@@ -25,7 +23,7 @@ const MOST_AMONG_FAULTS: usize = 1000;
 const MOST_PARTS: usize = 64;
 /// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
 /// the deadline is at fault; and so long a part of a batch under suspicion has.
-const HURRY: u32 = 4;
+pub(super) const HURRY: u32 = 4;
 /// After 53100: each failed COPY leaves dead rows on the very disk that is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
 /// How many resources and scopes a lane remembers, and for how long. What it has forgotten is inserted again,
@@ -34,12 +32,12 @@ const KNOWN_MOST: usize = 20_000;
 const KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// One lane's state.
-struct Lane<'a> {
-    exporter: &'a Exporter,
-    number: i16,
+pub(super) struct Lane<'a> {
+    pub(super) exporter: &'a Exporter,
+    pub(super) number: i16,
     /// The number of the batch to be written next.
-    sequence: i64,
-    known: BTreeSet<Id>,
+    pub(super) sequence: i64,
+    pub(super) known: BTreeSet<Id>,
     known_since: Instant,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
     healthy: bool,
@@ -48,25 +46,13 @@ struct Lane<'a> {
     /// The most rows of a transaction. It falls when one takes too long, and grows with each that succeeds.
     most: usize,
     /// Rows that became dead letters since one was stored.
-    refused: usize,
+    pub(super) refused: usize,
     /// The codes for which rows were given up while the table took others, and when.
     given_up: BTreeMap<String, Instant>,
     /// While the store does not take what is written.
     trouble: Option<Trouble<'a>>,
     /// While the store takes other rows than those of the batch.
-    stuck: Option<Stuck<'a>>,
-}
-
-/// A try that failed, and how far it came.
-struct Failed {
-    failure: Failure,
-    reached: Progress,
-}
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self { failure, reached: Progress::Begun }
-    }
+    pub(super) stuck: Option<Stuck<'a>>,
 }
 
 impl Exporter {
@@ -147,45 +133,6 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Decides whose fault the failed try was; gives with it the failure that says why.
-    async fn judge(&mut self, part: &mut Delivery, failed: &Failed) -> (Verdict, Failure) {
-        let Failed { failure, reached } = failed;
-        if *reached != Progress::Begun
-            && !part.in_doubt
-            && failure.may_be_a_mismatch()
-            && let Some(mismatch) = self.finds_a_mismatch().await
-        {
-            part.dead.clear();
-            part.mismatched = true;
-            return (Verdict::Table, mismatch);
-        }
-        let evidence = Evidence {
-            failure,
-            reached: *reached,
-            in_doubt: part.in_doubt,
-            under_suspicion: self.stuck.is_some(),
-            refused: self.refused,
-        };
-        let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
-        let verdict = evidence.verdict(&sampled);
-        let is_poison = failure.class == Class::Poison;
-        match sampled {
-            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
-            // Nor is it known then whether those before were.
-            Sampled::Refused(_) | Sampled::Unanswered(_) => part.dead.clear(),
-        }
-        match sampled {
-            Sampled::Refused(refusal) if is_poison => (verdict, refusal.of_the_table()),
-            Sampled::Unanswered(why) if is_poison => (verdict, why),
-            // Asked once more when the server is back: it may have gone by itself, or for what is in a row.
-            Sampled::Unanswered(why) if failure.ends_the_session() => {
-                part.unjudged = Some(failure.clone());
-                (verdict, why)
-            }
-            _ => (verdict, failure.clone()),
-        }
-    }
-
     /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
     /// some tries.
     async fn suspect(&mut self, mut part: Delivery, failure: &Failure) -> Vec<Delivery> {
@@ -215,7 +162,7 @@ impl<'a> Lane<'a> {
             }
             [] | [_] => {}
             // A session may end for any reason once.
-            _ if failure.ends_the_session() && !part.part && part.suspicions == 1 => {}
+            _ if failure.ends_the_session() && part.suspicions == 1 => {}
             _ => {
                 part.not_before = Instant::now();
                 return part.divide(failure);
@@ -278,74 +225,6 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// One try, on a connection that is given back only if it is clean. A batch in doubt is looked up first.
-    async fn try_once(&mut self, part: &mut Delivery) -> Result<Written, Failed> {
-        if part.in_doubt {
-            if self.look_up().await? {
-                return Ok(Written::Before);
-            }
-            part.in_doubt = false;
-        }
-        if let Some(failure) = part.unjudged.take() {
-            return Err(Failed { failure, reached: Progress::Advanced });
-        }
-        let exporter = self.exporter;
-        let connection = exporter.pool.get().await?;
-        let job = Job {
-            turn: self.turn(),
-            destination: &exporter.destination,
-            batch: &part.batch,
-            dead: &part.dead,
-            divided: part.is_divided(),
-            known: &self.known,
-        };
-        let mut reached = Progress::Begun;
-        let writing = async {
-            if exporter.makes_partitions() {
-                let periods = part.batch.periods();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
-            }
-            write(&connection, &job, &mut reached).await
-        };
-        let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
-        let deadline = exporter.config.timeout.0 / hurry;
-        // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = timeout(deadline, writing).await;
-        let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
-        let failure = match result {
-            Ok(written) => return Ok(written),
-            Err(failure) => failure,
-        };
-        if reached == Progress::Committing && failure.leaves_commit_unknown() {
-            part.in_doubt = true;
-            part.unjudged = Some(failure.clone());
-        }
-        if failure.leaves_connection_usable() {
-            roll_back(connection).await;
-        } else {
-            self.known.clear();
-            discard(connection);
-        }
-        Err(Failed { failure, reached })
-    }
-
-    /// Whether the batch, whose COMMIT had no answer, is stored.
-    async fn look_up(&self) -> Result<bool, Failure> {
-        let connection = self.exporter.pool.get().await?;
-        let deadline = self.exporter.config.timeout.0;
-        let looked_up = timeout(deadline, is_stored(&connection, self.turn())).await;
-        let looked_up = looked_up.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
-        if looked_up.is_err() {
-            discard(connection);
-        }
-        looked_up
-    }
-
-    fn turn(&self) -> Turn<'a> {
-        let Exporter { schema, gateway, .. } = self.exporter;
-        Turn { schema, gateway: *gateway, lane: self.number, sequence: self.sequence }
-    }
-
     fn settle(&mut self, part: Delivery, written: Written, tried: Instant) {
         let exporter = self.exporter;
         let divided = part.is_divided();
@@ -392,73 +271,6 @@ impl<'a> Lane<'a> {
         }
         self.refused += dead - before;
         isolated
-    }
-
-    /// Asks whether the table still takes a row that it took before, well within the deadline.
-    async fn ask_the_table(&self) -> Sampled {
-        let exporter = self.exporter;
-        let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
-        let limit = exporter.config.timeout.0 / HURRY;
-        let until = Instant::now() + limit;
-        let late = || Failure::deadline(limit.as_secs_f64());
-        let connection = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
-            Ok(connection) => connection,
-            Err(failure) => return Sampled::Unanswered(failure),
-        };
-        let taking = takes(&connection, &exporter.schema, &exporter.destination, &sample);
-        let taken = timeout_at(until, taking).await.unwrap_or_else(|_| Err(late()));
-        match &taken {
-            Ok(()) => {}
-            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
-            Err(_) => discard(connection),
-        }
-        let sampled = Sampled::of(taken);
-        match sampled {
-            Sampled::Taken => exporter.took(),
-            Sampled::Refused(_) => exporter.sample.is_refused(),
-            _ => {}
-        }
-        sampled
-    }
-
-    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
-    /// fault, and everything is held.
-    async fn finds_a_mismatch(&self) -> Option<Failure> {
-        let mapping = self.exporter.destination.mapping()?;
-        let connection = self.exporter.pool.get().await.ok()?;
-        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
-            Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
-            Ok(_) => None,
-            Err(_) => {
-                discard(connection);
-                None
-            }
-        }
-    }
-
-    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
-    /// locks that row, and this lane is in no transaction now.
-    async fn end_lost_session(&self, part: &Delivery) {
-        let exporter = self.exporter;
-        // A COMMIT has the time to be carried out.
-        let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
-        let Ok(connection) = exporter.pool.get().await else { return };
-        let ending = end_holder(&connection, &exporter.schema, exporter.gateway, self.number, age);
-        match timeout(HOUSEKEEPING, ending).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(ended)) => {
-                tracing::warn!(
-                    lane = self.number,
-                    ended,
-                    "ended a session of this lane whose connection was lost"
-                );
-            }
-            Ok(Err(failure)) => {
-                tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
-                discard(connection);
-            }
-            Err(_) => discard(connection),
-        }
     }
 
     /// Whether there is to be no further try, which would come after `wait`.

@@ -11,9 +11,11 @@
 //! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
 //! whether it still answers. This is the only module that names tokio-postgres and deadpool.
 
+mod attempt;
 pub mod backoff;
 pub mod config;
 mod connect;
+mod context;
 pub mod dead_letters;
 mod delivery;
 pub mod doctor;

@@ -11,6 +11,8 @@ use super::write::Progress;
 pub(super) const SUSPICIOUS: usize = 20;
 /// Failed tries of a row that is sent alone, while the table takes others, before it is given up.
 const TRIES: usize = 3;
+/// The same where its session ended, which happens for many reasons.
+const TRIES_BY_SESSIONS: usize = 6;
 /// The same where somebody else holds a lock, which passes more often than not.
 const TRIES_AT_A_LOCK: usize = 20;
 
@@ -114,12 +116,12 @@ impl Evidence<'_> {
     }
 }
 
-/// How many tries a single row has, while the table takes others. `known`: a row was given up for the same reason
-/// lately.
+/// How many tries a single row has, while the table takes others. `known`: a row was given up with the same code lately.
 pub(super) fn tries(failure: &Failure, known: bool) -> usize {
-    match failure.sqlstate.as_deref() {
-        Some("55P03" | "40001" | "40P01" | "55006") if failure.class == Class::Busy => TRIES_AT_A_LOCK,
-        _ if known => 1,
+    match failure.class {
+        _ if failure.ends_the_session() => TRIES_BY_SESSIONS,
+        Class::Busy if !failure.asks_for_less() => TRIES_AT_A_LOCK,
+        Class::Unknown | Class::Refused if known => 1,
         _ => TRIES,
     }
 }
@@ -212,12 +214,18 @@ mod tests {
 
     #[test]
     fn a_row_has_a_few_tries() {
-        let deadline = Failure::deadline(10.0);
-        assert_eq!(
-            [tries(&failure("XX000"), false), tries(&deadline, false), tries(&failure("57014"), false)],
-            [3; 3]
-        );
-        assert_eq!([tries(&failure("XX000"), true), tries(&deadline, true)], [1; 2]);
-        assert_eq!(tries(&failure("55P03"), true), 20);
+        let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
+        for (failure, expected) in [
+            (failure("XX000"), [3, 1]),
+            (failure("42501"), [3, 1]),
+            (failure("08P01"), [3, 3]),
+            (Failure::deadline(10.0), [3, 3]),
+            (failure("57014"), [3, 3]),
+            (failure("53200"), [3, 3]),
+            (ended, [6, 6]),
+            (failure("55P03"), [20, 20]),
+        ] {
+            assert_eq!([false, true].map(|known| tries(&failure, known)), expected, "{failure:?}");
+        }
     }
 }
