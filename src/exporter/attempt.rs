@@ -116,22 +116,19 @@ impl<'a> Lane<'a> {
         };
         let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
         let verdict = evidence.verdict(&sampled);
-        let is_poison = failure.class == Class::Poison;
-        match sampled {
+        let why = match sampled {
             Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
-            // Nor is it known then whether those before were.
-            Sampled::Refused(_) | Sampled::Unanswered(_) => part.dead.clear(),
-        }
-        match sampled {
-            Sampled::Refused(refusal) if is_poison => (verdict, refusal.of_the_table()),
-            Sampled::Unanswered(why) if is_poison => (verdict, why),
+            Sampled::Refused(refusal) => refusal.of_the_table(),
+            Sampled::Unanswered(why) => why,
+        };
+        // Nor is it known then whether the rows before were at fault.
+        part.dead.clear();
+        let ended = verdict == Verdict::Server && failure.ends_the_session();
+        if ended {
             // Asked once more when the server is back: it may have gone by itself, or for what is in a row.
-            Sampled::Unanswered(why) if failure.ends_the_session() => {
-                part.unjudged = Some(failure.clone());
-                (verdict, why)
-            }
-            _ => (verdict, failure.clone()),
+            part.unjudged = Some(failure.clone());
         }
+        (verdict, if ended || failure.class == Class::Poison { why } else { failure.clone() })
     }
 
     /// Asks whether the table still takes a row that it took before, well within the deadline.
