@@ -243,12 +243,12 @@ impl<'a> Lane<'a> {
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
-        if let Some(DeadLetter { sqlstate, message }) = dead.values().next() {
+        if let Some(DeadLetter { sqlstate, message: reason }) = dead.values().next() {
             let records = dead.len();
             tracing::warn!(
                 records,
                 sqlstate,
-                message,
+                reason,
                 "PostgreSQL refused records; they are kept in dead_letters"
             );
         }

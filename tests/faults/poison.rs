@@ -110,7 +110,8 @@ async fn rows_that_are_answered_with_any_code() {
 }
 
 /// Scenario: a few records, some for each lane, keep PostgreSQL at work beyond every deadline, in the COPY and in the
-/// COMMIT. Promise: each of them is a dead letter after a few tries, all others are written, and health stays good.
+/// COMMIT. Promise: each of them is a dead letter after a few tries, all others are written, health stays good, and no more
+/// sessions are at such a record than there are lanes.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_all_of_the_time() {
     let database = database().await;
@@ -120,7 +121,14 @@ async fn rows_that_take_all_of_the_time() {
     let next = scene.flushed().await / 4 + 4_000;
     trigger(&client, "sleep_in_copy", "BEFORE", &sleeps(&next.to_string())).await;
     trigger(&client, "sleep_in_commit", "DEFERRED", &sleeps(&(next + 2_000).to_string())).await;
-    are_dead(&scene, 8).await;
+    eventually("all of them are dead letters", || async {
+        let busy = "SELECT count(*) FROM pg_stat_activity
+                    WHERE wait_event = 'PgSleep' AND datname = current_database()";
+        let busy: i64 = client.query_one(busy, &[]).await.unwrap().get(0);
+        assert!(busy <= 2, "{busy} sessions are at them");
+        (letters(&database).await.len() == 8).then_some(())
+    })
+    .await;
     let recovery = scene.recovers().await;
     was_ready(&scene);
     let account = scene.ends("rows that take all of the time", recovery).await;
@@ -265,4 +273,24 @@ async fn a_lane_that_is_stuck_on_a_row() {
     assert_eq!(stored, 108, "all but two of them");
     let numbers: Vec<_> = letters(&database).await.into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers, [50, 200]);
+}
+
+/// Scenario: with the queue off, a record among good ones is answered with XX000. Promise: it is a dead letter before the
+/// sender is answered, and the others are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn such_a_row_with_the_queue_off() {
+    let database = database().await;
+    let off = ["exporters.postgres.sending_queue.enabled=false"];
+    let forebay = Forebay::ready(database.dsn(), &[QUICK, &off].concat()).await;
+    let (client, sender) = (database.connect().await, forebay.sender().await);
+    sender.send(numbered_request(0..10)).await.unwrap();
+    let does = "IF (NEW.attributes->>'number')::bigint = 15 THEN
+                    RAISE EXCEPTION 'no' USING ERRCODE = 'XX000';
+                END IF";
+    trigger(&client, "refuse", "DEFERRED", does).await;
+    let answer = sender.send(numbered_request(10..30)).await.unwrap();
+    assert_eq!(answer.partial_success.map(|partial| partial.rejected_log_records), Some(1));
+    assert_eq!(letters(&database).await, [(15, "XX000".to_owned())]);
+    let stored = client.query_one("SELECT count(*) FROM otel.log_records", &[]).await.unwrap();
+    assert_eq!(stored.get::<_, i64>(0), 29);
 }
