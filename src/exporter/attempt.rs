@@ -183,11 +183,11 @@ impl<'a> Lane<'a> {
         let ending = end_holder(&connection, &exporter.schema, exporter.gateway, self.number, age);
         match timeout(HOUSEKEEPING, ending).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(ended)) => {
+            Ok(Ok(sessions)) => {
                 tracing::warn!(
                     lane = self.number,
-                    ended,
-                    "ended a session of this lane whose connection was lost"
+                    sessions,
+                    "asked PostgreSQL to end a session of this lane whose connection was lost"
                 );
             }
             Ok(Err(failure)) => {

@@ -143,7 +143,7 @@ fn named(sent: &[usize], failure: &Failure) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -153,7 +153,7 @@ mod tests {
     use crate::duration::GoDuration;
     use crate::table::Transcoder;
 
-    async fn delivery(records: usize) -> Delivery {
+    pub(in crate::exporter) async fn delivery(records: usize) -> Delivery {
         let batch = BatchConfig { timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() };
         let buffer = Buffer::new(&QueueConfig::default(), &batch);
         let request = request((0..records).map(|number| number.to_string()));

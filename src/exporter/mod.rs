@@ -1,9 +1,9 @@
 //! The way out: batches from the buffer into PostgreSQL, by binary COPY, over connections of its own.
 //!
-//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. What fails is
-//! sorted by [`error`] into what will pass (the batch is kept and tried again), what is the fault of one row
-//! (that row becomes a dead letter, the others are written), and what somebody has to repair. A COMMIT whose
-//! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
+//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. A failure is sorted
+//! by [`error`], and `verdict.rs` decides whose fault it was: a row's (it becomes a dead letter, the others are
+//! written), the table's or the server's (the batch is kept and tried again). A COMMIT whose answer was lost is looked
+//! up by the lane's sequence row, so that nothing is written twice.
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again,
 //! [`reading`] shows what is stored, and [`partitions::show`] what is kept for how long.

@@ -65,3 +65,27 @@ impl Sample {
         self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exporter::delivery::tests::delivery;
+
+    #[tokio::test]
+    async fn a_record_is_kept_for_a_while_unless_it_is_refused() {
+        let (sample, batch) = (Sample::default(), delivery(3).await.batch);
+        let is = |index| sample.get().is_some_and(|stored| stored.row == batch.row(index));
+        assert!(sample.get().is_none());
+        sample.renew(&batch, 0, true);
+        assert!(is(0), "a slow one is better than none");
+        sample.renew(&batch, 1, false);
+        assert!(is(0), "it is new enough");
+        sample.is_refused();
+        sample.renew(&batch, 1, true);
+        assert!(is(0), "a slow one replaces no other");
+        sample.renew(&batch, 2, false);
+        assert!(is(2));
+        let stored = sample.get().unwrap();
+        assert!(stored.resource.is_some() && stored.scope.is_some(), "with what it names");
+    }
+}
