@@ -1,20 +1,25 @@
 //! A batch on its way over all its tries: what is known of it, its rows at fault, and how it is divided.
 //!
-//! The first row at fault is taken out, and the batch is tried again as a whole. With the second one, what stands before it
-//! is known to be good and goes by itself, so that no row is sent over and over for the sake of others. Where PostgreSQL
-//! names no row, the batch is halved until one is left.
+//! Where a code says that a row is at fault, the first one is taken out, and the batch is tried again as a whole. With the
+//! second one, what stands before it is known to be good and goes by itself, so that no row is sent over and over for the
+//! sake of others. Where PostgreSQL names no row, the batch is halved until one is left.
+//!
+//! Where nothing but the table's taking of other rows says so, the row is sent alone, some times over, and the others go
+//! first.
 
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::Trouble;
 use super::error::{Class, Failure};
 use super::write::DeadLetter;
 use crate::buffer::Batch;
 
+/// Into so many parts a batch is divided that has a row under suspicion which nothing names.
+const PARTS: usize = 10;
+
 /// A batch on its way.
-pub(super) struct Delivery<'a> {
+pub(super) struct Delivery {
     pub(super) batch: Batch,
     /// Rows of the batch that do not go into the table, by their index.
     pub(super) dead: BTreeMap<usize, DeadLetter>,
@@ -23,28 +28,42 @@ pub(super) struct Delivery<'a> {
     pub(super) started: Instant,
     /// COMMIT was sent and not answered: the batch may be in the database, and is not to be divided.
     pub(super) in_doubt: bool,
-    pub(super) trouble: Option<Trouble<'a>>,
+    /// With what a try ended of which nobody could say yet whose fault it was.
+    pub(super) unjudged: Option<Failure>,
+    /// The table was not what the configuration says, when it was tried last.
+    pub(super) mismatched: bool,
+    /// How often it has failed while the table took other rows.
+    pub(super) suspicions: usize,
+    /// It is not tried again before, so that others go first.
+    pub(super) not_before: Instant,
+    /// A part of what has failed by its deadline: it is divided sooner.
+    pub(super) hurried: bool,
 }
 
 /// What was done about a row at fault.
-pub(super) enum Isolated<'a> {
+pub(super) enum Isolated {
     /// No row is at fault.
     Nothing,
     /// The row is a dead letter now; the others are to be tried again.
     Row,
     /// The batch is smaller; this is the rest of it, for later.
-    Rest(Delivery<'a>),
+    Rest(Delivery),
 }
 
-impl<'a> Delivery<'a> {
+impl Delivery {
     pub(super) fn new(batch: Batch) -> Self {
+        let now = Instant::now();
         Self {
             batch,
             dead: BTreeMap::new(),
             part: false,
-            started: Instant::now(),
+            started: now,
             in_doubt: false,
-            trouble: None,
+            unjudged: None,
+            mismatched: false,
+            suspicions: 0,
+            not_before: now,
+            hurried: false,
         }
     }
 
@@ -54,47 +73,77 @@ impl<'a> Delivery<'a> {
     }
 
     /// Keeps the first `len` records; gives the others, which are not in doubt either.
-    pub(super) fn split_off(&mut self, len: usize) -> Delivery<'a> {
+    pub(super) fn split_off(&mut self, len: usize) -> Self {
         debug_assert!(!self.in_doubt, "a batch in doubt is looked up as it was");
         self.part = true;
         let dead = self.dead.split_off(&len).into_iter().map(|(index, letter)| (index - len, letter));
         Self {
             dead: dead.collect(),
             batch: self.batch.split_off(len),
-            part: true,
-            started: self.started,
-            in_doubt: false,
-            trouble: None,
+            unjudged: None,
+            suspicions: 0,
+            ..*self
         }
     }
 
+    /// The indices of the rows that are sent: those not yet taken out.
+    pub(super) fn sent(&self) -> Vec<usize> {
+        (0..self.batch.len()).filter(|index| !self.dead.contains_key(index)).collect()
+    }
+
+    /// Takes row `index` out.
+    pub(super) fn bury(&mut self, index: usize, failure: &Failure) {
+        self.dead.insert(index, DeadLetter::of(failure));
+    }
+
     /// Finds the row at fault, as far as `failure` tells.
-    pub(super) fn isolate(&mut self, failure: &Failure) -> Isolated<'a> {
-        let (Class::Poison, Some(sqlstate), false) = (failure.class, &failure.sqlstate, self.in_doubt) else {
+    pub(super) fn isolate(&mut self, failure: &Failure) -> Isolated {
+        if failure.class != Class::Poison || self.in_doubt {
             return Isolated::Nothing;
-        };
-        let letter = || DeadLetter { sqlstate: sqlstate.clone(), message: failure.message.clone() };
-        // PostgreSQL counts the rows that it was sent, which are those not yet taken out.
-        let sent: Vec<_> = (0..self.batch.len()).filter(|index| !self.dead.contains_key(index)).collect();
-        let named = failure.copy_line.and_then(|line| sent.get(line - 1)).copied();
-        match (named, &sent[..]) {
+        }
+        let sent = self.sent();
+        match (named(&sent, failure), &sent[..]) {
             (Some(index), [first, ..]) if !self.dead.is_empty() && *first < index => {
                 let mut rest = self.split_off(index);
-                rest.dead.insert(0, letter());
+                rest.bury(0, failure);
                 Isolated::Rest(rest)
             }
             (Some(index), _) | (None, &[index]) => {
-                self.dead.insert(index, letter());
+                self.bury(index, failure);
                 Isolated::Row
             }
             (None, [_, _, ..]) => Isolated::Rest(self.split_off(sent[sent.len() / 2])),
             (None, []) => Isolated::Nothing,
         }
     }
+
+    /// Divides it so that the row under suspicion is found: by the line that PostgreSQL names, or into equal parts.
+    pub(super) fn divide(mut self, failure: &Failure) -> Vec<Self> {
+        let len = self.batch.len();
+        let cuts = match named(&self.sent(), failure) {
+            Some(index) => vec![index + 1, index],
+            None => (1..PARTS).rev().map(|part| len * part / PARTS).collect(),
+        };
+        let mut parts = Vec::new();
+        for cut in cuts {
+            if (1..self.batch.len()).contains(&cut) {
+                parts.push(self.split_off(cut));
+            }
+        }
+        self.suspicions = 0;
+        parts.push(self);
+        parts.reverse();
+        parts
+    }
+}
+
+/// Which of the rows that were `sent` the failure names. PostgreSQL counts from one.
+fn named(sent: &[usize], failure: &Failure) -> Option<usize> {
+    failure.copy_line.and_then(|line| sent.get(line - 1)).copied()
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -104,7 +153,7 @@ mod tests {
     use crate::duration::GoDuration;
     use crate::table::{Space, Transcoder};
 
-    async fn delivery(records: usize) -> Delivery<'static> {
+    pub(in crate::exporter) async fn delivery(records: usize) -> Delivery {
         let batch = BatchConfig { timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() };
         let buffer = Buffer::new(&QueueConfig::default(), &batch);
         let request = request((0..records).map(|number| number.to_string()));
@@ -128,8 +177,7 @@ mod tests {
         let mut parts = vec![delivery(10).await];
         while let Some(mut part) = parts.pop() {
             tries += 1;
-            let sent: Vec<_> = (0..part.batch.len()).filter(|index| !part.dead.contains_key(index)).collect();
-            let refused = sent.iter().position(|index| bad.contains(&(first + index)));
+            let refused = part.sent().iter().position(|index| bad.contains(&(first + index)));
             let Some(refused) = refused else {
                 dead.extend(part.dead.keys().map(|index| first + index));
                 first += part.batch.len();
@@ -162,5 +210,42 @@ mod tests {
         assert!(matches!(delivery.isolate(&Failure::new(Class::Busy, "later")), Isolated::Nothing));
         delivery.in_doubt = true;
         assert!(matches!(delivery.isolate(&refusal(Some(1))), Isolated::Nothing));
+    }
+
+    /// In how many tries the one bad row of `records` is sent alone, where its line is named or is not. Parts with it
+    /// fail, the others are taken.
+    async fn found(records: usize, bad: usize, named: bool) -> usize {
+        let (mut tries, mut parts, mut taken) = (0, vec![(0, delivery(records).await)], 0);
+        while let Some((first, part)) = parts.pop() {
+            let has_it = (first..first + part.batch.len()).contains(&bad);
+            tries += usize::from(has_it);
+            if !has_it || part.batch.len() == 1 {
+                taken += part.batch.len();
+                continue;
+            }
+            let mut failure = Failure::new(Class::Unknown, "internal");
+            failure.copy_line = named.then_some(bad - first + 1);
+            let mut at = first;
+            for part in part.divide(&failure) {
+                let len = part.batch.len();
+                assert!(part.part && part.suspicions == 0);
+                parts.push((at, part));
+                at += len;
+            }
+        }
+        assert_eq!(taken, records, "every record had its turn");
+        tries
+    }
+
+    #[tokio::test]
+    async fn a_row_under_suspicion_is_soon_alone() {
+        for bad in [0, 1, 499, 998, 999] {
+            assert_eq!(found(1000, bad, true).await, 2, "the line of {bad} is named");
+            let tries = found(1000, bad, false).await;
+            assert!(tries <= 4, "{tries} tries for {bad}");
+        }
+        for records in 2..=10 {
+            assert_eq!(found(records, records / 2, false).await, 2, "{records}");
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! Every failure has a class, and the class says what to do.
 //!
 //! Source: PostgreSQL manual, appendix "PostgreSQL Error Codes", and what PostgreSQL 15 really answers.
-//! A code that nobody foresaw holds the batch: nothing is ever dropped for a code.
+//! A code alone neither drops a record nor holds up others: whose fault it is, `verdict.rs` decides.
 
 use std::fmt;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
+
+use super::context::copy_line;
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +21,9 @@ pub enum Class {
     DiskFull,
     /// One row is at fault: find it, take it out, write the others.
     Poison,
-    /// The database does not let us, and somebody has to repair it: keep the batch, say so, wait.
+    /// The database does not let us, mostly because somebody has to repair something.
     Refused,
-    /// A code that is not in the table: keep the batch, say so, wait.
+    /// A code that says nothing of whose fault it is.
     Unknown,
 }
 
@@ -49,6 +51,8 @@ enum Origin {
     OwnPool,
     /// Our own deadline.
     Deadline,
+    /// The session ended.
+    SessionEnd,
     /// A look into the catalogue.
     Catalogue,
 }
@@ -72,6 +76,16 @@ impl Class {
 
     /// The class of an SQLSTATE. `routine` is the server's function that raised it.
     pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
+        let class = Self::of_code(code, routine);
+        // A function in PL/pgSQL may raise any code: the server is well, and the session goes on.
+        let is_made_up = routine == Some("exec_stmt_raise");
+        match class {
+            Self::Connection | Self::Busy | Self::DiskFull if is_made_up => Self::Unknown,
+            class => class,
+        }
+    }
+
+    fn of_code(code: &str, routine: Option<&str>) -> Self {
         match code {
             // "No partition of relation found for row": the table's fault, not the row's.
             "23514" if routine == Some("ExecFindPartition") => Self::Refused,
@@ -87,7 +101,6 @@ impl Class {
                 "40" | "53" => Self::Busy,
                 "22" | "23" | "54" | "P0" => Self::Poison,
                 "28" | "3D" | "3F" | "42" | "0A" | "26" | "0L" | "0P" => Self::Refused,
-                "58" | "XX" => Self::Unknown,
                 _ => Self::Unknown,
             },
         }
@@ -109,9 +122,28 @@ impl Failure {
     /// Whether a COMMIT that ended like this may have been carried out all the same: there was no answer, or the
     /// server's last word before the session's end.
     pub fn leaves_commit_unknown(&self) -> bool {
-        self.sqlstate
-            .as_deref()
-            .is_none_or(|code| code == "40003" || code.starts_with("08") || code.starts_with("57P"))
+        let of_code = |code: &str| code == "40003" || code.starts_with("08") || code.starts_with("57P");
+        self.ends_the_session() || self.sqlstate.as_deref().is_none_or(of_code)
+    }
+
+    /// Whether the session ended with it, for whatever reason.
+    pub fn ends_the_session(&self) -> bool {
+        self.origin == Origin::SessionEnd
+    }
+
+    /// "No partition of relation found for row".
+    pub fn is_a_missing_partition(&self) -> bool {
+        self.class == Class::Refused && self.sqlstate.as_deref() == Some("23514")
+    }
+
+    /// What a dead letter gives as the code: PostgreSQL's own, or a word where it gave none.
+    pub fn code(&self) -> &str {
+        match (&self.sqlstate, self.origin) {
+            (Some(code), _) => code,
+            (None, Origin::Deadline) => "timeout",
+            (None, Origin::SessionEnd) => "session_end",
+            (None, _) => "not_stored",
+        }
     }
 
     /// No connection was free in time, which is no fault of the database: nothing was tried.
@@ -162,9 +194,15 @@ impl Failure {
         Self { copy_line, ..error.into() }
     }
 
-    /// Whether the connection can be used again after a rollback.
+    /// The same, as what a session ended with.
+    pub(super) fn at_the_end_of_a_session(self) -> Self {
+        Self { origin: Origin::SessionEnd, ..self }
+    }
+
+    /// Whether the connection can be used again after a rollback: where the server had begun to take rows. Of a COPY that is
+    /// refused before that, tokio-postgres sends one Sync more than it awaits answers for.
     pub fn leaves_connection_usable(&self) -> bool {
-        self.class == Class::Poison
+        self.class == Class::Poison || (self.copy_line.is_some() && !self.ends_the_session())
     }
 }
 
@@ -185,7 +223,9 @@ impl From<&DbError> for Failure {
         let code = error.code().code();
         let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
-        Self { class, sqlstate, message, copy_line: None, origin: Origin::Server }
+        let ends = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        let origin = if ends { Origin::SessionEnd } else { Origin::Server };
+        Self { class, sqlstate, message, copy_line: None, origin }
     }
 }
 
@@ -194,7 +234,7 @@ impl From<tokio_postgres::Error> for Failure {
         match error.as_db_error() {
             Some(db) => db.into(),
             // The cause is in the source: "error connecting to server" alone helps nobody.
-            None => Self::new(Class::Connection, with_source(&error)),
+            None => Self::new(Class::Connection, with_source(&error)).at_the_end_of_a_session(),
         }
     }
 }
@@ -227,36 +267,16 @@ fn with_source(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The line in a context such as `COPY log_records, line 3, column body`. Its words are in the server's language
-/// (`COPY log_records, Zeile 3`), so only the table's name and the number behind it are looked for. COPY is outermost,
-/// which is last, behind the contexts of triggers.
-fn copy_line(context: &str, table: &str) -> Option<usize> {
-    let copy = context.lines().rfind(|line| line.contains("COPY") || line.starts_with(table))?;
-    let (_, after) = copy.split_once(table)?;
-    let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
-    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-    number[..digits].parse().ok().filter(|line| *line > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::table::ddl::LOG_RECORDS;
-
-    fn copy_line(context: &str) -> Option<usize> {
-        super::copy_line(context, LOG_RECORDS)
-    }
 
     proptest! {
         #[test]
-        fn any_code_has_a_class_and_any_context_is_read(code in any::<String>(), parts in [".*", ".*", ".*"]) {
-            let _ = Class::of_sqlstate(&code, None);
-            let line = copy_line(&parts.join(LOG_RECORDS));
-            prop_assert_ne!(line, Some(0), "lines count from 1");
-            let whole = [&parts[0], "\nCOPY log_records, line 7\n", &parts[0]].concat();
-            prop_assert!(parts[0].contains(LOG_RECORDS) || parts[0].contains("COPY") || copy_line(&whole) == Some(7));
+        fn any_code_has_a_class(code in any::<String>(), routine in any::<Option<String>>()) {
+            let _ = Class::of_sqlstate(&code, routine.as_deref());
         }
     }
 
@@ -275,7 +295,10 @@ mod tests {
                 Refused,
                 &["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42804", "0A000", "26000"],
             ),
-            (Unknown, &["22P04", "58030", "58P01", "XX000", "XX001", "99999", "", "7"]),
+            (
+                Unknown,
+                &["22P04", "38000", "39004", "58030", "58P01", "XX000", "XX001", "ZZ999", "99999", "", "7"],
+            ),
         ] {
             for code in codes {
                 assert_eq!(Class::of_sqlstate(code, None), class, "{code}");
@@ -283,6 +306,15 @@ mod tests {
         }
         assert_eq!(Class::of_sqlstate("23514", Some("ExecFindPartition")), Refused);
         assert_eq!(Class::of_sqlstate("23514", Some("ExecConstraints")), Poison);
+        for (code, class) in [
+            ("08006", Unknown),
+            ("40001", Unknown),
+            ("53100", Unknown),
+            ("57P01", Unknown),
+            ("P0001", Poison),
+        ] {
+            assert_eq!(Class::of_sqlstate(code, Some("exec_stmt_raise")), class, "{code} of a trigger");
+        }
     }
 
     #[test]
@@ -300,31 +332,26 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_a_closed_set() {
-        let labels = Class::ALL.map(Class::label);
-        assert_eq!(labels, ["connection", "busy", "disk_full", "poison", "refused", "unknown"]);
+    fn a_session_that_ended_at_its_commit_leaves_it_in_doubt_with_any_code() {
+        let mut failure = Failure::new(Class::Unknown, "could not write");
+        failure.sqlstate = Some("XX000".to_owned());
+        assert!(!failure.leaves_commit_unknown());
+        assert!(failure.at_the_end_of_a_session().leaves_commit_unknown());
     }
 
     #[test]
-    fn the_line_of_a_copy_is_found() {
-        assert_eq!(copy_line("COPY log_records, line 3, column body"), Some(3));
-        assert_eq!(copy_line("COPY log_records, line 12"), Some(12));
-        assert_eq!(copy_line("COPY log_records, line 7, column 2nd"), Some(7));
-        assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE\nCOPY log_records, line 2"), Some(2));
-        let insert = "SQL statement \"INSERT INTO log_records VALUES (9)\"";
-        assert_eq!(copy_line(&format!("{insert}\nCOPY log_records, line 4")), Some(4));
-        assert_eq!(copy_line(insert), None);
-        for translated in [
-            "COPY log_records, Zeile 3, Spalte body",
-            "COPY log_records, ligne 3, colonne body",
-            "COPY log_records, строка 3, столбец body",
-            "log_recordsのCOPY、行 3、列 body",
-            "log_records 복사, 3번째 줄, body 열",
-        ] {
-            assert_eq!(copy_line(translated), Some(3), "{translated}");
-        }
-        assert_eq!(copy_line("SQL statement \"SELECT 1\""), None);
-        assert_eq!(copy_line("COPY log_records, line x"), None);
-        assert_eq!(super::copy_line("COPY logs2, line 3, column 1st", "logs2"), Some(3));
+    fn a_dead_letter_has_a_code_whatever_it_was() {
+        let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
+        let short = Failure::new(Class::Unknown, "PostgreSQL took 0 rows of 1");
+        let refusal = Failure { sqlstate: Some("XX000".to_owned()), ..short.clone() };
+        let late = Failure::deadline(10.0);
+        let codes = [&late, &ended, &short, &refusal].map(Failure::code);
+        assert_eq!(codes, ["timeout", "session_end", "not_stored", "XX000"]);
+    }
+
+    #[test]
+    fn labels_are_a_closed_set() {
+        let labels = Class::ALL.map(Class::label);
+        assert_eq!(labels, ["connection", "busy", "disk_full", "poison", "refused", "unknown"]);
     }
 }

@@ -69,7 +69,7 @@ impl Exporter {
     /// A lane has written a batch.
     pub(super) fn wrote(&self) {
         self.wrote_lately.store(true, Ordering::Relaxed);
-        self.met();
+        self.took();
     }
 
     /// Creates or checks the schema, and makes the partitions of the next days.

@@ -1,27 +1,29 @@
 //! A writer lane: take a batch, write it, settle it, for as long as there is something to take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
-use super::existing;
 use super::pool::{Connection, discard};
-use super::schema::SchemaError;
-use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
-use super::{Exporter, HOUSEKEEPING, Trouble};
+use super::verdict::{Verdict, tries};
+use super::write::{DeadLetter, Written};
+use super::{Exporter, HOUSEKEEPING, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason, RejectReason};
 use crate::table::interned::Id;
 
-/// No transaction is divided further for taking too long.
+/// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
 const SMALLEST: usize = 100;
 /// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
 const MOST_AMONG_FAULTS: usize = 1000;
-/// So many rows refused in a row, and none stored, make one ask whether it is the table that refuses.
-const SUSPICIOUS: usize = 20;
+/// The most parts of a batch while nothing tells whether a row is at fault at all.
+const MOST_PARTS: usize = 64;
+/// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
+/// the deadline is at fault; and so long a part of a batch under suspicion has.
+pub(super) const HURRY: u32 = 4;
 /// After 53100: each failed COPY leaves dead rows on the very disk that is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
 /// How many resources and scopes a lane remembers, and for how long. What it has forgotten is inserted again,
@@ -30,19 +32,27 @@ const KNOWN_MOST: usize = 20_000;
 const KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// One lane's state.
-struct Lane<'a> {
-    exporter: &'a Exporter,
-    number: i16,
+pub(super) struct Lane<'a> {
+    pub(super) exporter: &'a Exporter,
+    pub(super) number: i16,
     /// The number of the batch to be written next.
-    sequence: i64,
-    known: BTreeSet<Id>,
+    pub(super) sequence: i64,
+    pub(super) known: BTreeSet<Id>,
     known_since: Instant,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
     healthy: bool,
+    /// The waits between tries that fail.
+    backoff: Backoff,
     /// The most rows of a transaction. It falls when one takes too long, and grows with each that succeeds.
     most: usize,
     /// Rows that became dead letters since one was stored.
-    refused: usize,
+    pub(super) refused: usize,
+    /// The codes for which rows were given up while the table took others, and when.
+    given_up: BTreeMap<String, Instant>,
+    /// While the store does not take what is written.
+    trouble: Option<Trouble<'a>>,
+    /// While the store takes other rows than those of the batch.
+    pub(super) stuck: Option<Stuck<'a>>,
 }
 
 impl Exporter {
@@ -56,8 +66,12 @@ impl Exporter {
             known: BTreeSet::new(),
             known_since: Instant::now(),
             healthy: true,
+            backoff: Backoff::new(self.retry()),
             most: usize::MAX,
             refused: 0,
+            given_up: BTreeMap::new(),
+            trouble: None,
+            stuck: None,
         };
         while let Some(batch) = self.buffer.take().await {
             lane.deliver(batch).await;
@@ -70,137 +84,156 @@ impl<'a> Lane<'a> {
     /// counted as undelivered.
     async fn deliver(&mut self, batch: Batch) {
         let mut parts = vec![Delivery::new(batch)];
-        while let Some(mut part) = parts.pop() {
-            if part.batch.len() > self.most {
-                parts.push(part.split_off(self.most));
+        // What is in doubt has the lane's number until that is known.
+        while let Some(next) = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before))
+        {
+            let mut part = parts.remove(next);
+            sleep_until(part.not_before).await;
+            if part.batch.len() > self.most && !part.in_doubt {
+                parts.insert(0, part.split_off(self.most));
             }
-            if let Some((first, rest)) = self.write_or_divide(part).await {
-                parts.extend([rest, first]);
-            }
+            let left = self.attempt(part, parts.len()).await;
+            parts.splice(0..0, left);
         }
+        self.stuck = None;
     }
 
-    /// Tries until the batch is written or given up, or until it has to be divided, which gives both parts.
-    async fn write_or_divide(&mut self, mut delivery: Delivery<'a>) -> Option<(Delivery<'a>, Delivery<'a>)> {
-        let exporter = self.exporter;
-        let mut backoff = Backoff::new(exporter.retry());
-        let mut mismatched = false;
-        loop {
-            let tried = Instant::now();
-            let mut failure = match self.try_once(&mut delivery).await {
-                Ok(written) => {
-                    self.settle(delivery, written, tried);
-                    return None;
-                }
-                // The keeper has the connection for a moment, and the wait for it was bounded.
-                Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
-                Err(failure) => failure,
-            };
-            let was_mismatched = std::mem::take(&mut mismatched);
-            if !delivery.in_doubt
-                && failure.may_be_a_mismatch()
-                && let Some(mismatch) = self.finds_a_mismatch().await
-            {
-                delivery.dead.clear();
-                failure = mismatch;
-                mismatched = true;
-            } else if was_mismatched && failure.class == Class::Poison {
-                // Somebody has mended the table since this try.
-                continue;
-            } else if failure.class == Class::Poison
-                && let Err(refusal) = self.is_the_rows_fault().await
-            {
-                delivery.dead.clear();
-                failure = refusal;
+    /// Tries once to write `part`, beside which `others` wait; gives what is left of it, in the order in which it is to be
+    /// written.
+    async fn attempt(&mut self, mut part: Delivery, others: usize) -> Vec<Delivery> {
+        let tried = Instant::now();
+        let failed = match self.try_once(&mut part).await {
+            Ok(written) => {
+                self.settle(part, written, tried);
+                return Vec::new();
             }
-            exporter.metrics.failed(failure.class);
-            if failure.class == Class::DiskFull {
-                exporter.room.want(tried);
-            }
-            match self.isolate(&mut delivery, &failure) {
-                Isolated::Row => continue,
-                Isolated::Rest(rest) => return Some((delivery, rest)),
-                Isolated::Nothing => {}
-            }
-            delivery.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
-            self.tell(&failure, &delivery);
-            backoff.follow(exporter.retry());
-            let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
-            let wait = match failure.class {
-                _ if at_once => Duration::ZERO,
-                Class::DiskFull => backoff.next_wait().max(DISK_FULL_WAIT),
-                _ => backoff.next_wait(),
-            };
-            if self.gives_up(&backoff, &delivery, wait) {
-                self.give_up(delivery, &failure);
-                return None;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
-            }
-            if failure.may_be_a_lock() {
-                self.end_lost_session().await;
-            }
-            if failure.asks_for_less() && !delivery.in_doubt && delivery.batch.len() > SMALLEST {
-                self.most = (delivery.batch.len() / 4).max(SMALLEST);
-                let rest = delivery.split_off(self.most);
-                return Some((delivery, rest));
-            }
+            // The keeper has the connection for a moment, and the wait for it was bounded.
+            Err(failed) if failed.failure.is_a_wait_for_our_own_pool() => return vec![part],
+            Err(failed) => failed,
+        };
+        let was_mismatched = std::mem::take(&mut part.mismatched);
+        let (verdict, failure) = self.judge(&mut part, &failed).await;
+        if was_mismatched && !part.mismatched && failure.class == Class::Poison {
+            // Somebody has repaired the table since this try.
+            return vec![part];
         }
-    }
-
-    /// One try, on a connection that is given back only if it is clean.
-    async fn try_once(&mut self, delivery: &mut Delivery<'a>) -> Result<Written, Failure> {
-        let exporter = self.exporter;
-        let connection = exporter.pool.get().await?;
-        let job = Job {
-            turn: Turn {
-                schema: &exporter.schema,
-                gateway: exporter.gateway,
-                lane: self.number,
-                sequence: self.sequence,
+        self.exporter.metrics.failed(failure.class);
+        match verdict {
+            Verdict::Row if failure.class == Class::Poison => match self.isolate(&mut part, &failure) {
+                Isolated::Row => vec![part],
+                Isolated::Rest(rest) => vec![part, rest],
+                Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
             },
-            destination: &exporter.destination,
-            batch: &delivery.batch,
-            dead: &delivery.dead,
-            divided: delivery.is_divided(),
-            known: &self.known,
-        };
-        let mut progress = Progress::Begun;
-        let writing = async {
-            if exporter.makes_partitions() {
-                let periods = delivery.batch.periods();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
+            Verdict::Row => self.suspect(part, &failure).await,
+            Verdict::Unproven if others < MOST_PARTS => {
+                let held = self.hold(part, &failure, verdict, tried).await;
+                held.into_iter().flat_map(|part| part.divide(&failure)).collect()
             }
-            write(&connection, &job, &mut progress).await
-        };
-        let deadline = exporter.config.timeout.0;
-        // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = timeout(deadline, writing).await;
-        let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
-        match (&result, progress) {
-            (Ok(_), _) | (_, Progress::Advanced) => delivery.in_doubt = false,
-            (Err(failure), Progress::Committing) => delivery.in_doubt = failure.leaves_commit_unknown(),
-            (Err(_), Progress::Begun) => {}
+            verdict => self.hold(part, &failure, verdict, tried).await,
         }
-        match &result {
-            Ok(_) => {}
-            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
-            Err(_) => {
-                self.known.clear();
-                discard(connection);
-            }
-        }
-        result
     }
 
-    fn settle(&mut self, delivery: Delivery<'a>, written: Written, tried: Instant) {
-        let divided = delivery.is_divided();
-        let Delivery { batch, dead, trouble, .. } = delivery;
-        drop(trouble);
+    /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
+    /// some tries.
+    async fn suspect(&mut self, mut part: Delivery, failure: &Failure) -> Vec<Delivery> {
+        let exporter = self.exporter;
+        self.trouble = None;
+        self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
+        self.tell(failure, &part);
+        let mut wait = self.next_wait(failure);
+        let is_last = self.gives_up(&part, wait);
+        if is_last && self.senders_wait() {
+            self.give_up(part, failure);
+            return Vec::new();
+        }
+        part.suspicions += 1;
+        if failure.may_be_a_lock() {
+            // Of what is left at work on these rows nothing more is begun before it has ended.
+            sleep(std::mem::take(&mut wait)).await;
+            self.end_lost_session(&part).await;
+            part.hurried = true;
+        }
+        part.not_before = Instant::now() + wait;
+        match part.sent()[..] {
+            [index] if is_last || part.suspicions >= tries(failure, self.was_given_up(failure)) => {
+                part.bury(index, failure);
+                self.refused += 1;
+                self.given_up.insert(failure.code().to_owned(), Instant::now());
+            }
+            [] | [_] => {}
+            // A session may end for any reason once.
+            _ if failure.ends_the_session() && part.suspicions == 1 => {}
+            _ => {
+                part.not_before = Instant::now();
+                return part.divide(failure);
+            }
+        }
+        vec![part]
+    }
+
+    /// Whether a row was given up lately for the same reason.
+    fn was_given_up(&self, failure: &Failure) -> bool {
+        self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < KNOWN_FOR)
+    }
+
+    /// Waits for what will pass or be repaired; gives what is left then.
+    async fn hold(
+        &mut self,
+        mut part: Delivery,
+        failure: &Failure,
+        verdict: Verdict,
+        tried: Instant,
+    ) -> Vec<Delivery> {
+        let exporter = self.exporter;
+        if verdict != Verdict::Ourselves {
+            self.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
+            exporter.report(failure);
+        }
+        if failure.class == Class::DiskFull {
+            exporter.room.want(tried);
+        }
+        self.tell(failure, &part);
+        let wait = self.next_wait(failure);
+        if self.gives_up(&part, wait) {
+            self.give_up(part, failure);
+            return Vec::new();
+        }
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
+        }
+        if failure.may_be_a_lock() {
+            self.end_lost_session(&part).await;
+        }
+        part.hurried = false;
+        // Other parts of the batch go first: what they meet may be something else.
+        part.not_before = Instant::now();
+        if failure.asks_for_less() && !part.in_doubt && part.batch.len() > SMALLEST {
+            self.most = (part.batch.len() / 4).max(SMALLEST);
+        }
+        vec![part]
+    }
+
+    /// The wait before the next try, after `failure`.
+    fn next_wait(&mut self, failure: &Failure) -> Duration {
+        self.backoff.follow(self.exporter.retry());
+        let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
+        match failure.class {
+            _ if at_once => Duration::ZERO,
+            Class::DiskFull => self.backoff.next_wait().max(DISK_FULL_WAIT),
+            _ => self.backoff.next_wait(),
+        }
+    }
+
+    fn settle(&mut self, part: Delivery, written: Written, tried: Instant) {
+        let exporter = self.exporter;
+        let divided = part.is_divided();
+        let Delivery { batch, dead, .. } = part;
+        self.trouble = None;
         self.sequence += 1;
-        self.healthy = true;
+        if !std::mem::replace(&mut self.healthy, true) {
+            self.backoff = Backoff::new(exporter.retry());
+        }
         self.most = self.most.saturating_mul(2);
         if !divided {
             self.remember(&batch);
@@ -208,30 +241,30 @@ impl<'a> Lane<'a> {
         if written == Written::Before {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
         }
-        let exporter = self.exporter;
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
-        if let Some(DeadLetter { sqlstate, message }) = dead.values().next() {
+        if let Some(DeadLetter { sqlstate, message: reason }) = dead.values().next() {
             let records = dead.len();
             tracing::warn!(
                 records,
                 sqlstate,
-                message,
+                reason,
                 "PostgreSQL refused records; they are kept in dead_letters"
             );
         }
         if let Some(stored) = (0..batch.len()).rev().find(|index| !dead.contains_key(index)) {
             self.refused = 0;
-            exporter.sample.renew(|| batch.row(stored));
+            let slowly = tried.elapsed() > exporter.config.timeout.0 / HURRY;
+            exporter.sample.renew(&batch, stored, slowly);
         }
         batch.settle_written(&dead.into_keys().collect());
     }
 
     /// Takes the row at fault out of the batch, or divides the batch so that it will be found.
-    fn isolate(&mut self, delivery: &mut Delivery<'a>, failure: &Failure) -> Isolated<'a> {
-        let before = delivery.dead.len();
-        let isolated = delivery.isolate(failure);
-        let mut dead = delivery.dead.len();
+    fn isolate(&mut self, part: &mut Delivery, failure: &Failure) -> Isolated {
+        let before = part.dead.len();
+        let isolated = part.isolate(failure);
+        let mut dead = part.dead.len();
         if let Isolated::Rest(rest) = &isolated {
             dead += rest.dead.len();
             self.most = self.most.min(MOST_AMONG_FAULTS);
@@ -240,89 +273,24 @@ impl<'a> Lane<'a> {
         isolated
     }
 
-    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
-    /// fault, and everything is held.
-    async fn finds_a_mismatch(&self) -> Option<Failure> {
-        let mapping = self.exporter.destination.mapping()?;
-        let connection = self.exporter.pool.get().await.ok()?;
-        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
-            Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
-            Ok(_) => None,
-            Err(_) => {
-                discard(connection);
-                None
-            }
-        }
-    }
-
-    /// After many refused rows without a stored one, asks whether the table still takes a row that it took before. Where
-    /// it does not, no row is at fault: somebody has changed the table, and everything is held.
-    async fn is_the_rows_fault(&self) -> Result<(), Failure> {
-        let Some(row) = self.exporter.sample.get().filter(|_| self.refused >= SUSPICIOUS) else {
-            return Ok(());
-        };
-        let connection = self.exporter.pool.get().await?;
-        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.destination, &row)).await;
-        match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
-            Ok(()) => Ok(()),
-            Err(failure) if failure.leaves_connection_usable() => {
-                roll_back(connection).await;
-                // The row itself may be in the way of its copy.
-                if failure.is_a_duplicate() { Ok(()) } else { Err(failure.of_the_table()) }
-            }
-            Err(failure) => {
-                discard(connection);
-                Err(failure)
-            }
-        }
-    }
-
-    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
-    /// locks that row, and this lane is in no transaction now.
-    async fn end_lost_session(&self) {
-        let exporter = self.exporter;
-        let Ok(connection) = exporter.pool.get().await else { return };
-        let ending = end_holder(
-            &connection,
-            &exporter.schema,
-            exporter.gateway,
-            self.number,
-            exporter.config.timeout.0,
-        );
-        match timeout(HOUSEKEEPING, ending).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(ended)) => {
-                tracing::warn!(
-                    lane = self.number,
-                    ended,
-                    "ended a session of this lane whose connection was lost"
-                );
-            }
-            Ok(Err(failure)) => {
-                tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
-                discard(connection);
-            }
-            Err(_) => discard(connection),
-        }
-    }
-
     /// Whether there is to be no further try, which would come after `wait`.
-    fn gives_up(&self, backoff: &Backoff, delivery: &Delivery<'a>, wait: Duration) -> bool {
-        let elapsed = delivery.started.elapsed();
+    fn gives_up(&self, part: &Delivery, wait: Duration) -> bool {
+        let elapsed = part.started.elapsed();
         // Senders send again what they had no answer for, so that it must not be written behind their backs.
         let too_late =
-            || elapsed + wait >= self.exporter.config.timeout.0 || delivery.batch.nobody_waits_any_more();
+            || elapsed + wait >= self.exporter.config.timeout.0 || part.batch.nobody_waits_any_more();
         // A batch in doubt is never given up: it may be stored, and then it would be counted as lost.
-        !delivery.in_doubt && (backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
+        !part.in_doubt && (self.backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
     }
 
-    fn give_up(&self, delivery: Delivery<'a>, failure: &Failure) {
-        let records = delivery.batch.len();
+    fn give_up(&mut self, part: Delivery, failure: &Failure) {
+        let records = part.batch.len();
+        self.trouble = None;
         if self.senders_wait() {
-            delivery.batch.settle_rejected(RejectReason::Unavailable);
+            part.batch.settle_rejected(RejectReason::Unavailable);
         } else {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
-            delivery.batch.settle_dropped(DropReason::RetryExhausted);
+            part.batch.settle_dropped(DropReason::RetryExhausted);
         }
     }
 
@@ -331,14 +299,13 @@ impl<'a> Lane<'a> {
         !self.exporter.config.sending_queue.enabled
     }
 
-    fn tell(&self, failure: &Failure, delivery: &Delivery<'a>) {
-        self.exporter.report(failure);
+    fn tell(&self, failure: &Failure, part: &Delivery) {
         tracing::debug!(
             lane = self.number,
             class = failure.class.label(),
             %failure,
-            records = delivery.batch.len(),
-            in_doubt = delivery.in_doubt,
+            records = part.batch.len(),
+            in_doubt = part.in_doubt,
             "a batch could not be written"
         );
     }

@@ -1,9 +1,9 @@
 //! The way out: batches from the buffer into PostgreSQL, by binary COPY, over connections of its own.
 //!
-//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. What fails is
-//! sorted by [`error`] into what will pass (the batch is kept and tried again), what is the fault of one row
-//! (that row becomes a dead letter, the others are written), and what somebody has to repair. A COMMIT whose
-//! answer was lost is looked up by the lane's sequence row, so that nothing is written twice.
+//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. A failure is sorted
+//! by [`error`], and `verdict.rs` decides whose fault it was: a row's (it becomes a dead letter, the others are
+//! written), the table's or the server's (the batch is kept and tried again). A COMMIT whose answer was lost is looked
+//! up by the lane's sequence row, so that nothing is written twice.
 //!
 //! Beside them, for the command line: [`doctor`] looks into all of it, [`dead_letters`] sends refused rows again,
 //! [`reading`] shows what is stored, and [`partitions::show`] what is kept for how long.
@@ -11,9 +11,11 @@
 //! `losses.rs` writes down what was lost. [`keeper`] prepares the store: schema, partitions, and a look now and then
 //! whether it still answers. This is the only module that names tokio-postgres and deadpool.
 
+mod attempt;
 pub mod backoff;
 pub mod config;
 mod connect;
+mod context;
 pub mod dead_letters;
 mod delivery;
 pub mod doctor;
@@ -34,6 +36,7 @@ mod sample;
 pub mod schema;
 pub mod size;
 mod tls;
+mod verdict;
 pub mod when;
 mod write;
 
@@ -86,12 +89,19 @@ pub struct Exporter {
     sample: Sample,
     /// A lane has written a batch since the keeper last looked.
     wrote_lately: AtomicBool,
-    /// Lanes whose batch has failed and is not written yet.
+    /// Lanes whose batch the store does not take.
     troubled: AtomicUsize,
+    /// Lanes whose batch is held up by its own records.
+    stuck: AtomicUsize,
+    /// The last that was heard of the store, by whichever lane: it took rows.
+    took_last: AtomicBool,
 }
 
-/// A lane's batch has failed and is not written yet, for as long as this lives.
+/// The store does not take a lane's batch, for as long as this lives.
 struct Trouble<'a>(&'a AtomicUsize);
+
+/// A lane's batch is held up by its own records, while the store takes others, for as long as this lives.
+struct Stuck<'a>(&'a Exporter);
 
 impl Exporter {
     /// An exporter from `buffer` to the `destination` at `target`. It connects when its tasks run.
@@ -125,6 +135,8 @@ impl Exporter {
             sample: Sample::default(),
             wrote_lately: AtomicBool::new(false),
             troubled: AtomicUsize::new(0),
+            stuck: AtomicUsize::new(0),
+            took_last: AtomicBool::new(true),
             retry: Mutex::new(config.retry_on_failure.clone()),
             config,
         })
@@ -161,13 +173,21 @@ impl Exporter {
         let _ = self.store_ready.subscribe().wait_for(|ready| *ready).await;
     }
 
-    /// Whether the store is there, and no lane is in trouble with it.
+    /// Whether the store is there and takes rows, whatever becomes of the batch of one lane.
     fn takes_batches(&self) -> bool {
-        *self.store_ready.borrow() && self.troubled.load(Ordering::Acquire) == 0
+        let takes = self.troubled.load(Ordering::Acquire) == 0 || self.took_last.load(Ordering::Acquire);
+        *self.store_ready.borrow() && takes
     }
 
-    /// Tells health what a failure means.
+    /// The store has taken a row.
+    fn took(&self) {
+        self.took_last.store(true, Ordering::Release);
+        self.met();
+    }
+
+    /// Tells health what a failure of the store means.
     fn report(&self, failure: &Failure) {
+        self.took_last.store(false, Ordering::Release);
         use crate::telemetry::StoreTrouble;
         let trouble = match failure.class {
             Class::Refused if failure.is_a_mismatch() => StoreTrouble::SchemaMismatch,
@@ -199,6 +219,22 @@ impl<'a> Trouble<'a> {
 impl Drop for Trouble<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl<'a> Stuck<'a> {
+    fn new(exporter: &'a Exporter, failure: &Failure) -> Self {
+        exporter.stuck.fetch_add(1, Ordering::AcqRel);
+        exporter.health.stuck(failure.to_string());
+        Self(exporter)
+    }
+}
+
+impl Drop for Stuck<'_> {
+    fn drop(&mut self) {
+        if self.0.stuck.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.health.moves();
+        }
     }
 }
 

@@ -1,39 +1,91 @@
-//! A row that was stored lately, with which the table is asked whether it still takes rows at all.
+//! A record that was stored lately, with which the table is asked whether it still takes records at all.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-/// A stored row and when it was noted.
+use crate::buffer::Batch;
+use crate::table::decode::{resource_id, scope_id};
+use crate::table::{Resource, Scope};
+
+/// A stored record and until when it is new enough.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    row: Mutex<Option<(Bytes, Instant)>>,
+    stored: Mutex<Option<(Stored, Instant)>>,
 }
 
-/// So long a row is new enough.
+/// A stored record, with what it names.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) row: Bytes,
+    pub(super) resource: Option<Arc<Resource>>,
+    pub(super) scope: Option<Arc<Scope>>,
+}
+
+/// So long a record is new enough.
 const FRESH: Duration = Duration::from_secs(60);
-/// Larger rows are not worth the memory.
+/// Larger rows, and rows with larger resources and scopes, are not worth the memory.
 const LARGEST: usize = 64 << 10;
 
 impl Sample {
-    /// The row, if any was stored yet.
-    pub(super) fn get(&self) -> Option<Bytes> {
-        self.row().as_ref().map(|(row, _)| row.clone())
+    /// The record, if any was stored yet.
+    pub(super) fn get(&self) -> Option<Stored> {
+        self.stored().as_ref().map(|(stored, _)| stored.clone())
     }
 
-    /// Notes `row`, unless the one from before is new enough.
-    pub(super) fn renew<'a>(&self, row: impl FnOnce() -> &'a [u8]) {
-        let mut kept = self.row();
-        if kept.as_ref().is_none_or(|(_, since)| since.elapsed() > FRESH) {
-            let row = row();
-            if row.len() <= LARGEST {
-                *kept = Some((Bytes::copy_from_slice(row), Instant::now()));
-            }
+    /// The table has refused it: what is stored from now on says more.
+    pub(super) fn is_refused(&self) {
+        if let Some((_, fresh_until)) = self.stored().as_mut() {
+            *fresh_until = Instant::now();
         }
     }
 
-    fn row(&self) -> MutexGuard<'_, Option<(Bytes, Instant)>> {
-        self.row.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes row `index` of `batch`, unless the record from before is new enough. One that was stored `slowly` is of use only
+    /// where there is no other: it is asked for a quick answer.
+    pub(super) fn renew(&self, batch: &Batch, index: usize, slowly: bool) {
+        let mut kept = self.stored();
+        let due = kept.as_ref().is_none_or(|(_, fresh_until)| !slowly && *fresh_until <= Instant::now());
+        if !due {
+            return;
+        }
+        let row = batch.row(index);
+        let (resource, scope) = (resource_id(row), scope_id(row));
+        let resource = batch.resources().find(|one| Some(one.id) == resource).cloned();
+        let scope = batch.scopes().find(|one| Some(one.id) == scope).cloned();
+        let named = resource.as_ref().map_or(0, |one| one.attributes.len())
+            + scope.as_ref().map_or(0, |one| one.attributes.len());
+        if row.len() + named <= LARGEST {
+            let stored = Stored { row: Bytes::copy_from_slice(row), resource, scope };
+            *kept = Some((stored, Instant::now() + FRESH));
+        }
+    }
+
+    fn stored(&self) -> MutexGuard<'_, Option<(Stored, Instant)>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exporter::delivery::tests::delivery;
+
+    #[tokio::test]
+    async fn a_record_is_kept_for_a_while_unless_it_is_refused() {
+        let (sample, batch) = (Sample::default(), delivery(3).await.batch);
+        let is = |index| sample.get().is_some_and(|stored| stored.row == batch.row(index));
+        assert!(sample.get().is_none());
+        sample.renew(&batch, 0, true);
+        assert!(is(0), "a slow one is better than none");
+        sample.renew(&batch, 1, false);
+        assert!(is(0), "it is new enough");
+        sample.is_refused();
+        sample.renew(&batch, 1, true);
+        assert!(is(0), "a slow one replaces no other");
+        sample.renew(&batch, 2, false);
+        assert!(is(2));
+        let stored = sample.get().unwrap();
+        assert!(stored.resource.is_some() && stored.scope.is_some(), "with what it names");
     }
 }

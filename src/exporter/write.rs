@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::error::{Class, Failure};
 use super::pool::Connection;
+use super::sample::Stored;
 use crate::buffer::Batch;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
@@ -59,6 +60,12 @@ pub(super) struct DeadLetter {
     pub(super) message: String,
 }
 
+impl DeadLetter {
+    pub(super) fn of(failure: &Failure) -> Self {
+        Self { sqlstate: failure.code().to_owned(), message: failure.message.clone() }
+    }
+}
+
 /// How far a try came, which decides what a failure leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -88,12 +95,7 @@ pub(super) async fn write(
     job: &Job<'_>,
     progress: &mut Progress,
 ) -> Result<Written, Failure> {
-    // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
-    connection.batch_execute("BEGIN").await?;
-    if advance(connection, job.turn).await? == Written::Before {
-        // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
-        // has the batch before it as well. The session that wrote it may have been ended in that very wait.
-        connection.batch_execute("COMMIT").await?;
+    if begin(connection, job.turn).await? == Written::Before {
         return Ok(Written::Before);
     }
     *progress = Progress::Advanced;
@@ -106,6 +108,28 @@ pub(super) async fn write(
     *progress = Progress::Committing;
     connection.batch_execute("COMMIT").await?;
     Ok(Written::Now)
+}
+
+/// Whether the batch, whose COMMIT had no answer, is stored.
+pub(super) async fn is_stored(connection: &Connection, turn: Turn<'_>) -> Result<bool, Failure> {
+    if begin(connection, turn).await? == Written::Before {
+        return Ok(true);
+    }
+    connection.batch_execute("ROLLBACK").await?;
+    Ok(false)
+}
+
+/// Begins the transaction that writes the batch, and ends it where the batch is stored already.
+async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Written, Failure> {
+    // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
+    connection.batch_execute("BEGIN").await?;
+    let written = advance(connection, turn).await?;
+    if written == Written::Before {
+        // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
+        // has the batch before it as well. The session that wrote it may have been ended in that very wait.
+        connection.batch_execute("COMMIT").await?;
+    }
+    Ok(written)
 }
 
 /// Moves the lane's sequence row to this batch.
@@ -149,15 +173,22 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
         let named = job.named(resource_id);
         new.retain(|id, _| named.contains(id));
     }
+    store_resources(connection, job.turn.schema, &new).await
+}
+
+async fn store_resources(
+    connection: &Connection,
+    schema: &Schema,
+    new: &BTreeMap<Id, &Resource>,
+) -> Result<(), Failure> {
     if new.is_empty() {
         return Ok(());
     }
     let insert = format!(
-        "INSERT INTO {}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
+        "INSERT INTO {schema}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
          SELECT id, service, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
-         ON CONFLICT DO NOTHING",
-        job.turn.schema
+         ON CONFLICT DO NOTHING"
     );
     let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let services: Vec<_> = new.values().map(|r| r.service_name.as_deref()).collect();
@@ -177,15 +208,22 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
         let named = job.named(scope_id);
         new.retain(|id, _| named.contains(id));
     }
+    store_scopes(connection, job.turn.schema, &new).await
+}
+
+async fn store_scopes(
+    connection: &Connection,
+    schema: &Schema,
+    new: &BTreeMap<Id, &Scope>,
+) -> Result<(), Failure> {
     if new.is_empty() {
         return Ok(());
     }
     let insert = format!(
-        "INSERT INTO {}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
+        "INSERT INTO {schema}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
          SELECT id, name, version, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
-         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING",
-        job.turn.schema
+         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING"
     );
     let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let names: Vec<_> = new.values().map(|s| s.name.as_deref()).collect();
@@ -239,15 +277,26 @@ pub(super) async fn end_holder(
     Ok(connection.execute(&end, &[&gateway, &lane, &timeout.as_secs_f64()]).await?)
 }
 
-/// Whether the table takes `row`, which it has taken before. Nothing of it stays.
+/// Whether the tables take a record that they have taken before, and take dead letters. Nothing of it stays.
 pub(super) async fn takes(
     connection: &Connection,
+    schema: &Schema,
     destination: &Destination,
-    row: &[u8],
+    sample: &Stored,
 ) -> Result<(), Failure> {
     connection.batch_execute("BEGIN").await?;
-    let row = [Bytes::copy_from_slice(row)];
-    copy(connection, &destination.copy_statement(), destination.table(), row, 1).await?;
+    if destination.mapping().is_none() {
+        let resource = sample.resource.iter().map(|resource| (resource.id, &**resource)).collect();
+        store_resources(connection, schema, &resource).await?;
+        let scope = sample.scope.iter().map(|scope| (scope.id, &**scope)).collect();
+        store_scopes(connection, schema, &scope).await?;
+    }
+    let letter = format!(
+        "INSERT INTO {schema}.dead_letters (sqlstate, message, columns, row) VALUES ('', '', '{{}}', $1)"
+    );
+    let letter = connection.prepare_cached(&letter).await?;
+    connection.execute(&letter, &[&&sample.row[..]]).await?;
+    copy(connection, &destination.copy_statement(), destination.table(), [sample.row.clone()], 1).await?;
     // What would be checked by the COMMIT only.
     connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;
     Ok(())

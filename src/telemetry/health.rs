@@ -4,55 +4,20 @@
 //! a [`Report`]. The reasons are a closed set of strings, for machines; the detail is for people and must hold no
 //! secret, since the page may be seen by anyone who reaches it. Draining is final.
 
-use std::fmt::{self, Display};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
-use serde_json::json;
 use tracing::{info, warn};
+
+use super::report::{InGo, Reason, Report, STUCK, StoreTrouble};
 
 /// The program's health; clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
-}
-
-/// Why forebay is not ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It has not met the store yet.
-    Starting,
-    /// The store takes no rows.
-    Store(StoreTrouble),
-    /// The process takes more than its memory limit, so that requests are refused.
-    MemoryLimit,
-    /// It is ending.
-    Draining,
-}
-
-/// Why the store takes no rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreTrouble {
-    /// No connection, or it does not answer.
-    DatabaseUnreachable,
-    /// The live tables are not the ones forebay writes to.
-    SchemaMismatch,
-    /// It answers with no: login, rights, read-only, full.
-    DatabaseRefuses,
-}
-
-/// What the health page says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Why forebay is not ready, and the detail for people; `None` while it is.
-    pub trouble: Option<(Reason, String)>,
-    /// Since when it has been so.
-    pub since: Timestamp,
-    /// For how long it has been so.
-    pub lasting: Duration,
 }
 
 #[derive(Debug)]
@@ -63,6 +28,8 @@ struct State {
     steady_since: Instant,
     /// What is to be said of the memory while there is too much taken, whatever the store does.
     memory: Option<Memory>,
+    /// What the store says to the records of a batch that is held up by them.
+    stuck: Option<String>,
 }
 
 #[derive(Debug)]
@@ -77,7 +44,13 @@ impl Health {
     #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
     pub fn new() -> Self {
         let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
-        let state = State { trouble, since: Timestamp::now(), steady_since: Instant::now(), memory: None };
+        let state = State {
+            trouble,
+            since: Timestamp::now(),
+            steady_since: Instant::now(),
+            memory: None,
+            stuck: None,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -93,6 +66,14 @@ impl Health {
                     let reason_is = [KeyValue::new("reason", reason.as_str())];
                     gauge.observe(u64::from(holds == Some(reason)), &reason_is);
                 }
+            })
+            .build();
+        let health = self.clone();
+        meter
+            .u64_observable_gauge("log_buffer_degraded")
+            .with_description("1 while a batch is held up by its own records, and PostgreSQL takes others.")
+            .with_callback(move |gauge| {
+                gauge.observe(u64::from(health.report().stuck.is_some()), &[KeyValue::new("reason", STUCK)]);
             })
             .build();
     }
@@ -112,6 +93,22 @@ impl Health {
     /// The store takes no rows. Cheap to repeat: the detail is brought up to date, the log hears of it once.
     pub fn store_unavailable(&self, trouble: StoreTrouble, detail: impl Into<String>) {
         self.change(Some((Reason::Store(trouble), detail.into())));
+    }
+
+    /// A batch is held up by its own records, of which the store says `detail`; it takes others. Cheap to repeat.
+    pub fn stuck(&self, detail: impl Into<String>) {
+        let detail = detail.into();
+        let before = self.lock().stuck.replace(detail.clone());
+        if before.is_none() {
+            warn!(detail, "a batch is held up by its own records; PostgreSQL takes others");
+        }
+    }
+
+    /// No batch is held up by its own records any more.
+    pub fn moves(&self) {
+        if self.lock().stuck.take().is_some() {
+            warn!("no batch is held up by its own records any more");
+        }
     }
 
     /// The program is ending; whatever the store does from here on, this stays.
@@ -142,9 +139,11 @@ impl Health {
         let memory = state.memory.as_ref().filter(|_| state.reason() != Some(Reason::Draining));
         if let Some(Memory { detail, since, steady_since }) = memory {
             let trouble = Some((Reason::MemoryLimit, detail.clone()));
-            return Report { trouble, since: *since, lasting: steady_since.elapsed() };
+            return Report { trouble, stuck: None, since: *since, lasting: steady_since.elapsed() };
         }
-        Report { trouble: state.trouble.clone(), since: state.since, lasting: state.steady_since.elapsed() }
+        let stuck = state.stuck.clone().filter(|_| state.trouble.is_none());
+        let lasting = state.steady_since.elapsed();
+        Report { trouble: state.trouble.clone(), stuck, since: state.since, lasting }
     }
 
     fn change(&self, to: Option<(Reason, String)>) {
@@ -176,68 +175,6 @@ impl State {
     }
 }
 
-impl Report {
-    /// Whether forebay can accept and write.
-    pub fn ready(&self) -> bool {
-        self.trouble.is_none()
-    }
-
-    /// The report as the Collector's health_check extension words it.
-    pub fn to_json(&self) -> String {
-        let since = format!("{:.0}", self.since);
-        match &self.trouble {
-            None => json!({
-                "status": "Server available",
-                "upSince": since,
-                "uptime": InGo(self.lasting).to_string(),
-            }),
-            Some((reason, detail)) => json!({
-                "status": "Server not available",
-                "reason": reason.as_str(),
-                "detail": detail,
-                "since": since,
-            }),
-        }
-        .to_string()
-    }
-}
-
-impl Reason {
-    const ALL: [Self; 6] = [
-        Self::Starting,
-        Self::Store(StoreTrouble::DatabaseUnreachable),
-        Self::Store(StoreTrouble::SchemaMismatch),
-        Self::Store(StoreTrouble::DatabaseRefuses),
-        Self::MemoryLimit,
-        Self::Draining,
-    ];
-
-    /// The reason with this name on the health page.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
-    }
-
-    /// Whether records are taken all the same, and held.
-    pub fn lets_accept(self) -> bool {
-        match self {
-            Self::Starting | Self::Store(_) => true,
-            Self::MemoryLimit | Self::Draining => false,
-        }
-    }
-
-    /// The reason's name on the health page.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Store(StoreTrouble::DatabaseUnreachable) => "database_unreachable",
-            Self::Store(StoreTrouble::SchemaMismatch) => "schema_mismatch",
-            Self::Store(StoreTrouble::DatabaseRefuses) => "database_refuses",
-            Self::MemoryLimit => "memory_limit",
-            Self::Draining => "draining",
-        }
-    }
-}
-
 /// Says a change in the log. Each has a place of its own, so that the fold never lets one hide another; the good news
 /// after trouble is a warning, because who was warned must hear the end of it at the same level.
 fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: &str) {
@@ -259,21 +196,6 @@ fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: 
             warn!(detail, "the database refuses rows; records are held and shed by the overflow policy");
         }
         (_, Some(Reason::Draining)) => info!("draining: nothing more is accepted"),
-    }
-}
-
-/// A duration in whole seconds as Go writes it: `45s`, `3m2s`, `1h0m5s`.
-struct InGo(Duration);
-
-impl Display for InGo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        match (hours, minutes) {
-            (0, 0) => write!(f, "{seconds}s"),
-            (0, _) => write!(f, "{minutes}m{seconds}s"),
-            _ => write!(f, "{hours}h{minutes}m{seconds}s"),
-        }
     }
 }
 
@@ -340,6 +262,29 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_held_up_by_its_records_leaves_it_ready() {
+        let metrics = crate::telemetry::Metrics::new().unwrap();
+        let health = Health::new();
+        health.observe(&metrics.meter("health"));
+        let gauge = || {
+            let page = metrics.render().unwrap();
+            let line = page.lines().find(|line| line.starts_with("log_buffer_degraded{"));
+            line.unwrap().to_owned()
+        };
+        health.store_ready();
+        health.stuck("no (SQLSTATE XX000)");
+        assert!(health.report().ready());
+        assert_eq!(health.report().stuck.as_deref(), Some("no (SQLSTATE XX000)"));
+        assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 1"#);
+        health.store_unavailable(UNREACHABLE, "gone");
+        assert_eq!(health.report().stuck, None, "the store's trouble goes before");
+        health.store_ready();
+        health.moves();
+        assert_eq!(health.report().stuck, None);
+        assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 0"#);
+    }
+
+    #[test]
     fn the_same_trouble_keeps_its_beginning_and_renews_its_detail() {
         let health = Health::new();
         health.store_unavailable(UNREACHABLE, "connection refused");
@@ -367,30 +312,5 @@ mod tests {
         assert_eq!(ones(), [r#"log_buffer_unready{reason="database_unreachable"} 1"#]);
         health.store_ready();
         assert!(ones().is_empty());
-    }
-
-    #[test]
-    fn the_page_is_worded_like_the_collectors() {
-        let since = Timestamp::from_second(1_795_428_000).unwrap();
-        let mut report = Report { trouble: None, since, lasting: Duration::from_millis(182_900) };
-        assert_eq!(
-            report.to_json(),
-            r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
-        );
-        report.trouble = Some((Reason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
-        assert_eq!(
-            report.to_json(),
-            concat!(
-                r#"{"status":"Server not available","reason":"database_unreachable","#,
-                r#""detail":"connection refused (127.0.0.1:5432)","since":"2026-11-23T10:00:00Z"}"#
-            )
-        );
-    }
-
-    #[test]
-    fn durations_read_as_in_go() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3605, "1h0m5s"), (90_061, "25h1m1s")] {
-            assert_eq!(InGo(Duration::from_secs(seconds)).to_string(), text);
-        }
     }
 }

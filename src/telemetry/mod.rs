@@ -23,14 +23,16 @@ pub mod pages;
 pub mod probe;
 mod process;
 mod push;
+mod report;
 mod serve;
 mod threshold;
 
 pub use error::Error;
-pub use health::{Health, Reason, Report, StoreTrouble};
+pub use health::Health;
 pub use logs::Logs;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use push::Push;
+pub use report::{Reason, Report, StoreTrouble};
 pub use serve::serve;
 pub use threshold::Threshold;

@@ -20,6 +20,7 @@ mod load;
 mod network;
 mod newest;
 mod oracle;
+mod poison;
 mod pooler;
 mod resources;
 mod scene;

@@ -98,6 +98,30 @@ async fn what_is_mended_is_stored_once_and_the_rest_stays() {
     scene.all_is_stored_as_it_was_sent().await;
 }
 
+/// Scenario: one letter is answered with a code that says nothing of whose fault it is, another one is not stored, without a
+/// word. Guarantee: these stay, with the new reason, and the others are stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_with_any_code_costs_the_others_nothing() {
+    let scene = Scene::begin("0, 17, 34, 49").await;
+    scene.refuse("").await;
+    let odd = "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            CASE (NEW.attributes->>'number')::int
+                WHEN 17 THEN RAISE EXCEPTION 'no' USING ERRCODE = 'XX000';
+                WHEN 34 THEN RETURN NULL;
+                ELSE RETURN NEW;
+            END CASE;
+        END $$;
+        CREATE TRIGGER odd BEFORE INSERT ON otel.log_records FOR EACH ROW EXECUTE FUNCTION odd()";
+    scene.client.batch_execute(odd).await.unwrap();
+    let again = scene.dead_letters("retry --all").await;
+    assert_eq!((again.status, again.out.as_str()), (Some(1), "2 stored, 2 refused again\n"), "{again:?}");
+    let left = "SELECT sqlstate, attempts FROM otel.dead_letters ORDER BY id";
+    let left = scene.client.query(left, &[]).await.unwrap();
+    let left: Vec<(String, i32)> = left.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(left, [("XX000".to_owned(), 2), ("not_stored".to_owned(), 2)]);
+}
+
 /// Scenario: letters of another code, service and time beside each other. Guarantee: each filter finds its own, in
 /// every command; nothing is deleted without `--yes`.
 #[tokio::test(flavor = "multi_thread")]

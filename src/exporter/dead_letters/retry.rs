@@ -158,20 +158,23 @@ impl DeadLetters {
         );
         self.connected(async |c| {
             let statement = c.prepare_cached(&update).await?;
-            c.execute(&statement, &[&id, &failure.sqlstate, &failure.message]).await?;
+            c.execute(&statement, &[&id, &failure.code(), &failure.message]).await?;
             Ok(())
         })
         .await
     }
 }
 
-/// Whether a row is at fault, so that the others can do without it: its content, its format, or a field for which
-/// there is no column any more. Nothing here needs the line that PostgreSQL names.
+/// Whether a row may be at fault, so that the others can do without it: its content, its format, the time it takes, a
+/// field for which there is no column any more, or a code that says nothing of whose fault it is. The letter stays in any
+/// case. Nothing here needs the line that PostgreSQL names.
 fn is_of_a_row(failure: &Failure) -> bool {
-    let Some(code) = failure.sqlstate.as_deref() else { return false };
-    // The partition that a row lacks is the table's fault, and of that class.
-    failure.class != Class::Refused && Class::of_sqlstate(code, None) == Class::Poison
-        || matches!(code, "22P04" | "08P01" | "42703")
+    let of_code = |code| match Class::of_sqlstate(code, None) {
+        // The partition that a row lacks is the table's fault, and of that class.
+        Class::Poison | Class::Unknown => failure.class != Class::Refused,
+        _ => matches!(code, "08P01" | "42703" | "53200" | "57014"),
+    };
+    failure.sqlstate.as_deref().map_or(failure.class == Class::Unknown, of_code)
 }
 
 #[cfg(test)]
@@ -185,11 +188,12 @@ mod tests {
             failure.sqlstate = code.map(str::to_owned);
             failure
         };
-        for code in ["23514", "22021", "54000", "P0001", "22P04", "08P01"] {
+        for code in ["23514", "22021", "54000", "P0001", "22P04", "08P01", "XX000", "38000", "57014"] {
             assert!(is_of_a_row(&failure(Class::Unknown, Some(code))), "{code}");
         }
         assert!(is_of_a_row(&failure(Class::Refused, Some("42703"))), "its column is gone");
-        for code in ["42501", "53100", "57P01", "25006", "55P03", "XX000"] {
+        assert!(is_of_a_row(&failure(Class::Unknown, None)), "it was not stored, and nothing says why");
+        for code in ["42501", "53100", "57P01", "25006", "55P03"] {
             assert!(!is_of_a_row(&failure(Class::of_sqlstate(code, None), Some(code))), "{code}");
         }
         assert!(!is_of_a_row(&failure(Class::Refused, Some("23514"))), "a partition is missing");

@@ -1,0 +1,200 @@
+//! One try of a lane to write a batch, and what is asked about it when it fails.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::delivery::Delivery;
+use super::error::{Class, Failure};
+use super::existing;
+use super::lane::{HURRY, Lane, roll_back};
+use super::pool::discard;
+use super::schema::SchemaError;
+use super::verdict::{Evidence, Sampled, Verdict};
+use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
+use super::{Exporter, HOUSEKEEPING};
+
+/// A try that failed, and how far it came.
+pub(super) struct Failed {
+    pub(super) failure: Failure,
+    reached: Progress,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, reached: Progress::Begun }
+    }
+}
+
+impl<'a> Lane<'a> {
+    /// One try, on a connection that is given back only if it is clean. A batch in doubt is looked up first.
+    pub(super) async fn try_once(&mut self, part: &mut Delivery) -> Result<Written, Failed> {
+        if part.in_doubt {
+            if self.look_up().await? {
+                return Ok(Written::Before);
+            }
+            part.in_doubt = false;
+        }
+        if let Some(failure) = part.unjudged.take() {
+            return Err(Failed { failure, reached: Progress::Advanced });
+        }
+        let exporter = self.exporter;
+        let connection = exporter.pool.get().await?;
+        let job = Job {
+            turn: self.turn(),
+            destination: &exporter.destination,
+            batch: &part.batch,
+            dead: &part.dead,
+            divided: part.is_divided(),
+            known: &self.known,
+        };
+        let mut reached = Progress::Begun;
+        let writing = async {
+            if exporter.makes_partitions() {
+                let periods = part.batch.periods();
+                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
+            }
+            write(&connection, &job, &mut reached).await
+        };
+        let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
+        let deadline = exporter.config.timeout.0 / hurry;
+        // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
+        let result = timeout(deadline, writing).await;
+        let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
+        let failure = match result {
+            Ok(written) => return Ok(written),
+            Err(failure) => failure,
+        };
+        if reached == Progress::Committing && failure.leaves_commit_unknown() {
+            part.in_doubt = true;
+            part.unjudged = Some(failure.clone());
+        }
+        if failure.leaves_connection_usable() {
+            roll_back(connection).await;
+        } else {
+            self.known.clear();
+            discard(connection);
+        }
+        Err(Failed { failure, reached })
+    }
+
+    /// Whether the batch, whose COMMIT had no answer, is stored.
+    async fn look_up(&self) -> Result<bool, Failure> {
+        let connection = self.exporter.pool.get().await?;
+        let deadline = self.exporter.config.timeout.0;
+        let looked_up = timeout(deadline, is_stored(&connection, self.turn())).await;
+        let looked_up = looked_up.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
+        if looked_up.is_err() {
+            discard(connection);
+        }
+        looked_up
+    }
+
+    fn turn(&self) -> Turn<'a> {
+        let Exporter { schema, gateway, .. } = self.exporter;
+        Turn { schema, gateway: *gateway, lane: self.number, sequence: self.sequence }
+    }
+
+    /// Decides whose fault the failed try was; gives with it the failure that says why.
+    pub(super) async fn judge(&mut self, part: &mut Delivery, failed: &Failed) -> (Verdict, Failure) {
+        let Failed { failure, reached } = failed;
+        if *reached != Progress::Begun
+            && !part.in_doubt
+            && failure.may_be_a_mismatch()
+            && let Some(mismatch) = self.finds_a_mismatch().await
+        {
+            part.dead.clear();
+            part.mismatched = true;
+            return (Verdict::Table, mismatch);
+        }
+        let evidence = Evidence {
+            failure,
+            reached: *reached,
+            in_doubt: part.in_doubt,
+            under_suspicion: self.stuck.is_some(),
+            refused: self.refused,
+        };
+        let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
+        let verdict = evidence.verdict(&sampled);
+        let why = match sampled {
+            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
+            Sampled::Refused(refusal) => refusal.of_the_table(),
+            Sampled::Unanswered(why) => why,
+        };
+        // Nor is it known then whether the rows before were at fault.
+        part.dead.clear();
+        let ended = verdict == Verdict::Server && failure.ends_the_session();
+        if ended {
+            // Asked once more when the server is back: it may have gone by itself, or for what is in a row.
+            part.unjudged = Some(failure.clone());
+        }
+        (verdict, if ended || failure.class == Class::Poison { why } else { failure.clone() })
+    }
+
+    /// Asks whether the table still takes a row that it took before, well within the deadline.
+    async fn ask_the_table(&self) -> Sampled {
+        let exporter = self.exporter;
+        let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
+        let limit = exporter.config.timeout.0 / HURRY;
+        let until = Instant::now() + limit;
+        let late = || Failure::deadline(limit.as_secs_f64());
+        let connection = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(connection) => connection,
+            Err(failure) => return Sampled::Unanswered(failure),
+        };
+        let taking = takes(&connection, &exporter.schema, &exporter.destination, &sample);
+        let taken = timeout_at(until, taking).await.unwrap_or_else(|_| Err(late()));
+        match &taken {
+            Ok(()) => {}
+            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
+            Err(_) => discard(connection),
+        }
+        let sampled = Sampled::of(taken);
+        match sampled {
+            Sampled::Taken => exporter.took(),
+            Sampled::Refused(_) => exporter.sample.is_refused(),
+            _ => {}
+        }
+        sampled
+    }
+
+    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
+    /// fault, and everything is held.
+    async fn finds_a_mismatch(&self) -> Option<Failure> {
+        let mapping = self.exporter.destination.mapping()?;
+        let connection = self.exporter.pool.get().await.ok()?;
+        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
+            Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
+            Ok(_) => None,
+            Err(_) => {
+                discard(connection);
+                None
+            }
+        }
+    }
+
+    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
+    /// locks that row, and this lane is in no transaction now.
+    pub(super) async fn end_lost_session(&self, part: &Delivery) {
+        let exporter = self.exporter;
+        // A COMMIT has the time to be carried out.
+        let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
+        let Ok(connection) = exporter.pool.get().await else { return };
+        let ending = end_holder(&connection, &exporter.schema, exporter.gateway, self.number, age);
+        match timeout(HOUSEKEEPING, ending).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(sessions)) => {
+                tracing::warn!(
+                    lane = self.number,
+                    sessions,
+                    "asked PostgreSQL to end a session of this lane whose connection was lost"
+                );
+            }
+            Ok(Err(failure)) => {
+                tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
+                discard(connection);
+            }
+            Err(_) => discard(connection),
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the health page says.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+/// Why forebay is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It has not met the store yet.
+    Starting,
+    /// The store takes no rows.
+    Store(StoreTrouble),
+    /// The process takes more than its memory limit, so that requests are refused.
+    MemoryLimit,
+    /// It is ending.
+    Draining,
+}
+
+/// Why the store takes no rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// No connection, or it does not answer.
+    DatabaseUnreachable,
+    /// The live tables are not the ones forebay writes to.
+    SchemaMismatch,
+    /// It answers with no: login, rights, read-only, full.
+    DatabaseRefuses,
+}
+
+/// What the health page says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Why forebay is not ready, and the detail for people; `None` while it is.
+    pub trouble: Option<(Reason, String)>,
+    /// While a batch is held up by its own records: what the store says to them. It takes others, and forebay is ready.
+    pub stuck: Option<String>,
+    /// Since when it has been so.
+    pub since: Timestamp,
+    /// For how long it has been so.
+    pub lasting: Duration,
+}
+
+/// The name of what holds up a batch while forebay is ready.
+pub(super) const STUCK: &str = "stuck_on_records";
+
+impl Report {
+    /// Whether forebay can accept and write.
+    pub fn ready(&self) -> bool {
+        self.trouble.is_none()
+    }
+
+    /// The report as the Collector's health_check extension words it.
+    pub fn to_json(&self) -> String {
+        let since = format!("{:.0}", self.since);
+        match &self.trouble {
+            None => {
+                let uptime = InGo(self.lasting).to_string();
+                let mut page = json!({ "status": "Server available", "upSince": since, "uptime": uptime });
+                if let Some(detail) = &self.stuck {
+                    page["degraded"] = STUCK.into();
+                    page["detail"] = detail.as_str().into();
+                }
+                page
+            }
+            Some((reason, detail)) => json!({
+                "status": "Server not available",
+                "reason": reason.as_str(),
+                "detail": detail,
+                "since": since,
+            }),
+        }
+        .to_string()
+    }
+}
+
+impl Reason {
+    pub(super) const ALL: [Self; 6] = [
+        Self::Starting,
+        Self::Store(StoreTrouble::DatabaseUnreachable),
+        Self::Store(StoreTrouble::SchemaMismatch),
+        Self::Store(StoreTrouble::DatabaseRefuses),
+        Self::MemoryLimit,
+        Self::Draining,
+    ];
+
+    /// The reason with this name on the health page.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// Whether records are taken all the same, and held.
+    pub fn lets_accept(self) -> bool {
+        match self {
+            Self::Starting | Self::Store(_) => true,
+            Self::MemoryLimit | Self::Draining => false,
+        }
+    }
+
+    /// The reason's name on the health page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Store(StoreTrouble::DatabaseUnreachable) => "database_unreachable",
+            Self::Store(StoreTrouble::SchemaMismatch) => "schema_mismatch",
+            Self::Store(StoreTrouble::DatabaseRefuses) => "database_refuses",
+            Self::MemoryLimit => "memory_limit",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A duration in whole seconds as Go writes it: `45s`, `3m2s`, `1h0m5s`.
+pub(super) struct InGo(pub(super) Duration);
+
+impl Display for InGo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        match (hours, minutes) {
+            (0, 0) => write!(f, "{seconds}s"),
+            (0, _) => write!(f, "{minutes}m{seconds}s"),
+            _ => write!(f, "{hours}h{minutes}m{seconds}s"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNREACHABLE: StoreTrouble = StoreTrouble::DatabaseUnreachable;
+
+    #[test]
+    fn the_page_is_worded_like_the_collectors() {
+        let since = Timestamp::from_second(1_795_428_000).unwrap();
+        let lasting = Duration::from_millis(182_900);
+        let mut report = Report { trouble: None, stuck: None, since, lasting };
+        assert_eq!(
+            report.to_json(),
+            r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
+        );
+        report.stuck = Some("invalid memory alloc request (SQLSTATE XX000)".to_owned());
+        assert_eq!(
+            report.to_json(),
+            concat!(
+                r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s","#,
+                r#""degraded":"stuck_on_records","detail":"invalid memory alloc request (SQLSTATE XX000)"}"#
+            )
+        );
+        report.trouble = Some((Reason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
+        assert_eq!(
+            report.to_json(),
+            concat!(
+                r#"{"status":"Server not available","reason":"database_unreachable","#,
+                r#""detail":"connection refused (127.0.0.1:5432)","since":"2026-11-23T10:00:00Z"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn durations_read_as_in_go() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m0s"), (3605, "1h0m5s"), (90_061, "25h1m1s")] {
+            assert_eq!(InGo(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+}
