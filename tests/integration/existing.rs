@@ -394,3 +394,37 @@ async fn the_mapping_to_begin_with_is_one() {
     let said = "forebay: there is no table app.logs: write it as schema.table, with the letters that PostgreSQL shows\n";
     assert_eq!((absent.status, absent.err.as_str()), (Some(1), said));
 }
+
+/// Scenario: a table with triggers that name what is in `public` without saying so, one of them as late as the COMMIT, in a database
+/// where somebody may create there; and a column of citext, where PostgreSQL has that. Guarantee: they work as for everybody else,
+/// for dead letters that are sent again as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_find_what_they_rely_on() {
+    let scene = Scene::begin().await;
+    let triggers = "CREATE TABLE public.audit (what text);
+        CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO audit VALUES (TG_NAME); RETURN NULL; END $$;
+        CREATE TRIGGER at_once AFTER INSERT ON app.\"Logs\" FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON app.\"Logs\" INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.note();
+        ALTER TABLE app.\"Logs\" ADD CONSTRAINT refused CHECK (number <> 3)";
+    scene.execute(triggers).await;
+    if scene.client.batch_execute("CREATE EXTENSION citext").await.is_ok() {
+        scene.execute("ALTER TABLE app.\"Logs\" ALTER host TYPE citext").await;
+        assert_eq!(scene.problems().await, [""; 0]);
+        let printed = run(scene.database.dsn(), "mapping app.Logs", &[]).await;
+        assert!(printed.out.contains("        host: {resource: host.name, type: text, "), "{printed:?}");
+    }
+    let forebay = scene.ready().await;
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(
+        (scrape.value("log_buffer_flushed_total"), scrape.value("log_buffer_dead_lettered_total")),
+        (9, 1)
+    );
+    scene.execute("ALTER TABLE app.\"Logs\" DROP CONSTRAINT refused").await;
+    let again = scene.run("dead-letters retry --all").await;
+    assert_eq!(again.out, "1 stored, 0 refused again\n", "{again:?}");
+    for name in ["at_once", "at_commit"] {
+        assert_eq!(scene.count(&format!("public.audit WHERE what = '{name}'")).await, 10, "{name}");
+    }
+}

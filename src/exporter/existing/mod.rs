@@ -75,11 +75,14 @@ impl LiveTable {
                       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
         let Some(row) = connection.query_opt(select, &[&schema, &table]).await? else { return Ok(None) };
         let oid: u32 = row.get(4);
-        let select = "SELECT a.attname::text, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) \
-                      ELSE format_type(a.atttypid, a.atttypmod) END, a.attnotnull OR t.typnotnull, \
+        // citext is in a schema of the DBA's choice, which format_type names where the path does not.
+        let select = "SELECT a.attname::text, CASE b.typname WHEN 'citext' THEN 'citext' ELSE \
+                      format_type(b.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) END, \
+                      a.attnotnull OR t.typnotnull, \
                       a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', a.attidentity <> '', \
                       has_column_privilege(a.attrelid, a.attnum, 'INSERT') \
                       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+                      JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
                       WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
         let columns = connection.query(select, &[&oid]).await?;
         let columns = columns.iter().map(|row| LiveColumn {
