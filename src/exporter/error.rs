@@ -87,7 +87,6 @@ impl Class {
                 "40" | "53" => Self::Busy,
                 "22" | "23" | "54" | "P0" => Self::Poison,
                 "28" | "3D" | "3F" | "42" | "0A" | "26" | "0L" | "0P" => Self::Refused,
-                "58" | "XX" => Self::Unknown,
                 _ => Self::Unknown,
             },
         }

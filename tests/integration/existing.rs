@@ -428,3 +428,51 @@ async fn triggers_find_what_they_rely_on() {
         assert_eq!(scene.count(&format!("public.audit WHERE what = '{name}'")).await, 10, "{name}");
     }
 }
+
+/// Scenario: the table, or a partition of it, is another engine's: by its catalogue, which stands here for that of an extension that
+/// a test cannot have; by its access method, by its server. Guarantee: refused at the start with a sentence, and nothing is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_another_engine_is_refused() {
+    let scene = Scene::begin().await;
+    let plain = "CREATE TABLE app.parts (number integer) PARTITION BY RANGE (number)";
+    scene.execute(plain).await;
+    for (made, undone, says) in [
+        (
+            "SET allow_system_table_mods = on; CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod \"char\");
+            INSERT INTO pg_catalog.pg_dist_partition VALUES ('app.parts', 'h')",
+            "SET allow_system_table_mods = on; DROP TABLE pg_catalog.pg_dist_partition",
+            "is distributed by Citus",
+        ),
+        (
+            "CREATE SCHEMA _timescaledb_catalog; CREATE TABLE _timescaledb_catalog.hypertable (id integer, schema_name name, table_name name,
+            compression_state smallint); INSERT INTO _timescaledb_catalog.hypertable VALUES (1, 'app', 'parts', 1)",
+            "DROP SCHEMA _timescaledb_catalog CASCADE",
+            "is a hypertable of TimescaleDB",
+        ),
+        (
+            "CREATE ACCESS METHOD columnar TYPE TABLE HANDLER heap_tableam_handler;
+            CREATE TABLE app.part PARTITION OF app.parts DEFAULT USING columnar",
+            "DROP TABLE app.part",
+            "is compressed",
+        ),
+        (
+            "CREATE FOREIGN DATA WRAPPER none; CREATE SERVER elsewhere FOREIGN DATA WRAPPER none;
+            CREATE FOREIGN TABLE app.part PARTITION OF app.parts DEFAULT SERVER elsewhere",
+            "DROP FOREIGN TABLE app.part",
+            "is a foreign table or has one as a partition",
+        ),
+    ] {
+        scene.execute(made).await;
+        let mapping = "exporters.postgres.table={name: app.parts, columns: {number: {attribute: number, type: integer}}}";
+        let forebay = Forebay::start(scene.database.dsn(), &[QUICK, &[mapping]].concat()).await;
+        forebay.becomes_unready("schema_mismatch").await;
+        let (_, health) = forebay.health().await;
+        let detail = health["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("\"app\".\"parts\" {says}")) && detail.contains("name a plain table"), "{detail}");
+        let doctor = run(scene.database.dsn(), "doctor", &[mapping]).await;
+        assert!(doctor.status == Some(1) && doctor.out.contains(says), "{doctor:?}");
+        // A table beside it is nobody else's.
+        assert_eq!(scene.problems().await, [""; 0], "{says}");
+        scene.execute(undone).await;
+    }
+}

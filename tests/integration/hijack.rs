@@ -46,7 +46,8 @@ async fn trapped(path: Option<&str>) -> (Database, Client) {
     let client = database.connect().await;
     let names = called().into_iter().collect::<Vec<_>>().join(",");
     let attacker = format!("attacker_{}", database.name());
-    let open = format!("CREATE ROLE {attacker}; GRANT CREATE ON SCHEMA public TO PUBLIC; SET ROLE {attacker}");
+    let open =
+        format!("CREATE ROLE {attacker}; GRANT CREATE ON SCHEMA public TO PUBLIC; SET ROLE {attacker}");
     client.batch_execute(&open).await.unwrap();
     client.batch_execute(&include_str!("traps.sql").replace("{names}", &names)).await.unwrap();
     client.batch_execute("RESET ROLE; SET search_path = pg_catalog").await.unwrap();
@@ -157,7 +158,10 @@ async fn nobody_runs_code_as_whoever_reads() {
             // Arguments are the caller's own to qualify.
             let call = call.replace("now() - ", "pg_catalog.now() OPERATOR(pg_catalog.-) ");
             let rows = reader.simple_query(&format!("SELECT * FROM otel.{call}")).await;
-            assert!(rows.unwrap_or_else(|error| panic!("{call}: {error:?}")).len() > 1, "{call} finds something");
+            assert!(
+                rows.unwrap_or_else(|error| panic!("{call}: {error:?}")).len() > 1,
+                "{call} finds something"
+            );
         }
         assert_eq!(caught(&client).await, [""; 0], "{path:?}");
     }
@@ -212,7 +216,8 @@ async fn a_reader_changes_no_counts() {
         client.batch_execute("GRANT EXECUTE ON FUNCTION otel.keep_counts() TO PUBLIC").await.unwrap();
         reader.batch_execute(&triggers).await.unwrap();
         client.batch_execute("REVOKE EXECUTE ON FUNCTION otel.keep_counts() FROM PUBLIC").await.unwrap();
-        let changes = "INSERT INTO t VALUES (1, NULL, 21); UPDATE t SET severity_number = 9; DELETE FROM t; TRUNCATE t;
+        let changes =
+            "INSERT INTO t VALUES (1, NULL, 21); UPDATE t SET severity_number = 9; DELETE FROM t; TRUNCATE t;
             DROP TRIGGER empty ON t; DROP TRIGGER forge ON t";
         reader.batch_execute(changes).await.unwrap();
         assert_eq!(first_column(&client, counts).await, before, "{key}");

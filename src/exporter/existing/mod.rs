@@ -1,6 +1,7 @@
 //! An existing table in a live database, against what the configuration says of it; and a mapping to begin with, where
 //! that says nothing yet.
 
+mod engine;
 mod propose;
 
 pub use propose::{Error, propose};
@@ -17,6 +18,8 @@ use crate::table::mapping::{Column, ColumnType};
 pub(super) struct LiveTable {
     /// `r`, `p`, `v` and so on.
     kind: String,
+    /// Who stores its rows, where that is not PostgreSQL itself.
+    engine: Option<&'static str>,
     /// Policies apply to the role.
     has_policies: bool,
     may_use_schema: bool,
@@ -85,6 +88,7 @@ impl LiveTable {
                       JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
                       WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
         let columns = connection.query(select, &[&oid]).await?;
+        let engine = engine::of(connection, oid).await?;
         let columns = columns.iter().map(|row| LiveColumn {
             name: row.get(0),
             sql_type: row.get(1),
@@ -96,6 +100,7 @@ impl LiveTable {
         });
         Ok(Some(Self {
             kind: row.get(0),
+            engine,
             has_policies: row.get(1),
             may_use_schema: row.get(2),
             role: row.get(3),
@@ -114,6 +119,12 @@ impl LiveTable {
         if let Some(what) = what {
             problems.push(format!(
                 "{identifier} is {what}, into which COPY cannot write: name the table behind it"
+            ));
+        }
+        if let Some(engine) = self.engine {
+            problems.push(format!(
+                "{identifier} {engine}, so that one refused record cannot be told from the others: name a plain table, or leave \
+                 exporters.postgres.table out"
             ));
         }
         let role = quoted(&self.role);
