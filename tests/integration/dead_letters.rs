@@ -337,7 +337,7 @@ async fn no_message_of_the_server_gets_at_the_terminal() {
     let change = format!(
         "ALTER TABLE otel.log_records ADD CONSTRAINT \"{EVIL}\" CHECK ((attributes->'number')::int <> 7) NOT VALID;
         CREATE TABLE otel.\"{EVIL}\" PARTITION OF otel.log_records FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
-        CREATE TYPE otel.\"{EVIL}\" AS ENUM (); CREATE TABLE otel.odd (\"{EVIL}\" otel.\"{EVIL}\", b text)"
+        CREATE TYPE otel.\"type {EVIL}\" AS ENUM (); CREATE TABLE otel.odd (\"{EVIL}\" otel.\"type {EVIL}\", b text)"
     );
     scene.client.batch_execute(&change).await.unwrap();
     let forebay = Forebay::ready(scene.database.dsn(), QUICK).await;

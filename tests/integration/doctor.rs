@@ -458,6 +458,7 @@ async fn people_read_lines() {
 async fn what_everybody_may_do_is_found_and_its_cure_is_one() {
     let scene = Scene::begin().await;
     scene.execute("GRANT SELECT ON otel.schema_migrations TO {role}").await;
+    scene.execute("ALTER TABLE otel.log_records OWNER TO {role}").await;
     let of_public = async |sets: &[&str]| {
         let told = doctor(&scene.dsn, sets).await;
         told.of("public", "warning").into_iter().map(str::to_owned).collect::<Vec<_>>()

@@ -32,8 +32,9 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
         )));
     }
     let select = "SELECT count(*) FILTER (WHERE proname = ANY ($2) AND NOT coalesce(proconfig::text ~ 'search_path=', false)), \
-                  coalesce(bool_and(has_function_privilege(f.oid, 'EXECUTE')) FILTER (WHERE proname = 'keep_counts'), true) \
-                  FROM pg_proc f JOIN pg_namespace n ON n.oid = pronamespace WHERE nspname = $1";
+                  coalesce(bool_or(proname = 'keep_counts' AND NOT has_function_privilege(f.oid, 'EXECUTE') AND pg_has_role(relowner, 'USAGE')), false) \
+                  FROM pg_proc f JOIN pg_namespace n ON n.oid = pronamespace \
+                  LEFT JOIN pg_class c ON c.relnamespace = n.oid AND relname = 'log_records' WHERE nspname = $1";
     let row = p.connection.query_one(select, &[&name, &WITH_PATH.as_slice()]).await?;
     if row.get::<_, i64>(0) > 0 {
         found.push(warning(format!(
@@ -41,7 +42,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
              the store, or run the DDL that `forebay schema --since 6` prints"
         )));
     }
-    if p.config.create_schema && p.config.counts && !row.get::<_, bool>(1) {
+    if p.config.create_schema && p.config.counts && row.get::<_, bool>(1) {
         found.push(warning(format!(
             "role {role} cannot have closed partitions counted: GRANT EXECUTE ON FUNCTION {schema}.keep_counts() TO {role}"
         )));
