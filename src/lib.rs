@@ -12,7 +12,7 @@
 //! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
 //! [`telemetry`] is forebay's own metrics, logs and health, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
 //! for the first minutes, [`shutdown`] is the order of ending, [`supervisor`] tells systemd, [`cli`] is the command line,
-//! [`version`] says which forebay it is.
+//! [`plain`] is text as a terminal may be given it, [`version`] says which forebay it is.
 //!
 //! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
 
@@ -25,6 +25,7 @@ pub mod embedded;
 pub mod exporter;
 pub mod memory;
 pub mod otlp;
+pub mod plain;
 pub mod receiver;
 pub mod secret;
 pub mod shutdown;

@@ -12,6 +12,7 @@ use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::exporter::partitions::show;
 use forebay::exporter::reading;
+use forebay::plain::{plain_json, plain_lines};
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         }
         Command::Validate => match app::check(&config) {
             Ok(warnings) => {
-                warnings.iter().for_each(|warning| eprintln!("forebay: warning: {warning}"));
+                warnings.iter().for_each(|warning| eprintln!("forebay: warning: {}", plain_lines(warning)));
                 print(&format!("the configuration is valid: {config}"))
             }
             Err(error) => fail(REFUSED, &error),
@@ -90,8 +91,8 @@ fn doctor(config: &Config, json: bool) -> ExitCode {
 
 fn health(config: &Config, at_least: Ability) -> ExitCode {
     match app::health(config, at_least) {
-        Ok(found) if found.well => print(&found.page),
-        Ok(found) => fail(FAILED, &found.page),
+        Ok(found) if found.well => print(&plain_json(&found.page)),
+        Ok(found) => fail(FAILED, &plain_json(&found.page)),
         Err(error) => end(&error),
     }
 }
@@ -123,6 +124,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(status: u8, error: &dyn Display) -> ExitCode {
-    eprintln!("forebay: {error}");
+    // It may quote what a server, or somebody's table, has said.
+    eprintln!("forebay: {}", plain_lines(&error.to_string()));
     ExitCode::from(status)
 }

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("version", 0),
     ("telemetry", 0),
     ("otlp", 0),
+    ("plain", 0),
     ("embedded", 0),
     ("memory", 1),
     ("table", 1),
@@ -34,7 +35,8 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// The imports between modules of one floor.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "duration"), ("telemetry", "secret"), ("main", "cli")];
+const SIDEWAYS: &[(&str, &str)] =
+    &[("telemetry", "duration"), ("telemetry", "secret"), ("telemetry", "plain"), ("main", "cli")];
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[

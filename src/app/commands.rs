@@ -10,6 +10,7 @@ use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
 use crate::exporter::existing;
 use crate::exporter::partitions::show;
+use crate::plain::{plain, plain_json};
 use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
 
@@ -121,14 +122,14 @@ impl Diagnosis {
 
 fn write_finding(finding: &Finding, json: bool, out: &mut dyn Write) -> std::io::Result<()> {
     if json {
-        writeln!(out, "{}", serde_json::to_string(finding)?)
+        writeln!(out, "{}", plain_json(&serde_json::to_string(finding)?))
     } else {
         let verdict = match finding.verdict {
             Verdict::Ok => "ok",
             Verdict::Warning => "warning",
             Verdict::Problem => "PROBLEM",
         };
-        writeln!(out, "{verdict:<8} {:<14} {}", finding.check, finding.text)
+        writeln!(out, "{verdict:<8} {:<14} {}", finding.check, plain(&finding.text))
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions};
 pub use ending::Summary;
@@ -68,9 +68,10 @@ struct Listeners {
 ///
 /// What keeps forebay from running on it.
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
-    target(config)?;
+    let target = target(config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
-    Ok(gates.warnings().lines().map(str::to_owned).collect())
+    let of_target = target.as_ref().and_then(Target::warning);
+    Ok(gates.warnings().lines().map(str::to_owned).chain(of_target).collect())
 }
 
 /// Where the store is; `None` is the private PostgreSQL.
@@ -97,6 +98,9 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
     gates.warnings().log();
+    if let Some(text) = target.as_ref().and_then(Target::warning) {
+        warn!("{text}");
+    }
     let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);

@@ -5,10 +5,11 @@ mod reading;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use jiff::tz::TimeZone;
 
 use crate::exporter::dead_letters::{self, Filter, Style};
 use crate::exporter::reading::{Query, Tail};
-use crate::exporter::when::When;
+use crate::exporter::when::Written;
 use crate::telemetry::probe::Ability;
 use crate::version;
 use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
@@ -225,9 +226,10 @@ struct Which {
     /// Those of this service
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Those refused since then: a span such as 90m or 24h, a date (UTC) or a time
+    /// Those refused since then: a span such as 90m or 24h, or a time such as 2026-11-25 17:05, which is in UTC, as list shows them,
+    /// unless it has an offset
     #[arg(long, value_name = "WHEN")]
-    since: Option<When>,
+    since: Option<Written>,
 }
 
 /// Where the configuration comes from.
@@ -341,6 +343,7 @@ impl DeadLetters {
 impl From<Which> for Filter {
     fn from(which: Which) -> Self {
         let Which { ids, sqlstate, service, since } = which;
+        let since = since.map(|written| written.within(&TimeZone::UTC));
         Self { ids, sqlstate, service, since }
     }
 }

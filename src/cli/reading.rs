@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use super::Source;
 use crate::duration::{EXPECTED, GoDuration};
 use crate::exporter::reading::{Attribute, Filter, Look, Query, Style, Tail, TraceId};
-use crate::exporter::when::When;
+use crate::exporter::when::Written;
 use crate::table::Severity;
 use crate::telemetry::logs::wants_colours;
 
@@ -18,12 +18,13 @@ use crate::telemetry::logs::wants_colours;
 pub(super) struct QueryArguments {
     #[command(flatten)]
     which: Which,
-    /// Those since then: a span such as 15m or 24h, a date (UTC) or a time [default: 1h; with --trace: any time]
+    /// Those since then: a span such as 15m or 24h, or a time such as 2026-11-25 17:05, in the time zone that is shown [default: 1h;
+    /// with --trace: any time]
     #[arg(long, value_name = "WHEN")]
-    since: Option<When>,
+    since: Option<Written>,
     /// Those before then
     #[arg(long, value_name = "WHEN")]
-    until: Option<When>,
+    until: Option<Written>,
     /// The most to show, the newest; 0 is all
     #[arg(long, value_name = "N", default_value_t = 1000)]
     limit: u32,
@@ -44,9 +45,9 @@ pub(super) struct TailArguments {
     /// How many of those that are there already to show first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: u32,
-    /// Since when those may be
+    /// How far back to look for the lines shown first
     #[arg(long, value_name = "WHEN", default_value = "1h")]
-    since: When,
+    since: Written,
     /// How late a record may come: one that is stored longer than this after its time is not shown
     #[arg(long, value_name = "SPAN", default_value = "1m", value_parser = span)]
     window: Duration,
@@ -82,7 +83,7 @@ struct Looks {
     /// Print one JSON object a line, with all columns of the view
     #[arg(long)]
     json: bool,
-    /// Show times in UTC, not in the local time zone
+    /// Show times in UTC, not in the local time zone, and take those that are given for UTC
     #[arg(long)]
     utc: bool,
     /// Whether to colour; auto is on a terminal, unless NO_COLOR is set
@@ -101,10 +102,13 @@ pub(super) const QUERY_EXAMPLES: &str = "\
 Examples:
   forebay query --severity ERROR --since 15m
   forebay query --service shop --text 'card declined' --since 24h --limit 0 | less -R
+  forebay query --since '2026-11-25 17:05' --until '2026-11-25 17:20'
   forebay query --trace 5b8efff798038103d269b633813fc60c
   forebay query --attribute http.route=/orders --attribute order=17 --json | jq .body
 
-It needs SELECT on the view, and USAGE on its schema.";
+WHEN is a span before now (15m), a date (2026-11-25, its midnight), or date and time (2026-11-25 17:05, with seconds and their
+fraction or without, a T instead of the space or not), all in the local time zone (TZ), or with --utc in UTC; with an offset
+(2026-11-25T17:05:00+01:00, ...Z) it is that point in time. It needs SELECT on the view, and USAGE on its schema.";
 
 pub(super) const TAIL_EXAMPLES: &str = "\
 Examples:
@@ -118,6 +122,8 @@ and the number of the others is said. It needs SELECT on the view, and USAGE on 
 impl QueryArguments {
     pub(super) fn split(self) -> (Query, Source) {
         let Self { which, since, until, limit, timeout, look, source } = self;
+        let zone = look.zone();
+        let [since, until] = [since, until].map(|written| written.map(|written| written.within(&zone)));
         (Query { filter: which.into(), since, until, limit, timeout, style: look.into() }, source)
     }
 }
@@ -125,6 +131,7 @@ impl QueryArguments {
 impl TailArguments {
     pub(super) fn split(self) -> (Tail, Source) {
         let Self { which, lines, since, window, look, source } = self;
+        let since = since.within(&look.zone());
         (Tail { filter: which.into(), lines, since, window, style: look.into() }, source)
     }
 }
@@ -133,6 +140,13 @@ impl From<Which> for Filter {
     fn from(which: Which) -> Self {
         let Which { services, severity, text, trace, attributes } = which;
         Self { services, severity, text, trace, attributes }
+    }
+}
+
+impl Looks {
+    /// The time zone of times that are shown or given.
+    fn zone(&self) -> TimeZone {
+        if self.utc { TimeZone::UTC } else { TimeZone::system() }
     }
 }
 
@@ -146,7 +160,7 @@ impl From<Looks> for Style {
             Colour::Always => true,
             Colour::Never => false,
         };
-        Self::Lines(Look { colours, zone: if looks.utc { TimeZone::UTC } else { TimeZone::system() } })
+        Self::Lines(Look { colours, zone: looks.zone() })
     }
 }
 
@@ -161,6 +175,7 @@ mod tests {
 
     use super::super::{Cli, Command, Invocation};
     use super::*;
+    use crate::exporter::when::When;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -193,7 +208,22 @@ mod tests {
         };
         let look = Look { colours: true, zone: TimeZone::UTC };
         assert_eq!((tail.lines, tail.window, tail.style), (3, MINUTE * 5, Style::Lines(look)));
-        for wrong in ["tail --severity loud", "tail --window 5", "query --trace 17", "query --attribute a"] {
+        let Ok(Command::Query(query)) =
+            command("query --utc --json --since 2026-11-25T17:05 --until 2026-11-26")
+        else {
+            panic!("a query")
+        };
+        let at = |text: &str| Some(When::Time(text.parse().unwrap()));
+        let expected = (at("2026-11-25T17:05:00Z"), at("2026-11-26T00:00:00Z"));
+        assert_eq!((query.since, query.until), expected);
+        for wrong in [
+            "query --since 2026-11-25T17:05:00x",
+            "tail --since 17:05",
+            "tail --severity loud",
+            "tail --window 5",
+            "query --trace 17",
+            "query --attribute a",
+        ] {
             assert_eq!(command(wrong), Err(ErrorKind::ValueValidation), "{wrong}");
         }
     }

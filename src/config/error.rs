@@ -163,9 +163,7 @@ impl Error for KeyError {
 /// `text` as a message quotes it: on one line, and without a password, because a connection string may stand where it
 /// should not.
 pub(super) fn presentable(text: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    let line: String = text.chars().map(escape).collect();
-    let line = without(&line, "://", |rest| {
+    let line = without(&crate::plain::plain(text), "://", |rest| {
         let url = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
         let at = url.rfind('@')?;
         Some(url[..at].find(':')? + 1..at)

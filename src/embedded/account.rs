@@ -3,10 +3,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use rustix::process::{Gid, Uid};
 
 use super::error::Error;
 use super::process::{ASK_LIMIT, run};
@@ -52,7 +55,28 @@ impl Account {
         if !self.switched {
             return Ok(());
         }
-        chown(path, Some(self.uid), Some(self.gid)).map_err(Error::io("change the owner of", path))
+        lchown(path, Some(self.uid), Some(self.gid)).map_err(Error::io("change the owner of", path))
+    }
+
+    /// Hands what is open there, which forebay has just made at `path`, over to this user.
+    pub(super) fn own_open(&self, file: impl AsFd, path: &Path) -> Result<(), Error> {
+        if !self.switched {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let changed = rustix::fs::fchown(file, Some(uid), Some(gid));
+        changed.map_err(|cause| Error::io("change the owner of", path)(cause.into()))
+    }
+
+    /// Makes sure that `dir` is nobody's in whose place root could be misled: it belongs to root or to this user, and nobody else
+    /// writes to it.
+    pub(super) fn check(&self, dir: &Path) -> Result<(), Error> {
+        let found = fs::metadata(dir).map_err(Error::io("read", dir))?;
+        let is_ours = found.uid() == 0 || found.uid() == self.uid;
+        if !self.switched || is_ours && found.mode() & 0o002 == 0 {
+            return Ok(());
+        }
+        Err(Error::NotOurs { path: dir.to_owned(), uid: found.uid(), account: self.uid })
     }
 
     /// `program`, to be run as this user, in `/`, free of the caller's PostgreSQL settings and language.

@@ -1,6 +1,6 @@
 //! A cluster on disk: found or made, and fit to be started.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -15,6 +15,7 @@ use super::binaries::Binaries;
 use super::error::Error;
 use super::home::{Home, create_dir};
 use super::lock::Lock;
+use super::own;
 use super::passfile::{Passfile, write_private};
 use super::process::run;
 use super::server::{self, Server};
@@ -65,6 +66,7 @@ impl Cluster {
     pub async fn open(dir: &Path, options: &Options<'_>) -> Result<Self, Error> {
         let account = Account::for_cluster(&dir.join("cluster"))?;
         create_dir(dir, if account.is_switched() { 0o711 } else { 0o700 })?;
+        account.check(dir)?;
         let installed = match options.programs {
             Some(dir) => Binaries::in_dir(dir, &account).await?,
             None => Binaries::installed(&account).await?,
@@ -127,10 +129,14 @@ impl Cluster {
         self.remove_interrupted();
         let new = self.home.server_dir().join(format!("{NEW}{:08x}", fastrand::u32(..)));
         DirBuilder::new().mode(0o700).create(&new).map_err(Error::io("create", &new))?;
+        let password = new.join("password");
+        write_private(&password, &self.passfile.password)?;
+        self.home.account().own(&password)?;
+        // From here on that user can put something else in the place of whatever is in there.
         self.home.account().own(&new)?;
         let data = new.join("cluster");
-        self.initdb(&new, &data, options).await?;
-        append_settings(&data.join("postgresql.conf"), options)?;
+        self.initdb(&password, &data, options).await?;
+        append_settings(&new, options)?;
         self.execute_alone(&data, &format!("CREATE DATABASE {NAME}")).await?;
         fs::rename(&data, self.home.data()).map_err(Error::io("rename", &data))?;
         // Before anything is committed in it: a name that is lost in a power failure would be taken for a leftover.
@@ -140,14 +146,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs `initdb` for `data`, with the password in a file in `new`.
-    async fn initdb(&self, new: &Path, data: &Path, options: &Options<'_>) -> Result<(), Error> {
-        let password = new.join("password");
-        write_private(&password, &self.passfile.password)?;
-        self.home.account().own(&password)?;
+    /// Runs `initdb` for `data`, with the password in the file `password`.
+    async fn initdb(&self, password: &Path, data: &Path, options: &Options<'_>) -> Result<(), Error> {
         let initdb = |locale: &str| {
             let mut command = self.home.account().command(self.binaries.initdb());
-            command.arg("-D").arg(data).arg("--pwfile").arg(&password);
+            command.arg("-D").arg(data).arg("--pwfile").arg(password);
             command.args(["--username", NAME, "--encoding=UTF8", "--data-checksums", "--locale", locale]);
             command.args(["--auth", if options.access == Access::Trust { "trust" } else { "scram-sha-256" }]);
             if !options.durable {
@@ -193,15 +196,15 @@ fn choose(installed: Vec<Binaries>, data: &Path) -> Result<Binaries, Error> {
     })
 }
 
-/// Writes the settings to the end of `postgresql.conf`, where they prevail over what is said above.
-fn append_settings(path: &Path, options: &Options<'_>) -> Result<(), Error> {
+/// Writes the settings to the end of `postgresql.conf` of the cluster in `new`, where they prevail over what is said above.
+fn append_settings(new: &Path, options: &Options<'_>) -> Result<(), Error> {
     let volatile: &[_] = if options.durable { &[] } else { &[("fsync", "off"), ("full_page_writes", "off")] };
     let lines =
         options.settings.iter().chain(volatile).fold("\n# By forebay\n".to_owned(), |text, (name, value)| {
             text + &format!("{name} = '{}'\n", value.replace('\'', "''"))
         });
-    let append = || OpenOptions::new().append(true).open(path)?.write_all(lines.as_bytes());
-    append().map_err(Error::io("write", path))
+    let append = || own::append(new, "cluster", "postgresql.conf")?.write_all(lines.as_bytes());
+    append().map_err(Error::io("write", &new.join("cluster/postgresql.conf")))
 }
 
 /// Whether a server that ended with these words may well start a moment later: the port was taken between choosing

@@ -52,6 +52,21 @@ pub enum Error {
         uid: u32,
     },
 
+    /// As root, in a directory of somebody who is neither root nor the server's user.
+    #[error(
+        "{} belongs to uid {uid} or is everybody's to write to, and forebay runs as root: let root or uid {account} own it alone (chown, \
+         chmod o-w), run forebay as its owner, or choose another data directory",
+        path.display()
+    )]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+        /// The user that PostgreSQL runs as.
+        account: u32,
+    },
+
     /// Another forebay uses the directory.
     #[error(
         "{} is in use by another forebay (pid {pid}): stop that one, or give this one a data directory of its own",

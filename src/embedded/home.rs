@@ -11,11 +11,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Dir, Mode, fchmod, fstat, unlinkat};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tracing::info;
 
 use super::account::Account;
 use super::error::Error;
+use super::own;
+use super::passfile::write_private;
 
 /// Where clusters go whose data directory is out of the server's reach.
 const ELSEWHERE: &str = "/var/lib/forebay";
@@ -40,6 +44,10 @@ impl Home {
         let dir = fs::canonicalize(dir).map_err(Error::io("find", dir))?;
         let mut data = dir.join("cluster");
         if let Ok(target) = fs::read_link(&data) {
+            let link = fs::symlink_metadata(&data).map_err(Error::io("read", &data))?;
+            if account.is_switched() && link.uid() != 0 {
+                return Err(Error::NotOurs { path: data, uid: link.uid(), account: account.uid() });
+            }
             data = dir.join(target);
         } else if !data.exists() && !account.reaches(&dir, program).await? {
             let elsewhere = Path::new(ELSEWHERE).join(short_hash(&dir)).join("cluster");
@@ -56,6 +64,7 @@ impl Home {
                 uid = account.uid(),
             );
         }
+        account.check(home.server_dir())?;
         if !account.reaches(home.server_dir(), program).await? {
             return Err(Error::Unreachable { path: home.server_dir().to_owned(), uid: account.uid() });
         }
@@ -98,19 +107,27 @@ impl Home {
         if !fits_socket(&sockets) {
             sockets = Path::new(SOCKETS_ELSEWHERE).join(format!("forebay-{}", short_hash(self.server_dir())));
         }
-        match DirBuilder::new().mode(0o700).create(&sockets) {
-            Ok(()) => self.account.own(&sockets)?,
-            Err(exists) if exists.kind() == ErrorKind::AlreadyExists => {
-                // In a directory where everybody may write, somebody else may have been there first.
-                let found = fs::symlink_metadata(&sockets).map_err(Error::io("read", &sockets))?;
-                if !found.is_dir() || found.uid() != self.account.uid() {
-                    return Err(Error::SocketDirectory { path: sockets });
-                }
-                for left in fs::read_dir(&sockets).map_err(Error::io("read", &sockets))?.flatten() {
-                    fs::remove_file(left.path()).map_err(Error::io("remove", &left.path()))?;
-                }
+        let is_new = match DirBuilder::new().mode(0o700).create(&sockets) {
+            Err(exists) if exists.kind() == ErrorKind::AlreadyExists => false,
+            made => made.map(|()| true).map_err(Error::io("create", &sockets))?,
+        };
+        // In a directory where everybody may write, somebody else may have been there first. What is open stays what it is.
+        let elses = || Error::SocketDirectory { path: sockets.clone() };
+        let dir = own::directory(&sockets).map_err(|_| elses())?;
+        let failed = |action| {
+            let failed = Error::io(action, &sockets);
+            move |cause: Errno| failed(cause.into())
+        };
+        if is_new {
+            self.account.own_open(&dir, &sockets)?;
+        } else if fstat(&dir).map_err(failed("read"))?.st_uid != self.account.uid() {
+            return Err(elses());
+        }
+        fchmod(&dir, Mode::RWXU).map_err(failed("change the mode of"))?;
+        for left in Dir::read_from(&dir).map_err(failed("read"))?.filter_map(Result::ok) {
+            if ![c".", c".."].contains(&left.file_name()) {
+                unlinkat(&dir, left.file_name(), AtFlags::empty()).map_err(failed("empty"))?;
             }
-            Err(cause) => return Err(Error::io("create", &sockets)(cause)),
         }
         Ok(sockets)
     }
@@ -118,12 +135,12 @@ impl Home {
     /// A free port on the loopback address: the one of the run before where it is still free.
     pub(super) fn port(&self) -> Result<u16, Error> {
         let path = self.dir.join("port");
-        let kept = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let kept = own::read(&path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|bound| bound.local_addr());
         let port =
             bind(kept).or_else(|_| bind(0)).map_err(Error::io("find a free port for", &self.dir))?.port();
         if port != kept {
-            fs::write(&path, format!("{port}\n")).map_err(Error::io("write", &path))?;
+            write_private(&path, &format!("{port}\n"))?;
         }
         Ok(port)
     }

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::error::Error;
+use super::own;
 
 /// The right to a directory, held as long as this lives. The kernel takes it back from a process that was killed.
 #[derive(Debug)]
@@ -17,13 +18,8 @@ impl Lock {
     /// and is never removed: if it were, two processes could hold a lock each.
     pub(super) fn acquire(path: &Path, dir: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
-        let mut file = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(Error::io("open", path))?;
+        options.create(true).truncate(false).read(true).write(true);
+        let mut file = own::open(path, &mut options).map_err(Error::io("open", path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

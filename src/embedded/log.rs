@@ -1,10 +1,11 @@
 //! The server's log file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::own;
 
 /// A log larger than this is put aside at the next start.
 const LARGE: u64 = 16 << 20;
@@ -16,20 +17,26 @@ const TAIL_LINES: usize = 12;
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
+    file: File,
     start: u64,
 }
 
 impl Log {
-    /// Opens the log at `path` for a run that begins now; the file is for the server to write to.
+    /// Opens the log at `path` for a run that begins now; the file is for the server to write to. PostgreSQL writes rows that it
+    /// refuses into it, so that it is forebay's user's alone.
     pub(super) fn open(path: PathBuf) -> Result<(Self, File), Error> {
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LARGE) {
-            let old = path.with_extension("log.1");
-            fs::rename(&path, &old).map_err(Error::io("rename", &path))?;
+        let old = path.with_extension("log.1");
+        if let Ok(older) = own::open(&old, OpenOptions::new().read(true)) {
+            keep_private(&older, &old)?;
         }
-        let opened = OpenOptions::new().create(true).append(true).open(&path);
-        let file = opened.map_err(Error::io("open", &path))?;
-        let start = file.metadata().map_err(Error::io("read", &path))?.len();
-        Ok((Self { path, start }, file))
+        let mut file = append_to(&path)?;
+        if length(&file, &path)? > LARGE {
+            fs::rename(&path, &old).map_err(Error::io("rename", &path))?;
+            file = append_to(&path)?;
+        }
+        let start = length(&file, &path)?;
+        let output = file.try_clone().map_err(Error::io("open", &path))?;
+        Ok((Self { path, file, start }, output))
     }
 
     /// The file.
@@ -40,11 +47,10 @@ impl Log {
     /// The last lines that this run has written.
     pub(super) fn tail(&self) -> String {
         let read = || -> std::io::Result<String> {
-            let mut file = File::open(&self.path)?;
-            let end = file.metadata()?.len();
-            file.seek(SeekFrom::Start(self.start.max(end.saturating_sub(TAIL_BYTES))))?;
-            let mut bytes = Vec::new();
-            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+            let end = self.file.metadata()?.len();
+            let start = self.start.max(end.saturating_sub(TAIL_BYTES));
+            let mut bytes = vec![0; end.saturating_sub(start) as usize];
+            self.file.read_exact_at(&mut bytes, start)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         let text = read().unwrap_or_else(|cause| format!("(unreadable: {cause})"));
@@ -54,6 +60,22 @@ impl Log {
             count => lines[count.saturating_sub(TAIL_LINES)..].join("\n"),
         }
     }
+}
+
+fn append_to(path: &Path) -> Result<File, Error> {
+    let opened = own::open(path, OpenOptions::new().create(true).append(true).read(true));
+    let file = opened.map_err(Error::io("open", path))?;
+    keep_private(&file, path)?;
+    Ok(file)
+}
+
+/// One of an older version may be everybody's to read.
+fn keep_private(file: &File, path: &Path) -> Result<(), Error> {
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(Error::io("change the mode of", path))
+}
+
+fn length(file: &File, path: &Path) -> Result<u64, Error> {
+    Ok(file.metadata().map_err(Error::io("read", path))?.len())
 }
 
 #[cfg(test)]
@@ -84,5 +106,20 @@ mod tests {
         Log::open(path.clone()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), 0);
         assert_eq!(fs::metadata(dir.path().join("postgresql.log.1")).unwrap().len(), LARGE + 1);
+    }
+
+    #[test]
+    fn rows_in_a_log_are_read_by_forebays_user_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("postgresql.log");
+        let files = [path.clone(), dir.path().join("postgresql.log.1")];
+        for file in &files {
+            fs::write(file, "Failing row contains (...)\n").unwrap();
+            fs::set_permissions(file, Permissions::from_mode(0o644)).unwrap();
+        }
+        Log::open(path).unwrap();
+        for file in &files {
+            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+        }
     }
 }

@@ -15,6 +15,7 @@ mod error;
 mod home;
 mod lock;
 mod log;
+mod own;
 mod passfile;
 mod process;
 mod server;

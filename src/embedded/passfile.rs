@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::NAME;
 use super::error::Error;
+use super::own;
 
 /// A password and the file that keeps it.
 pub(super) struct Passfile {
@@ -34,7 +35,7 @@ impl Passfile {
     /// Reads `dir`'s passfile; makes one, with a random password, where there is none or it is of no use.
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("pgpass");
-        match fs::read_to_string(&path) {
+        match own::read(&path) {
             Ok(text) => {
                 if let Some(password) = read_password(&text) {
                     return Ok(Self { path, password, is_new: false });

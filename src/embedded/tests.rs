@@ -242,3 +242,55 @@ fn words_are_quoted_for_the_shell() {
     assert_eq!(shell_word("/it's here"), r"'/it'\''s here'");
     assert_eq!(shell_word("$(x)"), "'$(x)'");
 }
+
+/// Whether the tests run as root, which is where a directory of others matters; else it says that they do not.
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: this takes root");
+    }
+    is_root
+}
+
+#[tokio::test]
+async fn root_is_not_misled_in_a_directory_of_others() {
+    if !is_root() {
+        return;
+    }
+    let (place, victim) = (place(), temporary(0o700));
+    let victim = victim.path().join("victim");
+    fs::write(&victim, "kept").unwrap();
+    let links = ["lock", "pgpass", "port", "postgresql.log.1", "postgresql.log"];
+    links.iter().for_each(|name| std::os::unix::fs::symlink(&victim, place.path().join(name)).unwrap());
+    for (owner, mode) in [(65_534, 0o711), (0, 0o777), (0, 0o1777)] {
+        std::os::unix::fs::chown(place.path(), Some(owner), None).unwrap();
+        fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
+        let refused = Embedded::start(place.path()).await.unwrap_err();
+        assert!(matches!(refused, Error::NotOurs { .. }), "{owner} {mode:o}: {refused}");
+    }
+    std::os::unix::fs::chown(place.path(), Some(0), None).unwrap();
+    fs::set_permissions(place.path(), Permissions::from_mode(0o711)).unwrap();
+    for name in links {
+        // The port's file and the old log are replaced, not followed; the others are refused.
+        let started = Embedded::start(place.path()).await;
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "kept", "{name}");
+        match started {
+            Ok(embedded) => embedded.stop().await.unwrap(),
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "{name}: {error}"),
+        }
+        fs::remove_file(place.path().join(name)).ok();
+    }
+    let embedded = Embedded::start(place.path()).await.unwrap();
+    assert_eq!(
+        fs::metadata(place.path().join("postgresql.log")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    embedded.stop().await.unwrap();
+    // A link that leads the cluster elsewhere is root's own.
+    let elsewhere = temporary(0o711);
+    fs::rename(place.path().join("cluster"), elsewhere.path().join("cluster")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("cluster"), place.path().join("cluster")).unwrap();
+    std::os::unix::fs::lchown(place.path().join("cluster"), Some(65_534), None).unwrap();
+    let refused = Embedded::start(place.path()).await.unwrap_err();
+    assert!(matches!(refused, Error::NotOurs { .. }), "{refused}");
+}

@@ -4,36 +4,19 @@
 //! `verify-full`, `sslrootcert`) are taken out here and handed to `tls.rs`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config as PgConfig;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, TargetSessionAttrs};
+
+use super::tls::{TlsConfig, TlsError, TlsOptions, Verify};
 
 /// Where PostgreSQL is, and how to speak to it.
 #[derive(Clone)]
 pub struct Target {
     pub(super) config: PgConfig,
     pub(super) tls: TlsConfig,
-}
-
-/// libpq's TLS keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TlsConfig {
-    pub(super) verify: Verify,
-    /// `sslrootcert`; `None` is the system's certificates.
-    pub(super) root: Option<PathBuf>,
-}
-
-/// How much of the server's certificate is checked (PostgreSQL manual, "SSL Mode Descriptions").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verify {
-    /// Nothing, as libpq does for `prefer` and for `require` without a root certificate.
-    Nothing,
-    /// That it was issued by a trusted authority.
-    Authority,
-    /// That as well, and that it was issued for the host connected to.
-    Host,
 }
 
 /// A connection string that cannot be used. The text never repeats the string, which holds a password.
@@ -46,24 +29,9 @@ pub enum DsnError {
          \"host=/var/run/postgresql dbname=logs\""
     )]
     Parse(String),
-    /// The value of one of its keys is not allowed.
-    #[error("exporters.postgres.dsn: {key}={value} is not allowed; allowed are {allowed}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
-    /// The root certificate cannot be used.
-    #[error("exporters.postgres.dsn: sslrootcert {path}: {cause}")]
-    RootCertificate {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        cause: String,
-    },
+    /// It asks for TLS that there is not, or that does not check what it seems to.
+    #[error("exporters.postgres.dsn: {0}")]
+    Tls(#[from] TlsError),
 }
 
 impl Target {
@@ -79,14 +47,15 @@ impl Target {
             let problem = "there is an @ in the name of a host; one in a password is written %40";
             return Err(DsnError::Parse(problem.to_owned()));
         }
-        let tls = options.apply(&mut config)?;
+        let (mode, tls) = options.meaning()?;
+        config.ssl_mode(mode);
         set_defaults(&mut config);
         Ok(Self { config, tls })
     }
 
     /// Whether the certificates that the connection string names can be read.
     pub fn check_certificates(&self) -> Result<(), DsnError> {
-        super::tls::connector(&self.tls).map(|_| ())
+        Ok(super::tls::connector(&self.tls).map(|_| ())?)
     }
 
     /// The longest that one host may take until it is one that can be written to.
@@ -123,6 +92,18 @@ impl Target {
         });
         let addresses = self.config.get_hostaddrs();
         if addresses.is_empty() { named } else { addresses.iter().all(IpAddr::is_loopback) }
+    }
+
+    /// That whoever is on the way to the server can take its place, where that is so.
+    pub fn warning(&self) -> Option<String> {
+        let is_open = self.tls.verify == Verify::Nothing && !self.is_local();
+        is_open.then(|| {
+            format!(
+                "The server at {} is not verified: anyone on the way to it can read and change records, and take the password; set \
+                 sslmode=verify-full (and sslrootcert) in exporters.postgres.dsn",
+                self.describe()
+            )
+        })
     }
 
     /// Host and port, for messages. No user, no password.
@@ -193,46 +174,6 @@ fn set_defaults(config: &mut PgConfig) {
     config.tcp_user_timeout(Duration::from_secs(20));
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct TlsOptions {
-    mode: Option<String>,
-    root: Option<String>,
-}
-
-impl TlsOptions {
-    fn set(&mut self, key: &str, value: String) -> bool {
-        match key {
-            "sslmode" => self.mode = Some(value),
-            "sslrootcert" => self.root = Some(value),
-            _ => return false,
-        }
-        true
-    }
-
-    fn apply(self, config: &mut PgConfig) -> Result<TlsConfig, DsnError> {
-        let has_root = self.root.is_some();
-        let (mode, verify) = match self.mode.as_deref() {
-            Some("disable") => (SslMode::Disable, Verify::Nothing),
-            None | Some("prefer" | "allow") => (SslMode::Prefer, Verify::Nothing),
-            // libpq: with a root certificate, require checks the authority.
-            Some("require") if has_root => (SslMode::Require, Verify::Authority),
-            Some("require") => (SslMode::Require, Verify::Nothing),
-            Some("verify-ca") => (SslMode::Require, Verify::Authority),
-            Some("verify-full") => (SslMode::Require, Verify::Host),
-            Some(other) => {
-                return Err(DsnError::Value {
-                    key: "sslmode",
-                    value: other.to_owned(),
-                    allowed: "disable, prefer, require, verify-ca, verify-full",
-                });
-            }
-        };
-        config.ssl_mode(mode);
-        let root = self.root.filter(|root| root != "system").map(PathBuf::from);
-        Ok(TlsConfig { verify, root })
-    }
-}
-
 /// Takes the TLS keys out of `dsn`; gives what is left of it.
 fn split_tls_options(dsn: &str) -> Result<(String, TlsOptions), DsnError> {
     let mut options = TlsOptions::default();
@@ -244,7 +185,7 @@ fn split_tls_options(dsn: &str) -> Result<(String, TlsOptions), DsnError> {
             .split('&')
             .filter(|pair| {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                !options.set(key, percent_decode(value))
+                !options.set(&percent_decode(key), percent_decode(value))
             })
             .collect();
         let separator = if kept.is_empty() { "" } else { "?" };
@@ -282,17 +223,7 @@ pub(super) fn key_value(text: &str) -> Result<(&str, String, &str), DsnError> {
 }
 
 pub(super) fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let decoded = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
-            .flatten();
-        out.push(decoded.unwrap_or(bytes[at]));
-        at += if decoded.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Why tokio-postgres refuses a connection string. It repeats a key that it does not know, and a URL with a slash too few
@@ -308,6 +239,8 @@ fn cause(error: &tokio_postgres::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::SslMode;
+
     use super::*;
 
     fn parse(dsn: &str) -> Target {
@@ -362,19 +295,47 @@ mod tests {
     }
 
     #[test]
-    fn tls_modes_mean_what_they_mean_for_libpq() {
-        let tls = |options: &str| {
-            let target = parse(&format!("host=db {options}"));
-            (target.config.get_ssl_mode(), target.tls.verify, target.tls.root.is_some())
-        };
-        assert_eq!(tls(""), (SslMode::Prefer, Verify::Nothing, false));
-        assert_eq!(tls("sslmode=require"), (SslMode::Require, Verify::Nothing, false));
-        assert_eq!(tls("sslmode=require sslrootcert=/ca.pem"), (SslMode::Require, Verify::Authority, true));
-        assert_eq!(tls("sslmode=verify-ca sslrootcert=/ca.pem"), (SslMode::Require, Verify::Authority, true));
-        assert_eq!(tls("sslmode=verify-full"), (SslMode::Require, Verify::Host, false));
-        assert_eq!(tls("sslmode=verify-full sslrootcert=system"), (SslMode::Require, Verify::Host, false));
-        let url = parse("postgres://db/x?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem");
-        assert_eq!(url.tls, TlsConfig { verify: Verify::Host, root: Some("/etc/ca.pem".into()) });
+    fn tls_is_asked_for_in_urls_and_pairs() {
+        let expected = TlsConfig { verify: Verify::Host, root: Some("/etc/ca.pem".into()) };
+        for dsn in [
+            "postgres://db/x?sslmode=verify-full&sslrootcert=%2Fetc%2Fca.pem",
+            "postgres://db/x?ssl%6Dode=verify-full&sslroot%63ert=/etc/ca.pem",
+            "host=db sslmode = verify-full sslrootcert='/etc/ca.pem'",
+            "host=db sslmode=disable sslmode=verify-full sslrootcert=/etc/ca.pem",
+        ] {
+            assert_eq!(parse(dsn).tls, expected, "{dsn}");
+            assert_eq!(parse(dsn).config.get_ssl_mode(), SslMode::Require, "{dsn}");
+        }
+        let weak =
+            Target::parse("postgres://db/x?sslrootcert=system&sslmode=require").unwrap_err().to_string();
+        assert!(weak.starts_with("exporters.postgres.dsn: sslmode=require "), "{weak}");
+    }
+
+    #[test]
+    fn a_server_elsewhere_that_is_not_verified_is_warned_of() {
+        for dsn in [
+            "host=db",
+            "host=db sslmode=require",
+            "host=/run,db",
+            "postgres://10.0.0.7/x?sslmode=disable",
+            "hostaddr=10.0.0.7 host=localhost",
+        ] {
+            let warning = parse(dsn).warning().unwrap_or_else(|| panic!("{dsn}"));
+            assert!(
+                warning.contains(&parse(dsn).describe()) && warning.contains("sslmode=verify-full"),
+                "{warning}"
+            );
+        }
+        for dsn in [
+            "host=/run",
+            "host=localhost",
+            "host=127.0.0.1,::1 sslmode=require",
+            "host=db hostaddr=127.0.0.1",
+            "host=db sslmode=verify-full",
+            "host=db sslmode=verify-ca sslrootcert=/ca.pem",
+        ] {
+            assert_eq!(parse(dsn).warning(), None, "{dsn}");
+        }
     }
 
     #[test]

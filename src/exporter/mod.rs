@@ -28,7 +28,6 @@ pub mod lane;
 mod losses;
 mod metrics;
 pub mod partitions;
-mod plain;
 pub mod pool;
 pub mod reading;
 mod redact;

@@ -11,6 +11,7 @@ use super::connect::Connector;
 use super::dsn::{DsnError, Target};
 use super::error::{Class, Failure};
 use super::tls;
+use crate::table::ddl::SEARCH_PATH;
 
 /// The pool of the exporter's connections.
 #[derive(Debug)]
@@ -102,6 +103,8 @@ pub fn discard(connection: Connection) {
 /// `synchronous_commit` is set because a role's or database's default of `off` would let a crash take back what
 /// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
 /// with it the lock on its lane's row.
+///
+/// The path comes first, and by a statement that calls nothing: from then on no name is looked up elsewhere.
 fn session_settings(statement_timeout: Duration) -> String {
     // PostgreSQL 17 and newer. Like the others it does not end a COPY that waits for us before we send something.
     let transaction_timeout = format!("{}ms", (statement_timeout + Duration::from_secs(5)).as_millis());
@@ -122,7 +125,7 @@ fn session_settings(statement_timeout: Duration) -> String {
     ];
     let values: Vec<_> = settings.iter().map(|(name, value)| format!("('{name}', '{value}')")).collect();
     format!(
-        "SELECT set_config(name, wanted.value, false) FROM (VALUES {}) wanted(name, value) \
+        "SET search_path = {SEARCH_PATH}; SELECT set_config(name, wanted.value, false) FROM (VALUES {}) wanted(name, value) \
          JOIN pg_settings USING (name)",
         values.join(", ")
     )

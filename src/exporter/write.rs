@@ -86,6 +86,10 @@ pub(super) enum Written {
     Before,
 }
 
+/// The triggers of an existing table may rely on the search_path that the role's sessions have; they see it from here to the end
+/// of the transaction, in which nothing of forebay's own is called any more.
+pub(super) const ROLES_PATH: &str = "SET LOCAL search_path TO DEFAULT";
+
 /// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
 const COPY_DATA: usize = 128 << 10;
 
@@ -104,6 +108,9 @@ pub(super) async fn write(
         insert_scopes(connection, job).await?;
     }
     insert_dead_letters(connection, job).await?;
+    if job.destination.mapping().is_some() {
+        connection.batch_execute(ROLES_PATH).await?;
+    }
     copy_rows(connection, job).await?;
     *progress = Progress::Committing;
     connection.batch_execute("COMMIT").await?;
@@ -296,6 +303,9 @@ pub(super) async fn takes(
     );
     let letter = connection.prepare_cached(&letter).await?;
     connection.execute(&letter, &[&&sample.row[..]]).await?;
+    if destination.mapping().is_some() {
+        connection.batch_execute(ROLES_PATH).await?;
+    }
     copy(connection, &destination.copy_statement(), destination.table(), [sample.row.clone()], 1).await?;
     // What would be checked by the COMMIT only.
     connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;

@@ -1,7 +1,8 @@
 //! Cross-origin resource sharing, for senders in browsers: which pages may send, and what else.
 //!
 //! It is what the Collector does (rs/cors): an origin is allowed by name or by one `*` in it, a preflight is answered by
-//! itself, and a page that is not allowed gets no header, which is what its browser takes for a no.
+//! itself, and a page that is not allowed gets no header, which is what its browser takes for a no. Where every page may send, the
+//! answer is `*`, and none has the browser's own credentials (cookies, a cached login, a certificate) sent along.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -73,11 +74,17 @@ impl Cors {
         Some(response)
     }
 
-    /// The origin of a request, where it is allowed.
+    /// The origin of a request, where it is allowed; `*` where every origin is.
     pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN)?;
         let name = origin.to_str().ok()?.to_ascii_lowercase();
-        self.origins.iter().any(|pattern| pattern.is_of(&name)).then(|| origin.clone())
+        let mut fitting = self.origins.iter().filter(|pattern| pattern.is_of(&name)).peekable();
+        fitting.peek()?;
+        Some(if fitting.all(Pattern::is_of_every_host) {
+            HeaderValue::from_static("*")
+        } else {
+            origin.clone()
+        })
     }
 
     /// Whether all of these headers may be sent.
@@ -103,8 +110,10 @@ pub(super) fn mark(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 fn allow(headers: &mut HeaderMap, origin: HeaderValue) {
+    if origin != "*" {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
 }
 
 impl Pattern {
@@ -114,6 +123,13 @@ impl Pattern {
             Some((before, behind)) => Self::Wildcard(before.to_owned(), behind.to_owned()),
             None => Self::Exact(origin),
         }
+    }
+
+    /// Whether it says nothing of the host.
+    fn is_of_every_host(&self) -> bool {
+        let any =
+            |before: &String| ["http://", "https://"].iter().any(|scheme| scheme.starts_with(&**before));
+        matches!(self, Self::Wildcard(before, behind) if behind.is_empty() && any(before))
     }
 
     fn is_of(&self, origin: &str) -> bool {
@@ -199,6 +215,30 @@ mod tests {
         assert!(usual.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
         let other = preflight(&cors(&["https://other.example"], &[]), "POST", None);
         assert_eq!(other.len(), 1, "nothing but Vary: {other:?}");
+    }
+
+    #[test]
+    fn no_credentials_are_asked_for_where_every_page_may_send() {
+        for (allowed, expected) in [
+            (&["*"][..], "*"),
+            (&["https://*"], "*"),
+            (&["http*"], "*"),
+            (&["*", "https://shop.example"], "https://shop.example"),
+            (&["https://*.example"], "https://shop.example"),
+            (&["https://shop*"], "https://shop.example"),
+        ] {
+            let with = |headers: &HeaderMap| {
+                let origin = headers[ACCESS_CONTROL_ALLOW_ORIGIN].to_str().unwrap().to_owned();
+                (origin, headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS))
+            };
+            let cors = cors(allowed, &[]);
+            let expected = (expected.to_owned(), expected != "*");
+            assert_eq!(with(&preflight(&cors, "POST", None)), expected, "{allowed:?}");
+            let mut answer = HeaderMap::new();
+            let sent = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static("https://shop.example"))]);
+            mark(&mut answer, cors.allowed(&sent));
+            assert_eq!(with(&answer), expected, "{allowed:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,18 @@
 -- Keeps the counts of a partition that is counted: each record that comes late, goes or changes is a row in log_counts, in the
--- transaction that does so. It writes as the owner, whoever writes the record.
+-- transaction that does so. It writes as the owner, whoever writes the record, and so nobody else may make a trigger of it; and
+-- it does nothing for a table that is neither a partition nor the owner's, as one that was detached is, or under another
+-- table's key, as a restored copy is.
 
 CREATE OR REPLACE FUNCTION {schema}.keep_counts() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $forebay$
 BEGIN
+    IF TG_ARGV[0] NOT LIKE '%/' || TG_RELID OR NOT EXISTS (
+        SELECT FROM pg_class p, pg_class parent
+        WHERE p.oid = TG_RELID AND parent.oid = to_regclass(format('%I.log_records', {name}))
+            AND (p.relowner = parent.relowner OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = p.oid AND i.inhparent = parent.oid))
+    ) THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'TRUNCATE' THEN
         DELETE FROM {schema}.log_counts WHERE partition_key = TG_ARGV[0];
         RETURN NULL;
@@ -21,3 +30,4 @@ END
 $forebay$;
 COMMENT ON FUNCTION {schema}.keep_counts() IS
     'Keeps log_counts right for a partition that is counted, of which the argument is the key';
+REVOKE EXECUTE ON FUNCTION {schema}.keep_counts() FROM PUBLIC;

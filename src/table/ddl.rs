@@ -55,10 +55,15 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, sql: help_reading },
     Migration { version: 5, sql: keep_destination },
     Migration { version: 6, sql: keep_counts },
+    Migration { version: 7, sql: shut_doors },
 ];
 
 /// The tables of the store, as the newest version has them.
 pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
+
+/// The search_path for all of forebay's own SQL. No name is looked up where another role could have put a function or an
+/// operator that fits better.
+pub const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// The table of the records.
 pub const LOG_RECORDS: &str = "log_records";
@@ -80,7 +85,10 @@ pub fn copy_statement_into(table: &str, names: &[impl AsRef<str>]) -> String {
 
 /// Everything that a database whose store has `version` needs (0: that has none), as a DBA would run it.
 pub fn ddl_since(version: i32, schema: &Schema) -> String {
-    let mut ddl = format!("BEGIN;\nCREATE SCHEMA IF NOT EXISTS {schema};\n{};\n", migrations_table(schema));
+    let mut ddl = format!(
+        "BEGIN;\nSET LOCAL search_path = {SEARCH_PATH};\nCREATE SCHEMA IF NOT EXISTS {schema};\n{};\n",
+        migrations_table(schema)
+    );
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
         ddl.push_str(&(migration.sql)(schema));
         let _ =
@@ -293,6 +301,12 @@ fn keep_counts(schema: &Schema) -> String {
         + &index_counts(schema)
         + &counts::function(schema)
         + &help_reading(schema)
+}
+
+/// Version 7: functions look nothing up by the caller's search_path, and nobody else makes a trigger of the one that writes as
+/// the owner.
+fn shut_doors(schema: &Schema) -> String {
+    counts::function(schema) + &help_reading(schema)
 }
 
 fn index_counts(schema: &Schema) -> String {

@@ -2,9 +2,13 @@
 -- the view and nothing else; whoever has it on resources and log_counts as well gets some answers sooner. `{schema}` and
 -- `{name}` stand for the schema, as an identifier and as a string, and `$forebay$` for a quote that the schema's name does
 -- not have in it.
+--
+-- No name in them is looked up by the caller's search_path, where somebody else may have put a function or an operator that
+-- fits better. Functions set a path of their own; trace and errors_by_service qualify every name instead, because a
+-- function that sets something is not inlined, and its plan does not know the caller's times.
 
 CREATE OR REPLACE FUNCTION {schema}.severity_number(severity text) RETURNS smallint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $forebay$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
 SELECT CASE upper(severity)
     WHEN 'TRACE' THEN 1::smallint
     WHEN 'DEBUG' THEN 5::smallint
@@ -30,7 +34,7 @@ CREATE OR REPLACE FUNCTION {schema}.search(
     until timestamp with time zone DEFAULT now(),
     max_rows bigint DEFAULT 1000
 ) RETURNS SETOF {schema}.logs
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $forebay$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
 DECLARE
     of_service text := CASE WHEN service IS NOT NULL THEN ' AND l.service_name = $3' ELSE '' END;
     resource_ids uuid[];
@@ -61,7 +65,8 @@ CREATE OR REPLACE FUNCTION {schema}.trace(
 ) RETURNS SETOF {schema}.logs
 LANGUAGE sql STABLE PARALLEL SAFE AS $forebay$
 SELECT l.* FROM {schema}.logs l
-WHERE l.trace_id = lower(trace.trace_id) AND l.time >= trace.since AND l.time < trace.until
+WHERE l.trace_id OPERATOR(pg_catalog.=) pg_catalog.lower(trace.trace_id)
+    AND l.time OPERATOR(pg_catalog.>=) trace.since AND l.time OPERATOR(pg_catalog.<) trace.until
 ORDER BY l.time, l.time_unix_nano
 $forebay$;
 COMMENT ON FUNCTION {schema}.trace(text, timestamp with time zone, timestamp with time zone) IS
@@ -72,7 +77,7 @@ COMMENT ON FUNCTION {schema}.trace(text, timestamp with time zone, timestamp wit
 CREATE OR REPLACE FUNCTION {schema}.counted(
     since timestamp with time zone, until timestamp with time zone
 ) RETURNS TABLE (partition_key text, first_minute bigint, end_minute bigint)
-LANGUAGE sql STABLE PARALLEL SAFE AS $forebay$
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
 SELECT substring(d.comment FROM '^counted as (.*)$'),
     ceil(extract(epoch FROM greatest(b.lower, counted.since)) / 60)::bigint,
     floor(extract(epoch FROM least(b.upper, counted.until)) / 60)::bigint
@@ -102,7 +107,7 @@ CREATE OR REPLACE FUNCTION {schema}.histogram(
     min_severity text DEFAULT NULL,
     text text DEFAULT NULL
 ) RETURNS TABLE (bucket timestamp with time zone, severity text, records bigint)
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $forebay$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
 DECLARE
     microseconds bigint := round(extract(epoch FROM width) * 1000000);
     first_slot bigint;
@@ -168,13 +173,15 @@ CREATE OR REPLACE FUNCTION {schema}.errors_by_service(
 LANGUAGE sql STABLE PARALLEL SAFE AS $forebay$
 WITH kinds AS (
     -- Messages that differ in their numbers are of one kind.
-    SELECT l.service_name, count(*) AS records, max(l.time) AS last_seen, max(left(l.body, 1000)) AS message
+    SELECT l.service_name, pg_catalog.count(*) AS records, pg_catalog.max(l.time) AS last_seen,
+        pg_catalog.max(pg_catalog.left(l.body, 1000)) AS message
     FROM {schema}.logs l
-    WHERE l.severity_number >= 17 AND l.time >= errors_by_service.since AND l.time < errors_by_service.until
-    GROUP BY l.service_name, regexp_replace(left(l.body, 200), '[0-9]+', '#', 'g')
+    WHERE l.severity_number OPERATOR(pg_catalog.>=) 17 AND l.time OPERATOR(pg_catalog.>=) errors_by_service.since
+        AND l.time OPERATOR(pg_catalog.<) errors_by_service.until
+    GROUP BY l.service_name, pg_catalog.regexp_replace(pg_catalog.left(l.body, 200), '[0-9]+', '#', 'g')
 )
-SELECT k.service_name, sum(k.records)::bigint, max(k.last_seen),
-    (array_agg(k.message ORDER BY k.records DESC, k.last_seen DESC))[1], max(k.records)
+SELECT k.service_name, pg_catalog.sum(k.records)::bigint, pg_catalog.max(k.last_seen),
+    (pg_catalog.array_agg(k.message ORDER BY k.records DESC, k.last_seen DESC))[1], pg_catalog.max(k.records)
 FROM kinds k GROUP BY k.service_name ORDER BY 2 DESC, 1
 $forebay$;
 COMMENT ON FUNCTION {schema}.errors_by_service(timestamp with time zone, timestamp with time zone) IS

@@ -101,6 +101,18 @@ async fn the_roles_fit_forebay_and_grafana() {
             .then_some(())
     })
     .await;
+    for (table, reads) in [
+        ("losses", true),
+        ("resources", true),
+        ("log_counts", true),
+        ("dead_letters", false),
+        ("log_records", false),
+        ("lanes", false),
+        ("schema_migrations", false),
+    ] {
+        let (done, said) = psql("grafana", "forebay", &format!("SELECT count(*) FROM otel.{table}"));
+        assert!(done == reads && (reads || said.contains("permission denied")), "{table}: {said}");
+    }
     let (done, said) = psql("grafana", "forebay", "DELETE FROM otel.log_records");
     assert!(!done && said.contains("read-only transaction"), "{said}");
     // That is a default, which anybody may set aside; this is not.

@@ -113,7 +113,7 @@ async fn sessions_set_their_own_timeouts() {
     let over_tcp = database.dsn_by_way_of(database.address());
     let forebay = Forebay::ready(&over_tcp, &["exporters.postgres.timeout=7s"]).await;
     let spy = "CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            INSERT INTO seen SELECT name, current_setting(name) FROM pg_settings; RETURN NULL;
+            INSERT INTO public.seen SELECT name, current_setting(name) FROM pg_settings; RETURN NULL;
         END $$;
         CREATE TRIGGER spy AFTER INSERT OR UPDATE ON otel.lanes FOR EACH ROW EXECUTE FUNCTION public.spy()";
     client.batch_execute(spy).await.unwrap();

@@ -35,7 +35,7 @@ async fn send(forebay: &Forebay, times: impl IntoIterator<Item = u64>) {
 const COUNTED: &str = "otel.counted('-infinity', 'infinity')";
 
 /// Waits until all three closed days are counted.
-async fn are_counted(client: &Client) {
+pub async fn are_counted(client: &Client) {
     eventually("they are counted", || async { (count(client, COUNTED).await == 3).then_some(()) }).await;
 }
 

@@ -144,6 +144,7 @@ async fn each_filter_means_the_same_in_every_command() {
         (" --service nobody", 0),
         (" --since 1h", 3),
         (" --since 2000-01-01", 4),
+        (" --since 2100-01-01T17:05", 0),
         (" --since 2100-01-01T00:00:00Z", 0),
         (" --sqlstate 23514 --service shop --since 1h", 1),
     ] {
@@ -351,4 +352,49 @@ async fn every_row_that_is_written_can_be_read() {
     let result = tokio::task::block_in_place(|| TestRunner::new(config).run(&arbitrary::request(), check));
     result.unwrap_or_else(|error| panic!("{error}\nseed {seed}"));
     assert!(compared.get() > 300, "enough to find something: {}", compared.get());
+}
+
+/// Scenario: names in the database that a terminal would obey, which come back in PostgreSQL's own messages, and a store that is asked
+/// for by such a name. Guarantee: no command prints one of them, on whatever way it comes, and JSON means the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_message_of_the_server_gets_at_the_terminal() {
+    const EVIL: &str = "\u{1b}]52;c;aGk=\u{7}\u{9b}2J\u{202e}";
+    let scene = Scene::begin("").await;
+    let change = format!(
+        "ALTER TABLE otel.log_records ADD CONSTRAINT \"{EVIL}\" CHECK ((attributes->'number')::int <> 7) NOT VALID;
+        CREATE TABLE otel.\"{EVIL}\" PARTITION OF otel.log_records FOR VALUES FROM ('1970-01-01') TO ('1970-01-02');
+        CREATE TYPE otel.\"type {EVIL}\" AS ENUM (); CREATE TABLE otel.odd (\"{EVIL}\" otel.\"type {EVIL}\", b text)"
+    );
+    scene.client.batch_execute(&change).await.unwrap();
+    let forebay = Forebay::ready(scene.database.dsn(), QUICK).await;
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    assert_eq!(forebay.settles().await.value("log_buffer_dead_lettered_total"), 1);
+    forebay.terminate().await;
+    let odd = format!(
+        "ALTER TABLE otel.losses ADD COLUMN \"{EVIL}\" integer NOT NULL; ALTER VIEW otel.logs RENAME TO real;
+        CREATE FUNCTION otel.refuse() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE '%', '{EVIL}'; END $$;
+        CREATE VIEW otel.logs AS SELECT * FROM otel.real WHERE otel.refuse() IS NULL"
+    );
+    scene.client.batch_execute(&odd).await.unwrap();
+    for arguments in [
+        "dead-letters list",
+        "dead-letters list --json",
+        "partitions",
+        "partitions --json",
+        "mapping otel.odd",
+        "doctor",
+        "doctor --json",
+        "query",
+        "tail",
+    ] {
+        let ran = run(scene.database.dsn(), arguments, &[]).await;
+        let all = format!("{}{}", ran.out, ran.err);
+        let obeyed = |c: &char| *c != '\n' && ::forebay::plain::is_obeyed(*c);
+        assert_eq!(all.chars().find(obeyed), None, "{arguments}: {ran:?}");
+        let said = ["\\u{1b}]52", "\\u001b]52"].iter().any(|written| all.contains(written));
+        assert!(said, "{arguments} says it, written out: {ran:?}");
+        if arguments.ends_with("--json") {
+            assert!(ran.json().iter().any(|line| line.to_string().contains("2J")), "{ran:?}");
+        }
+    }
 }

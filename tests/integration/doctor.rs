@@ -126,6 +126,7 @@ async fn the_privileges_that_are_asked_for_are_enough() {
         "schema",
         "privileges",
         "row security",
+        "public",
         "partitions",
         "retention",
         "indexes",
@@ -449,4 +450,46 @@ async fn people_read_lines() {
         looked.out.ends_with(" ok, 3 warnings, 0 problems\n"),
         "superuser, fsync, full_page_writes: {looked:?}"
     );
+}
+
+/// Scenario: a database as it was before PostgreSQL 15, a store as it was before version 7, and a role whose name has to be quoted.
+/// Guarantee: what everybody may do there is found, and the statements that are given mend it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_may_do_is_found_and_its_cure_is_one() {
+    let scene = Scene::begin().await;
+    scene.execute("GRANT SELECT ON otel.schema_migrations TO {role}").await;
+    scene.execute("ALTER TABLE otel.log_records OWNER TO {role}").await;
+    let of_public = async |sets: &[&str]| {
+        let told = doctor(&scene.dsn, sets).await;
+        told.of("public", "warning").into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of_public(&[MADE]).await, [""; 0]);
+    scene
+        .execute(
+            "GRANT CREATE ON SCHEMA public, otel TO PUBLIC; GRANT EXECUTE ON FUNCTION otel.keep_counts() TO PUBLIC;
+            ALTER FUNCTION otel.severity_number(text) RESET search_path",
+        )
+        .await;
+    let found = of_public(&[]).await;
+    let [otel, public, function, path] = &found[..] else { panic!("{found:#?}") };
+    assert!(path.contains("forebay schema --since 6"), "{path}");
+    for (found, cure) in [
+        (otel, "REVOKE CREATE ON SCHEMA otel FROM PUBLIC"),
+        (public, "REVOKE CREATE ON SCHEMA public FROM PUBLIC"),
+        (function, "REVOKE EXECUTE ON FUNCTION otel.keep_counts() FROM PUBLIC"),
+    ] {
+        assert!(found.ends_with(&format!(": {cure}")), "{found}");
+        scene.execute(cure).await;
+    }
+    scene.execute("DELETE FROM otel.schema_migrations WHERE version > 6").await;
+    let ddl = run(&scene.dsn, "schema --since 6", &[]).await;
+    scene.client.batch_execute(&ddl.out).await.unwrap();
+    let odd = format!("{}\"'", scene.role);
+    scene.execute(&format!("ALTER ROLE {{role}} RENAME TO \"{}\"", odd.replace('"', "\"\""))).await;
+    let dsn = scene.dsn.replace(&scene.role, &odd.replace('\'', "\\'"));
+    let told = doctor(&dsn, &[]).await;
+    let cures: Vec<_> = told.of("public", "warning");
+    assert_eq!(cures.len(), 1, "it may not have partitions counted: {told:#?}");
+    scene.client.batch_execute(cures[0].split_once(": ").unwrap().1).await.unwrap();
+    assert_eq!(doctor(&dsn, &[]).await.of("public", "warning"), [""; 0]);
 }

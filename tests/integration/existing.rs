@@ -394,3 +394,85 @@ async fn the_mapping_to_begin_with_is_one() {
     let said = "forebay: there is no table app.logs: write it as schema.table, with the letters that PostgreSQL shows\n";
     assert_eq!((absent.status, absent.err.as_str()), (Some(1), said));
 }
+
+/// Scenario: a table with triggers that name what is in `public` without saying so, one of them as late as the COMMIT, in a database
+/// where somebody may create there; and a column of citext, where PostgreSQL has that. Guarantee: they work as for everybody else,
+/// for dead letters that are sent again as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_find_what_they_rely_on() {
+    let scene = Scene::begin().await;
+    let triggers = "CREATE TABLE public.audit (what text);
+        CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN INSERT INTO audit VALUES (TG_NAME); RETURN NULL; END $$;
+        CREATE TRIGGER at_once AFTER INSERT ON app.\"Logs\" FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON app.\"Logs\" INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.note();
+        ALTER TABLE app.\"Logs\" ADD CONSTRAINT refused CHECK (number <> 3)";
+    scene.execute(triggers).await;
+    if scene.client.batch_execute("CREATE EXTENSION citext").await.is_ok() {
+        scene.execute("ALTER TABLE app.\"Logs\" ALTER host TYPE citext").await;
+        assert_eq!(scene.problems().await, [""; 0]);
+        let printed = run(scene.database.dsn(), "mapping app.Logs", &[]).await;
+        assert!(printed.out.contains("        host: {resource: host.name, type: text, "), "{printed:?}");
+    }
+    let forebay = scene.ready().await;
+    forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(
+        (scrape.value("log_buffer_flushed_total"), scrape.value("log_buffer_dead_lettered_total")),
+        (9, 1)
+    );
+    scene.execute("ALTER TABLE app.\"Logs\" DROP CONSTRAINT refused").await;
+    let again = scene.run("dead-letters retry --all").await;
+    assert_eq!(again.out, "1 stored, 0 refused again\n", "{again:?}");
+    for name in ["at_once", "at_commit"] {
+        assert_eq!(scene.count(&format!("public.audit WHERE what = '{name}'")).await, 10, "{name}");
+    }
+}
+
+/// Scenario: the table, or a partition of it, is another engine's: by its catalogue, which stands here for that of an extension that
+/// a test cannot have; by its access method, by its server. Guarantee: refused at the start with a sentence, and nothing is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_another_engine_is_refused() {
+    let scene = Scene::begin().await;
+    let plain = "CREATE TABLE app.parts (number integer) PARTITION BY RANGE (number)";
+    scene.execute(plain).await;
+    for (made, undone, says) in [
+        (
+            "SET allow_system_table_mods = on; CREATE TABLE pg_catalog.pg_dist_partition (logicalrelid regclass, partmethod \"char\");
+            INSERT INTO pg_catalog.pg_dist_partition VALUES ('app.parts', 'h')",
+            "SET allow_system_table_mods = on; DROP TABLE pg_catalog.pg_dist_partition",
+            "is distributed by Citus",
+        ),
+        (
+            "CREATE SCHEMA _timescaledb_catalog; CREATE TABLE _timescaledb_catalog.hypertable (id integer, schema_name name, table_name name,
+            compression_state smallint); INSERT INTO _timescaledb_catalog.hypertable VALUES (1, 'app', 'parts', 1)",
+            "DROP SCHEMA _timescaledb_catalog CASCADE",
+            "is a hypertable of TimescaleDB",
+        ),
+        (
+            "CREATE ACCESS METHOD columnar TYPE TABLE HANDLER heap_tableam_handler;
+            CREATE TABLE app.part PARTITION OF app.parts DEFAULT USING columnar",
+            "DROP TABLE app.part",
+            "is compressed",
+        ),
+        (
+            "CREATE FOREIGN DATA WRAPPER none; CREATE SERVER elsewhere FOREIGN DATA WRAPPER none;
+            CREATE FOREIGN TABLE app.part PARTITION OF app.parts DEFAULT SERVER elsewhere",
+            "DROP FOREIGN TABLE app.part",
+            "is a foreign table or has one as a partition",
+        ),
+    ] {
+        scene.execute(made).await;
+        let mapping = "exporters.postgres.table={name: app.parts, columns: {number: {attribute: number, type: integer}}}";
+        let forebay = Forebay::start(scene.database.dsn(), &[QUICK, &[mapping]].concat()).await;
+        forebay.becomes_unready("schema_mismatch").await;
+        let (_, health) = forebay.health().await;
+        let detail = health["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("\"app\".\"parts\" {says}")) && detail.contains("name a plain table"), "{detail}");
+        let doctor = run(scene.database.dsn(), "doctor", &[mapping]).await;
+        assert!(doctor.status == Some(1) && doctor.out.contains(says), "{doctor:?}");
+        // A table beside it is nobody else's.
+        assert_eq!(scene.problems().await, [""; 0], "{says}");
+        scene.execute(undone).await;
+    }
+}

@@ -22,6 +22,7 @@ mod doctor;
 mod embedded;
 mod existing;
 mod fields;
+mod hijack;
 mod indexes;
 mod lifecycle;
 mod load;

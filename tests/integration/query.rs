@@ -69,6 +69,33 @@ async fn each_filter_finds_its_own() {
     let local = jiff::Timestamp::from_second((scene.minute + 3) as i64 * 60 + 19_800).unwrap();
     let local = local.strftime("%Y-%m-%d %H:%M:%S.000 -").to_string();
     assert!(shown.out.starts_with(&local), "{shown:?} has {local}");
+    // A time is taken as it is shown, by whatever clock that is.
+    let minute = scene.minute as i64 * 60 + 60;
+    for (zone, form) in [("Asia/Kolkata", "%Y-%m-%d %H:%M"), ("America/St_Johns", "%Y-%m-%dT%H:%M:%S.000")] {
+        let clock = jiff::Timestamp::from_second(minute).unwrap().in_tz(zone).unwrap();
+        for (option, zone) in [("--json", zone), ("--utc", "Europe/Berlin")] {
+            let shown =
+                if option == "--utc" { clock.with_time_zone(jiff::tz::TimeZone::UTC) } else { clock.clone() };
+            let mut query = command();
+            query.env("DATABASE_URL", scene.database.dsn()).env("TZ", zone).args(["query", option]);
+            let found = ran(query.arg(format!("--since={}", shown.strftime(form)))).await;
+            assert_eq!((found.status, found.err.as_str()), (Some(0), ""), "{found:?}");
+            assert_eq!(found.out.lines().count(), 6, "{zone} {form}: {found:?}");
+        }
+    }
+    let last = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(12);
+    let mut query = command();
+    query.env("DATABASE_URL", scene.database.dsn()).args(["query", "--utc", "--since"]);
+    let none = ran(query.arg(last.strftime("%Y-%m-%d %H:%M:%S").to_string())).await;
+    assert_eq!((none.status, none.out.as_str()), (Some(0), ""), "twelve hours from now there is nothing yet");
+    let mut query = command();
+    query.env("DATABASE_URL", scene.database.dsn()).args(["query", "--since", "2026-11-27 17:05 CET"]);
+    let refused = ran(&mut query).await;
+    assert_eq!((refused.status, refused.out.as_str()), (Some(2), ""), "{refused:?}");
+    assert!(
+        ["24h", "2026-11-25 17:05", "+01:00"].iter().all(|form| refused.err.contains(form)),
+        "{refused:?}"
+    );
 }
 
 /// Scenario: a record whose sender has put into it what a terminal obeys. Guarantee: none of it gets through, and the JSON

@@ -14,7 +14,7 @@ use crate::support::records::{now, numbered, request, text};
 use crate::support::{PATIENCE, eventually};
 
 /// A tail that runs, with what it has shown and said so far.
-struct Tail {
+pub struct Tail {
     child: Child,
     out: Lines,
     err: Lines,
@@ -24,7 +24,7 @@ type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Tail {
     /// Starts it with `arguments` that are parted by spaces.
-    fn start(database: &Database, arguments: &str) -> Self {
+    pub fn start(database: &Database, arguments: &str) -> Self {
         let mut command = command();
         command.env("DATABASE_URL", database.dsn()).arg("tail").args(arguments.split_terminator(' '));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -33,7 +33,7 @@ impl Tail {
     }
 
     /// Waits until it has shown so many lines.
-    async fn shows(&self, lines: usize) -> Vec<String> {
+    pub async fn shows(&self, lines: usize) -> Vec<String> {
         eventually(&format!("{lines} lines are shown"), || async {
             let shown = self.out.lock().unwrap().clone();
             (shown.len() >= lines).then_some(shown)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
-use crate::exporter::write::copy;
+use crate::exporter::write::{ROLES_PATH, copy};
 use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
 
@@ -138,7 +138,10 @@ impl DeadLetters {
     ) -> Result<(), Failure> {
         let (table, name) = match destination {
             None => (format!("{}.{LOG_RECORDS}", self.schema), LOG_RECORDS),
-            Some(mark) if self.destination.mark().as_ref() == Some(&mark) => (mark, self.destination.table()),
+            Some(mark) if self.destination.mark().as_ref() == Some(&mark) => {
+                connection.batch_execute(ROLES_PATH).await?;
+                (mark, self.destination.table())
+            }
             Some(mark) => {
                 let message = format!("it was for {mark}, which exporters.postgres.table does not name");
                 let mut failure = Failure::new(Class::Poison, message);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use crate::exporter::plain::plain;
+use crate::plain::{plain, plain_json};
 use crate::table::decode::{Record, Value, hex};
 use crate::table::{Destination, Severity};
 
@@ -103,7 +103,7 @@ pub(super) fn show(
                 columns: unread.then_some(&letter.columns),
                 row_hex: unread.then(|| hex(&letter.row)),
             };
-            writeln!(out, "{}", serde_json::to_string(&shown)?)
+            writeln!(out, "{}", plain_json(&serde_json::to_string(&shown)?))
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::{Finding, Verdict};
 use crate::exporter::config::Config;
-use crate::exporter::dsn::{Target, Verify};
+use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::{Connection, Pool};
+use crate::exporter::tls::Verify;
 
 /// What is at one host.
 struct Host {

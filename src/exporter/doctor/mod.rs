@@ -8,6 +8,7 @@ mod hosts;
 mod partitions;
 mod pooler;
 mod privileges;
+mod public;
 mod server;
 mod slots;
 mod store;
@@ -23,7 +24,7 @@ use super::dsn::Target;
 use super::error::Failure;
 use super::pool::Connection;
 use crate::table::Destination;
-use crate::table::identifier::Schema;
+use crate::table::identifier::{Schema, quoted};
 
 /// How something stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,6 +99,7 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("schema", store::schema(p).await);
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
+    report("public", public::check(p).await);
     match p.destination.mapping() {
         Some(mapping) => report("table", table::check(p, mapping).await),
         None => {
@@ -131,11 +133,11 @@ impl Patient<'_> {
         Ok(self.connection.query_opt(select, &[&name]).await?.and_then(|row| row.get(0)))
     }
 
-    /// The role that forebay works as, and whether that is a superuser.
+    /// The role that forebay works as, as SQL, and whether that is a superuser.
     async fn role(&self) -> Result<(String, bool), Failure> {
         let select = "SELECT rolname::text, rolsuper FROM pg_roles WHERE rolname = current_user";
         let row = self.connection.query_one(select, &[]).await?;
-        Ok((row.get(0), row.get(1)))
+        Ok((quoted(row.get(0)), row.get(1)))
     }
 
     /// Whether the schema has this table.

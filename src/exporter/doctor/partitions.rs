@@ -96,7 +96,7 @@ pub(super) async fn retention(p: &Patient<'_>) -> Checked {
     let foreign = not_owned(p).await?;
     if !foreign.is_empty() {
         let (role, _) = p.role().await?;
-        let cures = foreign.iter().map(|table| format!("ALTER TABLE {table} OWNER TO \"{role}\""));
+        let cures = foreign.iter().map(|table| format!("ALTER TABLE {table} OWNER TO {role}"));
         let cures: Vec<_> = cures.collect();
         return Ok(vec![warning(format!("role {role} cannot drop what is due: {}", cures.join("; ")))]);
     }

@@ -11,7 +11,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
             "role {role} is a superuser, which forebay does not need: use a role of its own that owns the schema"
         ))]);
     }
-    let grantee = format!("TO \"{role}\"");
+    let grantee = format!("TO {role}");
     if !schema_exists(p).await? {
         if !p.config.create_schema || asks(p, "has_database_privilege(current_database(), 'CREATE')").await? {
             return Ok(vec![ok(format!("role {role}; there is no schema yet to have privileges in"))]);
@@ -88,7 +88,7 @@ async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
     if owns == Some(false) || !asks_of_schema(p, "CREATE").await? {
         found.push(warning(format!(
             "role {role} cannot make the days' partitions, so that the default partition takes everything: \
-             ALTER TABLE {schema}.{LOG_RECORDS} OWNER TO \"{role}\" and GRANT CREATE ON SCHEMA {schema}, or make them \
+             ALTER TABLE {schema}.{LOG_RECORDS} OWNER TO {role} and GRANT CREATE ON SCHEMA {schema}, or make them \
              by other means and set create_schema: false",
             schema = p.schema
         )));
@@ -97,7 +97,7 @@ async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
                   JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relname = 'schema_migrations'";
     let reads = p.connection.query_opt(select, &[&p.schema.name()]).await?;
     if reads.is_some_and(|row| !row.get::<_, bool>(0)) {
-        let cure = format!("GRANT SELECT ON {}.schema_migrations TO \"{role}\"", p.schema);
+        let cure = format!("GRANT SELECT ON {}.schema_migrations TO {role}", p.schema);
         found.push(problem(format!("with create_schema: true the version has to be read: {cure}")));
     }
     Ok(found)

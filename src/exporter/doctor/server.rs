@@ -132,7 +132,7 @@ pub(super) async fn timeouts(p: &Patient<'_>) -> Checked {
         let harmless = name == "transaction_timeout" && u128::from(value) > p.config.timeout.0.as_millis();
         if value > 0 && !harmless {
             found.push(warning(format!(
-                "{name} is {value} ms, by which {consequence}: ALTER ROLE \"{role}\" SET {name} = 0"
+                "{name} is {value} ms, by which {consequence}: ALTER ROLE {role} SET {name} = 0"
             )));
         }
     }

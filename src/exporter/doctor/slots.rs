@@ -73,12 +73,7 @@ impl Slots {
         let mut found = Vec::new();
         for (what, limit, used, cure) in [
             ("the server", self.server, self.used_server, "max_connections".to_owned()),
-            (
-                "the role",
-                self.role,
-                self.used_role,
-                format!("ALTER ROLE \"{role}\" CONNECTION LIMIT {ample}"),
-            ),
+            ("the role", self.role, self.used_role, format!("ALTER ROLE {role} CONNECTION LIMIT {ample}")),
             (
                 "the database",
                 self.database,
@@ -96,7 +91,7 @@ impl Slots {
         if found.is_empty() && (0..ample).contains(&self.role) {
             found.push(warning(format!(
                 "the role's CONNECTION LIMIT of {} leaves no room for building indexes, or for sessions that a broken \
-                 network has left half open: ALTER ROLE \"{role}\" CONNECTION LIMIT {ample}",
+                 network has left half open: ALTER ROLE {role} CONNECTION LIMIT {ample}",
                 self.role
             )));
         }

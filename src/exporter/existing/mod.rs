@@ -1,6 +1,7 @@
 //! An existing table in a live database, against what the configuration says of it; and a mapping to begin with, where
 //! that says nothing yet.
 
+mod engine;
 mod propose;
 
 pub use propose::{Error, propose};
@@ -17,6 +18,8 @@ use crate::table::mapping::{Column, ColumnType};
 pub(super) struct LiveTable {
     /// `r`, `p`, `v` and so on.
     kind: String,
+    /// Who stores its rows, where that is not PostgreSQL itself.
+    engine: Option<&'static str>,
     /// Policies apply to the role.
     has_policies: bool,
     may_use_schema: bool,
@@ -75,13 +78,17 @@ impl LiveTable {
                       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
         let Some(row) = connection.query_opt(select, &[&schema, &table]).await? else { return Ok(None) };
         let oid: u32 = row.get(4);
-        let select = "SELECT a.attname::text, CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) \
-                      ELSE format_type(a.atttypid, a.atttypmod) END, a.attnotnull OR t.typnotnull, \
+        // citext is in a schema of the DBA's choice, which format_type names where the path does not.
+        let select = "SELECT a.attname::text, CASE b.typname WHEN 'citext' THEN 'citext' ELSE \
+                      format_type(b.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) END, \
+                      a.attnotnull OR t.typnotnull, \
                       a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', a.attidentity <> '', \
                       has_column_privilege(a.attrelid, a.attnum, 'INSERT') \
                       FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+                      JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
                       WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
         let columns = connection.query(select, &[&oid]).await?;
+        let engine = engine::of(connection, oid).await?;
         let columns = columns.iter().map(|row| LiveColumn {
             name: row.get(0),
             sql_type: row.get(1),
@@ -93,6 +100,7 @@ impl LiveTable {
         });
         Ok(Some(Self {
             kind: row.get(0),
+            engine,
             has_policies: row.get(1),
             may_use_schema: row.get(2),
             role: row.get(3),
@@ -111,6 +119,12 @@ impl LiveTable {
         if let Some(what) = what {
             problems.push(format!(
                 "{identifier} is {what}, into which COPY cannot write: name the table behind it"
+            ));
+        }
+        if let Some(engine) = self.engine {
+            problems.push(format!(
+                "{identifier} {engine}, so that one refused record cannot be told from the others: name a plain table, or leave \
+                 exporters.postgres.table out"
             ));
         }
         let role = quoted(&self.role);

@@ -10,6 +10,7 @@ use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Pool;
+use crate::plain::{plain, plain_json};
 use crate::table::Mapping;
 use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
@@ -53,7 +54,7 @@ pub async fn propose(target: Target, config: &Config, table: &str) -> Result<Str
 /// What could fill `column`, or why nothing should.
 fn proposal(column: &LiveColumn) -> Result<ColumnConfig, String> {
     let Ok(sql_type) = column.sql_type.parse::<ColumnType>() else {
-        return Err(format!("forebay cannot write {}", column.sql_type));
+        return Err(format!("forebay cannot write {}", plain(&column.sql_type)));
     };
     if column.is_generated || column.is_identity {
         return Err("the table fills it".to_owned());
@@ -145,5 +146,5 @@ fn quoted(text: &str) -> String {
         && !text.ends_with(' ')
         && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_lowercase());
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_plain || is_number { text.to_owned() } else { Value::from(text).to_string() }
+    if is_plain || is_number { text.to_owned() } else { plain_json(&Value::from(text).to_string()) }
 }

@@ -15,6 +15,7 @@ use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Pool;
 use crate::exporter::size::ByteSize;
+use crate::plain::{plain, plain_json};
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 
@@ -75,8 +76,11 @@ pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Wri
     for held in &seen {
         total.add(held);
         let shown = Shown::of(held, &seen, config, now);
-        let text =
-            if json { serde_json::to_string(&shown).map_err(std::io::Error::from)? } else { shown.line() };
+        let text = if json {
+            plain_json(&serde_json::to_string(&shown).map_err(std::io::Error::from)?)
+        } else {
+            plain(&shown.line())
+        };
         writeln!(out, "{text}")?;
     }
     if json {

@@ -21,6 +21,7 @@ use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::{Connection, discard};
 use crate::exporter::when::When;
+use crate::plain::plain;
 
 /// What is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +80,7 @@ pub async fn tail(
             }
             Err(Error::Store(failure)) if follower.last.is_some() && failure.class != Class::Refused => {
                 if wait == SHORTEST {
+                    let failure = plain(&failure.to_string());
                     writeln!(progress, "forebay: {failure}; trying again until the database is back")?;
                 }
                 sleep(wait).await;

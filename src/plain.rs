@@ -1,0 +1,70 @@
+//! Text that somebody else chose, a sender or a server, as a terminal may be given it.
+
+use std::fmt::Write as _;
+
+/// `text` in one line, and without what a terminal would obey.
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_obeyed(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// `text` in the lines that it has, each without what a terminal would obey.
+pub fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// One line of JSON that means the same as `json`, and has nothing that a terminal would obey.
+pub fn plain_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in json.chars() {
+        match c {
+            c if !is_obeyed(c) => out.push(c),
+            // A line of JSON may end between its values.
+            _ if !in_string => out.push(' '),
+            c => drop(write!(out, "\\u{:04x}", u32::from(c))),
+        }
+        in_string ^= c == '"' && !escaped;
+        escaped = c == '\\' && in_string && !escaped;
+    }
+    out
+}
+
+/// Whether a terminal would do something at `c`, or show it elsewhere: control characters, those that end a line, and those that
+/// turn the direction of what follows.
+pub fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_written_out() {
+        let text = "two\nlines \u{1b}[2J \u{9b}1m \u{202e}back é 雪 👩\u{200d}🚒";
+        let expected = "two\\nlines \\u{1b}[2J \\u{9b}1m \\u{202e}back é 雪 👩\u{200d}🚒";
+        assert_eq!(plain(text), expected);
+        assert_eq!(plain_lines(text), expected.replace("\\n", "\n"));
+        assert_eq!(plain_lines("\u{1b}]52;c;aGk=\u{7}\r\n"), "\\u{1b}]52;c;aGk=\\u{7}\\r\n");
+    }
+
+    #[test]
+    fn json_means_the_same() {
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        for (line, written) in [
+            ("{\"a\":\"\u{7f}\u{9b}1m \u{2066}é\"}", "{\"a\":\"\\u007f\\u009b1m \\u2066é\"}"),
+            (
+                "{\n\t\"a\\\"\u{9b}\" :\r\n\"b\\\\\"\n,\"\u{9b}\":1}",
+                "{  \"a\\\"\\u009b\" :  \"b\\\\\" ,\"\\u009b\":1}",
+            ),
+        ] {
+            assert_eq!(plain_json(line), written);
+            assert_eq!(read(written), read(line));
+        }
+    }
+}
