@@ -83,12 +83,12 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["config", "telemetry/logs.rs", "embedded"],
         "make it a key of the configuration",
     ),
+    (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),
     (
         &[
             "tokio::spawn",
             "tokio::task::spawn",
             "tokio::task::spawn_blocking",
-            "tokio::task::JoinSet",
             "task::spawn",
             "task::spawn_blocking",
             "std::thread::spawn",

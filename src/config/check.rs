@@ -57,6 +57,7 @@ fn grpc(config: &GrpcConfig) -> Checked {
     within(&key("max_recv_msg_size_mib"), config.max_recv_msg_size_mib, 1..=1024)?;
     within(&key("max_concurrent_streams"), config.max_concurrent_streams, 1..=1_000_000)?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
     let keepalive = &config.keepalive.server_parameters;
     let grace = keepalive.max_connection_age_grace;
     positive(&key("keepalive.server_parameters.max_connection_age_grace"), grace)?;
@@ -71,6 +72,7 @@ fn http(config: &HttpConfig) -> Checked {
     path(&key("logs_url_path"), &config.logs_url_path, "a path such as /v1/logs")?;
     within(&key("max_request_body_size"), config.max_request_body_size, 1..=1024 * MIB)?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
     positive(&key("read_header_timeout"), config.read_header_timeout)?;
     positive(&key("max_connection_age_grace"), config.max_connection_age_grace)
 }

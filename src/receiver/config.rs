@@ -54,6 +54,8 @@ pub struct GrpcConfig {
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// The most of these from one address (of IPv6: from one /64); 0 is three quarters.
+    pub max_connections_per_address: usize,
     /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -129,6 +131,8 @@ pub struct HttpConfig {
     pub keep_alives_enabled: bool,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// The most of these from one address (of IPv6: from one /64); 0 is three quarters.
+    pub max_connections_per_address: usize,
     /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
     pub max_connection_age: GoDuration,
     /// What requests under way have left of their time once their connection was asked to go for its age.
@@ -166,6 +170,7 @@ impl Default for HttpConfig {
             auth: None,
             keep_alives_enabled: true,
             max_connections: 0,
+            max_connections_per_address: 0,
             max_connection_age: seconds(0),
             max_connection_age_grace: seconds(30),
         }
@@ -179,6 +184,7 @@ impl Default for GrpcConfig {
             max_recv_msg_size_mib: 64,
             max_concurrent_streams: 128,
             max_connections: 0,
+            max_connections_per_address: 0,
             tls: None,
             auth: None,
             keepalive: KeepaliveConfig::default(),

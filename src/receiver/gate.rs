@@ -11,6 +11,7 @@ use http::header::HeaderValue;
 use super::answer::{Failure, Why};
 use super::auth::config::AuthConfig;
 use super::auth::{self, Authenticator, Denied};
+use super::client::Client;
 use super::file::Unusable;
 use super::intake::retry_after;
 use super::tls::config::TlsConfig;
@@ -78,17 +79,26 @@ impl Gate {
         Self::open("grpc", &[], None, Some(&auth), &known).unwrap()
     }
 
-    /// Lets a request from `peer` in that may be sent, by its headers.
-    pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), Denial> {
-        let Some(authenticator) = &self.authenticator else { return Ok(()) };
-        let Err(denied) = authenticator.check(headers).await else { return Ok(()) };
+    /// Lets a request from `client` in that may be sent, by its headers.
+    pub(super) async fn admit(&self, headers: &HeaderMap, client: &Client) -> Result<(), Denial> {
+        let Some(authenticator) = &self.authenticator else {
+            client.admitted();
+            return Ok(());
+        };
+        let Err(denied) = authenticator.check(headers, client.origin).await else {
+            client.admitted();
+            return Ok(());
+        };
         let reason = match denied {
             Denied::Missing => Reason::NoCredentials,
             Denied::Wrong => Reason::WrongCredentials,
             Denied::Busy => Reason::VerifierBusy,
         };
         let message = authenticator.advice(denied);
-        self.turned_away.count(reason, peer, &message);
+        self.turned_away.count(reason, Some(client.address), &message);
+        if denied != Denied::Busy {
+            client.denied();
+        }
         Err(match denied {
             Denied::Missing | Denied::Wrong => Denial {
                 failure: Failure::new(Why::Denied, message),

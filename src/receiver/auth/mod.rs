@@ -7,7 +7,7 @@ mod bearer;
 pub mod config;
 mod htpasswd;
 mod keyed;
-mod known;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -25,6 +25,7 @@ use config::{AuthConfig, AuthenticatorConfig};
 use verifier::Verifier;
 
 use super::file::{Unusable, aside};
+use super::peers::Origin;
 
 /// Knows who may send.
 #[derive(Debug)]
@@ -89,11 +90,11 @@ pub(super) fn named(
 }
 
 impl Authenticator {
-    /// Whether a request with these headers may be sent.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    /// Whether a request with these headers may be sent from `origin`.
+    pub(super) async fn check(&self, headers: &HeaderMap, origin: Origin) -> Result<(), Denied> {
         match &self.knows {
             Knows::Bearer(bearer) => bearer.check(headers),
-            Knows::Basic(basic) => basic.check(headers).await,
+            Knows::Basic(basic) => basic.check(headers, origin).await,
         }
     }
 
