@@ -1,20 +1,23 @@
 //! The other end of one connection: where it is, what it may take, and whether it is known.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
 use super::crowd::Crowd;
 use super::peers::{Origin, Peer, Visit};
 use super::room::Room;
+use super::tls::Presented;
 
 /// The other end of one connection.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     pub(super) origin: Origin,
+    /// What it is known by, where it is asked for a certificate.
+    pub(super) presented: OnceLock<Presented>,
     /// What its requests may take.
     pub(super) room: Arc<Room>,
     /// All of its port.
@@ -48,6 +51,7 @@ impl Client {
         Self {
             address,
             origin: visit.origin,
+            presented: OnceLock::new(),
             room: peer.room.part(),
             port,
             peer,

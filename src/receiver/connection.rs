@@ -131,7 +131,10 @@ impl Terms {
         // In boxes, so that connections without TLS take no memory for it.
         match self.opening(client, Box::pin(tls.accept(stream))).await {
             None => {}
-            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, client, NOT_HTTP2, answer)).await,
+            Some(Ok(Ok((stream, presented)))) => {
+                presented.into_iter().for_each(|presented| drop(client.presented.set(presented)));
+                Box::pin(self.serve_within(stream, client, NOT_HTTP2, answer)).await;
+            }
             Some(Ok(Err(Refused::PlainText(stream)))) => {
                 self.gate.turned_away.count(Reason::PlainText, Some(client.address), &SPEAK_TLS);
                 let failure =
@@ -219,6 +222,7 @@ impl Terms {
             _ = connection.as_mut() => return true,
             () = old(self.times.age) => self.times.age_grace,
             grace = self.has_to_go(client, activity) => grace,
+            () = self.distrusts(client) => IDLE_GRACE,
             () = self.ended() => self.times.grace,
         };
         client.leaves();
@@ -269,6 +273,14 @@ impl Terms {
                     asked = Instant::now();
                 }
             }
+        }
+    }
+
+    /// Waits until the client's certificate is none that is taken any more.
+    async fn distrusts(&self, client: &Client) {
+        match self.gate.tls.as_ref().zip(client.presented.get()) {
+            Some((tls, presented)) => tls.distrusts(presented).await,
+            None => std::future::pending().await,
         }
     }
 

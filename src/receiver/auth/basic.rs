@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap};
 use tokio::time::timeout;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Denied;
 use super::bearer::behind_scheme;
@@ -21,7 +21,7 @@ use super::htpasswd::{self, Password};
 use super::keyed::{Digest, Key};
 use super::recent::Recent;
 use super::verifier::Verifier;
-use crate::receiver::file::{Unusable, Watch, fingerprint, read};
+use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
 use crate::receiver::peers::Origin;
 
 /// Knows names and passwords.
@@ -59,8 +59,12 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 impl Basic {
     pub(super) fn open(config: &BasicConfig, at: &str, verifier: Arc<Verifier>) -> Result<Self, Unusable> {
-        let bytes = read_file(config, at)?;
+        let file = config.htpasswd.file.as_ref().map(|path| read(&file_key(at), path));
+        let bytes = file.transpose()?.unwrap_or_default();
         let accounts = Accounts::read(&bytes, config, at, &HashMap::new())?;
+        if accounts.by_name.is_empty() {
+            return Err(no_account(at));
+        }
         let accounts = RwLock::new(Arc::new(accounts));
         let watch = Watch::new(fingerprint([&bytes]));
         Ok(Self { config: config.clone(), at: at.to_owned(), key: Key::new(), accounts, verifier, watch })
@@ -99,15 +103,23 @@ impl Basic {
 
     /// Reads the file where it has changed; see [`Watch::look`].
     pub(super) fn look(&self) -> bool {
-        if !self.has_file() {
-            return true;
-        }
-        let bytes = read_file(&self.config, &self.at).map(|bytes| (fingerprint([&bytes]), bytes));
-        self.watch.look(bytes, |bytes| {
+        let Some(path) = &self.config.htpasswd.file else { return true };
+        let bytes = read_senders(&file_key(&self.at), path).map(|bytes| (fingerprint([&bytes]), bytes));
+        self.watch.look(bytes, |bytes, look| {
             let before = self.accounts.read().unwrap_or_else(PoisonError::into_inner).clone();
             let accounts = Accounts::read(&bytes, &self.config, &self.at, &before.by_name)?;
-            let names = accounts.by_name.len();
-            info!(key = self.at, names, "the file of passwords has changed; its passwords are taken");
+            let (key, names) = (&self.at, accounts.by_name.len());
+            match (htpasswd::is_empty(&bytes), look) {
+                (true, Look::First) => return Err(no_account(key)),
+                (true, Look::Second) => {
+                    warn!(
+                        key,
+                        names,
+                        "the file of passwords is empty or gone: nobody can send by a name of it any more"
+                    );
+                }
+                (false, _) => info!(key, names, "the file of passwords has changed; its passwords are taken"),
+            }
             *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
             Ok(())
         })
@@ -118,10 +130,13 @@ impl Basic {
     }
 }
 
-/// What is in the file; nothing where there is none.
-fn read_file(config: &BasicConfig, at: &str) -> Result<Vec<u8>, Unusable> {
-    let path = config.htpasswd.file.as_ref();
-    path.map_or(Ok(Vec::new()), |path| read(&format!("{at}.htpasswd.file"), path))
+fn file_key(at: &str) -> String {
+    format!("{at}.htpasswd.file")
+}
+
+fn no_account(at: &str) -> Unusable {
+    let problem = "there is no name:password, neither in `file`, as `htpasswd -B` makes it, nor in `inline`";
+    Unusable::new(format!("{at}.htpasswd"), problem)
 }
 
 impl Accounts {
@@ -135,20 +150,14 @@ impl Accounts {
     ) -> Result<Self, Unusable> {
         let mut by_name = HashMap::new();
         if let Some(path) = &config.htpasswd.file {
-            let unusable = |problem: String| {
-                Unusable::new(format!("{at}.htpasswd.file"), format!("{}: {problem}", path.display()))
-            };
+            let unusable =
+                |problem: String| Unusable::new(file_key(at), format!("{}: {problem}", path.display()));
             let text = str::from_utf8(bytes).map_err(|_| unusable("it is not text".to_owned()))?;
             htpasswd::parse(text, false, &mut by_name).map_err(unusable)?;
         }
         if let Some(inline) = &config.htpasswd.inline {
             let unusable = |problem| Unusable::new(format!("{at}.htpasswd.inline"), problem);
             htpasswd::parse(inline.expose(), true, &mut by_name).map_err(unusable)?;
-        }
-        if by_name.is_empty() {
-            let problem =
-                "there is no name:password, neither in `file`, as `htpasswd -B` makes it, nor in `inline`";
-            return Err(Unusable::new(format!("{at}.htpasswd"), problem));
         }
         let stranger = Account::stranger(by_name.values());
         let account = |(name, password): (String, _)| {

@@ -195,7 +195,7 @@ async fn files_are_read_again_when_they_have_changed() {
         let checked = authenticator.check(&authorization(&format!("Bearer {token}")), here()).await;
         assert_eq!(checked.is_ok(), right, "{token}");
     }
-    write("");
+    write("new\n\u{e9}");
     assert_eq!((authenticator.look(), authenticator.look()), (false, true), "it is told once");
     assert_eq!(
         authenticator.check(&authorization("Bearer new"), here()).await,
@@ -215,9 +215,36 @@ async fn files_are_read_again_when_they_have_changed() {
         "it is not remembered"
     );
     assert_eq!(authenticator.check(&basic("shop", "new"), here()).await, Ok(()));
-    std::fs::remove_file(&path).unwrap();
-    authenticator.reload();
-    assert_eq!(authenticator.check(&basic("shop", "new"), here()).await, Ok(()));
+}
+
+/// An editor empties a file before it writes it, so that one look is not enough.
+#[tokio::test]
+async fn a_file_that_is_emptied_or_deleted_revokes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("secrets");
+    let of_file = BearerConfig { filename: Some(path.clone()), ..BearerConfig::default() };
+    let empty: fn(&std::path::Path) = |path| std::fs::write(path, "\n").unwrap();
+    for revoke in [empty, |path| std::fs::remove_file(path).unwrap()] {
+        for (text, right) in
+            [("token".to_owned(), authorization("Bearer token")), (line("a", "b"), basic("a", "b"))]
+        {
+            std::fs::write(&path, &text).unwrap();
+            let authenticator = match text.as_str() {
+                "token" => bearer(of_file.clone()).unwrap(),
+                _ => passwords(Some(path.clone()), "inline:text").unwrap(),
+            };
+            revoke(&path);
+            assert!(!authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Ok(()));
+            assert!(authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Err(Denied::Wrong));
+            let inline = authenticator.check(&basic("inline", "text"), here()).await;
+            assert_eq!(inline.is_ok(), text != "token", "the file says nothing of it");
+            std::fs::write(&path, &text).unwrap();
+            assert!(authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Ok(()), "it may send again");
+        }
+    }
 }
 
 /// As many guesses for `name` as are taken; all of these wait.
