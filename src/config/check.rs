@@ -40,6 +40,10 @@ fn receiver(config: &receiver::config::Config) -> Checked {
     let limit = config.admission.request_limit_mib;
     let named = grpc.is_some() || http.is_some();
     demand(named, "receivers.otlp.protocols", "none of them", "grpc, http or both")?;
+    let attribute = config.sender_attribute.as_ref();
+    let is_key = attribute.is_none_or(|key| !key.is_empty() && key != "service.name");
+    let found = attribute.map(String::as_str).unwrap_or_default();
+    demand(is_key, "receivers.otlp.sender_attribute", format!("{found:?}"), "a key such as forebay.sender")?;
     if let Some(config) = grpc {
         self::grpc(config)?;
         admission(limit, "max_recv_msg_size_mib", config.max_recv_msg_size_mib as usize, MIB)?;

@@ -17,6 +17,9 @@ pub struct Config {
     pub protocols: Protocols,
     /// What requests may take before they are in the buffer.
     pub admission: AdmissionConfig,
+    /// The attribute of each resource that says by which credentials it was sent; none where it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_attribute: Option<String>,
     /// Who may send, by the names of the extensions that know it.
     #[serde(skip)]
     pub authenticators: BTreeMap<String, AuthenticatorConfig>,

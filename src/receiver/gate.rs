@@ -79,15 +79,22 @@ impl Gate {
         Self::open("grpc", &[], None, Some(&auth), &known).unwrap()
     }
 
-    /// Lets a request from `client` in that may be sent, by its headers.
-    pub(super) async fn admit(&self, headers: &HeaderMap, client: &Client) -> Result<(), Denial> {
+    /// Lets a request from `client` in that may be sent, by its headers; gives by whom, where that is known.
+    pub(super) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        client: &Client,
+    ) -> Result<Option<Arc<str>>, Denial> {
         let Some(authenticator) = &self.authenticator else {
             client.admitted();
-            return Ok(());
+            return Ok(client.presented.get().and_then(|presented| presented.name.clone()));
         };
-        let Err(denied) = authenticator.check(headers, client.origin).await else {
-            client.admitted();
-            return Ok(());
+        let denied = match authenticator.identify(headers, client.origin).await {
+            Ok(sender) => {
+                client.admitted();
+                return Ok(Some(sender));
+            }
+            Err(denied) => denied,
         };
         let reason = match denied {
             Denied::Missing => Reason::NoCredentials,

@@ -90,9 +90,10 @@ async fn response(
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
     }
-    if let Err(denial) = reception.gate.admit(&head.headers, client).await {
-        return status(denial.failure).into_http();
-    }
+    let sender = match reception.gate.admit(&head.headers, client).await {
+        Ok(sender) => sender,
+        Err(denial) => return status(denial.failure).into_http(),
+    };
     let admitted = admit(&head);
     // Headers may be large, and a request may take long.
     drop(head);
@@ -100,7 +101,7 @@ async fn response(
         let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
         let (body, arriving) = reception.begin(body, &client.room).await?;
         let receiving = receive_framed(body, encoding, reception.limit.bytes, &client.room);
-        reception.take_in(arriving, receiving).await
+        reception.take_in(arriving, sender, receiving).await
     };
     match taken.await {
         Ok((accepted, request)) => ok(&accepted, request),

@@ -98,9 +98,10 @@ impl LogsPort {
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
-        if let Err(denial) = self.reception.gate.admit(&head.headers, client).await {
-            return self.marked(denied(form, denial), origin);
-        }
+        let sender = match self.reception.gate.admit(&head.headers, client).await {
+            Ok(sender) => sender,
+            Err(denial) => return self.marked(denied(form, denial), origin),
+        };
         let admitted = self.admit(&head);
         // Headers may be large, and a request may take long.
         drop(head);
@@ -109,7 +110,7 @@ impl LogsPort {
             let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
             let (body, arriving) = reception.begin(body, &client.room).await?;
             let receiving = receive_whole(body, form, encoding, reception.limit.bytes, &client.room);
-            reception.take_in(arriving, receiving).await
+            reception.take_in(arriving, sender, receiving).await
         };
         let response = match taken.await {
             Ok((accepted, request)) => ok(form, &accepted, request),

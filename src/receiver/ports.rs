@@ -103,6 +103,7 @@ impl Ports {
             lobby: lobby.clone(),
             arrival: times.arrival,
             limit,
+            sender_attribute: config.sender_attribute.clone(),
         };
         // Its end is the signal that listeners and connections wait for.
         let (running, ended) = watch::channel(());

@@ -10,11 +10,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Failure, Limit, Why};
 use super::gate::Gate;
-use super::intake::{Accepted, Intake};
+use super::intake::{Accepted, Intake, beside_others};
 use super::lobby::{Begun, Lobby};
 use super::message::Unreadable;
 use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
+use crate::otlp::mark::Mark;
 
 /// What a request takes beside its message while it is under way, a task among it.
 pub(super) const REQUEST: usize = 8 << 10;
@@ -33,6 +34,8 @@ pub(super) struct Reception {
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
     pub(super) limit: Limit,
+    /// The attribute of a resource that says who has sent it.
+    pub(super) sender_attribute: Option<String>,
 }
 
 /// A request of which the first byte is there.
@@ -63,10 +66,11 @@ impl Reception {
         Ok((begun, Arriving { share, room: room.clone(), until }))
     }
 
-    /// Takes the message that `receiving` brings. The share is the request's own, until it is answered.
+    /// Takes the message that `receiving` brings of this `sender`. The share is the request's own, until it is answered.
     pub(super) async fn take_in(
         &self,
-        Arriving { share, room, until }: Arriving,
+        Arriving { mut share, room, until }: Arriving,
+        sender: Option<Arc<str>>,
         receiving: impl Future<Output = Result<Bytes, Unreadable>>,
     ) -> Result<(Accepted, Share), Failure> {
         let received = tokio::select! {
@@ -74,8 +78,21 @@ impl Reception {
             received = timeout_at(until, receiving) => received.map_err(|_| self.too_slow())?,
             () = room.pushed_out() => Err(NoRoom::Now.into()),
         };
-        let message = received.map_err(|why| self.unreadable(why))?;
+        let marked = received.and_then(|message| self.mark(message, sender.as_deref(), &mut share));
+        let message = marked.map_err(|why| self.unreadable(why))?;
         Ok((self.intake.take_in(message).await?, share))
+    }
+
+    /// Has the message say who has sent it, where that is to be stored.
+    fn mark(&self, message: Bytes, sender: Option<&str>, share: &mut Share) -> Result<Bytes, Unreadable> {
+        let Some(key) = &self.sender_attribute else { return Ok(message) };
+        let mark = Mark::new(key, sender);
+        beside_others(message.len(), || {
+            // What is broken is refused by the intake, which counts it.
+            let Ok(length) = mark.length(&message) else { return Ok(message.clone()) };
+            share.grow(length)?;
+            Ok(mark.put(&message).map_or_else(|_| message.clone(), Bytes::from))
+        })
     }
 
     fn unreadable(&self, why: Unreadable) -> Failure {

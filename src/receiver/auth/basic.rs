@@ -49,6 +49,7 @@ struct Accounts {
 
 #[derive(Debug)]
 struct Account {
+    name: Arc<str>,
     password: Password,
     /// Name and password, once they were found to be right.
     verified: OnceLock<Digest>,
@@ -70,8 +71,8 @@ impl Basic {
         Ok(Self { config: config.clone(), at: at.to_owned(), key: Key::new(), accounts, verifier, watch })
     }
 
-    /// Whether a request with these headers may be sent from `origin`.
-    pub(super) async fn check(&self, headers: &HeaderMap, origin: Origin) -> Result<(), Denied> {
+    /// By whom a request with these headers may be sent from `origin`.
+    pub(super) async fn identify(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<str>, Denied> {
         let value = headers.get(AUTHORIZATION).ok_or(Denied::Missing)?.as_bytes();
         let decoded = behind_scheme("Basic", value).and_then(|encoded| STANDARD.decode(encoded).ok());
         let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or(Denied::Wrong)?;
@@ -98,7 +99,7 @@ impl Basic {
                 }
             }
         };
-        (right && known.is_some()).then_some(()).ok_or(Denied::Wrong)
+        known.filter(|_| right).map(|account| account.name.clone()).ok_or(Denied::Wrong)
     }
 
     /// Reads the file where it has changed; see [`Watch::look`].
@@ -163,7 +164,7 @@ impl Accounts {
         let account = |(name, password): (String, _)| {
             let same = before.get(&name).filter(|before| before.password == password);
             let verified = same.map(|same| same.verified.clone()).unwrap_or_default();
-            (name, Account { password, verified })
+            (name.clone(), Account { name: name.into(), password, verified })
         };
         let by_name = by_name.into_iter().map(account).collect();
         Ok(Self { by_name, stranger, wrong: Recent::default() })
@@ -195,6 +196,6 @@ impl Account {
             Some(cost) => Password::Bcrypt { hash: format!("$2y${cost:02}${}", ".".repeat(53)), cost },
             None => Password::Plain(String::new()),
         };
-        Self { password, verified: OnceLock::new() }
+        Self { name: "".into(), password, verified: OnceLock::new() }
     }
 }

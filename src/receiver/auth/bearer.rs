@@ -1,15 +1,15 @@
 //! Tokens.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::header::{HeaderMap, HeaderName};
 use tracing::{info, warn};
 
 use super::Denied;
 use super::config::BearerConfig;
-use super::keyed::{Digest, Key};
+use super::keyed::{Digest, Key, sha256};
 use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
 use crate::secret::Secret;
 
@@ -21,7 +21,8 @@ pub(super) struct Bearer {
     /// Where the configuration has it.
     at: String,
     key: Key,
-    tokens: RwLock<HashSet<Digest>>,
+    /// What each is called.
+    tokens: RwLock<HashMap<Digest, Arc<str>>>,
     /// Of the file.
     watch: Watch,
 }
@@ -58,18 +59,18 @@ impl Bearer {
                 return Err(Unusable::new(at, problem));
             }
         };
-        let tokens = tokens.iter().map(|token| key.digest(token.as_bytes())).collect();
+        let tokens = by_digest(&key, &tokens);
         let (config, at) = (config.clone(), at.to_owned());
         Ok(Self { config, header, at, key, tokens: RwLock::new(tokens), watch })
     }
 
-    /// Whether a request with these headers may be sent.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    /// By which token a request with these headers may be sent.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<str>, Denied> {
         let value = headers.get(&self.header).ok_or(Denied::Missing)?;
         let token = behind_scheme(&self.config.scheme, value.as_bytes()).ok_or(Denied::Wrong)?;
         let digest = self.key.digest(token);
         let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
-        if tokens.contains(&digest) { Ok(()) } else { Err(Denied::Wrong) }
+        tokens.get(&digest).cloned().ok_or(Denied::Wrong)
     }
 
     /// Reads the file where it has changed; see [`Watch::look`].
@@ -87,7 +88,7 @@ impl Bearer {
                 }
                 (tokens, _) => info!(key, %file, tokens, "the file of tokens has changed; its tokens are taken"),
             }
-            let tokens = tokens.iter().map(|token| self.key.digest(token.as_bytes())).collect();
+            let tokens = by_digest(&self.key, &tokens);
             *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
             Ok(())
         })
@@ -115,6 +116,17 @@ pub(super) fn behind_scheme<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8
     }
     let (begin, rest) = value.split_at_checked(scheme.len())?;
     begin.eq_ignore_ascii_case(scheme.as_bytes()).then(|| rest.strip_prefix(b" ")).flatten()
+}
+
+/// The tokens by their digests.
+fn by_digest(key: &Key, tokens: &[String]) -> HashMap<Digest, Arc<str>> {
+    tokens.iter().map(|token| (key.digest(token.as_bytes()), called(token))).collect()
+}
+
+/// What a token is called: by the beginning of its SHA-256, which tells tokens apart and gives none of them away.
+fn called(token: &str) -> Arc<str> {
+    let [a, b, c, d, ..] = sha256(token.as_bytes());
+    format!("token:{a:02x}{b:02x}{c:02x}{d:02x}").into()
 }
 
 /// A token that can be sent; `place` is where it is beside the `key`.

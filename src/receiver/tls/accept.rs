@@ -1,6 +1,7 @@
 //! The handshake of one connection.
 
 use std::io;
+use std::sync::Arc;
 
 use rustls::Error;
 use rustls::pki_types::CertificateDer;
@@ -12,7 +13,11 @@ use super::Tls;
 
 /// The certificates by which a client is known: its own, and those of the authorities between it and the root.
 #[derive(Debug)]
-pub(in crate::receiver) struct Presented(pub(super) Vec<CertificateDer<'static>>);
+pub(in crate::receiver) struct Presented {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// The common name of its own.
+    pub(in crate::receiver) name: Option<Arc<str>>,
+}
 
 /// Why a connection comes no further.
 pub(in crate::receiver) enum Refused {
@@ -43,9 +48,7 @@ impl Tls {
         }
         let acceptor = TlsAcceptor::from(self.in_force().config.clone());
         let stream = acceptor.accept(stream).await.map_err(|error| Refused::from(&error))?;
-        let presented = stream.get_ref().1.peer_certificates();
-        let presented =
-            presented.map(|all| Presented(all.iter().map(|one| one.clone().into_owned()).collect()));
+        let presented = stream.get_ref().1.peer_certificates().map(Presented::new);
         Ok((stream, presented))
     }
 }

@@ -14,11 +14,15 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::oid::ObjectIdentifier;
 
 use super::accept::Presented;
 use super::config::{MinVersion, TlsConfig};
 use crate::receiver::file::{Fingerprint, Unusable, fingerprint, read};
 use crate::secret::Secret;
+
+/// `commonName` (RFC 4519).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The bytes of certificate, key and authorities, each with what to call it.
 pub(super) struct Pem {
@@ -193,6 +197,14 @@ fn presentable(error: &pem::Error) -> &'static str {
     }
 }
 
+/// The last common name of the certificate's subject.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let subject = Certificate::from_der(certificate).ok()?.tbs_certificate.subject;
+    let parts = subject.0.iter().flat_map(|part| part.0.iter());
+    let name = parts.filter(|part| part.oid == COMMON_NAME).last()?;
+    str::from_utf8(name.value.value()).ok().map(Arc::from)
+}
+
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let validity = Certificate::from_der(certificate).ok()?.tbs_certificate.validity;
     let stamp = |since: Duration| Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok();
@@ -200,9 +212,15 @@ fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> 
 }
 
 impl Presented {
+    pub(super) fn new(certificates: &[CertificateDer<'_>]) -> Self {
+        let certificates: Vec<_> = certificates.iter().map(|one| one.clone().into_owned()).collect();
+        let name = certificates.first().and_then(common_name);
+        Self { certificates, name }
+    }
+
     /// How long all of them are valid; `None` where that cannot be read, or has passed.
     pub(super) fn remains(&self) -> Option<Duration> {
-        let ends = self.0.iter().map(|certificate| Some(validity(certificate)?.1));
+        let ends = self.certificates.iter().map(|certificate| Some(validity(certificate)?.1));
         let end = ends.collect::<Option<Vec<_>>>()?.into_iter().min()?;
         end.duration_since(Timestamp::now()).try_into().ok()
     }
@@ -227,7 +245,7 @@ impl Served {
     }
 
     /// Whether a client with these certificates gets a connection now.
-    pub(super) fn trusts(&self, Presented(certificates): &Presented) -> bool {
+    pub(super) fn trusts(&self, Presented { certificates, .. }: &Presented) -> bool {
         let Some((verifier, _)) = &self.clients else { return true };
         let [own, between @ ..] = &certificates[..] else { return false };
         verifier.verify_client_cert(own, between, UnixTime::now()).is_ok()

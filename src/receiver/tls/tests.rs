@@ -128,9 +128,10 @@ fn authority_and_client(until: i32) -> (String, Presented) {
     let mut client = CertificateParams::new(["shop".to_owned()]).unwrap();
     client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     client.not_after = date_time_ymd(until, 1, 1);
+    client.distinguished_name.push(rcgen::DnType::CommonName, "the shop");
     let signed =
         client.signed_by(&KeyPair::generate().unwrap(), &Issuer::from_params(&params, &key)).unwrap();
-    (authority.pem(), Presented(vec![signed.der().clone()]))
+    (authority.pem(), Presented::new(&[signed.der().clone()]))
 }
 
 #[tokio::test]
@@ -169,6 +170,7 @@ async fn clients_whose_certificates_have_expired_are_not_trusted() {
     tls.distrusts(&expired).await;
     assert_eq!(expired.remains(), None);
     let (_, client) = authority_and_client(3000);
+    assert_eq!(client.name.as_deref(), Some("the shop"));
     assert!(client.remains().unwrap() > LONGEST, "the wait is for no longer than a day at a time");
 }
 
