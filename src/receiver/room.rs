@@ -6,8 +6,8 @@
 //! large ones each gets less, so that some is left for the small ones, however many large ones there are.
 //!
 //! A peer's address has such a share of the whole room, and each of its connections one of that, so that neither many
-//! small requests nor many connections take it all. Where hardly any is left, the request that has been arriving
-//! longest, and longer than [`PATIENCE`], is sent back: see [`Room::pushed_out`].
+//! small requests nor many connections take it all. Where hardly any is left, the requests that have been arriving
+//! longest, and longer than [`PATIENCE`], are sent back: see [`Room::pushed_out`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +54,8 @@ const FAIR: usize = 2;
 const FAIR_LEVELS: [usize; 2] = [15, 7];
 /// Room is scarce where less than this part of it is left.
 const SCARCE: usize = 32;
+/// So many are told at once, which have a batch's room or more.
+const AT_ONCE: usize = 16;
 /// How long a request may arrive while room is scarce. Batches are there at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -123,11 +125,11 @@ impl Room {
         if wants <= then.saturating_mul(FAIR) { Ok(()) } else { Err(NoRoom::Now) }
     }
 
-    /// Tells one of those who are arriving where room is scarce for them.
+    /// Tells some of those who are arriving where room is scarce for them.
     fn tell_scarce(&self) {
         for (left, level) in self.left().zip(&self.levels) {
             if left < self.most / SCARCE {
-                level.scarce.notify_one();
+                (0..AT_ONCE).for_each(|_| level.scarce.notify_one());
             }
         }
     }
@@ -272,18 +274,17 @@ mod tests {
     async fn who_arrives_longest_goes_where_room_is_scarce() {
         use futures_util::FutureExt;
         let room = Room::new(1 << 20).part();
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(room.pushed_out())).collect();
-        let mut who_goes =
-            || waiting.iter_mut().map(|one| one.as_mut().now_or_never().is_some()).collect::<Vec<_>>();
-        assert_eq!(who_goes(), [false; 3]);
+        let mut waiting: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(room.pushed_out())).collect();
+        let mut who_goes = || waiting.iter_mut().filter_map(|one| one.as_mut().now_or_never()).count();
+        assert_eq!(who_goes(), 0);
         let mut held = Vec::new();
         while room.left().last().unwrap() >= (1 << 20) / SCARCE {
             held.push(room.take(1 << 10).unwrap());
         }
-        assert_eq!(who_goes(), [false; 3], "they have only just come");
+        assert_eq!(who_goes(), 0, "they have only just come");
         tokio::time::sleep(PATIENCE).await;
         held.push(room.take(1 << 10).unwrap());
-        assert_eq!(who_goes().iter().filter(|goes| **goes).count(), 1, "one for each that comes");
+        assert_eq!(who_goes(), AT_ONCE, "some for each that comes");
         waiting.retain(|_| false);
         held.clear();
         let mut late = Box::pin(room.pushed_out());

@@ -14,6 +14,7 @@ use tonic::metadata::MetadataValue;
 use crate::support::authority::Files;
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command, ran};
+use crate::support::http;
 use crate::support::metrics::Scrape;
 use crate::support::postgres::{Database, database};
 use crate::support::records::{numbered_request, pair, text};
@@ -232,7 +233,7 @@ async fn guesses_hold_up_nobody_who_is_known() {
 async fn what_is_stored_says_who_has_sent_it() {
     let database = database().await;
     let sets = [
-        format!("service.extensions=[health_check, basicauth, bearertokenauth]"),
+        "service.extensions=[health_check, basicauth, bearertokenauth]".to_owned(),
         format!("{GRPC}.auth.authenticator=basicauth"),
         "receivers.otlp.protocols.http.auth.authenticator=bearertokenauth".to_owned(),
         "receivers.otlp.sender_attribute=forebay.sender".to_owned(),
@@ -247,13 +248,13 @@ async fn what_is_stored_says_who_has_sent_it() {
     resource.attributes.push(pair("forebay.sender", text("pay")));
     let authorization = MetadataValue::try_from(basic("shop", SECRET)).unwrap();
     sender.send_as(Some(authorization), claims.encode_to_vec().into()).await.unwrap();
-    let post = ureq::post(format!("http://{}/v1/logs", forebay.http_address()));
-    let post = post.header("content-type", "application/x-protobuf").header("authorization", "Bearer token");
-    let body = numbered_request(20..30).encode_to_vec();
-    let status = tokio::task::spawn_blocking(move || post.send(&body[..]).unwrap().status()).await.unwrap();
-    assert_eq!(status, 200);
+    let url = format!("http://{}/v1/logs", forebay.http_address());
+    let headers = [("content-type", "application/x-protobuf"), ("authorization", "Bearer token")];
+    let reply = http::send("POST", &url, &headers, numbered_request(20..30).encode_to_vec()).await;
+    assert_eq!(reply.status, 200);
     forebay.settles().await;
-    let senders = "SELECT resource->>'forebay.sender' AS sender, count(*) FROM otel.logs GROUP BY 1 ORDER BY 1";
+    let senders =
+        "SELECT resource->>'forebay.sender' AS sender, count(*) FROM otel.logs GROUP BY 1 ORDER BY 1";
     let rows = database.connect().await.query(senders, &[]).await.unwrap();
     let senders: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     // printf %s token | sha256sum | cut -c 1-8

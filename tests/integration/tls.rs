@@ -241,8 +241,11 @@ async fn certificates_are_replaced_while_connections_live() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_trusted_any_more_is_asked_to_go() {
     let database = database().await;
-    let secured = Secured::start(&database, &[&format!("{GRPC}.tls.reload_interval=20ms")]).await;
-    let sender = secured.client().sender(secured.address());
+    let asks =
+        [format!("{GRPC}.tls.reload_interval=20ms"), format!("{GRPC}.tls.client_ca_file=FILES/ca.pem")];
+    let secured = Secured::start(&database, &asks.each_ref().map(String::as_str)).await;
+    let client = Client::new(&secured.authority, Some(&secured.authority.client()));
+    let sender = client.sender(secured.address());
     send(&sender, 0..10).await;
     secured.files.write("ca.pem", &Authority::new().pem);
     eventually("its connections are refused", || async {

@@ -124,6 +124,15 @@ async fn sends(gateway: &Gateway) {
     }
 }
 
+/// Whether a batch is taken.
+async fn has_room(gateway: &Gateway) -> bool {
+    let taken = gateway.export(request(["x".repeat(20_000)])).await.is_ok();
+    if taken {
+        gateway.take().await.settle_written(&all_but([]));
+    }
+    taken
+}
+
 /// There are 8 places for such requests in a room of 1 MiB; none of them takes any of it.
 #[tokio::test]
 async fn headers_without_a_body_keep_nobody_out() {
@@ -153,6 +162,8 @@ async fn requests_that_never_end_keep_nobody_out() {
         let (bodies, mut answers) = open(&gateway, begins).await;
         // Those for which there is no room are sent back.
         assert_eq!(soon(answers.join_next()).await.unwrap().unwrap(), Code::Unavailable);
+        // In a second they have been there for long enough to make place.
+        soon(async { while !has_room(&gateway).await {} }).await;
         sends(&gateway).await;
         drop((bodies, answers));
         gateway.stop().await;
