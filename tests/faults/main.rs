@@ -31,3 +31,4 @@ mod soak;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]
 mod support;
+mod tenant;
