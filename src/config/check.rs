@@ -91,7 +91,7 @@ fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
     demand(permitted, &format!("{key}.permit_without_stream"), permitted, &format!("true {because}"))
 }
 
-/// A single request gets no more than two thirds of what all may have.
+/// A single request gets no more than a little over half of what all may have.
 fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
     let allowed = format!("twice {key} ({largest}) or more, and 1048576 at most");
     let holds = limit as usize * MIB >= 2 * largest * unit && limit <= 1 << 20;

@@ -28,7 +28,7 @@ use super::answer::{Failure, Why};
 use super::client::Client;
 use super::crowd::Crowd;
 use super::gate::Gate;
-use super::listen::Accepted;
+use super::listen::Newcomer;
 use super::opening::Opened;
 use super::tls::Refused;
 use super::turned_away::Reason;
@@ -99,7 +99,7 @@ impl Terms {
     /// where it is not encrypted and should be.
     pub(super) async fn serve<A, F, B>(
         self: Arc<Self>,
-        accepted: Accepted,
+        newcomer: Newcomer,
         answer: A,
         deny: fn(&HeaderMap, Failure) -> Response<B>,
     ) where
@@ -107,7 +107,7 @@ impl Terms {
         F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let Accepted { stream, address, visit, slot: _slot } = accepted;
+        let Newcomer { stream, address, visit, slot: _slot } = newcomer;
         let client = Arc::new(Client::new(address, &visit, self.crowd.clone()));
         self.serve_client(stream, &client, answer, deny).await;
         client.leaves();

@@ -37,7 +37,7 @@ pub(super) struct Acceptor {
 }
 
 /// A connection that has come, and its place.
-pub(super) struct Accepted {
+pub(super) struct Newcomer {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     pub(super) visit: Visit,
@@ -66,7 +66,7 @@ impl Acceptor {
     /// where that is dropped.
     pub(super) async fn run<F: Future<Output = ()> + Send + 'static>(
         self,
-        serve: impl Fn(Accepted) -> F,
+        serve: impl Fn(Newcomer) -> F,
         shutdown: impl Future<Output = ()>,
     ) -> impl Future<Output = ()> {
         let slots = Arc::new(Semaphore::new(self.most));
@@ -86,7 +86,7 @@ impl Acceptor {
         async move { while connections.join_next().await.is_some() {} }
     }
 
-    async fn accept(&self, slots: &Arc<Semaphore>) -> Accepted {
+    async fn accept(&self, slots: &Arc<Semaphore>) -> Newcomer {
         loop {
             let (stream, address) = self.stream().await;
             let Some(visit) = self.peers.enter(address.ip()) else {
@@ -94,7 +94,7 @@ impl Acceptor {
                 self.turned_away.count(Reason::TooManyConnections, Some(address), &why);
                 continue;
             };
-            return Accepted { stream, address, visit, slot: self.slot(slots).await };
+            return Newcomer { stream, address, visit, slot: self.slot(slots).await };
         }
     }
 

@@ -92,10 +92,12 @@ impl Basic {
                     right
                 };
                 let found = || accounts.known(account, &digest);
-                let verified = timeout(LONGEST, self.verifier.run(origin, digest, found, verify));
                 match found() {
                     Some(right) => right,
-                    None => verified.await.ok().flatten().ok_or(Denied::Busy)?,
+                    None => {
+                        let verified = self.verifier.run(origin, digest, found, verify);
+                        timeout(LONGEST, verified).await.ok().flatten().ok_or(Denied::Busy)?
+                    }
                 }
             }
         };
