@@ -37,10 +37,6 @@ fn each_bad_key_is_refused_by_name() {
             "service.telemetry.metrics.readers=[{pull: {exporter: {prometheus: {prot: 1}}}}]",
             "service.telemetry.metrics.readers[0].pull.exporter.prometheus.prot: unknown key; did you mean port?",
         ),
-        (
-            "receivers.otlp.sender_attribute=service.name",
-            "receivers.otlp.sender_attribute: found \"service.name\", expected a key such as forebay.sender",
-        ),
         // Wrong types and units.
         ("exporters=[]", "exporters: found a list, expected a map"),
         ("exporters.postgres=yes", "exporters.postgres: found text, expected a map"),
