@@ -42,11 +42,7 @@ const SIDEWAYS: &[(&str, &str)] =
 const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["tonic", "http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
-    (
-        &["axum", "hyper", "hyper_util"],
-        &["telemetry", "receiver"],
-        "serve pages in telemetry, requests in receiver",
-    ),
+    (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
     (
         &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls_native_certs"],
         &["exporter"],
@@ -85,12 +81,12 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["config", "telemetry/logs.rs", "embedded"],
         "make it a key of the configuration",
     ),
+    (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),
     (
         &[
             "tokio::spawn",
             "tokio::task::spawn",
             "tokio::task::spawn_blocking",
-            "tokio::task::JoinSet",
             "task::spawn",
             "task::spawn_blocking",
             "std::thread::spawn",
@@ -309,7 +305,7 @@ mod rules {
             1
         );
         for (path, text) in [
-            ("telemetry/pages.rs", "use axum::{Router, http::Method};\n"),
+            ("telemetry/pages.rs", "use hyper::{Method, server::conn::http1};\n"),
             ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\n"),
             ("app/mod.rs", "fn f<'a>(x: &'a str) { tokio::spawn(g('\\'')); }\n"),
         ] {

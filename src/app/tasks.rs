@@ -1,6 +1,5 @@
 //! The tasks, each spawned here and joined in [`super::ending`].
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -10,7 +9,8 @@ use super::{App, Listeners, flagged};
 use crate::buffer::Buffer;
 use crate::memory::Pressure;
 use crate::supervisor;
-use crate::telemetry::{Push, pages, serve};
+use crate::telemetry::pages::Page;
+use crate::telemetry::{Push, serve};
 
 /// The running tasks, by the order in which they are to end.
 pub(super) struct Tasks {
@@ -41,12 +41,12 @@ impl Tasks {
         let (stop_pages, paging) = watch::channel(false);
         let mut pages = JoinSet::new();
         if let (Some(listener), Some(config)) = (listeners.health, &app.config.health) {
-            let router = pages::health_router(app.health.clone(), &config.path);
-            pages.spawn(report("the health page", serve(listener, router, flagged(paging.clone()))));
+            let page = Page::health(app.health.clone(), &config.path);
+            pages.spawn(serve(listener, page, flagged(paging.clone())));
         }
         for listener in listeners.metrics {
-            let router = pages::metrics_router(app.metrics.clone());
-            pages.spawn(report("the metrics page", serve(listener, router, flagged(paging.clone()))));
+            let page = Page::metrics(app.metrics.clone());
+            pages.spawn(serve(listener, page, flagged(paging.clone())));
         }
         for push in pushes {
             pages.spawn(push.run(flagged(paging.clone())));
@@ -147,11 +147,5 @@ async fn give_signs_of_life(every: Duration) {
             return;
         }
         tokio::time::sleep(every).await;
-    }
-}
-
-async fn report<E: std::fmt::Display>(what: &'static str, serving: impl Future<Output = Result<(), E>>) {
-    if let Err(error) = serving.await {
-        tracing::error!(%error, "{what} failed");
     }
 }

@@ -41,6 +41,10 @@ fn receiver(config: &receiver::config::Config) -> Checked {
     structure(&config.admission)?;
     let named = grpc.is_some() || http.is_some();
     demand(named, "receivers.otlp.protocols", "none of them", "grpc, http or both")?;
+    let attribute = config.sender_attribute.as_ref();
+    let is_key = attribute.is_none_or(|key| !key.is_empty() && key != "service.name");
+    let found = attribute.map(String::as_str).unwrap_or_default();
+    demand(is_key, "receivers.otlp.sender_attribute", format!("{found:?}"), "a key such as forebay.sender")?;
     if let Some(config) = grpc {
         self::grpc(config)?;
         admission(limit, "max_recv_msg_size_mib", config.max_recv_msg_size_mib as usize, MIB)?;
@@ -58,6 +62,7 @@ fn grpc(config: &GrpcConfig) -> Checked {
     within(&key("max_recv_msg_size_mib"), config.max_recv_msg_size_mib, 1..=1024)?;
     within(&key("max_concurrent_streams"), config.max_concurrent_streams, 1..=1_000_000)?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
     let keepalive = &config.keepalive.server_parameters;
     let grace = keepalive.max_connection_age_grace;
     positive(&key("keepalive.server_parameters.max_connection_age_grace"), grace)?;
@@ -72,6 +77,7 @@ fn http(config: &HttpConfig) -> Checked {
     path(&key("logs_url_path"), &config.logs_url_path, "a path such as /v1/logs")?;
     within(&key("max_request_body_size"), config.max_request_body_size, 1..=1024 * MIB)?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
+    within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
     positive(&key("read_header_timeout"), config.read_header_timeout)?;
     positive(&key("max_connection_age_grace"), config.max_connection_age_grace)
 }
@@ -104,7 +110,7 @@ fn structure(admission: &AdmissionConfig) -> Checked {
     Ok(())
 }
 
-/// A single request gets no more than two thirds of what all may have.
+/// A single request gets no more than a little over half of what all may have.
 fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
     let allowed = format!("twice {key} ({largest}) or more, and 1048576 at most");
     let holds = limit as usize * MIB >= 2 * largest * unit && limit <= 1 << 20;

@@ -5,11 +5,12 @@
 //! message into a tree or copies a string; what a field may hold is checked by whoever stores it.
 //!
 //! [`messages`] holds the generated messages of `proto/`; forebay itself encodes only the answer with
-//! them, senders in tests use the rest. This is the only module that names prost.
+//! them, senders in tests use the rest. [`mark`] gives a request's resources an attribute. This is the only module that names prost.
 
 pub mod json;
 mod limits;
 pub mod logs;
+pub mod mark;
 pub mod messages;
 pub mod value;
 pub mod wire;

@@ -18,6 +18,9 @@ pub struct Config {
     pub protocols: Protocols,
     /// What requests may take before they are in the buffer.
     pub admission: AdmissionConfig,
+    /// The attribute of each resource that says by which credentials it was sent; none where it is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender_attribute: Option<String>,
     /// Who may send, by the names of the extensions that know it.
     #[serde(skip)]
     pub authenticators: BTreeMap<String, AuthenticatorConfig>,
@@ -73,6 +76,8 @@ pub struct GrpcConfig {
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// The most of these from one address (of IPv6: from one /64); 0 is three quarters.
+    pub max_connections_per_address: usize,
     /// Encrypts, and may ask clients for certificates; without it, plain text is spoken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsConfig>,
@@ -148,6 +153,8 @@ pub struct HttpConfig {
     pub keep_alives_enabled: bool,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
     pub max_connections: usize,
+    /// The most of these from one address (of IPv6: from one /64); 0 is three quarters.
+    pub max_connections_per_address: usize,
     /// A connection that is this old is asked to go, a tenth sooner or later; 0 is never.
     pub max_connection_age: GoDuration,
     /// What requests under way have left of their time once their connection was asked to go for its age.
@@ -185,6 +192,7 @@ impl Default for HttpConfig {
             auth: None,
             keep_alives_enabled: true,
             max_connections: 0,
+            max_connections_per_address: 0,
             max_connection_age: seconds(0),
             max_connection_age_grace: seconds(30),
         }
@@ -198,6 +206,7 @@ impl Default for GrpcConfig {
             max_recv_msg_size_mib: 4,
             max_concurrent_streams: 128,
             max_connections: 0,
+            max_connections_per_address: 0,
             tls: None,
             auth: None,
             keepalive: KeepaliveConfig::default(),

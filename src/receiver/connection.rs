@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +19,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::activity::{Activity, UnderWay};
 use super::answer::{Failure, Why};
+use super::client::Client;
+use super::crowd::Crowd;
 use super::gate::Gate;
+use super::listen::Newcomer;
 use super::opening::Opened;
 use super::tls::Refused;
 use super::turned_away::Reason;
@@ -55,8 +57,8 @@ pub(super) struct Terms {
     pub(super) http2: http2::Builder<TokioExecutor>,
     pub(super) times: Times,
     pub(super) gate: Gate,
-    /// Told again and again while a new connection waits for another one to go.
-    pub(super) crowded: Arc<Notify>,
+    /// Asked again and again while a new connection waits for another one to go.
+    pub(super) crowd: Arc<Crowd>,
     /// Its other side is dropped at the shutdown.
     pub(super) ended: watch::Receiver<()>,
 }
@@ -93,71 +95,89 @@ const MOST_DISCARDED: usize = 1 << 20;
 const DISCARDING: Duration = Duration::from_millis(100);
 
 impl Terms {
-    /// Serves `stream` to its end, each request by `answer`, which gives back what it has not read of it, or by `deny`
+    /// Serves a connection to its end, each request by `answer`, which gives back what it has not read of it, or by `deny`
     /// where it is not encrypted and should be.
     pub(super) async fn serve<A, F, B>(
         self: Arc<Self>,
-        stream: TcpStream,
+        newcomer: Newcomer,
         answer: A,
         deny: fn(&HeaderMap, Failure) -> Response<B>,
     ) where
-        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F,
+        A: Fn(Request<Incoming>, Arc<Client>) -> F,
         F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let peer = stream.peer_addr().ok();
-        let answer = |request| answer(request, peer);
+        let Newcomer { stream, address, visit, slot: _slot } = newcomer;
+        let client = Arc::new(Client::new(address, &visit, self.crowd.clone()));
+        self.serve_client(stream, &client, answer, deny).await;
+        client.leaves();
+    }
+
+    async fn serve_client<A, F, B>(
+        &self,
+        stream: TcpStream,
+        client: &Arc<Client>,
+        answer: A,
+        deny: fn(&HeaderMap, Failure) -> Response<B>,
+    ) where
+        A: Fn(Request<Incoming>, Arc<Client>) -> F,
+        F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
+        B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+    {
+        let answer = |request| answer(request, client.clone());
         let Some(tls) = &self.gate.tls else {
-            return self.serve_within(stream, peer, NOT_HTTP2, answer).await;
+            return self.serve_within(stream, client, NOT_HTTP2, answer).await;
         };
         // In boxes, so that connections without TLS take no memory for it.
-        match self.opening(Box::pin(tls.accept(stream))).await {
+        match self.opening(client, Box::pin(tls.accept(stream))).await {
             None => {}
-            Some(Ok(Ok(stream))) => Box::pin(self.serve_within(stream, peer, NOT_HTTP2, answer)).await,
+            Some(Ok(Ok((stream, presented)))) => {
+                presented.into_iter().for_each(|presented| drop(client.presented.set(presented)));
+                Box::pin(self.serve_within(stream, client, NOT_HTTP2, answer)).await;
+            }
             Some(Ok(Err(Refused::PlainText(stream)))) => {
-                self.gate.turned_away.count(Reason::PlainText, peer, &SPEAK_TLS);
+                self.gate.turned_away.count(Reason::PlainText, Some(client.address), &SPEAK_TLS);
                 let failure =
                     || Failure::new(Why::PlainText, format!("this port speaks TLS only; {SPEAK_TLS}"));
                 let answer = |request: Request<Incoming>| {
                     std::future::ready((deny(request.headers(), failure()), request.into_body()))
                 };
-                Box::pin(self.serve_within(stream, peer, NOT_TLS, answer)).await;
+                Box::pin(self.serve_within(stream, client, NOT_TLS, answer)).await;
             }
-            Some(Ok(Err(refused))) => self.gate.refused(&refused, peer),
+            Some(Ok(Err(refused))) => self.gate.refused(&refused, Some(client.address)),
             Some(Err(_)) => {
                 let given = format!("it has {:?}", self.times.opening);
-                self.gate.turned_away.count(Reason::HandshakeTimeout, peer, &given);
+                self.gate.turned_away.count(Reason::HandshakeTimeout, Some(client.address), &given);
             }
         }
     }
 
     /// What a client begins with, or that it takes too long; `None` where its place is needed before.
-    async fn opening<T>(&self, beginning: impl Future<Output = T>) -> Option<Result<T, Elapsed>> {
+    async fn opening<T>(
+        &self,
+        client: &Client,
+        beginning: impl Future<Output = T>,
+    ) -> Option<Result<T, Elapsed>> {
         tokio::select! {
             begun = timeout(self.times.opening, beginning) => Some(begun),
-            () = self.crowded.notified() => None,
+            () = client.asked_to_go() => None,
             () = self.ended() => None,
         }
     }
 
     /// Serves what is inside of TLS, or where there is none. Whoever speaks nothing that is spoken here is told
     /// `otherwise`.
-    async fn serve_within<S, A, F, B>(
-        &self,
-        stream: S,
-        peer: Option<SocketAddr>,
-        otherwise: &'static str,
-        answer: A,
-    ) where
+    async fn serve_within<S, A, F, B>(&self, stream: S, client: &Client, otherwise: &'static str, answer: A)
+    where
         S: AsyncRead + AsyncWrite + Unpin,
         A: Fn(Request<Incoming>) -> F,
         F: Future<Output = (Response<B>, Incoming)> + Send + 'static,
         B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
     {
-        let Some(Ok(Ok(mut stream))) = self.opening(Opened::read(stream)).await else { return };
+        let Some(Ok(Ok(mut stream))) = self.opening(client, Opened::read(stream)).await else { return };
         if stream.is_like_tls() {
             // An answer that is not TLS is how its client knows that there is none here.
-            self.gate.turned_away.count(Reason::Tls, peer, &SPEAK_PLAIN_TEXT);
+            self.gate.turned_away.count(Reason::Tls, Some(client.address), &SPEAK_PLAIN_TEXT);
         }
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
@@ -174,18 +194,18 @@ impl Terms {
         });
         if stream.is_like_http2() {
             let connection = self.http2.serve_connection(TokioIo::new(stream), service);
-            self.run(connection, http2::Connection::graceful_shutdown, &activity).await;
+            self.run(connection, http2::Connection::graceful_shutdown, client, &activity).await;
             return;
         }
         let ended = match &self.http1 {
             Some(http1) => {
                 let connection = http1.serve_connection(TokioIo::new(&mut stream), service);
-                self.run(connection, http1::Connection::graceful_shutdown, &activity).await
+                self.run(connection, http1::Connection::graceful_shutdown, client, &activity).await
             }
             None => timeout(UNREAD, stream.write_all(otherwise.as_bytes())).await.is_ok(),
         };
         if ended {
-            self.hear_out(stream).await;
+            self.hear_out(client, stream).await;
         }
     }
 
@@ -194,15 +214,18 @@ impl Terms {
         &self,
         connection: C,
         ask_to_go: impl Fn(Pin<&mut C>),
+        client: &Client,
         activity: &Activity,
     ) -> bool {
         let mut connection = pin!(connection);
         let grace = tokio::select! {
             _ = connection.as_mut() => return true,
             () = old(self.times.age) => self.times.age_grace,
-            grace = self.idle(activity) => grace,
+            grace = self.has_to_go(client, activity) => grace,
+            () = self.distrusts(client) => IDLE_GRACE,
             () = self.ended() => self.times.grace,
         };
+        client.leaves();
         ask_to_go(connection.as_mut());
         tokio::select! {
             _ = connection => true,
@@ -213,23 +236,26 @@ impl Terms {
 
     /// Reads what the sender of a request that was answered before its end still sends. A connection that is closed on
     /// unread bytes is reset, and the sender may never see its answer.
-    async fn hear_out(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn hear_out(&self, client: &Client, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let reading = async {
             stream.shutdown().await?;
             tokio::io::copy(&mut stream.take(MOST_UNREAD), &mut tokio::io::sink()).await
         };
         tokio::select! {
             _ = timeout(UNREAD, reading) => {}
-            () = self.crowded.notified() => {}
+            () = client.asked_to_go() => {}
             () = self.ended() => {}
         }
     }
 
-    /// Waits until no request has been under way for long enough, or, while new connections wait, for two turns of
-    /// being asked. Gives the grace.
-    async fn idle(&self, activity: &Activity) -> Duration {
+    /// Waits until no request has been under way for long enough; or, while new connections wait, for two turns of
+    /// being asked, and, if none was ever admitted, until it is asked at all or has had its chances. Gives the grace.
+    async fn has_to_go(&self, client: &Client, activity: &Activity) -> Duration {
         let mut asked = Instant::now();
         loop {
+            if client.is_unwelcome() {
+                return IDLE_GRACE;
+            }
             let quiet = activity.quiet();
             let left = self.times.idle.saturating_sub(quiet.unwrap_or_default());
             if left.is_zero() && !self.times.idle.is_zero() {
@@ -237,14 +263,24 @@ impl Terms {
             }
             tokio::select! {
                 () = after(left) => {}
-                () = self.crowded.notified() => {
+                () = client.changed() => {}
+                () = client.asked_to_go() => {
                     // A second chance, as page caches give it (CLOCK): who was used since the last time stays.
-                    if activity.quiet().is_some_and(|quiet| quiet >= asked.elapsed()) {
+                    let is_quiet = || activity.quiet().is_some_and(|quiet| quiet >= asked.elapsed());
+                    if !client.is_known() || is_quiet() {
                         return CROWDED_GRACE;
                     }
                     asked = Instant::now();
                 }
             }
+        }
+    }
+
+    /// Waits until the client's certificate is none that is taken any more.
+    async fn distrusts(&self, client: &Client) {
+        match self.gate.tls.as_ref().zip(client.presented.get()) {
+            Some((tls, presented)) => tls.distrusts(presented).await,
+            None => std::future::pending().await,
         }
     }
 

@@ -37,6 +37,12 @@ pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
     Ok(bytes)
 }
 
+/// The same of a file that says who may send. One that is not there says that nobody may.
+pub(super) fn read_senders(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
+    let is_gone = path.try_exists().is_ok_and(|exists| !exists);
+    if is_gone { Ok(Vec::new()) } else { read(key, path) }
+}
+
 /// What tells files from what they were.
 pub(super) type Fingerprint = [u8; 32];
 
@@ -59,35 +65,44 @@ pub(super) struct Watch(Mutex<Seen>);
 struct Seen {
     /// `None` where they could not be read.
     files: Option<Fingerprint>,
-    /// Why they cannot be used, until it is told.
-    untold: Option<Unusable>,
+    /// They were not taken over the first time.
+    is_pending: bool,
+}
+
+/// How sure it is that files are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// They may be in the middle of being written, or one of two may have been.
+    First,
+    /// They are as they were at the look before.
+    Second,
 }
 
 impl Watch {
     /// Of files that were read once.
     pub(super) fn new(files: Fingerprint) -> Self {
-        Self(Mutex::new(Seen { files: Some(files), untold: None }))
+        Self(Mutex::new(Seen { files: Some(files), is_pending: false }))
     }
 
-    /// Has `take` take over what was `read`, where it is not what it was. What cannot be used is told once, and not
-    /// before the next look: the files may be in the middle of being written, or one of two may have been. Gives whether
-    /// there is no need for that look.
+    /// Has `take` take over what was `read`, where it is not what it was. What it does not take it gets once more at the next
+    /// look; what it does not take then is told. Gives whether there is no need for that look.
     pub(super) fn look<T>(
         &self,
         read: Result<(Fingerprint, T), Unusable>,
-        take: impl FnOnce(T) -> Result<(), Unusable>,
+        take: impl FnOnce(T, Look) -> Result<(), Unusable>,
     ) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let files = read.as_ref().ok().map(|(files, _)| *files);
-        if seen.files == files {
-            if let Some(error) = seen.untold.take() {
-                warn!(%error, "a file has changed and cannot be used; what was read before stays in force");
-            }
+        let look = if seen.files == files { Look::Second } else { Look::First };
+        if look == Look::Second && !seen.is_pending {
             return true;
         }
-        let untold = read.and_then(|(_, read)| take(read)).err();
-        *seen = Seen { files, untold };
-        seen.untold.is_none()
+        let taken = read.and_then(|(_, read)| take(read, look));
+        *seen = Seen { files, is_pending: taken.is_err() && look == Look::First };
+        if let (Err(error), Look::Second) = (taken, look) {
+            warn!(%error, "a file has changed and cannot be used; what was read before stays in force");
+        }
+        !seen.is_pending
     }
 }
 

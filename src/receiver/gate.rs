@@ -11,6 +11,7 @@ use http::header::HeaderValue;
 use super::answer::{Failure, Why};
 use super::auth::config::AuthConfig;
 use super::auth::{self, Authenticator, Denied};
+use super::client::Client;
 use super::file::Unusable;
 use super::intake::retry_after;
 use super::tls::config::TlsConfig;
@@ -78,17 +79,33 @@ impl Gate {
         Self::open("grpc", &[], None, Some(&auth), &known).unwrap()
     }
 
-    /// Lets a request from `peer` in that may be sent, by its headers.
-    pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), Denial> {
-        let Some(authenticator) = &self.authenticator else { return Ok(()) };
-        let Err(denied) = authenticator.check(headers).await else { return Ok(()) };
+    /// Lets a request from `client` in that may be sent, by its headers; gives by whom, where that is known.
+    pub(super) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        client: &Client,
+    ) -> Result<Option<Arc<str>>, Denial> {
+        let Some(authenticator) = &self.authenticator else {
+            client.admitted();
+            return Ok(client.presented.get().and_then(|presented| presented.name.clone()));
+        };
+        let denied = match authenticator.identify(headers, client.origin).await {
+            Ok(sender) => {
+                client.admitted();
+                return Ok(Some(sender));
+            }
+            Err(denied) => denied,
+        };
         let reason = match denied {
             Denied::Missing => Reason::NoCredentials,
             Denied::Wrong => Reason::WrongCredentials,
             Denied::Busy => Reason::VerifierBusy,
         };
         let message = authenticator.advice(denied);
-        self.turned_away.count(reason, peer, &message);
+        self.turned_away.count(reason, Some(client.address), &message);
+        if denied != Denied::Busy {
+            client.denied();
+        }
         Err(match denied {
             Denied::Missing | Denied::Wrong => Denial {
                 failure: Failure::new(Why::Denied, message),

@@ -4,7 +4,6 @@
 //! them); nothing is decoded into messages. Whoever speaks something else to this port is told so: by a gRPC
 //! status where it is gRPC, by an HTTP status where it is not.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
+use super::client::Client;
 use super::config::GrpcConfig;
 use super::connection::{ARRIVAL, GRACE, Times};
 use super::encoding::{Encoding, KNOWN, Most};
@@ -75,38 +75,35 @@ impl GrpcConfig {
 pub(super) async fn answer(
     reception: Arc<Reception>,
     request: Request<Incoming>,
-    peer: Option<SocketAddr>,
+    client: Arc<Client>,
 ) -> (Response<Answer>, Incoming) {
     let (head, mut body) = request.into_parts();
-    (response(&reception, head, &mut body, peer).await, body)
+    (response(&reception, head, &mut body, &client).await, body)
 }
 
 async fn response(
     reception: &Reception,
     head: Parts,
     body: &mut Incoming,
-    peer: Option<SocketAddr>,
+    client: &Client,
 ) -> Response<Answer> {
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         return not_grpc();
     }
-    if let Err(denial) = reception.gate.admit(&head.headers, peer).await {
-        return status(denial.failure).into_http();
-    }
+    let sender = match reception.gate.admit(&head.headers, client).await {
+        Ok(sender) => sender,
+        Err(denial) => return status(denial.failure).into_http(),
+    };
     let admitted = admit(&head);
     // Headers may be large, and a request may take long.
     drop(head);
-    let taken = match admitted {
-        Ok(encoding) => {
-            let receiving = receive_framed(body, encoding, reception.limit.most, &reception.room);
-            reception.take_in(receiving).await
-        }
-        Err(failure) => {
-            reception.refuse(&failure);
-            Err(failure)
-        }
+    let taken = async {
+        let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
+        let (body, arriving) = reception.begin(body, &client.room).await?;
+        let receiving = receive_framed(body, encoding, reception.limit.most, &client.room);
+        reception.take_in(arriving, sender, receiving).await
     };
-    match taken {
+    match taken.await {
         Ok((accepted, request)) => ok(&accepted, request),
         Err(failure) => status(failure).into_http(),
     }

@@ -4,7 +4,6 @@
 //! answered in the encoding that it has itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP
 //! gives a meaning.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use hyper_util::rt::TokioTimer;
 
 use super::answer::{Failure, Limit, Why};
 use super::body::Answer;
+use super::client::Client;
 use super::config::HttpConfig;
 use super::connection::{ARRIVAL, GRACE, Times};
 use super::cors::{self, Cors};
@@ -85,36 +85,34 @@ impl LogsPort {
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        peer: Option<SocketAddr>,
+        client: Arc<Client>,
     ) -> (Response<Answer>, Incoming) {
         let (head, mut body) = request.into_parts();
-        (self.response(head, &mut body, peer).await, body)
+        (self.response(head, &mut body, &client).await, body)
     }
 
-    async fn response(&self, head: Parts, body: &mut Incoming, peer: Option<SocketAddr>) -> Response<Answer> {
+    async fn response(&self, head: Parts, body: &mut Incoming, client: &Client) -> Response<Answer> {
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
-        if let Err(denial) = self.reception.gate.admit(&head.headers, peer).await {
-            return self.marked(denied(form, denial), origin);
-        }
+        let sender = match self.reception.gate.admit(&head.headers, client).await {
+            Ok(sender) => sender,
+            Err(denial) => return self.marked(denied(form, denial), origin),
+        };
         let admitted = self.admit(&head);
         // Headers may be large, and a request may take long.
         drop(head);
-        let taken = match admitted {
-            Ok(encoding) => {
-                let Reception { limit, room, .. } = &self.reception;
-                self.reception.take_in(receive_whole(body, form, encoding, limit.most, room)).await
-            }
-            Err(failure) => {
-                self.reception.refuse(&failure);
-                Err(failure)
-            }
+        let reception = &self.reception;
+        let taken = async {
+            let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
+            let (body, arriving) = reception.begin(body, &client.room).await?;
+            let receiving = receive_whole(body, form, encoding, reception.limit.most, &client.room);
+            reception.take_in(arriving, sender, receiving).await
         };
-        let response = match taken {
+        let response = match taken.await {
             Ok((accepted, request)) => ok(form, &accepted, request),
             Err(failure) => failed(form, &failure),
         };

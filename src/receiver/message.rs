@@ -64,6 +64,17 @@ impl Message {
         &self.bytes
     }
 
+    /// Has `make` make other bytes of it, whose memory it takes from the share.
+    pub(super) fn replace(
+        &mut self,
+        make: impl FnOnce(&[u8], &mut Share) -> Result<Option<Vec<u8>>, NoRoom>,
+    ) -> Result<(), NoRoom> {
+        if let Some(bytes) = make(&self.bytes, &mut self.share)? {
+            self.bytes = bytes.into();
+        }
+        Ok(())
+    }
+
     pub(super) fn parts(&mut self) -> (&[u8], &mut Share) {
         (&self.bytes, &mut self.share)
     }
@@ -226,6 +237,16 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
     }
 }
 
+/// How much is allocated for `needed` bytes of a message of `most` at most: all of it, a quarter, a quarter of that. What has been
+/// copied is not given back to the system at once, so that a message is copied seldom.
+fn step(needed: usize, most: usize) -> usize {
+    let mut step = most.max(needed);
+    while step / 4 >= needed.max(AT_FIRST) {
+        step = step.div_ceil(4);
+    }
+    step
+}
+
 /// Allocates for `more` bytes in a message of `most` at most.
 pub(super) fn extend(
     message: &mut Vec<u8>,
@@ -235,8 +256,7 @@ pub(super) fn extend(
 ) -> Result<(), NoRoom> {
     let (needed, old) = (message.len() + more, message.capacity());
     if needed > old {
-        // What has been copied is not given back to the system at once, so that it is copied seldom.
-        let capacity = (4 * old).max(AT_FIRST).min(most).max(needed);
+        let capacity = step(needed, most);
         // The old memory is there until its bytes are copied.
         share.grow(capacity)?;
         message.reserve_exact(capacity - message.len());

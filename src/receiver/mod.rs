@@ -6,16 +6,18 @@
 //!
 //! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them: [`grpc`] by OTLP/gRPC, `http` by
 //! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. Before each port stands a gate ([`Gates`]): TLS, and who
-//! may send. What a sender can take is bounded before that: connections in `listen`, their time in `connection`, memory in
-//! `room`. Only this module names hyper's servers and tonic's statuses.
+//! may send. What a sender can take is bounded before that: connections in `listen` and `peers`, their time in `connection`,
+//! memory in `lobby` and `room`. Only this module names hyper's servers and tonic's statuses.
 
 mod activity;
 mod answer;
 pub mod auth;
 mod body;
+mod client;
 pub mod config;
 mod connection;
 mod cors;
+mod crowd;
 mod encoding;
 mod error;
 mod file;
@@ -26,9 +28,11 @@ pub mod grpc;
 mod http;
 mod intake;
 mod listen;
+mod lobby;
 mod message;
 mod metrics;
 mod opening;
+mod peers;
 mod ports;
 mod reception;
 mod room;

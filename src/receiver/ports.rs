@@ -1,7 +1,6 @@
 //! The ports of the receiver: one for each protocol that is on, each with the bounds of its own connections, and one
 //! room for the requests of both.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +14,20 @@ use tokio::sync::watch;
 
 use super::answer::Failure;
 use super::body::Answer;
+use super::client::Client;
 use super::config::{Config, Protocols};
 use super::connection::{Terms, Times};
+use super::crowd::Crowd;
 use super::error::Error;
 use super::gate::Gate;
 use super::gates::Gates;
 use super::grpc;
 use super::http::{self, LogsPort};
 use super::intake::Intake;
-use super::listen::{Acceptor, most_connections};
-use super::reception::Reception;
+use super::listen::{Acceptor, most_connections, most_of_one_address};
+use super::lobby::Lobby;
+use super::peers::Peers;
+use super::reception::{REQUEST, Reception};
 
 /// The listeners.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ const MAX_FRAME: u32 = 64 << 10;
 const MAX_STREAMS: u32 = 128;
 const PING_AFTER: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// What requests without a byte of their body may take, as a part of what the others may.
+const LOBBY: usize = 16;
 
 impl Ports {
     /// Listens where `config` says.
@@ -89,13 +94,16 @@ impl Ports {
         intake: Arc<Intake>,
         shutdown: impl Future<Output = ()>,
     ) {
+        let limit = (config.admission.request_limit_mib as usize) << 20;
+        let (room, lobby) = (intake.room().clone(), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;
         let reception = |gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
             intake: intake.clone(),
-            room: intake.room().clone(),
+            lobby: lobby.clone(),
             arrival: times.arrival,
             limit,
+            sender_attribute: config.sender_attribute.clone(),
         };
         // Its end is the signal that listeners and connections wait for.
         let (running, ended) = watch::channel(());
@@ -105,10 +113,12 @@ impl Ports {
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
-            let port = Port { listener, most, gate: grpc_gate, http1: None, http2, times: times.grpc };
+            let of_one = most_of_one_address(grpc.max_connections_per_address, most);
+            let peers = Peers::new(room.clone(), of_one);
+            let port = Port { listener, most, peers, gate: grpc_gate, http1: None, http2, times: times.grpc };
             port.serve(
                 ended.clone(),
-                move |request, peer| grpc::answer(reception.clone(), request, peer),
+                move |request, client| grpc::answer(reception.clone(), request, client),
                 grpc::unlooked,
             )
         });
@@ -118,12 +128,17 @@ impl Ports {
             let port = Port {
                 listener,
                 most,
+                peers: Peers::new(room.clone(), most_of_one_address(http.max_connections_per_address, most)),
                 gate: http_gate,
                 http1: Some(http.http1()),
                 http2: http2(),
                 times: times.http,
             };
-            port.serve(ended.clone(), move |request, peer| logs.clone().answer(request, peer), http::unlooked)
+            port.serve(
+                ended.clone(),
+                move |request, client| logs.clone().answer(request, client),
+                http::unlooked,
+            )
         });
         let shutdown = async {
             shutdown.await;
@@ -157,6 +172,7 @@ fn http2() -> http2::Builder<TokioExecutor> {
 struct Port {
     listener: TcpListener,
     most: usize,
+    peers: Arc<Peers>,
     gate: Gate,
     http1: Option<http1::Builder>,
     http2: http2::Builder<TokioExecutor>,
@@ -171,17 +187,20 @@ impl Port {
         answer: A,
         deny: fn(&HeaderMap, Failure) -> Response<Answer>,
     ) where
-        A: Fn(Request<Incoming>, Option<SocketAddr>) -> F + Clone + Send + Sync + 'static,
+        A: Fn(Request<Incoming>, Arc<Client>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = (Response<Answer>, Incoming)> + Send + 'static,
     {
-        let Self { listener, most, gate, http1, http2, times } = self;
-        let acceptor = Acceptor::new(listener, most);
-        let terms = Arc::new(Terms { http1, http2, times, gate, crowded: acceptor.crowded(), ended });
+        let Self { listener, most, peers, gate, http1, http2, times } = self;
+        let crowd = Arc::new(Crowd::default());
+        let turned_away = gate.turned_away.clone();
+        let acceptor = Acceptor { listener, most, peers, turned_away, crowd: crowd.clone() };
+        let terms = Arc::new(Terms { http1, http2, times, gate, crowd, ended });
         let shutdown = {
             let terms = terms.clone();
             async move { terms.ended().await }
         };
-        let last = acceptor.run(|stream| terms.clone().serve(stream, answer.clone(), deny), shutdown).await;
+        let last =
+            acceptor.run(|accepted| terms.clone().serve(accepted, answer.clone(), deny), shutdown).await;
         last.await;
     }
 }

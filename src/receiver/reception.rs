@@ -1,20 +1,26 @@
-//! What every request goes through, whatever transport brought it: a place in the room, a time to arrive in, and the
-//! way into the buffer.
+//! What every request goes through, whatever transport brought it: a time to arrive in, a place in the room from the first
+//! byte of its body, and the way into the buffer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Failure, Limit, Why};
 use super::gate::Gate;
-use super::intake::{Accepted, Intake};
+use super::intake::{Accepted, Intake, beside_others};
+use super::lobby::{Begun, Lobby};
 use super::message::{Message, Unreadable};
 use super::metrics::Unread;
-use super::room::{Room, Share};
+use super::room::{NoRoom, Room, Share};
+use crate::otlp::mark::Mark;
 
 /// What a request takes beside its message while it is under way, a task among it.
-const REQUEST: usize = 8 << 10;
+pub(super) const REQUEST: usize = 8 << 10;
+
+/// What is in a body of gRPC beside its message.
+const GRPC_PREFIX: usize = 5;
 
 /// Takes the requests of one port.
 #[derive(Debug)]
@@ -22,31 +28,87 @@ pub(super) struct Reception {
     /// It is asked by each protocol as soon as a request's headers are there.
     pub(super) gate: Gate,
     pub(super) intake: Arc<Intake>,
-    /// It is the same for all ports.
-    pub(super) room: Arc<Room>,
+    /// Where requests are before they have a part of the room; it is the same for all ports.
+    pub(super) lobby: Arc<Lobby>,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
     pub(super) limit: Limit,
+    /// The attribute of a resource that says who has sent it.
+    pub(super) sender_attribute: Option<String>,
+}
+
+/// A request of which the first byte is there.
+pub(super) struct Arriving {
+    /// What it takes itself, until it is answered.
+    share: Share,
+    room: Arc<Room>,
+    until: Instant,
 }
 
 impl Reception {
-    /// Takes the message that `receiving` brings. The share is the request's own, until it is answered.
+    /// Waits for the first byte of a request, and then gives it a part of `room`, that of its connection. One that is announced
+    /// to be too large is not even asked to go on.
+    pub(super) async fn begin<'a>(
+        &self,
+        body: &'a mut Incoming,
+        room: &Arc<Room>,
+    ) -> Result<(Begun<'a>, Arriving), Failure> {
+        let announced = body.size_hint().exact().unwrap_or_default();
+        if announced > (self.limit.most.bytes + GRPC_PREFIX) as u64 {
+            return Err(self.unreadable(Unreadable::TooLarge));
+        }
+        let until = Instant::now() + self.arrival;
+        let begun = timeout_at(until, self.lobby.begin(body)).await.map_err(|_| self.too_slow())?;
+        let no_room = |error: NoRoom| self.unreadable(error.into());
+        let begun = begun.map_err(no_room)?;
+        let share = room.take(REQUEST).map_err(no_room)?;
+        Ok((begun, Arriving { share, room: room.clone(), until }))
+    }
+
+    /// Takes the message that `receiving` brings of this `sender`. The share is the request's own, until it is answered.
     pub(super) async fn take_in(
         &self,
+        Arriving { share, room, until }: Arriving,
+        sender: Option<Arc<str>>,
         receiving: impl Future<Output = Result<Message, Unreadable>>,
     ) -> Result<(Accepted, Share), Failure> {
-        let unreadable = |why: Unreadable| {
-            why.counts_as().into_iter().for_each(|reason| self.intake.refuse_unread(reason));
-            Failure::unreadable(why, &self.limit)
+        let received = tokio::select! {
+            biased;
+            received = timeout_at(until, receiving) => received.map_err(|_| self.too_slow())?,
+            () = room.pushed_out() => Err(NoRoom::Now.into()),
         };
-        let too_slow = |_| {
-            self.intake.refuse_unread(Unread::TooSlow);
-            Failure::too_slow(self.arrival)
+        let marked = match received {
+            Ok(message) => self.mark(message, sender.as_deref()).await,
+            Err(why) => Err(why),
         };
-        let request = self.room.take(REQUEST).map_err(|error| unreadable(error.into()))?;
-        let received = timeout(self.arrival, receiving).await;
-        let message = received.map_err(too_slow)?.map_err(unreadable)?;
-        Ok((self.intake.take_in(message).await?, request))
+        let message = marked.map_err(|why| self.unreadable(why))?;
+        Ok((self.intake.take_in(message).await?, share))
+    }
+
+    /// Has the message say who has sent it, where that is to be stored.
+    async fn mark(&self, mut message: Message, sender: Option<&str>) -> Result<Message, Unreadable> {
+        let Some(key) = &self.sender_attribute else { return Ok(message) };
+        let (mark, room) = (Mark::new(key, sender), self.intake.room());
+        beside_others(message.bytes().len(), room.turns(), || {
+            message.replace(|bytes, share| {
+                // What is broken is refused by the intake, which counts it.
+                let Ok(length) = mark.length(bytes) else { return Ok(None) };
+                share.grow(length)?;
+                Ok(mark.put(bytes).ok())
+            })
+        })
+        .await?;
+        Ok(message)
+    }
+
+    fn unreadable(&self, why: Unreadable) -> Failure {
+        why.counts_as().into_iter().for_each(|reason| self.intake.refuse_unread(reason));
+        Failure::unreadable(why, &self.limit)
+    }
+
+    fn too_slow(&self) -> Failure {
+        self.intake.refuse_unread(Unread::TooSlow);
+        Failure::too_slow(self.arrival)
     }
 
     /// Counts a request that is refused for what its headers say.

@@ -4,24 +4,39 @@
 //! decide it for a buffer that ports share (Choudhury and Hahne, "Dynamic queue length thresholds", 1998): a request
 //! may take as long as it has no more than twice of what is left then. One alone gets two thirds of the room; of many
 //! large ones each gets less, so that some is left for the small ones, however many large ones there are.
+//!
+//! A peer's address has such a share of the whole room, and each of its connections one of that, so that neither many
+//! small requests nor many connections take it all. Where hardly any is left, the requests that have been arriving
+//! longest, and longer than [`PATIENCE`], are sent back: see [`Room::pushed_out`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use crate::buffer::Buffer;
 use crate::memory::Allowance;
 
-/// The room.
+/// The room, as one connection, or one address, may have it.
 #[derive(Debug)]
 pub(super) struct Room {
     most: usize,
-    taken: AtomicUsize,
+    /// Whose it is a part of, the whole first, and itself last.
+    levels: Vec<Arc<Level>>,
     /// What is taken here and held in the buffer is within the allowance.
     outer: Option<(Arc<Allowance>, Arc<Buffer>)>,
     /// For work that keeps a processor for long.
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+}
+
+/// What is taken by all requests, by those from one address, or by those of one connection.
+#[derive(Debug, Default)]
+struct Level {
+    taken: AtomicUsize,
+    /// Requests that are arriving hear it in turns, one at a time.
+    scarce: Notify,
 }
 
 /// What one request has of the room; dropping it gives it back.
@@ -45,8 +60,16 @@ pub enum NoRoom {
     Ever,
 }
 
-/// A request may have this many times what is left.
+/// A request may have this many times what is left to its connection.
 const FAIR: usize = 2;
+/// An address may have so many times what it leaves to the others, a connection what it leaves to its address.
+const FAIR_LEVELS: [usize; 2] = [15, 7];
+/// Room is scarce where less than this part of it is left.
+const SCARCE: usize = 32;
+/// So many are told at once, which have a batch's room or more.
+const AT_ONCE: usize = 16;
+/// How long a request may arrive while room is scarce. Batches are there at once.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Room {
     /// A room of `most` bytes.
@@ -61,12 +84,18 @@ impl Room {
 
     fn of(most: usize, outer: Option<(Arc<Allowance>, Arc<Buffer>)>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { most, taken: AtomicUsize::new(0), outer, turns: Semaphore::new(processors) }
+        Self { most, levels: vec![Arc::default()], outer, turns: Arc::new(Semaphore::new(processors)) }
     }
 
     /// The turns of requests that are much work, as many as there are processors. Each has a thread of its own then.
     pub(super) fn turns(&self) -> &Semaphore {
         &self.turns
+    }
+
+    /// A part of it: for an address that of the whole room, for a connection that of its address.
+    pub(super) fn part(&self) -> Arc<Self> {
+        let levels = self.levels.iter().cloned().chain([Arc::default()]).collect();
+        Arc::new(Self { most: self.most, levels, outer: self.outer.clone(), turns: self.turns.clone() })
     }
 
     /// Takes `bytes`, for the beginning of a request.
@@ -76,31 +105,80 @@ impl Room {
         Ok(share)
     }
 
-    /// What is taken.
-    pub(super) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+    /// Waits until room is scarce, and it is the turn of the one that has waited for long.
+    pub(super) async fn pushed_out(&self) {
+        let since = Instant::now();
+        loop {
+            let scarce = self.levels.iter().map(|level| Box::pin(level.scarce.notified()));
+            futures_util::future::select_all(scarce).await;
+            if since.elapsed() >= PATIENCE {
+                return;
+            }
+        }
     }
 
-    /// What `taken` becomes when a request that has `has` takes `more`.
-    fn with(&self, taken: usize, has: usize, more: usize) -> Result<usize, NoRoom> {
+    /// What is taken, by all.
+    pub(super) fn taken(&self) -> usize {
+        self.levels[0].taken()
+    }
+
+    /// What is left at each level, from the whole to its own.
+    fn left(&self) -> impl Iterator<Item = usize> {
+        let mut left = self.most;
+        self.levels.iter().enumerate().map(move |(depth, level)| {
+            left = match depth.checked_sub(1) {
+                None => left.saturating_sub(level.taken()),
+                Some(depth) => part(depth, left, level.taken()),
+            };
+            left
+        })
+    }
+
+    /// What a request could have if there were no other.
+    fn alone(&self) -> usize {
+        let left = (0..self.levels.len() - 1).fold(self.most, |left, depth| part(depth, left, 0));
+        left / (FAIR + 1) * FAIR
+    }
+
+    /// Whether a request that has `has` may take `more`.
+    fn allows(&self, has: usize, more: usize) -> Result<(), NoRoom> {
         let wants = has.saturating_add(more);
-        if wants > self.most / (FAIR + 1) * FAIR {
+        if wants > self.alone() {
             return Err(NoRoom::Ever);
         }
-        let taken = taken + more;
-        let left = self.most.saturating_sub(taken);
-        if more > 0 && !self.is_allowed(taken) {
+        if more > 0 && !self.is_allowed(more) {
             return Err(NoRoom::Now);
         }
-        if taken <= self.most && wants <= left.saturating_mul(FAIR) { Ok(taken) } else { Err(NoRoom::Now) }
+        let left = self.left().last().unwrap_or_default();
+        let then = left.checked_sub(more).ok_or(NoRoom::Now)?;
+        if wants <= then.saturating_mul(FAIR) { Ok(()) } else { Err(NoRoom::Now) }
+    }
+
+    fn is_allowed(&self, more: usize) -> bool {
+        self.outer.as_ref().is_none_or(|(allowance, buffer)| {
+            allowance.allows((self.taken() + more + buffer.budget().bytes()) as u64)
+        })
+    }
+
+    /// Tells some of those who are arriving where room is scarce for them.
+    fn tell_scarce(&self) {
+        for (left, level) in self.left().zip(&self.levels) {
+            if left < self.most / SCARCE {
+                (0..AT_ONCE).for_each(|_| level.scarce.notify_one());
+            }
+        }
     }
 }
 
-impl Room {
-    fn is_allowed(&self, taken: usize) -> bool {
-        self.outer
-            .as_ref()
-            .is_none_or(|(allowance, buffer)| allowance.allows((taken + buffer.budget().bytes()) as u64))
+/// What is left to one that has `taken` and may have its times what is left in all: it may take until then.
+fn part(depth: usize, left: usize, taken: usize) -> usize {
+    let times = FAIR_LEVELS[depth];
+    left.saturating_mul(times).saturating_sub(taken) / (times + 1)
+}
+
+impl Level {
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 }
 
@@ -112,21 +190,24 @@ impl Share {
 
     /// Takes `more`. Where that fails, what it has stays.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
-        let mut taken = self.room.taken.load(Ordering::Relaxed);
-        loop {
-            let with = self.room.with(taken, self.bytes, more)?;
-            match self.room.taken.compare_exchange_weak(taken, with, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => taken = now,
+        let taken = self.room.allows(self.bytes, more).and_then(|()| {
+            let [whole, parts @ ..] = &self.room.levels[..] else { return Ok(()) };
+            let fits = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.room.most);
+            let took = whole.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+            took.map_err(|_| NoRoom::Now)?;
+            for part in parts {
+                part.taken.fetch_add(more, Ordering::Relaxed);
             }
-        }
-        self.bytes += more;
-        Ok(())
+            self.bytes += more;
+            Ok(())
+        });
+        self.room.tell_scarce();
+        taken
     }
 
     /// Whether it could take `more` now.
     pub(super) fn could_grow(&self, more: usize) -> Result<(), NoRoom> {
-        self.room.with(self.room.taken.load(Ordering::Relaxed), self.bytes, more).map(drop)
+        self.room.allows(self.bytes, more)
     }
 
     /// Gives back all but `bytes`.
@@ -136,7 +217,9 @@ impl Share {
 
     /// Gives back `bytes` of what it has.
     pub(super) fn give_back(&mut self, bytes: usize) {
-        self.room.taken.fetch_sub(bytes, Ordering::Relaxed);
+        for level in &self.room.levels {
+            level.taken.fetch_sub(bytes, Ordering::Relaxed);
+        }
         self.bytes -= bytes;
     }
 }
@@ -207,5 +290,50 @@ mod tests {
             }
         });
         assert_eq!(room.taken(), 0);
+    }
+
+    #[test]
+    fn an_address_and_a_connection_leave_some_to_the_others() {
+        let whole = Room::new(128 << 20);
+        let (greedy, other) = (whole.part(), whole.part());
+        // A hundred connections with as many small requests as there may be.
+        let connections: Vec<_> = (0..100).map(|_| greedy.part()).collect();
+        let mut taken: Vec<Share> = Vec::new();
+        let small = |connection: &Arc<Room>| connection.take(8 << 10).ok();
+        while let all = connections.iter().filter_map(small).collect::<Vec<_>>()
+            && !all.is_empty()
+        {
+            taken.extend(all);
+        }
+        assert!(whole.taken() > 100 << 20, "alone it has most of the room: {}", whole.taken());
+        assert!(greedy.part().take(100 << 10).is_ok(), "another connection from there finds room");
+        assert!(other.part().take(4 << 20).is_ok(), "another address finds more");
+        assert!(taken.iter_mut().all(|share| share.grow(8 << 10).is_err()));
+        drop(taken);
+        assert!(whole.levels.iter().chain(&greedy.levels).all(|level| level.taken() == 0));
+        assert!(greedy.part().take(64 << 20).is_ok(), "the largest request by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_arrives_longest_goes_where_room_is_scarce() {
+        use futures_util::FutureExt;
+        let room = Room::new(1 << 20).part();
+        let mut waiting: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(room.pushed_out())).collect();
+        let mut who_goes = || waiting.iter_mut().filter_map(|one| one.as_mut().now_or_never()).count();
+        assert_eq!(who_goes(), 0);
+        let mut held = Vec::new();
+        while room.left().last().unwrap() >= (1 << 20) / SCARCE {
+            held.push(room.take(1 << 10).unwrap());
+        }
+        assert_eq!(who_goes(), 0, "they have only just come");
+        tokio::time::sleep(PATIENCE).await;
+        held.push(room.take(1 << 10).unwrap());
+        assert_eq!(who_goes(), AT_ONCE, "some for each that comes");
+        waiting.retain(|_| false);
+        held.clear();
+        let mut late = Box::pin(room.pushed_out());
+        tokio::time::sleep(PATIENCE).await;
+        held.push(room.take(1 << 10).unwrap());
+        assert!(late.as_mut().now_or_never().is_none(), "there is room");
     }
 }

@@ -29,6 +29,8 @@ pub(super) enum Reason {
     WrongCredentials,
     /// What its request says cannot be verified now.
     VerifierBusy,
+    /// Its address has as many connections as it may.
+    TooManyConnections,
 }
 
 /// What was turned away at one port.
@@ -47,7 +49,7 @@ struct Count {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::PlainText,
         Self::Tls,
         Self::ClientCertificate,
@@ -56,6 +58,7 @@ impl Reason {
         Self::NoCredentials,
         Self::WrongCredentials,
         Self::VerifierBusy,
+        Self::TooManyConnections,
     ];
 
     fn label(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Reason {
             Self::NoCredentials => "no_credentials",
             Self::WrongCredentials => "wrong_credentials",
             Self::VerifierBusy => "verifier_busy",
+            Self::TooManyConnections => "too_many_connections",
         }
     }
 }
@@ -112,6 +116,9 @@ impl TurnedAway {
             Reason::NoCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
             Reason::WrongCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
             Reason::VerifierBusy => warn!(transport, peer, so_far, "a request is sent back: {why}"),
+            Reason::TooManyConnections => {
+                warn!(transport, peer, so_far, "one address has too many connections; {why}");
+            }
         }
     }
 }

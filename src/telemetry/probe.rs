@@ -1,12 +1,14 @@
 //! Asks the health page of a running forebay, for where nothing else is at hand that could: a container without a
 //! shell, a probe of Kubernetes.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode, header};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpStream, lookup_host};
@@ -76,11 +78,11 @@ async fn get(
 ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(&*addresses(&config.endpoint).await?).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(&config.path).header(header::HOST, &config.endpoint).body(Body::empty())?;
+    let request = Request::get(&config.path).header(header::HOST, &config.endpoint).body(String::new())?;
     let answer = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status();
-        let page = to_bytes(Body::new(answer.into_body()), LONGEST).await?;
+        let page = read(answer.into_body()).await?;
         Ok((status, String::from_utf8_lossy(&page).trim_end().to_owned()))
     };
     tokio::pin!(connection);
@@ -89,6 +91,17 @@ async fn get(
         // It ends before the answer only where it fails.
         Err(error) = &mut connection => Err(error.into()),
     }
+}
+
+/// Reads a page, as far as it may be long.
+async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
+    let mut page = Vec::new();
+    while page.len() < LONGEST
+        && let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+    {
+        page.extend_from_slice(frame?.data_ref().map_or(b"", |data| data));
+    }
+    Ok(page)
 }
 
 /// Where to connect to for what listens at `endpoint`.

@@ -1,114 +1,121 @@
 //! Serving a page over HTTP/1 with a bound on everything a client could take: connections, time and the end.
 //!
-//! A connection has a deadline, set anew whenever a part of an answer has gone out: a request that has not arrived
-//! in full by then, or an answer that is not taken, ends it. After the shutdown every connection is cut when the
-//! grace is over, so that the server's own wait for them ends too and no task is left behind.
+//! Where there are too many connections, the oldest one goes, so that those who say nothing keep nobody from asking. A
+//! connection has a deadline, set anew whenever a part of an answer has gone out: a request that has not arrived in full by
+//! then, or an answer that is not taken, ends it. After the shutdown all are cut when the grace is over.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::Listener;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-const LIMITS: Limits =
-    Limits { connections: 64, quiet: Duration::from_secs(30), grace: Duration::from_secs(2) };
+use super::pages::Page;
 
-/// Serves `router` on `listener` until `shutdown`, and then for the requests under way, two seconds at most.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    serve_within(LIMITS, listener, router, shutdown).await
+const LIMITS: Limits = Limits {
+    connections: 64,
+    first: Duration::from_secs(5),
+    quiet: Duration::from_secs(30),
+    grace: Duration::from_secs(2),
+};
+/// Most failures to accept pass, such as a lack of file descriptors.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
+/// Serves `page` on `listener` until `shutdown`, and then for the requests under way, two seconds at most.
+pub async fn serve(listener: TcpListener, page: Page, shutdown: impl Future<Output = ()>) {
+    serve_within(LIMITS, listener, page, shutdown).await;
 }
 
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Connections at a time; the next one waits in the listener's backlog.
+    /// Connections at a time.
     connections: usize,
-    /// From the beginning or the last byte answered to the next one.
+    /// From the beginning to the first byte answered.
+    first: Duration,
+    /// From the last byte answered to the next one.
     quiet: Duration,
     /// From the shutdown to the end of all connections.
     grace: Duration,
 }
 
-async fn serve_within(
-    limits: Limits,
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+async fn serve_within(limits: Limits, listener: TcpListener, page: Page, shutdown: impl Future<Output = ()>) {
     let (running, ended) = watch::channel(());
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let listener = Bounded { listener, slots, ended, limits };
-    let shutdown = async move {
-        shutdown.await;
-        // Its end is the signal that the connections wait for.
-        drop(running);
-    };
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    // The connections hear it in turns, the oldest first.
+    let crowded = Notify::new();
+    let mut connections = FuturesUnordered::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            stream = accept(&listener) => {
+                if connections.len() >= limits.connections {
+                    crowded.notify_one();
+                }
+                connections.push(serve_one(limits, stream, &page, &crowded, ended.clone()));
+            }
+            Some(()) = connections.next() => {}
+        }
+    }
+    drop((listener, running));
+    let _ = timeout(limits.grace, connections.collect::<()>()).await;
 }
 
-/// A listener whose connections are bounded.
-struct Bounded {
-    listener: TcpListener,
-    slots: Arc<Semaphore>,
-    ended: watch::Receiver<()>,
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(_) => sleep(AFTER_FAILURE).await,
+        }
+    }
+}
+
+/// Serves one connection until it ends, another one needs its place, or the shutdown.
+async fn serve_one(
     limits: Limits,
+    stream: TcpStream,
+    page: &Page,
+    crowded: &Notify,
+    mut ended: watch::Receiver<()>,
+) {
+    let stream = Timed { stream, quiet: limits.quiet, deadline: Box::pin(sleep(limits.first)) };
+    let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(page.answer(&request))));
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = crowded.notified() => return,
+        // It ends where its other side is dropped.
+        _ = ended.changed() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let (mut ended, Limits { quiet, grace, .. }) = (self.ended.clone(), self.limits);
-        let cut = async move {
-            while ended.changed().await.is_ok() {}
-            sleep(grace).await;
-        };
-        let deadline = Box::pin(sleep(quiet));
-        (Connection { stream, quiet, deadline, cut: Some(Box::pin(cut)), _slot: slot }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A stream that fails once its deadline has passed or it has been cut.
-struct Connection {
+/// A stream that fails once its deadline has passed.
+struct Timed {
     stream: TcpStream,
     quiet: Duration,
     deadline: Pin<Box<Sleep>>,
-    /// `None` once it has been.
-    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    _slot: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl Timed {
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(context).is_ready()) {
-            self.cut = None;
+        match self.deadline.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
         }
-        if self.cut.is_none() || self.deadline.as_mut().poll(context).is_ready() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(())
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for Timed {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -119,7 +126,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for Timed {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -145,32 +152,33 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::telemetry::pages::{health_router, metrics_router};
     use crate::telemetry::{Health, Metrics, StoreTrouble};
 
     const LONG: Duration = Duration::from_secs(600);
-    const PATIENT: Limits = Limits { connections: 8, quiet: LONG, grace: LONG };
+    const PATIENT: Limits = Limits { connections: 8, first: LONG, quiet: LONG, grace: LONG };
 
     struct Server {
         address: SocketAddr,
         stop: oneshot::Sender<()>,
-        task: JoinHandle<io::Result<()>>,
+        task: JoinHandle<()>,
     }
 
     impl Server {
-        async fn start(limits: Limits, router: Router) -> Self {
+        async fn start(limits: Limits, page: Page) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (stop, stopped) = oneshot::channel();
             let shutdown = async move {
                 let _ = stopped.await;
             };
-            Self { address, stop, task: tokio::spawn(serve_within(limits, listener, router, shutdown)) }
+            Self { address, stop, task: tokio::spawn(serve_within(limits, listener, page, shutdown)) }
         }
 
         async fn connect(&self) -> TcpStream {
@@ -188,8 +196,13 @@ mod tests {
 
         async fn stop(self) {
             self.stop.send(()).unwrap();
-            soon(self.task).await.unwrap().unwrap();
+            soon(self.task).await.unwrap();
         }
+    }
+
+    /// A page at a path that nobody asks for.
+    fn nothing() -> Page {
+        Page::health(Health::new(), "/nobody-asks-for-it")
     }
 
     /// Makes a wait without an end a failure.
@@ -206,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_metrics_are_at_metrics() {
-        let server = Server::start(PATIENT, metrics_router(Metrics::new().unwrap())).await;
+        let server = Server::start(PATIENT, Page::metrics(Metrics::new().unwrap())).await;
         let page = server.ask("GET /metrics").await;
         assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
         assert!(page.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{page}");
@@ -221,7 +234,7 @@ mod tests {
     async fn the_health_is_at_its_path() {
         let health = Health::new();
         // A path that is no pattern for a route.
-        let server = Server::start(PATIENT, health_router(health.clone(), "/{health")).await;
+        let server = Server::start(PATIENT, Page::health(health.clone(), "/{health")).await;
         health.store_unavailable(StoreTrouble::DatabaseUnreachable, "connection refused");
         let page = server.ask("GET /{health").await;
         assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
@@ -238,8 +251,8 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_request_is_cut_at_the_deadline() {
-        let limits = Limits { quiet: Duration::from_millis(50), ..PATIENT };
-        let server = Server::start(limits, Router::new()).await;
+        let limits = Limits { first: Duration::from_millis(50), ..PATIENT };
+        let server = Server::start(limits, nothing()).await;
         let mut stream = server.connect().await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         assert_eq!(rest(stream).await, "");
@@ -249,7 +262,7 @@ mod tests {
     #[tokio::test]
     async fn half_a_request_does_not_hold_the_shutdown() {
         let limits = Limits { grace: Duration::from_millis(50), ..PATIENT };
-        let server = Server::start(limits, Router::new()).await;
+        let server = Server::start(limits, nothing()).await;
         let mut half = server.connect().await;
         half.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
         // By this answer the connection before it has been accepted.
@@ -260,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_ends_with_the_shutdown_at_once() {
-        let server = Server::start(PATIENT, Router::new()).await;
+        let server = Server::start(PATIENT, nothing()).await;
         let mut idle = server.connect().await;
         idle.write_all(b"GET / HTTP/1.1\r\nhost: forebay\r\n\r\n").await.unwrap();
         let mut first = [0; 12];
@@ -271,13 +284,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_too_many_waits_for_its_turn() {
-        let limits = Limits { connections: 1, quiet: Duration::from_millis(50), ..PATIENT };
-        let server = Server::start(limits, Router::new()).await;
-        let first = server.connect().await;
+    async fn the_oldest_makes_place_for_the_next() {
+        let limits = Limits { connections: 2, ..PATIENT };
+        let server = Server::start(limits, nothing()).await;
+        let oldest = server.connect().await;
+        let _other = server.connect().await;
         assert!(server.ask("GET /").await.starts_with("HTTP/1.1 404 "));
-        // It was answered only because the first one's time was up.
-        assert_eq!(rest(first).await, "");
+        assert_eq!(rest(oldest).await, "");
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(server.connect().await);
+        }
+        assert!(server.ask("GET /").await.starts_with("HTTP/1.1 404 "));
         server.stop().await;
     }
 }

@@ -160,7 +160,7 @@ fn forebay_takes_its_configuration() {
         assert!(said.contains("the configuration is valid"), "{name}: {said}");
         assert_eq!(said.contains("OTLP/gRPC on 0.0.0.0:4317"), name != "small", "{name}: {said}");
         assert!(said.contains("OTLP/HTTP on 0.0.0.0:4318"), "{name}: {said}");
-        assert!(config.contains("0.0.0.0:13133") && config.contains("port: 8888"), "{name}");
+        assert!(config.contains("127.0.0.1:13133") && config.contains("port: 8888"), "{name}");
     });
 }
 

@@ -33,3 +33,4 @@ mod structure;
 #[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
 #[path = "../integration/support/mod.rs"]
 mod support;
+mod tenant;

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::chance::either;
 use crate::oracle::{Oracle, Sent};
-use crate::siege::{REQUEST_LIMIT_MIB, Siege, message, status};
+use crate::siege::{REQUEST_LIMIT_MIB, Siege, message};
 use crate::support::records::{numbered, numbered_request, pair, text};
 use crate::support::sender::{Answer, PATH, Sender};
 

@@ -7,15 +7,17 @@ use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
 
 use crate::support::authority::Files;
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command, ran};
+use crate::support::http;
 use crate::support::metrics::Scrape;
 use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
+use crate::support::records::{numbered_request, pair, text};
 use crate::support::sender::{Sender, retry_delay};
 use crate::tls::python;
 
@@ -105,8 +107,8 @@ async fn the_python_sdk_with_a_token() {
     assert_eq!(turned_away(&scrape, "wrong_credentials"), 10, "each was sent once");
 }
 
-/// Scenario: the file of tokens is replaced while senders are connected, is lost, and comes back. Guarantee: the tokens
-/// are those of the latest file that could be used, with no restart.
+/// Scenario: the file of tokens is replaced while senders are connected, is broken, is deleted, comes back, and is emptied.
+/// Guarantee: the tokens are those of the latest file that could be used, with no restart; without one nobody may send.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_change_with_their_file() {
     let files = Files::new();
@@ -120,17 +122,27 @@ async fn tokens_change_with_their_file() {
     assert_eq!(code(&sender, "Bearer old", 10..20).await, Code::Ok, "both, while senders change");
     files.write("tokens", "new\n");
     becomes(&sender, "Bearer old", Code::Unauthenticated).await;
-    std::fs::remove_file(&path).unwrap();
-    eventually("it is told", || async {
-        let said = forebay.said().join("\n");
-        (said.contains("cannot be used") && said.contains(&path)).then_some(())
-    })
-    .await;
+    files.write("tokens", "new\n\u{e9}\n");
+    says(&forebay, &["cannot be used", &path]).await;
     assert_eq!(code(&sender, "Bearer new", 20..30).await, Code::Ok);
+    std::fs::remove_file(&path).unwrap();
+    becomes(&sender, "Bearer new", Code::Unauthenticated).await;
+    says(&forebay, &["the file of tokens is empty or gone", &path]).await;
     files.write("tokens", "newest\n");
     becomes(&sender, "Bearer newest", Code::Ok).await;
     assert_eq!(code(&sender, "Bearer new", 30..40).await, Code::Unauthenticated);
+    files.write("tokens", "");
+    becomes(&sender, "Bearer newest", Code::Unauthenticated).await;
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 30);
+}
+
+/// Waits until a line of the log has all these parts.
+async fn says(forebay: &Forebay, parts: &[&str]) {
+    eventually("it is told", || async {
+        let said = forebay.said();
+        said.iter().any(|line| parts.iter().all(|part| line.contains(part))).then_some(())
+    })
+    .await;
 }
 
 /// Waits until a request without records is answered so.
@@ -172,9 +184,9 @@ async fn only_who_has_name_and_password_is_taken() {
     assert!(!forebay.said().join("\n").contains(SECRET));
 }
 
-/// Scenario: guesses at a password, each another one, as fast as they go, while a sender that is known sends, and one
-/// comes that is not yet. Guarantee: the known one is never held up; a guess is refused or sent back; it takes a few
-/// lines of the log; once it is over, the new one is taken.
+/// Scenario: guesses at the passwords of two names, each another one, as fast as they go, while the sender of one sends, and
+/// that of the other comes for the first time, from the same address. Guarantee: the known one is never held up; the new one
+/// is taken while the guessing goes on; a guess is refused or sent back; it takes a few lines of the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_hold_up_nobody_who_is_known() {
     let files = Files::new();
@@ -184,32 +196,69 @@ async fn guesses_hold_up_nobody_who_is_known() {
     let forebay = guarded(&database().await, "basicauth", &passwords).await;
     let sender = forebay.sender().await;
     assert_eq!(code(&sender, &basic("shop", "secret"), 0..10).await, Code::Ok);
-    let guessers = (0..4).map(|guesser| {
+    let mut guessers = JoinSet::new();
+    for guesser in 0..100 {
         let sender = sender.clone();
-        tokio::spawn(async move {
-            for number in 0..500 {
-                let guess = basic("shop", &format!("{guesser} {number}"));
+        guessers.spawn(async move {
+            for number in 0.. {
+                let name = ["shop", "pay"][number % 2];
+                let guess = basic(name, &format!("{guesser} {number}"));
                 let code = code(&sender, &guess, 0..10).await;
                 assert!(matches!(code, Code::Unauthenticated | Code::Unavailable), "{code:?}");
+                // The whole of it is some thousand guesses a second.
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-        })
-    });
-    let guessers: Vec<_> = guessers.collect();
+        });
+    }
     for number in 1..100 {
         let right = basic("shop", "secret");
         let known = code(&sender, &right, number * 10..number * 10 + 10);
         let answered = tokio::time::timeout(Duration::from_secs(5), known).await;
         assert_eq!(answered.expect("it does not wait for a guess to be verified"), Code::Ok);
     }
-    for guesser in guessers {
-        guesser.await.unwrap();
-    }
-    becomes(&sender, &basic("pay", "secret"), Code::Ok).await;
+    let new = forebay.sender().await;
+    becomes(&new, &basic("pay", "secret"), Code::Ok).await;
+    assert!(guessers.try_join_next().is_none(), "the guessing goes on");
+    guessers.shutdown().await;
     let scrape = forebay.settles().await;
     assert!(turned_away(&scrape, "verifier_busy") > 0, "guesses are shed");
     assert_eq!(scrape.value("log_buffer_flushed_total"), 1000);
     let lines = forebay.said().iter().filter(|line| line.contains("verified")).count();
     assert!(lines <= 3, "{lines} lines");
+}
+
+/// Scenario: `sender_attribute`, senders with tokens and with passwords, one of which claims to be another. Guarantee: each
+/// record's resource says who has sent it, whatever else it says of itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_says_who_has_sent_it() {
+    let database = database().await;
+    let sets = [
+        "service.extensions=[health_check, basicauth, bearertokenauth]".to_owned(),
+        format!("{GRPC}.auth.authenticator=basicauth"),
+        "receivers.otlp.protocols.http.auth.authenticator=bearertokenauth".to_owned(),
+        "receivers.otlp.sender_attribute=forebay.sender".to_owned(),
+        format!("extensions.basicauth.htpasswd.inline='shop:{SECRET}'"),
+        "extensions.bearertokenauth.token=token".to_owned(),
+    ];
+    let forebay = Forebay::ready(database.dsn(), &sets.each_ref().map(String::as_str)).await;
+    let sender = forebay.sender().await;
+    assert_eq!(code(&sender, &basic("shop", SECRET), 0..10).await, Code::Ok);
+    let mut claims = numbered_request(10..20);
+    let resource = claims.resource_logs[0].resource.as_mut().unwrap();
+    resource.attributes.push(pair("forebay.sender", text("pay")));
+    let authorization = MetadataValue::try_from(basic("shop", SECRET)).unwrap();
+    sender.send_as(Some(authorization), claims.encode_to_vec().into()).await.unwrap();
+    let url = format!("http://{}/v1/logs", forebay.http_address());
+    let headers = [("content-type", "application/x-protobuf"), ("authorization", "Bearer token")];
+    let reply = http::send("POST", &url, &headers, numbered_request(20..30).encode_to_vec()).await;
+    assert_eq!(reply.status, 200);
+    forebay.settles().await;
+    let senders =
+        "SELECT resource->>'forebay.sender' AS sender, count(*) FROM otel.logs GROUP BY 1 ORDER BY 1";
+    let rows = database.connect().await.query(senders, &[]).await.unwrap();
+    let senders: Vec<(String, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    // printf %s token | sha256sum | cut -c 1-8
+    assert_eq!(senders, [("shop".to_owned(), 20), ("token:3c469e9d".to_owned(), 10)]);
 }
 
 /// Scenario: names of extensions that are not there, and secrets in wrong places. Guarantee: each is refused by its key

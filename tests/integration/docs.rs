@@ -230,6 +230,7 @@ const PARTS: &[&[&str]] = &[
         "extensions={bearertokenauth: {token: a}, basicauth: {htpasswd: {file: a, inline: 'a:b'}}}",
         "service.extensions=[bearertokenauth, basicauth]",
     ],
+    &["receivers.otlp.sender_attribute=a"],
     &["extensions.bearertokenauth={tokens: [a]}", "service.extensions=[bearertokenauth]"],
     &["extensions.bearertokenauth={filename: a}", "service.extensions=[bearertokenauth]"],
 ];
@@ -246,6 +247,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("receivers.otlp.protocols.grpc.tls.client_ca_file", "null"),
     ("receivers.otlp.protocols.grpc.tls.client_ca_pem", "null"),
     ("receivers.otlp.protocols.grpc.auth.authenticator", "null"),
+    ("receivers.otlp.sender_attribute", "null"),
     ("extensions.bearertokenauth.token", "null"),
     ("extensions.bearertokenauth.tokens", "null"),
     ("extensions.bearertokenauth.filename", "null"),

@@ -236,6 +236,25 @@ async fn certificates_are_replaced_while_connections_live() {
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 50);
 }
 
+/// Scenario: the authority of a sender's certificate is taken out of `client_ca_file`, while the sender is connected.
+/// Guarantee: its connection ends in an orderly way, it gets no other, and what it sent is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_trusted_any_more_is_asked_to_go() {
+    let database = database().await;
+    let asks =
+        [format!("{GRPC}.tls.reload_interval=20ms"), format!("{GRPC}.tls.client_ca_file=FILES/ca.pem")];
+    let secured = Secured::start(&database, &asks.each_ref().map(String::as_str)).await;
+    let client = Client::new(&secured.authority, Some(&secured.authority.client()));
+    let sender = client.sender(secured.address());
+    send(&sender, 0..10).await;
+    secured.files.write("ca.pem", &Authority::new().pem);
+    eventually("its connections are refused", || async {
+        sender.send(numbered_request(0..0)).await.err().map(|_| ())
+    })
+    .await;
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
+}
+
 /// Scenario: a certificate is replaced where nobody looks at the files, and forebay is sent SIGHUP. Guarantee: the new one
 /// is in force, and nothing is said to need a restart.
 #[tokio::test(flavor = "multi_thread")]

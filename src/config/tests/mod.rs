@@ -272,3 +272,14 @@ fn a_connection_string_is_never_shown() {
     let config = minimal(&["exporters.postgres.dsn=postgres://u:secret@h/db"], &none).unwrap();
     assert!(!format!("{config:?}").contains("secret"));
 }
+
+#[test]
+fn the_senders_attribute_is_one_of_its_own() {
+    for key in ["service.name", "''"] {
+        let refusal = minimal(&[&format!("receivers.otlp.sender_attribute={key}")], &none).unwrap_err();
+        assert!(
+            refusal.starts_with("receivers.otlp.sender_attribute: found ")
+                && refusal.contains("forebay.sender")
+        );
+    }
+}

@@ -59,6 +59,7 @@ fn whatever_is_set_is_printed_and_read_again() {
             "exporters.postgres.retention.drop_when_disk_is_full=true",
         ],
         &["exporters.postgres.indexes=[]"],
+        &["receivers.otlp.sender_attribute=forebay.sender"],
         &["exporters.postgres.indexes=[body, service]"],
         &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
     ] {

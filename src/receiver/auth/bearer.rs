@@ -1,15 +1,16 @@
 //! Tokens.
 
-use std::collections::HashSet;
-use std::sync::{PoisonError, RwLock};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::header::{HeaderMap, HeaderName};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Denied;
 use super::config::BearerConfig;
-use super::keyed::{Digest, Key};
-use crate::receiver::file::{Unusable, Watch, fingerprint, read};
+use super::keyed::{Digest, Key, sha256};
+use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
 use crate::secret::Secret;
 
 /// Knows tokens.
@@ -20,7 +21,8 @@ pub(super) struct Bearer {
     /// Where the configuration has it.
     at: String,
     key: Key,
-    tokens: RwLock<HashSet<Digest>>,
+    /// What each is called.
+    tokens: RwLock<HashMap<Digest, Arc<str>>>,
     /// Of the file.
     watch: Watch,
 }
@@ -34,46 +36,59 @@ impl Bearer {
         })?;
         let key = Key::new();
         let (tokens, watch) = match (&config.token, &config.tokens[..], &config.filename) {
-            (Some(token), [], None) => (vec![usable(token, &format!("{at}.token"))?], Watch::default()),
+            (Some(token), [], None) => {
+                (vec![usable(token.expose(), &format!("{at}.token"), "")?], Watch::default())
+            }
             (None, tokens @ [_, ..], None) => {
-                let usable = |(index, token)| usable(token, &format!("{at}.tokens.[{index}]"));
+                let usable = |(index, token): (usize, &Secret)| {
+                    usable(token.expose(), &format!("{at}.tokens.[{index}]"), "")
+                };
                 (tokens.iter().enumerate().map(usable).collect::<Result<_, _>>()?, Watch::default())
             }
             (None, [], Some(path)) => {
                 let key = format!("{at}.filename");
                 let bytes = read(&key, path)?;
-                (of_file(&bytes, &key, config)?, Watch::new(fingerprint([&bytes])))
+                let tokens = of_file(&bytes, &key, config)?;
+                if tokens.is_empty() {
+                    return Err(no_token(&key, path));
+                }
+                (tokens, Watch::new(fingerprint([&bytes])))
             }
             _ => {
                 let problem = "expected exactly one of token, tokens (a list) and filename (a file with a token a line)";
                 return Err(Unusable::new(at, problem));
             }
         };
-        let tokens = tokens.iter().map(|token| key.digest(token.as_bytes())).collect();
+        let tokens = by_digest(&key, &tokens);
         let (config, at) = (config.clone(), at.to_owned());
         Ok(Self { config, header, at, key, tokens: RwLock::new(tokens), watch })
     }
 
-    /// Whether a request with these headers may be sent.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    /// By which token a request with these headers may be sent.
+    pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<str>, Denied> {
         let value = headers.get(&self.header).ok_or(Denied::Missing)?;
         let token = behind_scheme(&self.config.scheme, value.as_bytes()).ok_or(Denied::Wrong)?;
         let digest = self.key.digest(token);
         let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
-        if tokens.contains(&digest) { Ok(()) } else { Err(Denied::Wrong) }
+        tokens.get(&digest).cloned().ok_or(Denied::Wrong)
     }
 
     /// Reads the file where it has changed; see [`Watch::look`].
     pub(super) fn look(&self) -> bool {
         let Some(path) = &self.config.filename else { return true };
         let key = format!("{}.filename", self.at);
-        let bytes = read(&key, path).map(|bytes| (fingerprint([&bytes]), bytes));
-        self.watch.look(bytes, |bytes| {
-            let tokens: HashSet<_> = of_file(&bytes, &key, &self.config)?
-                .iter()
-                .map(|token| self.key.digest(token.as_bytes()))
-                .collect();
-            info!(file = %path.display(), tokens = tokens.len(), "the file of tokens has changed; its tokens are taken");
+        let bytes = read_senders(&key, path).map(|bytes| (fingerprint([&bytes]), bytes));
+        self.watch.look(bytes, |bytes, look| {
+            let tokens = of_file(&bytes, &key, &self.config)?;
+            let file = path.display();
+            match (tokens.len(), look) {
+                (0, Look::First) => return Err(no_token(&key, path)),
+                (0, Look::Second) => {
+                    warn!(key, %file, "the file of tokens is empty or gone: nobody can send by a token of it any more");
+                }
+                (tokens, _) => info!(key, %file, tokens, "the file of tokens has changed; its tokens are taken"),
+            }
+            let tokens = by_digest(&self.key, &tokens);
             *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
             Ok(())
         })
@@ -103,22 +118,32 @@ pub(super) fn behind_scheme<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8
     begin.eq_ignore_ascii_case(scheme.as_bytes()).then(|| rest.strip_prefix(b" ")).flatten()
 }
 
-/// A token that can be sent.
-fn usable(token: &Secret, key: &str) -> Result<String, Unusable> {
-    let text = token.expose();
-    let sendable = !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+/// The tokens by their digests.
+fn by_digest(key: &Key, tokens: &[String]) -> HashMap<Digest, Arc<str>> {
+    tokens.iter().map(|token| (key.digest(token.as_bytes()), called(token))).collect()
+}
+
+/// What a token is called: by the beginning of its SHA-256, which tells tokens apart and gives none of them away.
+fn called(token: &str) -> Arc<str> {
+    let [a, b, c, d, ..] = sha256(token.as_bytes());
+    format!("token:{a:02x}{b:02x}{c:02x}{d:02x}").into()
+}
+
+/// A token that can be sent; `place` is where it is beside the `key`.
+fn usable(token: &str, key: &str, place: &str) -> Result<String, Unusable> {
     let problem = "a token is of one or more visible ASCII characters; others cannot be sent in a header";
-    sendable.then(|| text.to_owned()).ok_or_else(|| Unusable::new(key, problem))
+    let sendable = !token.is_empty() && token.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    sendable.then(|| token.to_owned()).ok_or_else(|| Unusable::new(key, format!("{place}{problem}")))
 }
 
 /// A token a line; lines without one do not count.
 fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>, Unusable> {
     let path = config.filename.as_deref().unwrap_or("".as_ref()).display();
     let text = str::from_utf8(bytes).map_err(|_| Unusable::new(key, format!("{path} is not text")))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let tokens: Vec<_> = lines.map(str::to_owned).collect();
-    if tokens.is_empty() {
-        return Err(Unusable::new(key, format!("{path} holds no token; write one a line")));
-    }
-    Ok(tokens)
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    lines.map(|(index, line)| usable(line, key, &format!("{path}, line {}: ", index + 1))).collect()
+}
+
+fn no_token(key: &str, path: &Path) -> Unusable {
+    Unusable::new(key, format!("{} holds no token; write one a line", path.display()))
 }

@@ -34,6 +34,12 @@ pub(super) fn parse(text: &str, plain: bool, accounts: &mut HashMap<String, Pass
     Ok(())
 }
 
+/// Whether there is nobody in a file.
+pub(super) fn is_empty(file: &[u8]) -> bool {
+    let mut lines = file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.all(|line| line.is_empty() || line.starts_with(b"#"))
+}
+
 fn read(password: &str, plain: bool) -> Result<Password, String> {
     let make = "make it with `htpasswd -B`";
     if ["$2a$", "$2b$", "$2y$"].iter().any(|known| password.starts_with(known)) {

@@ -9,6 +9,11 @@ use uuid::Uuid;
 /// A secret's digest.
 pub(super) type Digest = [u8; 32];
 
+/// A digest that everybody can compute.
+pub(super) fn sha256(text: &[u8]) -> Digest {
+    Sha256::digest(text).into()
+}
+
 /// A random key, as long as the process lives.
 #[derive(Clone)]
 pub(super) struct Key([[u8; 16]; 2]);

@@ -7,7 +7,7 @@ mod bearer;
 pub mod config;
 mod htpasswd;
 mod keyed;
-mod known;
+mod recent;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -25,6 +25,7 @@ use config::{AuthConfig, AuthenticatorConfig};
 use verifier::Verifier;
 
 use super::file::{Unusable, aside};
+use super::peers::Origin;
 
 /// Knows who may send.
 #[derive(Debug)]
@@ -89,12 +90,18 @@ pub(super) fn named(
 }
 
 impl Authenticator {
-    /// Whether a request with these headers may be sent.
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    /// By which name a request with these headers may be sent from `origin`: that of the user, or a part of the token's digest.
+    pub(super) async fn identify(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<str>, Denied> {
         match &self.knows {
-            Knows::Bearer(bearer) => bearer.check(headers),
-            Knows::Basic(basic) => basic.check(headers).await,
+            Knows::Bearer(bearer) => bearer.identify(headers),
+            Knows::Basic(basic) => basic.identify(headers, origin).await,
         }
+    }
+
+    /// Whether it may be sent at all.
+    #[cfg(test)]
+    pub(super) async fn check(&self, headers: &HeaderMap, origin: Origin) -> Result<(), Denied> {
+        self.identify(headers, origin).await.map(drop)
     }
 
     /// What a sender that is denied is told.

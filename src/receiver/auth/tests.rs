@@ -1,7 +1,9 @@
 //! Tokens and passwords, right and wrong, few and many.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 
+use futures_util::FutureExt;
 use http::HeaderValue;
 use tempfile::TempDir;
 
@@ -21,6 +23,11 @@ fn basic(name: &str, password: &str) -> HeaderMap {
     use base64::Engine as _;
     let encoded = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
     authorization(&format!("Basic {encoded}"))
+}
+
+/// Where those come from that the test does not tell apart.
+fn here() -> Origin {
+    std::net::IpAddr::from([127, 0, 0, 1]).into()
 }
 
 fn open_one(config: AuthenticatorConfig) -> Result<Arc<Authenticator>, String> {
@@ -76,17 +83,21 @@ async fn every_token_is_taken_and_no_other() {
     ] {
         let authenticator = bearer(config).unwrap();
         for value in right {
-            assert_eq!(authenticator.check(&authorization(value)).await, Ok(()), "{value}");
+            assert_eq!(authenticator.check(&authorization(value), here()).await, Ok(()), "{value}");
         }
         for value in wrong {
-            assert_eq!(authenticator.check(&authorization(value)).await, Err(Denied::Wrong), "{value}");
+            assert_eq!(
+                authenticator.check(&authorization(value), here()).await,
+                Err(Denied::Wrong),
+                "{value}"
+            );
         }
-        assert_eq!(authenticator.check(&HeaderMap::new()).await, Err(Denied::Missing));
+        assert_eq!(authenticator.check(&HeaderMap::new(), here()).await, Err(Denied::Missing));
     }
     let other = BearerConfig { header: "X-Api-Key".to_owned(), ..tokens(&["a"]) };
     let authenticator = bearer(other).unwrap();
-    assert_eq!(authenticator.check(&headers("x-api-key", "Bearer a")).await, Ok(()));
-    assert_eq!(authenticator.check(&authorization("Bearer a")).await, Err(Denied::Missing));
+    assert_eq!(authenticator.check(&headers("x-api-key", "Bearer a"), here()).await, Ok(()));
+    assert_eq!(authenticator.check(&authorization("Bearer a"), here()).await, Err(Denied::Missing));
 }
 
 #[test]
@@ -157,16 +168,16 @@ async fn names_and_passwords_go_together() {
     ] {
         // What was found out is remembered, and stays true.
         for _ in 0..2 {
-            let checked = authenticator.check(&basic(name, password)).await;
+            let checked = authenticator.check(&basic(name, password), here()).await;
             assert_eq!(checked, if right { Ok(()) } else { Err(Denied::Wrong) }, "{name}:{password}");
         }
     }
     for value in ["Basic", "Basic ", "Basic !", "Basic c2hvcA==", "Bearer c2hvcDpzZWNyZXQ="] {
-        assert_eq!(authenticator.check(&authorization(value)).await, Err(Denied::Wrong), "{value}");
+        assert_eq!(authenticator.check(&authorization(value), here()).await, Err(Denied::Wrong), "{value}");
     }
-    assert_eq!(authenticator.check(&HeaderMap::new()).await, Err(Denied::Missing));
+    assert_eq!(authenticator.check(&HeaderMap::new(), here()).await, Err(Denied::Missing));
     let only_plain = passwords(None, "plain:text").unwrap();
-    assert_eq!(only_plain.check(&basic("nobody", "")).await, Err(Denied::Wrong));
+    assert_eq!(only_plain.check(&basic("nobody", ""), here()).await, Err(Denied::Wrong));
 }
 
 #[tokio::test]
@@ -181,49 +192,119 @@ async fn files_are_read_again_when_they_have_changed() {
     write("\n new \nnewer");
     assert!(authenticator.look());
     for (token, right) in [("old", false), ("new", true), ("newer", true), ("", false)] {
-        let checked = authenticator.check(&authorization(&format!("Bearer {token}"))).await;
+        let checked = authenticator.check(&authorization(&format!("Bearer {token}")), here()).await;
         assert_eq!(checked.is_ok(), right, "{token}");
     }
-    write("");
+    write("new\n\u{e9}");
     assert_eq!((authenticator.look(), authenticator.look()), (false, true), "it is told once");
-    assert_eq!(authenticator.check(&authorization("Bearer new")).await, Ok(()), "those before stay in force");
+    assert_eq!(
+        authenticator.check(&authorization("Bearer new"), here()).await,
+        Ok(()),
+        "those before stay in force"
+    );
 
     write(&line("shop", "old"));
     let authenticator = passwords(Some(path.clone()), "").unwrap();
-    assert_eq!(authenticator.check(&basic("shop", "old")).await, Ok(()));
-    assert_eq!(authenticator.check(&basic("shop", "new")).await, Err(Denied::Wrong));
+    assert_eq!(authenticator.check(&basic("shop", "old"), here()).await, Ok(()));
+    assert_eq!(authenticator.check(&basic("shop", "new"), here()).await, Err(Denied::Wrong));
     write(&line("shop", "new"));
     authenticator.reload();
-    assert_eq!(authenticator.check(&basic("shop", "old")).await, Err(Denied::Wrong), "it is not remembered");
-    assert_eq!(authenticator.check(&basic("shop", "new")).await, Ok(()));
-    std::fs::remove_file(&path).unwrap();
-    authenticator.reload();
-    assert_eq!(authenticator.check(&basic("shop", "new")).await, Ok(()));
+    assert_eq!(
+        authenticator.check(&basic("shop", "old"), here()).await,
+        Err(Denied::Wrong),
+        "it is not remembered"
+    );
+    assert_eq!(authenticator.check(&basic("shop", "new"), here()).await, Ok(()));
 }
 
-/// While one password is verified for a name, others for it are sent back, the same one waits for what comes out, and
-/// other names have their turn.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_has_one_attempt_at_a_time() {
-    // About a second each in a debug build, which is what the first turn takes of the credit.
-    let slow = |name: &str, password| format!("{name}:{}\n", bcrypt::hash(password, 8).unwrap());
-    let authenticator = passwords(None, &(slow("shop", "right") + &slow("pay", "right"))).unwrap();
-    let check = |name: &'static str, password: &str| {
-        let (authenticator, headers) = (authenticator.clone(), basic(name, password));
-        tokio::spawn(async move { authenticator.check(&headers).await })
-    };
-    let fleet: Vec<_> = (0..100).map(|_| check("shop", "right")).collect();
-    let other = check("pay", "right");
-    for sender in fleet {
-        assert_eq!(sender.await.unwrap(), Ok(()));
+/// An editor empties a file before it writes it, so that one look is not enough.
+#[tokio::test]
+async fn a_file_that_is_emptied_or_deleted_revokes() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("secrets");
+    let of_file = BearerConfig { filename: Some(path.clone()), ..BearerConfig::default() };
+    let empty: fn(&std::path::Path) = |path| std::fs::write(path, "\n").unwrap();
+    for revoke in [empty, |path| std::fs::remove_file(path).unwrap()] {
+        for (text, right) in
+            [("token".to_owned(), authorization("Bearer token")), (line("a", "b"), basic("a", "b"))]
+        {
+            std::fs::write(&path, &text).unwrap();
+            let authenticator = match text.as_str() {
+                "token" => bearer(of_file.clone()).unwrap(),
+                _ => passwords(Some(path.clone()), "inline:text").unwrap(),
+            };
+            revoke(&path);
+            assert!(!authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Ok(()));
+            assert!(authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Err(Denied::Wrong));
+            let inline = authenticator.check(&basic("inline", "text"), here()).await;
+            assert_eq!(inline.is_ok(), text != "token", "the file says nothing of it");
+            std::fs::write(&path, &text).unwrap();
+            assert!(authenticator.look());
+            assert_eq!(authenticator.check(&right, here()).await, Ok(()), "it may send again");
+        }
     }
-    assert_eq!(other.await.unwrap(), Ok(()));
+}
 
-    let attempts: Vec<_> = (0..100).map(|number| check("shop", &format!("wrong {number}"))).collect();
-    let mut outcomes = Vec::new();
-    for attempt in attempts {
-        outcomes.push(attempt.await.unwrap().unwrap_err());
+/// As many guesses for `name` as are taken; all of these wait.
+fn guesses<'a>(
+    authenticator: &'a Authenticator,
+    name: &'a str,
+) -> Vec<Pin<Box<impl Future<Output = Result<(), Denied>> + use<'a>>>> {
+    let (mut waiting, mut number) = (Vec::new(), 0);
+    loop {
+        number += 1;
+        let headers = basic(name, &format!("guess {number}"));
+        let mut guess = Box::pin(async move { authenticator.check(&headers, here()).await });
+        match guess.as_mut().now_or_never() {
+            // At first there is time for them.
+            Some(Err(Denied::Wrong)) => {}
+            Some(sent_back) => {
+                assert_eq!(sent_back, Err(Denied::Busy));
+                return waiting;
+            }
+            None => waiting.push(guess),
+        }
     }
-    assert!(outcomes.contains(&Denied::Busy), "one attempt at a time: {outcomes:?}");
-    assert_eq!(authenticator.check(&basic("shop", "right")).await, Ok(()), "who is known does not wait");
+}
+
+/// Nobody who was verified waits, and of those who were not, the one that sends the same again comes before all guesses,
+/// though all of them are for its name and from its address.
+#[tokio::test]
+async fn guesses_keep_nobody_out() {
+    let authenticator = passwords(None, &(line("shop", "right") + &line("pay", "right"))).unwrap();
+    assert_eq!(authenticator.check(&basic("shop", "right"), here()).await, Ok(()));
+    let waiting = guesses(&authenticator, "pay");
+    assert!((1..=64).contains(&waiting.len()), "{} wait", waiting.len());
+    let check = async |name, password| authenticator.check(&basic(name, password), here()).await;
+    assert_eq!(check("shop", "right").now_or_never(), Some(Ok(())));
+    assert_eq!(check("shop", "wrong").now_or_never(), Some(Err(Denied::Busy)), "one bound for all names");
+    assert_eq!(check("pay", "right").now_or_never(), Some(Err(Denied::Busy)));
+    let again = tokio::time::timeout(Duration::from_secs(4), check("pay", "right")).await;
+    assert_eq!(again, Ok(Ok(())));
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_line_that_stays_is_known_after_a_change_of_the_file() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("passwords");
+    let (shop, pay) = (line("shop", "right"), line("pay", "old"));
+    std::fs::write(&path, shop.clone() + &pay).unwrap();
+    let authenticator = passwords(Some(path.clone()), "").unwrap();
+    for (name, password) in [("shop", "right"), ("pay", "old")] {
+        assert_eq!(authenticator.check(&basic(name, password), here()).await, Ok(()));
+    }
+    std::fs::write(&path, shop + &line("pay", "new")).unwrap();
+    authenticator.reload();
+    let waiting = guesses(&authenticator, "shop");
+    let known = authenticator.check(&basic("shop", "right"), here()).now_or_never();
+    assert_eq!(known, Some(Ok(())));
+    drop(waiting);
+    assert_eq!(
+        authenticator.check(&basic("pay", "old"), here()).await,
+        Err(Denied::Wrong),
+        "its line has changed"
+    );
 }

@@ -341,7 +341,7 @@ async fn nothing_is_lost_or_taken_twice_as_connections_grow_old() {
 }
 
 /// A client that shows what HTTP/2 does; its connection's task, and what sends requests over it.
-async fn h2_client(
+pub(super) async fn h2_client(
     gateway: &Gateway,
 ) -> (tokio::task::JoinHandle<Result<(), h2::Error>>, h2::client::SendRequest<Bytes>) {
     let stream = TcpStream::connect(gateway.address).await.unwrap();
@@ -349,13 +349,13 @@ async fn h2_client(
     (tokio::spawn(connection), soon(client.ready()).await.unwrap())
 }
 
-fn h2_request() -> HttpRequest<()> {
+pub(super) fn h2_request() -> HttpRequest<()> {
     let uri = format!("http://forebay{PATH}");
     HttpRequest::post(uri).header(GRPC.0, GRPC.1).body(()).unwrap()
 }
 
 /// Sends an empty request, and reads its answer to the end.
-async fn export_h2(mut client: h2::client::SendRequest<Bytes>) -> StatusCode {
+pub(super) async fn export_h2(mut client: h2::client::SendRequest<Bytes>) -> StatusCode {
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
     body.send_data(frame(0, b"").into(), true).unwrap();
     let (head, body) = soon(answer).await.unwrap().into_parts();
@@ -364,7 +364,7 @@ async fn export_h2(mut client: h2::client::SendRequest<Bytes>) -> StatusCode {
 }
 
 /// Reads a body to its trailers.
-async fn last(mut body: h2::RecvStream) -> http::HeaderMap {
+pub(super) async fn last(mut body: h2::RecvStream) -> http::HeaderMap {
     while body.data().await.is_some() {}
     body.trailers().await.unwrap().expect("trailers")
 }

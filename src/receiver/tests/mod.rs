@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod crowds;
 mod gates;
 mod http1;
 mod messages;

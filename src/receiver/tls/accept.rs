@@ -1,13 +1,23 @@
 //! The handshake of one connection.
 
 use std::io;
+use std::sync::Arc;
 
 use rustls::Error;
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Tls;
+
+/// The certificates by which a client is known: its own, and those of the authorities between it and the root.
+#[derive(Debug)]
+pub(in crate::receiver) struct Presented {
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// The common name of its own.
+    pub(in crate::receiver) name: Option<Arc<str>>,
+}
 
 /// Why a connection comes no further.
 pub(in crate::receiver) enum Refused {
@@ -25,11 +35,11 @@ pub(in crate::receiver) enum Refused {
 pub(in crate::receiver) const HANDSHAKE: u8 = 0x16;
 
 impl Tls {
-    /// Shakes hands. It takes as long as the client does.
+    /// Shakes hands, and gives what the client is known by, where it is asked. It takes as long as the client does.
     pub(in crate::receiver) async fn accept(
         &self,
         stream: TcpStream,
-    ) -> Result<TlsStream<TcpStream>, Refused> {
+    ) -> Result<(TlsStream<TcpStream>, Option<Presented>), Refused> {
         let mut first = [0];
         match stream.peek(&mut first).await {
             Ok(1) if first[0] != HANDSHAKE => return Err(Refused::PlainText(stream)),
@@ -37,7 +47,9 @@ impl Tls {
             _ => return Err(Refused::Gone),
         }
         let acceptor = TlsAcceptor::from(self.in_force().config.clone());
-        acceptor.accept(stream).await.map_err(|error| Refused::from(&error))
+        let stream = acceptor.accept(stream).await.map_err(|error| Refused::from(&error))?;
+        let presented = stream.get_ref().1.peer_certificates().map(Presented::new);
+        Ok((stream, presented))
     }
 }
 

@@ -1,7 +1,8 @@
 //! TLS at a port, by rustls: who has no certificate that is asked for, or does not speak TLS, comes no further.
 //!
 //! The files are read again while forebay runs, every `reload_interval` and at SIGHUP. Connections that are there keep what
-//! they began with, new ones get the new certificate; where it cannot be used, the one before stays in force.
+//! they began with, new ones get the new certificate; where it cannot be used, the one before stays in force. A client whose
+//! certificate would not be taken any more is told to go.
 
 mod accept;
 pub mod config;
@@ -12,10 +13,11 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-pub(super) use accept::{HANDSHAKE, Refused};
+pub(super) use accept::{HANDSHAKE, Presented, Refused};
 use config::TlsConfig;
 use pem::{Pem, Served};
 
@@ -30,12 +32,16 @@ pub struct Tls {
     /// The protocols in it.
     alpn: &'static [&'static str],
     in_force: RwLock<Arc<Served>>,
+    /// Told when others are asked for certificates than before.
+    asks_others: watch::Sender<()>,
     /// Of the files.
     watch: Watch,
 }
 
 /// When what could not be used is looked at again.
 const SOON: Duration = Duration::from_secs(1);
+/// When a client's certificate is looked at again, though nothing has changed.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Tls {
     /// Reads what `config` names, which stands at `key`. `alpn` is spoken inside, the best first.
@@ -47,6 +53,7 @@ impl Tls {
             key: key.to_owned(),
             alpn,
             in_force: RwLock::new(Arc::new(served)),
+            asks_others: watch::Sender::new(()),
             watch: Watch::new(pem.fingerprint()),
         })
     }
@@ -82,7 +89,7 @@ impl Tls {
     /// Takes the files over where they have changed; see [`Watch::look`].
     fn look(&self) -> bool {
         let pem = Pem::read(&self.config, &self.key).map(|pem| (pem.fingerprint(), pem));
-        self.watch.look(pem, |pem| {
+        self.watch.look(pem, |pem, _| {
             self.put_in_force(pem.serve(self.config.min_version, self.alpn)?);
             Ok(())
         })
@@ -96,7 +103,23 @@ impl Tls {
             return;
         }
         info!(key = self.key, valid_until = served.valid_until(), "a new certificate is in force");
+        let asks_others = !served.asks_as(&before);
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(served);
+        if asks_others {
+            self.asks_others.send_replace(());
+        }
+    }
+
+    /// Waits until a client that is known by these certificates would not get a connection any more.
+    pub(super) async fn distrusts(&self, presented: &Presented) {
+        let mut asks_others = self.asks_others.subscribe();
+        while self.in_force().trusts(presented) {
+            let expired = sleep(presented.remains().map_or(LONGEST, |remains| (remains + SOON).min(LONGEST)));
+            tokio::select! {
+                () = expired => {}
+                _ = asks_others.changed() => {}
+            }
+        }
     }
 
     fn in_force(&self) -> Arc<Served> {

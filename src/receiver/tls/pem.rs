@@ -7,17 +7,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::oid::ObjectIdentifier;
 
+use super::accept::Presented;
 use super::config::{MinVersion, TlsConfig};
 use crate::receiver::file::{Fingerprint, Unusable, fingerprint, read};
 use crate::secret::Secret;
+
+/// `commonName` (RFC 4519).
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
 /// The bytes of certificate, key and authorities, each with what to call it.
 pub(super) struct Pem {
@@ -40,6 +45,8 @@ pub(super) struct Served {
     pub(super) config: Arc<ServerConfig>,
     /// When the certificate begins and ends to be valid; `None` where it does not say so in a way that can be read.
     pub(super) valid: Option<(Timestamp, Timestamp)>,
+    /// Whom it asks for a certificate, and what tells that from other authorities.
+    clients: Option<(Arc<dyn ClientCertVerifier>, Fingerprint)>,
 }
 
 impl Pem {
@@ -75,14 +82,16 @@ impl Pem {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
             .expect("ring has the cipher suites of TLS 1.2 and 1.3");
-        let builder = match &self.client_ca {
-            Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()?),
+        let verifier = |part: &Part| Ok((part.verifier()?, fingerprint([&part.bytes])));
+        let clients = self.client_ca.as_ref().map(verifier).transpose()?;
+        let builder = match &clients {
+            Some((verifier, _)) => builder.with_client_cert_verifier(verifier.clone()),
             None => builder.with_no_client_auth(),
         };
         let made = builder.with_single_cert(chain, self.key.private_key()?);
         let mut config = made.map_err(|error| self.mismatch(error))?;
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Ok(Served { config: Arc::new(config), valid })
+        Ok(Served { config: Arc::new(config), valid, clients })
     }
 
     fn mismatch(&self, error: Error) -> Unusable {
@@ -188,10 +197,33 @@ fn presentable(error: &pem::Error) -> &'static str {
     }
 }
 
+/// The last common name of the certificate's subject.
+fn common_name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let subject = Certificate::from_der(certificate).ok()?.tbs_certificate.subject;
+    let parts = subject.0.iter().flat_map(|part| part.0.iter());
+    let name = parts.filter(|part| part.oid == COMMON_NAME).last()?;
+    str::from_utf8(name.value.value()).ok().map(Arc::from)
+}
+
 fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let validity = Certificate::from_der(certificate).ok()?.tbs_certificate.validity;
     let stamp = |since: Duration| Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok();
     Some((stamp(validity.not_before.to_unix_duration())?, stamp(validity.not_after.to_unix_duration())?))
+}
+
+impl Presented {
+    pub(super) fn new(certificates: &[CertificateDer<'_>]) -> Self {
+        let certificates: Vec<_> = certificates.iter().map(|one| one.clone().into_owned()).collect();
+        let name = certificates.first().and_then(common_name);
+        Self { certificates, name }
+    }
+
+    /// How long all of them are valid; `None` where that cannot be read, or has passed.
+    pub(super) fn remains(&self) -> Option<Duration> {
+        let ends = self.certificates.iter().map(|certificate| Some(validity(certificate)?.1));
+        let end = ends.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        end.duration_since(Timestamp::now()).try_into().ok()
+    }
 }
 
 impl Served {
@@ -204,6 +236,19 @@ impl Served {
             (begin, _) if begin > now => Some(format!("is not valid before {begin}; clients will refuse it")),
             _ => None,
         }
+    }
+
+    /// Whether it asks for certificates by the same authorities.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        let asks = |served: &Self| served.clients.as_ref().map(|(_, authorities)| *authorities);
+        asks(self) == asks(other)
+    }
+
+    /// Whether a client with these certificates gets a connection now.
+    pub(super) fn trusts(&self, Presented { certificates, .. }: &Presented) -> bool {
+        let Some((verifier, _)) = &self.clients else { return true };
+        let [own, between @ ..] = &certificates[..] else { return false };
+        verifier.verify_client_cert(own, between, UnixTime::now()).is_ok()
     }
 
     /// Until when it is valid.

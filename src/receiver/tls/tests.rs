@@ -118,6 +118,62 @@ fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
     assert!(said.starts_with("here.tls.key_file: key_pem stands there as well"), "{said}");
 }
 
+/// An authority's certificate, and one that it has signed for a client until this year.
+fn authority_and_client(until: i32) -> (String, Presented) {
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, Issuer};
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let mut client = CertificateParams::new(["shop".to_owned()]).unwrap();
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    client.not_after = date_time_ymd(until, 1, 1);
+    client.distinguished_name.push(rcgen::DnType::CommonName, "the shop");
+    let signed =
+        client.signed_by(&KeyPair::generate().unwrap(), &Issuer::from_params(&params, &key)).unwrap();
+    (authority.pem(), Presented::new(&[signed.der().clone()]))
+}
+
+#[tokio::test]
+async fn clients_are_trusted_as_long_as_they_would_get_a_connection() {
+    use futures_util::FutureExt;
+    let files = Files::new();
+    let (authority, client) = authority_and_client(3000);
+    files.write("ca.pem", &authority);
+    let config = TlsConfig { client_ca_file: Some(files.path("ca.pem")), ..files.config() };
+    let tls = open(&config).unwrap();
+    let mut distrusts = Box::pin(tls.distrusts(&client));
+    assert_eq!(distrusts.as_mut().now_or_never(), None);
+    let (other, stranger) = authority_and_client(3000);
+    assert_eq!(tls.distrusts(&stranger).now_or_never(), Some(()), "another authority");
+
+    let next = certificate();
+    files.write("key.pem", &next.signing_key.serialize_pem());
+    files.write("cert.pem", &next.cert.pem());
+    files.write("ca.pem", &(authority + &other));
+    tls.reload();
+    assert_eq!(distrusts.as_mut().now_or_never(), None, "both authorities are asked for");
+    std::fs::remove_file(files.path("ca.pem")).unwrap();
+    tls.reload();
+    assert_eq!(distrusts.as_mut().now_or_never(), None, "what was there before stays in force");
+    files.write("ca.pem", &other);
+    tls.reload();
+    assert_eq!(distrusts.as_mut().now_or_never(), Some(()), "its authority is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_whose_certificates_have_expired_are_not_trusted() {
+    let files = Files::new();
+    let (authority, expired) = authority_and_client(2020);
+    let authorities = Some(Secret::new(authority));
+    let tls = open(&TlsConfig { client_ca_pem: authorities, ..files.config() }).unwrap();
+    tls.distrusts(&expired).await;
+    assert_eq!(expired.remains(), None);
+    let (_, client) = authority_and_client(3000);
+    assert_eq!(client.name.as_deref(), Some("the shop"));
+    assert!(client.remains().unwrap() > LONGEST, "the wait is for no longer than a day at a time");
+}
+
 #[test]
 fn dates_that_are_not_now_are_told() {
     let files = Files::new();
