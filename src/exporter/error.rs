@@ -162,7 +162,8 @@ impl Failure {
         Self { copy_line, ..error.into() }
     }
 
-    /// Whether the connection can be used again after a rollback.
+    /// Whether the connection can be used again after a rollback: the server had begun to take rows. Of a COPY that is
+    /// refused before that, tokio-postgres sends one Sync more than it awaits answers for.
     pub fn leaves_connection_usable(&self) -> bool {
         self.class == Class::Poison
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::existing;
-use super::pool::{Connection, discard};
+use super::pool::Connection;
 use super::schema::SchemaError;
 use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
@@ -150,10 +150,9 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// One try, on a connection that is given back only if it is clean.
+    /// One try.
     async fn try_once(&mut self, delivery: &mut Delivery<'a>) -> Result<Written, Failure> {
         let exporter = self.exporter;
-        let connection = exporter.pool.get().await?;
         let job = Job {
             turn: Turn {
                 schema: &exporter.schema,
@@ -168,29 +167,22 @@ impl<'a> Lane<'a> {
             known: &self.known,
         };
         let mut progress = Progress::Begun;
-        let writing = async {
+        let writing = async |connection: &Connection| {
             if exporter.makes_partitions() {
                 let periods = delivery.batch.periods();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
+                exporter.partitions.ensure_recent(connection, &exporter.schema, periods).await?;
             }
-            write(&connection, &job, &mut progress).await
+            write(connection, &job, &mut progress).await
         };
-        let deadline = exporter.config.timeout.0;
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = timeout(deadline, writing).await;
-        let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
+        let result = exporter.pool.session(exporter.config.timeout.0, writing).await;
         match (&result, progress) {
             (Ok(_), _) | (_, Progress::Advanced) => delivery.in_doubt = false,
             (Err(failure), Progress::Committing) => delivery.in_doubt = failure.leaves_commit_unknown(),
             (Err(_), Progress::Begun) => {}
         }
-        match &result {
-            Ok(_) => {}
-            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
-            Err(_) => {
-                self.known.clear();
-                discard(connection);
-            }
+        if result.as_ref().is_err_and(|failure| !failure.leaves_connection_usable()) {
+            self.known.clear();
         }
         result
     }
@@ -244,14 +236,10 @@ impl<'a> Lane<'a> {
     /// fault, and everything is held.
     async fn finds_a_mismatch(&self) -> Option<Failure> {
         let mapping = self.exporter.destination.mapping()?;
-        let connection = self.exporter.pool.get().await.ok()?;
-        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
+        let check = async |connection: &Connection| Ok(existing::check(connection, mapping).await);
+        match self.exporter.pool.session(HOUSEKEEPING, check).await {
             Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
-            Ok(_) => None,
-            Err(_) => {
-                discard(connection);
-                None
-            }
+            _ => None,
         }
     }
 
@@ -261,19 +249,12 @@ impl<'a> Lane<'a> {
         let Some(row) = self.exporter.sample.get().filter(|_| self.refused >= SUSPICIOUS) else {
             return Ok(());
         };
-        let connection = self.exporter.pool.get().await?;
-        let asked = timeout(HOUSEKEEPING, takes(&connection, &self.exporter.destination, &row)).await;
-        match asked.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
-            Ok(()) => Ok(()),
-            Err(failure) if failure.leaves_connection_usable() => {
-                roll_back(connection).await;
-                // The row itself may be in the way of its copy.
-                if failure.is_a_duplicate() { Ok(()) } else { Err(failure.of_the_table()) }
-            }
-            Err(failure) => {
-                discard(connection);
-                Err(failure)
-            }
+        let ask = async |connection: &Connection| takes(connection, &self.exporter.destination, &row).await;
+        match self.exporter.pool.session(HOUSEKEEPING, ask).await {
+            // The row itself may be in the way of its copy.
+            Err(failure) if failure.is_a_duplicate() => Ok(()),
+            Err(failure) if failure.leaves_connection_usable() => Err(failure.of_the_table()),
+            asked => asked,
         }
     }
 
@@ -281,28 +262,22 @@ impl<'a> Lane<'a> {
     /// locks that row, and this lane is in no transaction now.
     async fn end_lost_session(&self) {
         let exporter = self.exporter;
-        let Ok(connection) = exporter.pool.get().await else { return };
-        let ending = end_holder(
-            &connection,
-            &exporter.schema,
-            exporter.gateway,
-            self.number,
-            exporter.config.timeout.0,
-        );
-        match timeout(HOUSEKEEPING, ending).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(ended)) => {
+        let end = async |connection: &Connection| {
+            let Exporter { schema, gateway, config, .. } = exporter;
+            end_holder(connection, schema, *gateway, self.number, config.timeout.0).await
+        };
+        match exporter.pool.session(HOUSEKEEPING, end).await {
+            Ok(0) => {}
+            Ok(ended) => {
                 tracing::warn!(
                     lane = self.number,
                     ended,
                     "ended a session of this lane whose connection was lost"
                 );
             }
-            Ok(Err(failure)) => {
+            Err(failure) => {
                 tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
-                discard(connection);
             }
-            Err(_) => discard(connection),
         }
     }
 
@@ -350,13 +325,5 @@ impl<'a> Lane<'a> {
         }
         self.known.extend(batch.resources().map(|resource| resource.id));
         self.known.extend(batch.scopes().map(|scope| scope.id));
-    }
-}
-
-/// Ends a failed transaction, so that the connection can be used again.
-pub(super) async fn roll_back(connection: Connection) {
-    let rolled_back = timeout(HOUSEKEEPING, connection.batch_execute("ROLLBACK")).await;
-    if !matches!(rolled_back, Ok(Ok(()))) {
-        discard(connection);
     }
 }

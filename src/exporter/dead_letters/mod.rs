@@ -11,8 +11,6 @@ mod show;
 use std::io::Write;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 pub use filter::Filter;
 pub use retry::Retried;
 pub use show::Style;
@@ -20,7 +18,7 @@ pub use show::Style;
 use super::config::Config;
 use super::dsn::{DsnError, Target};
 use super::error::Failure;
-use super::pool::{Connection, Pool, discard};
+use super::pool::{Connection, Pool};
 use crate::table::Destination;
 use crate::table::identifier::Schema;
 use filter::CONDITION;
@@ -208,19 +206,12 @@ impl DeadLetters {
         .await
     }
 
-    /// Has `work` done on the connection, in bounded time. Where it fails, whatever was begun ends with the
-    /// connection, and there is a new one for what comes next.
+    /// Has `work` done on the connection, in bounded time.
     async fn connected<T>(
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let connection = self.pool.get().await?;
-        let done = timeout(self.deadline, work(&connection)).await;
-        let done = done.unwrap_or_else(|_| Err(Failure::deadline(self.deadline.as_secs_f64())));
-        if done.is_err() {
-            discard(connection);
-        }
-        done
+        self.pool.session(self.deadline, work).await
     }
 }
 

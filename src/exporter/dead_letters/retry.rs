@@ -78,18 +78,11 @@ impl DeadLetters {
 
     /// Moves those of the letters that are still there.
     async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
-        let sent = self.connected(async |c| match self.transfer(c, ids).await {
-            // The server had begun to take rows, after which the connection is as good as before. Of a COPY that is
-            // refused before that, tokio-postgres sends one Sync more than it awaits answers for.
-            Err(failure) if failure.leaves_connection_usable() => {
-                c.batch_execute("ROLLBACK").await?;
+        match self.connected(async |c| self.transfer(c, ids).await).await {
+            Err(failure) if failure.leaves_connection_usable() || is_of_a_row(&failure) => {
                 Ok(Sent::Refused(failure))
             }
             other => other.map(Sent::Stored),
-        });
-        match sent.await {
-            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
-            other => other,
         }
     }
 
