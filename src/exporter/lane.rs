@@ -13,7 +13,7 @@ use super::pool::Connection;
 use super::schema::SchemaError;
 use super::write::{DeadLetter, Job, Progress, Turn, Written, end_holder, takes, write};
 use super::{Exporter, HOUSEKEEPING, Trouble};
-use crate::buffer::{Batch, DropReason, RejectReason};
+use crate::buffer::{Batch, DropReason};
 use crate::table::interned::Id;
 
 /// No transaction is divided further for taking too long.
@@ -293,12 +293,11 @@ impl<'a> Lane<'a> {
 
     fn give_up(&self, delivery: Delivery<'a>, failure: &Failure) {
         let records = delivery.batch.len();
-        if self.senders_wait() {
-            delivery.batch.settle_rejected(RejectReason::Unavailable);
-        } else {
+        // Waiting senders are told, and keep what they are told to send again.
+        if !self.senders_wait() {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
-            delivery.batch.settle_dropped(DropReason::RetryExhausted);
         }
+        delivery.batch.settle_dropped(DropReason::RetryExhausted);
     }
 
     /// Where the sender waits for the result, it keeps the records itself and sends them again.

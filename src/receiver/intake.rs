@@ -13,8 +13,8 @@ use opentelemetry::metrics::Meter;
 use tokio::sync::oneshot;
 
 use super::file::aside;
-use super::metrics::{Unread, UnreadRequests};
-use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
+use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
+use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::otlp::{Malformed, count_records};
 use crate::table::partition::Width;
 use crate::table::{Mapping, Transcoder};
@@ -28,6 +28,7 @@ pub struct Intake {
     result_timeout: Option<Duration>,
     draining: AtomicBool,
     unread: Arc<UnreadRequests>,
+    answers: Arc<Answers>,
     /// Set while the process takes too much memory.
     refusing: Arc<AtomicBool>,
 }
@@ -67,6 +68,7 @@ const LARGE: usize = 256 << 10;
 /// What became of a request's records, as far as it is known.
 #[derive(Debug, Default)]
 struct Admitted {
+    records: usize,
     full: usize,
     too_large: usize,
     malformed: usize,
@@ -85,6 +87,7 @@ impl Intake {
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
+            answers: Arc::default(),
             refusing: Arc::default(),
         }
     }
@@ -101,9 +104,10 @@ impl Intake {
         Self { refusing: flag, ..self }
     }
 
-    /// Registers the receiver's instrument with `meter`.
+    /// Registers the receiver's instruments with `meter`.
     pub fn observe(&self, meter: &Meter) {
         self.unread.observe(meter);
+        self.answers.observe(meter);
     }
 
     /// How many were refused so.
@@ -122,26 +126,31 @@ impl Intake {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Takes one encoded `ExportLogsServiceRequest`.
-    pub async fn take_in(&self, request: Bytes) -> Result<Accepted, Refusal> {
-        let mut admitted = beside_others(request.len(), || self.admit(&request))?;
+    /// Takes one encoded `ExportLogsServiceRequest` that came by `transport`.
+    pub async fn take_in(&self, request: Bytes, transport: Transport) -> Result<Accepted, Refusal> {
+        let mut answer = self.answers.begin(transport);
+        let mut admitted = beside_others(request.len(), || self.admit(&request, &mut answer))?;
         drop(request);
-        if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
-            // The settlement counts, also when nobody waits for it any longer.
-            let settled = tokio::time::timeout(timeout, receipt).await.map_err(|_| Refusal::Unavailable)?;
-            admitted.settled = settled.unwrap_or_default();
-            // Once some of the records are stored, sending all of them again would store those twice.
-            let Settled { flushed, dead_lettered, lost } = admitted.settled;
-            if lost > 0 && flushed + dead_lettered == 0 {
-                return Err(Refusal::Unavailable);
-            }
+        if let Some((mut receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
+            let settled = match tokio::time::timeout(timeout, &mut receipt).await {
+                Ok(settled) => settled.ok(),
+                // The settlement is counted by whether it was heard, so that one that has just come is.
+                Err(_) => {
+                    receipt.close();
+                    receipt.try_recv().ok()
+                }
+            };
+            let settled = settled.filter(|settled| !settled.is_to_be_sent_again());
+            admitted.settled = settled.ok_or(Refusal::Unavailable)?;
         }
+        admitted.count(answer);
         Ok(admitted.answer())
     }
 
     /// Everything up to the buffer. Nothing in here waits.
-    fn admit(&self, request: &[u8]) -> Result<Admitted, Refusal> {
+    fn admit(&self, request: &[u8], answer: &mut AnswerCount<'_>) -> Result<Admitted, Refusal> {
         let records = count_records(request).inspect_err(|_| self.refuse_unread(Unread::Malformed))?;
+        answer.refused = records;
         if records == 0 {
             return Ok(Admitted::default());
         }
@@ -157,38 +166,36 @@ impl Intake {
         if self.refusing.load(Ordering::Relaxed) {
             return refuse(RejectReason::Memory, Refusal::Memory);
         }
-        let reservation = self.buffer.reserve(records, request.len());
+        // Not after the count, which has walked the same way.
+        let malformed = |malformed: Malformed| {
+            books.reject(RejectReason::Malformed, records);
+            Refusal::from(malformed)
+        };
+        let mut reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
             Rest::Shed(reason) => reason,
         };
-        let mut admitted = Admitted::default();
+        let mut admitted = Admitted { records, ..Admitted::default() };
         if reservation.records() == 0 {
-            let shed = self.transcoder.tally(request)?;
-            books.drop_records(reason, &shed);
+            let shed = self.transcoder.tally(request).map_err(malformed)?;
+            books.lose(LossReason::Dropped(reason), &shed);
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
-        let transcoded = match self.transcoder.transcode(request, reservation.records(), now()) {
-            Ok(transcoded) => transcoded,
-            // Not after the count, which has walked the same way.
-            Err(malformed) => return refuse(RejectReason::Malformed, malformed.into()),
-        };
-        books.drop_records(reason, &transcoded.beyond);
-        books.reject_malformed(&transcoded.malformed);
+        let transcoded =
+            self.transcoder.transcode(request, reservation.records(), now()).map_err(malformed)?;
         books.replace(&transcoded.replaced);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
+        reservation.leave_out(LossReason::Dropped(reason), transcoded.beyond);
+        reservation.leave_out(LossReason::Malformed, transcoded.malformed);
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
-        let rows = transcoded.rows.len();
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
             Ok(shed) => admitted.full += shed,
-            Err(Full) => {
-                books.reject(RejectReason::Full, rows);
-                return Err(Refusal::Full);
-            }
+            Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
         }
         Ok(admitted)
     }
@@ -218,6 +225,12 @@ impl Admitted {
             DropReason::TooLarge => self.too_large += records,
             _ => self.full += records,
         }
+    }
+
+    fn count(&self, mut answer: AnswerCount<'_>) {
+        let dropped = self.full + self.too_large + self.settled.lost;
+        answer.accepted = self.records - self.malformed - dropped;
+        answer.refused = self.malformed;
     }
 
     fn answer(&self) -> Accepted {

@@ -41,4 +41,5 @@ pub use error::Error;
 pub use file::Unusable;
 pub use gates::{Gates, Warnings};
 pub use intake::{Accepted, Intake, Refusal};
+pub use metrics::Transport;
 pub use ports::Ports;

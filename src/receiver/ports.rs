@@ -24,6 +24,7 @@ use super::grpc;
 use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections};
+use super::metrics::Transport;
 use super::reception::Reception;
 use super::room::Room;
 
@@ -91,8 +92,9 @@ impl Ports {
         shutdown: impl Future<Output = ()>,
     ) {
         let room = Room::new((config.admission.request_limit_mib as usize) << 20);
-        let reception = |gate: &Gate, times: &Times, limit| Reception {
+        let reception = |transport, gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
+            transport,
             intake: intake.clone(),
             room: room.clone(),
             arrival: times.arrival,
@@ -102,7 +104,7 @@ impl Ports {
         let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
-            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit()));
+            let reception = Arc::new(reception(Transport::Grpc, &grpc_gate, &times.grpc, grpc.limit()));
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
@@ -114,7 +116,10 @@ impl Ports {
             )
         });
         let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
-            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit())));
+            let logs = Arc::new(LogsPort::new(
+                http,
+                reception(Transport::Http, &http_gate, &times.http, http.limit()),
+            ));
             let most = most_connections(http.max_connections, ports);
             let port = Port {
                 listener,

@@ -11,7 +11,7 @@ use super::answer::{Failure, Limit, Why};
 use super::gate::Gate;
 use super::intake::{Accepted, Intake};
 use super::message::Unreadable;
-use super::metrics::Unread;
+use super::metrics::{Transport, Unread};
 use super::room::{Room, Share};
 
 /// What a request takes beside its message while it is under way, a task among it.
@@ -22,6 +22,7 @@ const REQUEST: usize = 8 << 10;
 pub(super) struct Reception {
     /// It is asked by each protocol as soon as a request's headers are there.
     pub(super) gate: Gate,
+    pub(super) transport: Transport,
     pub(super) intake: Arc<Intake>,
     /// It is the same for all ports.
     pub(super) room: Arc<Room>,
@@ -47,7 +48,7 @@ impl Reception {
         let request = self.room.take(REQUEST).map_err(|error| unreadable(error.into()))?;
         let received = timeout(self.arrival, receiving).await;
         let message = received.map_err(too_slow)?.map_err(unreadable)?;
-        Ok((self.intake.take_in(message).await?, request))
+        Ok((self.intake.take_in(message, self.transport).await?, request))
     }
 
     /// Counts a request that is refused for what its headers say.
