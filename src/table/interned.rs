@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::json::push_object;
@@ -22,7 +23,7 @@ use crate::otlp::wire::{Fields, Malformed};
 pub type Id = [u8; 16];
 
 /// A resource as it is stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Resource {
     /// The hash of the rest.
     pub id: Id,
@@ -37,7 +38,7 @@ pub struct Resource {
 }
 
 /// An instrumentation scope as it is stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Scope {
     /// The hash of the rest.
     pub id: Id,
