@@ -17,12 +17,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::info;
 
 pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};
+use reload::read_again;
 pub use reload::{Load, is_live};
 use tasks::Tasks;
 
@@ -226,6 +228,8 @@ impl App {
         let pushes = std::mem::take(&mut self.pushes);
         let mut tasks = Tasks::start(&self, listeners, pushes);
         supervisor::ready();
+        // Beside the others, so that a file on a disk that does not answer holds up no signal.
+        let mut reading = JoinSet::new();
         let outcome = loop {
             tokio::select! {
                 signal = signals.next() => {
@@ -233,7 +237,10 @@ impl App {
                     break Ok(());
                 }
                 name = tasks.ended_early() => break Err(Error::Ended(name)),
-                Some(()) = reloads.recv() => self.reload(load).await,
+                Some(()) = reloads.recv(), if reading.is_empty() => {
+                    reading.spawn(read_again(load.clone(), self.gates.clone()));
+                }
+                Some(read) = reading.join_next() => self.reload(read.unwrap_or_else(|error| Err(error.to_string()))),
             }
         };
         let summary = ending::end(self, tasks, signals).await;
