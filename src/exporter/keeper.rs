@@ -102,6 +102,9 @@ impl Exporter {
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
     async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
         let look = async |connection: &Connection| {
+            if partitions_due {
+                schema::keep_lanes(connection, &self.schema, self.gateway).await?;
+            }
             if partitions_due && self.makes_partitions() {
                 self.partitions.forget();
                 self.partitions.ensure_ahead(connection, &self.schema).await?;

@@ -93,7 +93,12 @@ impl<'a> Lane<'a> {
                     return None;
                 }
                 // The keeper has the connection for a moment, and the wait for it was bounded.
-                Err(failure) if failure.is_a_wait_for_our_own_pool() => continue,
+                Err(failure)
+                    if failure.is_a_wait_for_our_own_pool()
+                        && !self.gives_up(&backoff, &delivery, Duration::ZERO) =>
+                {
+                    continue;
+                }
                 Err(failure) => failure,
             };
             let was_mismatched = std::mem::take(&mut mismatched);
@@ -258,8 +263,8 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
-    /// locks that row, and this lane is in no transaction now.
+    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else
+    /// locks that row for longer than a moment, and this lane is in no transaction now.
     async fn end_lost_session(&self) {
         let exporter = self.exporter;
         let end = async |connection: &Connection| {
