@@ -10,7 +10,7 @@ use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs,
 };
-use forebay::receiver::Intake;
+use forebay::receiver::{Intake, Transport};
 use prost::Message;
 
 const RECORDS: usize = 500;
@@ -48,7 +48,10 @@ fn a_record_costs_hardly_an_allocation() {
     let request = request();
     let pass = || {
         runtime.block_on(async {
-            assert_eq!(intake.take_in(request.clone()).await.expect("it is taken").rejected, 0);
+            assert_eq!(
+                intake.take_in(request.clone(), Transport::Grpc).await.expect("it is taken").rejected,
+                0
+            );
             let batch = buffer.take().await.expect("a batch");
             assert_eq!(batch.len(), RECORDS);
             assert!(!batch.runs(&Default::default()).is_empty());

@@ -17,12 +17,14 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};
+use reload::read_again;
 pub use reload::{Load, is_live};
 use tasks::Tasks;
 
@@ -93,6 +95,7 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let target = target(&config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
+    std::thread::spawn(logs.writer());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
@@ -233,6 +236,8 @@ impl App {
         let pushes = std::mem::take(&mut self.pushes);
         let mut tasks = Tasks::start(&self, listeners, pushes);
         supervisor::ready();
+        // Beside the others, so that a file on a disk that does not answer holds up no signal.
+        let mut reading = JoinSet::new();
         let outcome = loop {
             tokio::select! {
                 signal = signals.next() => {
@@ -240,7 +245,10 @@ impl App {
                     break Ok(());
                 }
                 name = tasks.ended_early() => break Err(Error::Ended(name)),
-                Some(()) = reloads.recv() => self.reload(load).await,
+                Some(()) = reloads.recv(), if reading.is_empty() => {
+                    reading.spawn(read_again(load.clone(), self.gates.clone()));
+                }
+                Some(read) = reading.join_next() => self.reload(read.unwrap_or_else(|error| Err(error.to_string()))),
             }
         };
         let summary = ending::end(self, tasks, signals).await;

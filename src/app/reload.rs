@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use super::{App, check};
 use crate::config::{Config, ConfigError};
+use crate::receiver::Gates;
 use crate::supervisor;
 
 /// Reads the configuration from where it came from at the start.
@@ -32,34 +33,32 @@ pub fn is_live(path: &str) -> bool {
     LIVE.iter().any(|live| path == *live || (live.ends_with('.') && path.starts_with(live)))
 }
 
+/// Reads the configuration again. Certificates, tokens and passwords are taken over with one that can be used, since
+/// their files may have changed though their names have not. It takes up to twice [`READING`], beside everything else.
+pub(super) async fn read_again(load: Load, gates: Arc<Gates>) -> Result<Config, String> {
+    supervisor::reloading();
+    let reading = tokio::task::spawn_blocking(move || {
+        let config = load().map_err(|error| error.to_string())?;
+        check(&config).map_err(|error| error.to_string())?;
+        Ok(config)
+    });
+    let read = timeout(READING, reading).await;
+    let read = read.unwrap_or_else(|_| Ok(Err(format!("it could not be read within {READING:?}"))));
+    let config = read.unwrap_or_else(|error| Err(error.to_string()))?;
+    if timeout(READING, tokio::task::spawn_blocking(move || gates.reload())).await.is_err() {
+        error!("the files of TLS and authentication could not be read within {READING:?}");
+    }
+    Ok(config)
+}
+
 impl App {
-    /// Reads the configuration again and takes over what can be. One that cannot be used leaves everything as it is.
-    pub(super) async fn reload(&mut self, load: &Load) {
-        supervisor::reloading();
-        let load = load.clone();
-        let reading = tokio::task::spawn_blocking(move || {
-            let config = load().map_err(|error| error.to_string())?;
-            check(&config).map_err(|error| error.to_string())?;
-            Ok(config)
-        });
-        let read = timeout(READING, reading).await;
-        let read = read.unwrap_or_else(|_| Ok(Err(format!("it could not be read within {READING:?}"))));
-        match read.unwrap_or_else(|error| Err(error.to_string())) {
-            Ok(config) => {
-                self.take_over(&config);
-                self.reload_files().await;
-            }
+    /// Takes over what can be of a configuration that was read again. One that cannot be used leaves everything as it is.
+    pub(super) fn reload(&mut self, read: Result<Config, String>) {
+        match read {
+            Ok(config) => self.take_over(&config),
             Err(error) => error!(error, "the configuration is refused; the one in force stays"),
         }
         supervisor::ready();
-    }
-
-    /// Takes certificates, tokens and passwords over, whose files may have changed though their names have not.
-    async fn reload_files(&self) {
-        let gates = self.gates.clone();
-        if timeout(READING, tokio::task::spawn_blocking(move || gates.reload())).await.is_err() {
-            error!("the files of TLS and authentication could not be read within {READING:?}");
-        }
     }
 
     fn take_over(&mut self, new: &Config) {

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::books::{DropReason, RejectReason};
+use super::books::DropReason;
 use super::budget::{Room, free_records};
+use super::losses::LossReason;
+use super::receipt::Receipt;
 use crate::table::partition::Period;
 use crate::table::{Resource, Rows, Scope};
 
@@ -19,6 +19,8 @@ use crate::table::{Resource, Rows, Scope};
 #[derive(Debug)]
 pub(super) struct Chunk {
     held: Arc<Held>,
+    /// Behind `held`, so that the room is free before the sender is told; it is where the last record is settled.
+    receipt: Option<Arc<Receipt>>,
     start: u32,
     end: u32,
 }
@@ -30,28 +32,6 @@ struct Held {
     since: Instant,
     /// Frees the bytes when the last user of the rows is gone.
     bytes: Room,
-    /// Last, so that the room is free before the sender is told.
-    receipt: Option<Receipt>,
-}
-
-/// Tells a waiting sender what became of its records, when the last of them is settled.
-#[derive(Debug)]
-struct Receipt {
-    flushed: AtomicUsize,
-    dead_lettered: AtomicUsize,
-    lost: AtomicUsize,
-    reply: Option<oneshot::Sender<Settled>>,
-}
-
-/// What became of the records of one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
-    /// Records in PostgreSQL.
-    pub flushed: usize,
-    /// Records in the table of dead letters.
-    pub dead_lettered: usize,
-    /// Records in neither.
-    pub lost: usize,
 }
 
 /// Records that one lane writes in one transaction. Its rows are fixed from the start, so that a retry is
@@ -68,23 +48,16 @@ enum Outcome {
     Flushed,
     DeadLettered,
     Dropped(DropReason),
-    Rejected(RejectReason),
 }
 
 impl Chunk {
     /// All of `rows`, in their `room`.
-    pub(super) fn new(rows: Rows, mut room: Room, receipt: Option<oneshot::Sender<Settled>>) -> Self {
+    pub(super) fn new(rows: Rows, mut room: Room, receipt: Option<Receipt>) -> Self {
         let end = rows.len() as u32;
         // From here on the records are freed one by one, as they are settled.
         room.keep_bytes();
-        let receipt = receipt.map(|reply| Receipt {
-            flushed: AtomicUsize::new(0),
-            dead_lettered: AtomicUsize::new(0),
-            lost: AtomicUsize::new(0),
-            reply: Some(reply),
-        });
-        let held = Held { rows, since: Instant::now(), bytes: room, receipt };
-        Self { held: Arc::new(held), start: 0, end }
+        let held = Held { rows, since: Instant::now(), bytes: room };
+        Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
     }
 
     /// The number of its rows.
@@ -105,7 +78,12 @@ impl Chunk {
     /// Keeps the first `len` rows; gives the others, where there are any.
     pub(super) fn split_off(&mut self, len: usize) -> Option<Chunk> {
         let at = self.start + u32::try_from(len).unwrap_or(u32::MAX).min(self.end - self.start);
-        let rest = (at < self.end).then(|| Chunk { held: self.held.clone(), start: at, end: self.end });
+        let rest = (at < self.end).then(|| Chunk {
+            held: self.held.clone(),
+            receipt: self.receipt.clone(),
+            start: at,
+            end: self.end,
+        });
         self.end = at;
         rest
     }
@@ -128,26 +106,42 @@ impl Chunk {
 
     /// Whether a sender waited for the result of these rows, and does so no longer.
     pub(super) fn is_given_up(&self) -> bool {
-        let reply = self.held.receipt.as_ref().and_then(|receipt| receipt.reply.as_ref());
-        reply.is_some_and(oneshot::Sender::is_closed)
+        self.receipt.as_deref().is_some_and(Receipt::is_given_up)
     }
 
-    /// Gives its records back to the sender, who has been told so or has gone away.
-    pub(super) fn give_back(mut self, reason: RejectReason) {
-        self.settle_first(self.len(), Outcome::Rejected(reason));
-    }
-
-    /// Gives its records up.
+    /// Gives its records up. Those of a waiting sender may be given back to it, which its [`Receipt`] decides.
     pub(super) fn shed(mut self, reason: DropReason) {
         self.settle_first(self.len(), Outcome::Dropped(reason));
     }
 
     /// Counts the outcome of the first `len` rows, then frees their room.
     fn settle_first(&mut self, len: usize, outcome: Outcome) {
-        let settled = self.start..self.start + len as u32;
-        self.held.count(settled.start as usize..settled.end as usize, outcome);
-        self.start = settled.end;
+        let rows = self.start as usize..self.start as usize + len;
+        self.start += len as u32;
+        self.count(rows, outcome);
         free_records(self.held.bytes.ledger(), len);
+    }
+
+    fn count(&self, rows: Range<usize>, outcome: Outcome) {
+        let (held, books) = (&self.held.rows, &self.held.bytes.ledger().books);
+        let (len, receipt) = (rows.len(), self.receipt.as_deref());
+        match outcome {
+            Outcome::Flushed => {
+                books.flush(len);
+                receipt.inspect(|receipt| receipt.flush(len));
+            }
+            Outcome::DeadLettered => {
+                books.lose(LossReason::DeadLetter, &held.tally(rows));
+                receipt.inspect(|receipt| receipt.dead_letter(len));
+            }
+            Outcome::Dropped(reason) => {
+                let (reason, records) = (LossReason::Dropped(reason), held.tally(rows));
+                match receipt {
+                    Some(receipt) => receipt.lose(reason, records),
+                    None => books.lose(reason, &records),
+                }
+            }
+        }
     }
 }
 
@@ -155,40 +149,6 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         if self.start < self.end {
             self.settle_first(self.len(), Outcome::Dropped(DropReason::Undelivered));
-        }
-    }
-}
-
-impl Held {
-    fn count(&self, rows: Range<usize>, outcome: Outcome) {
-        let (len, books) = (rows.len(), &self.bytes.ledger().books);
-        match outcome {
-            Outcome::Flushed => books.flush(len),
-            Outcome::DeadLettered => books.dead_letter(&self.rows.tally(rows)),
-            Outcome::Dropped(reason) => books.drop_records(reason, &self.rows.tally(rows)),
-            Outcome::Rejected(reason) => books.reject(reason, len),
-        }
-        if let Some(receipt) = &self.receipt {
-            let counter = match outcome {
-                Outcome::Flushed => &receipt.flushed,
-                Outcome::DeadLettered => &receipt.dead_lettered,
-                Outcome::Dropped(_) | Outcome::Rejected(_) => &receipt.lost,
-            };
-            counter.fetch_add(len, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        let settled = Settled {
-            flushed: *self.flushed.get_mut(),
-            dead_lettered: *self.dead_lettered.get_mut(),
-            lost: *self.lost.get_mut(),
-        };
-        if let Some(reply) = self.reply.take() {
-            // A sender that has gone away has its answer counted all the same.
-            let _ = reply.send(settled);
         }
     }
 }
@@ -304,14 +264,9 @@ impl Batch {
         }
     }
 
-    /// Counts its records as lost, then frees their room.
+    /// Counts its records as lost, or has those of waiting senders counted by what these are told; then frees their room.
     pub fn settle_dropped(self, reason: DropReason) {
         self.chunks.into_iter().for_each(|chunk| chunk.shed(reason));
-    }
-
-    /// Counts its records as given back to the senders, who wait for the result; then frees their room.
-    pub fn settle_rejected(self, reason: RejectReason) {
-        self.chunks.into_iter().for_each(|chunk| chunk.give_back(reason));
     }
 
     /// Whether senders waited for the result, and none does so any longer.

@@ -31,7 +31,7 @@ pub enum DropReason {
     DropOldest,
     /// It is larger than the whole buffer.
     TooLarge,
-    /// It was tried for longer than `retry_on_failure` allows.
+    /// It was tried for longer than `retry_on_failure` allows, or than its sender waits.
     RetryExhausted,
     /// It was still held when forebay ended.
     Undelivered,
@@ -116,30 +116,19 @@ impl Books {
         add(&self.flushed, records);
     }
 
-    /// The records of `dead` are in the table of dead letters.
-    pub fn dead_letter(&self, dead: &Tally) {
-        add(&self.dead_lettered, dead.total());
-        self.losses.add(LossReason::DeadLetter, dead);
-    }
-
-    /// Records were lost.
-    pub fn drop_records(&self, reason: DropReason, lost: &Tally) {
-        for (severity, count) in lost.severities().iter().filter(|(_, count)| *count > 0) {
-            add(&self.dropped[reason as usize][severity as usize], count);
+    /// Records are not in the table of records, and will not be sent again.
+    pub fn lose(&self, reason: LossReason, lost: &Tally) {
+        match reason {
+            LossReason::Dropped(reason) => {
+                for (severity, count) in lost.severities().iter().filter(|(_, count)| *count > 0) {
+                    add(&self.dropped[reason as usize][severity as usize], count);
+                }
+            }
+            LossReason::Malformed => self.reject(RejectReason::Malformed, lost.total()),
+            LossReason::TooComplex => self.reject(RejectReason::TooComplex, lost.total()),
+            LossReason::DeadLetter => add(&self.dead_lettered, lost.total()),
         }
-        self.losses.add(LossReason::Dropped(reason), lost);
-    }
-
-    /// Records were given back for good, because they are not protobuf.
-    pub fn reject_malformed(&self, lost: &Tally) {
-        self.reject(RejectReason::Malformed, lost.total());
-        self.losses.add(LossReason::Malformed, lost);
-    }
-
-    /// Records were given back for good, because they are beyond a limit on structure.
-    pub fn reject_too_complex(&self, lost: &Tally) {
-        self.reject(RejectReason::TooComplex, lost.total());
-        self.losses.add(LossReason::TooComplex, lost);
+        self.losses.add(reason, lost);
     }
 
     /// `records` records were given back to their sender.
@@ -252,14 +241,14 @@ mod tests {
             severities.iter().for_each(|severity| tally.add(None, *severity));
             tally
         };
-        books.drop_records(
-            DropReason::DropOldest,
+        books.lose(
+            LossReason::Dropped(DropReason::DropOldest),
             &tally(&[Severity::Error, Severity::Error, Severity::Info]),
         );
         books.reject(RejectReason::Full, 1);
-        books.reject_malformed(&tally(&[Severity::Warn]));
+        books.lose(LossReason::Malformed, &tally(&[Severity::Warn]));
         books.flush(4);
-        books.dead_letter(&tally(&[Severity::Info]));
+        books.lose(LossReason::DeadLetter, &tally(&[Severity::Info]));
         assert_eq!(books.dropped(DropReason::DropOldest, Severity::Error), 2);
         assert_eq!(books.dropped_for(DropReason::DropNewest), 0);
         let outcomes =

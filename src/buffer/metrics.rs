@@ -84,7 +84,6 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
 
 /// The same facts under the names of the OpenTelemetry Collector, so that its dashboards work.
 fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
-    let receiver = [KeyValue::new("receiver", "otlp"), KeyValue::new("transport", "grpc")];
     let exporter = [KeyValue::new("exporter", "postgres")];
     counter(
         buffer,
@@ -93,22 +92,6 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         "Records given back to their sender because the process takes more than its memory limit.",
         &[KeyValue::new("processor", "memory_limiter")],
         |books| books.rejected(RejectReason::Memory),
-    );
-    counter(
-        buffer,
-        meter,
-        "otelcol_receiver_accepted_log_records",
-        "Records put into the buffer.",
-        &receiver,
-        Books::accepted,
-    );
-    counter(
-        buffer,
-        meter,
-        "otelcol_receiver_refused_log_records",
-        "Records given back to their sender.",
-        &receiver,
-        Books::rejected_total,
     );
     counter(
         buffer,

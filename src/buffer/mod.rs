@@ -15,6 +15,7 @@ mod ledger;
 pub mod losses;
 mod metrics;
 mod queue;
+mod receipt;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -26,8 +27,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use opentelemetry::metrics::Meter;
 use tokio::sync::oneshot;
 
+pub use batch::Batch;
 use batch::Chunk;
-pub use batch::{Batch, Settled};
 pub use books::{Books, DropReason, RejectReason};
 pub use budget::Budget;
 use budget::Room;
@@ -35,8 +36,10 @@ use config::{BatchConfig, Overflow, QueueConfig};
 use ledger::Ledger;
 pub use losses::{Loss, LossReason};
 use queue::Queue;
+use receipt::Receipt;
+pub use receipt::Settled;
 
-use crate::table::{ROW_OVERHEAD, Rows};
+use crate::table::{ROW_OVERHEAD, Rows, Tally};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Reservation {
     /// It is for all of the request's records.
     whole: bool,
     rest: Rest,
+    /// Records of the request that are not among its rows.
+    left_out: Vec<(LossReason, Tally)>,
 }
 
 /// The rows are larger than was estimated, the buffer has no room for that just now, and its policy is to refuse.
@@ -88,8 +93,7 @@ impl Buffer {
         // are estimated here and put right in `enqueue`.
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
         if per_record > self.budget().max_bytes() {
-            let rest = Rest::Shed(DropReason::TooLarge);
-            return Reservation { room: self.no_room(), whole: false, rest };
+            return Reservation::new(self.no_room(), false, Rest::Shed(DropReason::TooLarge));
         }
         let mut room = Room::reserve(self.ledger, records, per_record);
         if room.records() < records {
@@ -102,47 +106,52 @@ impl Buffer {
                 let fits_when_empty = records <= self.budget().max_records()
                     && records * per_record <= self.budget().max_bytes();
                 if room.records() < records && (fits_when_empty || room.records() == 0) {
-                    return Reservation { room: self.no_room(), whole: false, rest: Rest::Refused };
+                    return Reservation::new(self.no_room(), false, Rest::Refused);
                 }
             }
         }
         let whole = room.records() == records;
-        Reservation { room, whole, rest: Rest::Shed(DropReason::DropNewest) }
+        Reservation::new(room, whole, Rest::Shed(DropReason::DropNewest))
     }
 
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
     /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
-    /// rows are shed; their number is given back, already counted. `receipt` is answered when the last of
-    /// the rows is settled.
+    /// rows are shed; gives their number. `reply` is answered when the last of the rows is settled. The records that
+    /// were shed or left out are counted here, or with that answer.
     ///
     /// # Errors
     ///
     /// [`Full`] in that case where the policy is to refuse and the rows would fit into an empty buffer: then none of
-    /// them is taken.
+    /// them is taken, and nothing is counted.
     pub fn enqueue(
         &self,
         reservation: Reservation,
         mut rows: Rows,
-        receipt: Option<oneshot::Sender<Settled>>,
+        reply: Option<oneshot::Sender<Settled>>,
     ) -> Result<usize, Full> {
-        let Reservation { mut room, whole, .. } = reservation;
+        let Reservation { mut room, whole, mut left_out, .. } = reservation;
         let mut shed = 0;
+        // Decided before anything is cut: what is left of rows that never fit as a whole might.
+        let fits_when_empty = whole && rows.held_bytes() <= self.budget().max_bytes();
         while !room.resize(rows.len(), rows.held_bytes()) {
             self.queue.press();
             match self.overflow() {
                 Overflow::DropOldest if self.evict_bytes() => continue,
-                Overflow::Reject if whole && rows.held_bytes() <= self.budget().max_bytes() => {
-                    return Err(Full);
-                }
+                Overflow::Reject if fits_when_empty => return Err(Full),
                 _ => {}
             }
             // At most as many rows as the room has bytes for; one less where that is all of them.
             let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
             let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
-            self.books().drop_records(DropReason::DropNewest, &cut);
             shed += cut.total();
+            left_out.push((LossReason::Dropped(DropReason::DropNewest), cut));
         }
+        let books = &self.ledger.books;
+        if reply.is_none() {
+            left_out.drain(..).for_each(|(reason, records)| books.lose(reason, &records));
+        }
+        let receipt = reply.map(|reply| Receipt::new(books, left_out, reply));
         if !rows.is_empty() {
             self.queue.push(Chunk::new(rows, room, receipt));
         }
@@ -239,6 +248,18 @@ impl Buffer {
 }
 
 impl Reservation {
+    fn new(room: Room, whole: bool, rest: Rest) -> Self {
+        Self { room, whole, rest, left_out: Vec::new() }
+    }
+
+    /// Records of the request are not among its rows. They are counted with the rows, once it is known whether the sender
+    /// is told not to send them again.
+    pub fn leave_out(&mut self, reason: LossReason, records: Tally) {
+        if records.total() > 0 {
+            self.left_out.push((reason, records));
+        }
+    }
+
     /// How many records there is room for; they are the first of the request.
     pub fn records(&self) -> usize {
         self.room.records()

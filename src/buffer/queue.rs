@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Chunk};
-use super::books::RejectReason;
+use super::books::DropReason;
 use super::config::BatchConfig;
 use super::ledger::Ledger;
 
@@ -254,9 +254,9 @@ impl Queue {
                 break;
             }
             if chunk.is_given_up() {
-                // The sender will send it again, and it must not be there twice then.
+                // The sender will send it again, and it must not be there twice then. So it is given back, whatever the reason.
                 self.leave(chunk.len());
-                chunk.give_back(RejectReason::Unavailable);
+                chunk.shed(DropReason::RetryExhausted);
                 continue;
             }
             records += chunk.len();

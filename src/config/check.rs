@@ -155,7 +155,6 @@ fn exporter(config: &exporter::config::Config) -> Checked {
         let above = ["exporters", "postgres", "table"].map(str::to_owned).into_iter();
         return Err(KeyError::at(above.chain(path), format!("found {found}, expected {expected}")));
     }
-    positive("exporters.postgres.losses_window", config.losses_window)?;
     positive("exporters.postgres.timeout", config.timeout)
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::delivery::Delivery;
 use super::error::{Class, Failure};
 use super::existing;
-use super::lane::{HURRY, Lane, roll_back};
-use super::pool::discard;
+use super::lane::{HURRY, Lane};
+use super::pool::Connection;
 use super::schema::SchemaError;
 use super::verdict::{Evidence, Sampled, Verdict};
 use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
@@ -39,7 +39,6 @@ impl<'a> Lane<'a> {
             return Err(Failed { failure, reached: Progress::Advanced });
         }
         let exporter = self.exporter;
-        let connection = exporter.pool.get().await?;
         let job = Job {
             turn: self.turn(),
             destination: &exporter.destination,
@@ -49,18 +48,16 @@ impl<'a> Lane<'a> {
             known: &self.known,
         };
         let mut reached = Progress::Begun;
-        let writing = async {
+        let writing = async |connection: &Connection| {
             if exporter.makes_partitions() {
                 let periods = part.batch.periods();
-                exporter.partitions.ensure_recent(&connection, &exporter.schema, periods).await?;
+                exporter.partitions.ensure_recent(connection, &exporter.schema, periods).await?;
             }
-            write(&connection, &job, &mut reached).await
+            write(connection, &job, &mut reached).await
         };
         let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
-        let deadline = exporter.config.timeout.0 / hurry;
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = timeout(deadline, writing).await;
-        let result = result.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
+        let result = exporter.pool.session(exporter.config.timeout.0 / hurry, writing).await;
         let failure = match result {
             Ok(written) => return Ok(written),
             Err(failure) => failure,
@@ -69,25 +66,19 @@ impl<'a> Lane<'a> {
             part.in_doubt = true;
             part.unjudged = Some(failure.clone());
         }
-        if failure.leaves_connection_usable() {
-            roll_back(connection).await;
-        } else {
+        if !failure.leaves_connection_usable() {
             self.known.clear();
-            discard(connection);
         }
         Err(Failed { failure, reached })
     }
 
     /// Whether the batch, whose COMMIT had no answer, is stored.
     async fn look_up(&self) -> Result<bool, Failure> {
-        let connection = self.exporter.pool.get().await?;
-        let deadline = self.exporter.config.timeout.0;
-        let looked_up = timeout(deadline, is_stored(&connection, self.turn())).await;
-        let looked_up = looked_up.unwrap_or_else(|_| Err(Failure::deadline(deadline.as_secs_f64())));
-        if looked_up.is_err() {
-            discard(connection);
-        }
-        looked_up
+        let Exporter { pool, config, .. } = self.exporter;
+        pool.session(config.timeout.0, async |connection: &Connection| {
+            is_stored(connection, self.turn()).await
+        })
+        .await
     }
 
     fn turn(&self) -> Turn<'a> {
@@ -138,17 +129,13 @@ impl<'a> Lane<'a> {
         let limit = exporter.config.timeout.0 / HURRY;
         let until = Instant::now() + limit;
         let late = || Failure::deadline(limit.as_secs_f64());
-        let connection = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
-            Ok(connection) => connection,
+        let take = async |connection: &Connection| {
+            takes(connection, &exporter.schema, &exporter.destination, &sample).await
+        };
+        let taken = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(session) => session.with(until.saturating_duration_since(Instant::now()), take).await,
             Err(failure) => return Sampled::Unanswered(failure),
         };
-        let taking = takes(&connection, &exporter.schema, &exporter.destination, &sample);
-        let taken = timeout_at(until, taking).await.unwrap_or_else(|_| Err(late()));
-        match &taken {
-            Ok(()) => {}
-            Err(failure) if failure.leaves_connection_usable() => roll_back(connection).await,
-            Err(_) => discard(connection),
-        }
         let sampled = Sampled::of(taken);
         match sampled {
             Sampled::Taken => exporter.took(),
@@ -162,14 +149,10 @@ impl<'a> Lane<'a> {
     /// fault, and everything is held.
     async fn finds_a_mismatch(&self) -> Option<Failure> {
         let mapping = self.exporter.destination.mapping()?;
-        let connection = self.exporter.pool.get().await.ok()?;
-        match timeout(HOUSEKEEPING, existing::check(&connection, mapping)).await {
+        let check = async |connection: &Connection| Ok(existing::check(connection, mapping).await);
+        match self.exporter.pool.session(HOUSEKEEPING, check).await {
             Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
-            Ok(_) => None,
-            Err(_) => {
-                discard(connection);
-                None
-            }
+            _ => None,
         }
     }
 
@@ -179,22 +162,22 @@ impl<'a> Lane<'a> {
         let exporter = self.exporter;
         // A COMMIT has the time to be carried out.
         let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
-        let Ok(connection) = exporter.pool.get().await else { return };
-        let ending = end_holder(&connection, &exporter.schema, exporter.gateway, self.number, age);
-        match timeout(HOUSEKEEPING, ending).await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(sessions)) => {
+        let end = async |connection: &Connection| {
+            let Exporter { schema, gateway, .. } = exporter;
+            end_holder(connection, schema, *gateway, self.number, age).await
+        };
+        match exporter.pool.session(HOUSEKEEPING, end).await {
+            Ok(0) => {}
+            Ok(sessions) => {
                 tracing::warn!(
                     lane = self.number,
                     sessions,
                     "asked PostgreSQL to end a session of this lane whose connection was lost"
                 );
             }
-            Ok(Err(failure)) => {
+            Err(failure) => {
                 tracing::debug!(lane = self.number, %failure, "cannot look for sessions that were lost");
-                discard(connection);
             }
-            Err(_) => discard(connection),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::Exporter;
 use super::backoff::Backoff;
 use super::error::{Class, Failure};
 use super::existing;
-use super::pool::{Connection, discard};
+use super::pool::Connection;
 use super::schema::{self, SchemaError};
 use crate::telemetry::StoreTrouble;
 
@@ -74,47 +74,44 @@ impl Exporter {
 
     /// Creates or checks the schema, and makes the partitions of the next days.
     async fn prepare(&self) -> Result<(), SchemaError> {
-        let connection = self.pool.get().await?;
+        let session = self.pool.get().await?;
+        let connection = &*session;
         let create = self.config.create_schema;
         let prepared = timeout(PREPARING, async {
-            schema::prepare(&connection, &self.schema, create).await?;
+            schema::prepare(connection, &self.schema, create).await?;
             if let Some(mapping) = self.destination.mapping() {
-                existing::check(&connection, mapping).await?;
+                existing::check(connection, mapping).await?;
             }
             if self.makes_partitions() {
-                self.partitions.ensure_ahead(&connection, &self.schema).await?;
+                self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
-            schema::register_lanes(&connection, &self.schema, self.gateway, self.lanes()).await?;
-            schema::forget_old_lanes(&connection, &self.schema).await?;
+            schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
+            schema::forget_old_lanes(connection, &self.schema).await?;
             // A lock on a partition keeps nobody from writing to the others.
-            let _ = self.look_ahead(&connection).await;
+            let _ = self.look_ahead(connection).await;
             Ok(())
         });
         let prepared =
             prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
-        if prepared.is_err() {
-            // Whatever was begun on it ends with it.
-            discard(connection);
+        if prepared.is_ok() {
+            session.give_back();
         }
         prepared
     }
 
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
     async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
-        let connection = self.pool.get().await?;
-        let made = timeout(PREPARING, async {
+        let look = async |connection: &Connection| {
+            if partitions_due {
+                schema::keep_lanes(connection, &self.schema, self.gateway).await?;
+            }
             if partitions_due && self.makes_partitions() {
                 self.partitions.forget();
-                self.partitions.ensure_ahead(&connection, &self.schema).await?;
+                self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
-            if horizon_due { self.look_ahead(&connection).await } else { Ok(()) }
-        });
-        let made = made.await;
-        let made = made.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64())));
-        if made.is_err() {
-            discard(connection);
-        }
-        made
+            if horizon_due { self.look_ahead(connection).await } else { Ok(()) }
+        };
+        self.pool.session(PREPARING, look).await
     }
 
     /// Looks how far the partitions reach. Those of an existing table are somebody else's.

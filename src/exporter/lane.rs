@@ -3,16 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
-use super::pool::{Connection, discard};
 use super::verdict::{Verdict, tries};
 use super::write::{DeadLetter, Written};
-use super::{Exporter, HOUSEKEEPING, Stuck, Trouble};
-use crate::buffer::{Batch, DropReason, RejectReason};
+use super::{Exporter, Stuck, Trouble};
+use crate::buffer::{Batch, DropReason};
 use crate::table::interned::Id;
 
 /// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
@@ -286,12 +285,11 @@ impl<'a> Lane<'a> {
     fn give_up(&mut self, part: Delivery, failure: &Failure) {
         let records = part.batch.len();
         self.trouble = None;
-        if self.senders_wait() {
-            part.batch.settle_rejected(RejectReason::Unavailable);
-        } else {
+        // Waiting senders are told, and keep what they are told to send again.
+        if !self.senders_wait() {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
-            part.batch.settle_dropped(DropReason::RetryExhausted);
         }
+        part.batch.settle_dropped(DropReason::RetryExhausted);
     }
 
     /// Where the sender waits for the result, it keeps the records itself and sends them again.
@@ -317,13 +315,5 @@ impl<'a> Lane<'a> {
         }
         self.known.extend(batch.resources().map(|resource| resource.id));
         self.known.extend(batch.scopes().map(|scope| scope.id));
-    }
-}
-
-/// Ends a failed transaction, so that the connection can be used again.
-pub(super) async fn roll_back(connection: Connection) {
-    let rolled_back = timeout(HOUSEKEEPING, connection.batch_execute("ROLLBACK")).await;
-    if !matches!(rolled_back, Ok(Ok(()))) {
-        discard(connection);
     }
 }

@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{sleep, timeout};
 
 use super::error::Failure;
-use super::lane::roll_back;
-use super::pool::{Connection, discard};
+use super::pool::Connection;
 use super::write::{Turn, Written, advance};
 use super::{Exporter, HOUSEKEEPING};
 use crate::buffer::Loss;
@@ -43,8 +42,11 @@ struct Clerk<'a> {
 }
 
 impl Exporter {
-    /// Writes losses down until `ending`, and then the last of them.
+    /// Writes losses down until `ending`, and then the last of them; nothing where windows have no length.
     pub async fn run_clerk(&self, ending: impl Future<Output = ()>) {
+        if self.config.losses_window.0.is_zero() {
+            return ending.await;
+        }
         let mut clerk = Clerk {
             exporter: self,
             since: SystemTime::now(),
@@ -79,8 +81,6 @@ impl Clerk<'_> {
         if self.waiting.is_empty() && self.parcel.is_empty() {
             return;
         }
-        // Who was cut has left its connection in the middle of a transaction, which nobody may commit.
-        self.exporter.pool.renew();
         let written = async {
             while !(self.waiting.is_empty() && self.parcel.is_empty()) {
                 self.write().await?;
@@ -117,23 +117,10 @@ impl Clerk<'_> {
         if self.parcel.is_empty() {
             return Ok(());
         }
-        let connection = self.exporter.pool.get().await?;
-        let written = timeout(HOUSEKEEPING, self.write_parcel(&connection)).await;
-        match written.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64()))) {
-            Ok(()) => {
-                self.parcel.clear();
-                self.sequence += 1;
-                Ok(())
-            }
-            Err(failure) => {
-                if failure.leaves_connection_usable() {
-                    roll_back(connection).await;
-                } else {
-                    discard(connection);
-                }
-                Err(failure)
-            }
-        }
+        self.exporter.pool.session(HOUSEKEEPING, async |c| self.write_parcel(c).await).await?;
+        self.parcel.clear();
+        self.sequence += 1;
+        Ok(())
     }
 
     async fn write_parcel(&self, connection: &Connection) -> Result<(), Failure> {

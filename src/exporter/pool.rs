@@ -1,5 +1,6 @@
 //! The connections: a pool of their own, bounded waits, and sessions that end by themselves when we vanish.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -27,8 +28,16 @@ const RECYCLING: Duration = Duration::from_secs(2);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const PREPARING: Duration = Duration::from_secs(5);
 
-/// A connection from the pool; it goes back when it is dropped.
+/// A connection in use.
 pub type Connection = Object;
+
+/// A connection from the pool, to which only [`Session::give_back`] returns it. Dropped, it ends: a transaction that was
+/// cut, on whatever way, is never somebody else's to commit.
+#[derive(Debug)]
+pub struct Session(Option<Connection>);
+
+/// The longest wait for a rollback.
+const ROLLING_BACK: Duration = Duration::from_secs(10);
 
 impl Pool {
     /// A pool of `size` connections to `target`, whose statements may take `statement_timeout`.
@@ -63,15 +72,30 @@ impl Pool {
     }
 
     /// A connection that answers and can write.
-    pub async fn get(&self) -> Result<Connection, Failure> {
+    pub async fn get(&self) -> Result<Session, Failure> {
         let got = tokio::time::timeout(self.patience, self.pool.get()).await;
-        got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create))).map_err(|error| {
+        let got = got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create)));
+        got.map(|connection| Session(Some(connection))).map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.sqlstate.is_none() && failure.class == Class::Connection {
                 failure.message = format!("{} ({})", failure.message, self.target.describe());
             }
             failure
         })
+    }
+
+    /// Has `work` done on a connection, within `limit`. Where it fails, its transaction is rolled back if the connection
+    /// can be used after that, and ends with the connection otherwise.
+    ///
+    /// # Errors
+    ///
+    /// What keeps us from a connection, what `work` failed with, or [`Failure::deadline`].
+    pub async fn session<T>(
+        &self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.get().await?.with(limit, work).await
     }
 
     /// Asks the server to cancel what `connection` waits for; for `patience` at most.
@@ -81,20 +105,62 @@ impl Pool {
         let _ = tokio::time::timeout(patience, connection.cancel_token().cancel_query(tls)).await;
     }
 
-    /// Ends the connections that nobody uses; further ones are new.
-    pub fn renew(&self) {
-        self.pool.retain(|_, _| false);
-    }
-
     /// Ends all connections.
     pub fn close(&self) {
         self.pool.close();
     }
 }
 
-/// Ends `connection` instead of giving it back: what happens on it can no longer reach us.
-pub fn discard(connection: Connection) {
-    drop(Object::take(connection));
+impl Session {
+    /// Has `work` done on it, as [`Pool::session`] does.
+    pub(super) async fn with<T>(
+        self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let done = tokio::time::timeout(limit, work(&self)).await;
+        let done = done.unwrap_or_else(|_| Err(Failure::deadline(limit.as_secs_f64())));
+        match &done {
+            Ok(_) => self.give_back(),
+            Err(failure) if failure.leaves_connection_usable() => self.roll_back().await,
+            Err(_) => {}
+        }
+        done
+    }
+
+    /// Returns the connection to the pool. Its last transaction has ended.
+    pub fn give_back(mut self) {
+        drop(self.0.take());
+    }
+
+    /// Ends a failed transaction, so that the connection can be used again.
+    async fn roll_back(self) {
+        let rolled_back = tokio::time::timeout(ROLLING_BACK, self.batch_execute("ROLLBACK")).await;
+        if let Ok(Ok(())) = rolled_back {
+            self.give_back();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Taken out of its pool, it ends with its only user.
+        self.0.take().map(Object::take);
+    }
+}
+
+impl Deref for Session {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.0.as_ref().expect("it is here until it is given back")
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.0.as_mut().expect("it is here until it is given back")
+    }
 }
 
 /// The session's own timeouts, all of which a plain role may set (context "user"). A setting that this server

@@ -87,6 +87,17 @@ pub async fn register_lanes(
     Ok(())
 }
 
+/// Shows that this forebay lives, however long it has nothing to write. A row that is locked shows it by itself.
+pub async fn keep_lanes(connection: &Connection, schema: &Schema, gateway: Uuid) -> Result<(), Failure> {
+    let update = format!(
+        "UPDATE {schema}.lanes l SET updated_at = now() \
+         FROM (SELECT lane FROM {schema}.lanes WHERE gateway = $1 FOR UPDATE SKIP LOCKED) free \
+         WHERE l.gateway = $1 AND l.lane = free.lane"
+    );
+    connection.execute(&update, &[&gateway]).await?;
+    Ok(())
+}
+
 /// Removes the sequence rows of forebays that ended long ago.
 pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
     let delete = format!("DELETE FROM {schema}.lanes WHERE updated_at < now() - interval '30 days'");

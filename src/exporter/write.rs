@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use serde::Serialize;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
@@ -183,7 +185,8 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
     store_resources(connection, job.turn.schema, &new).await
 }
 
-async fn store_resources(
+/// Inserts resources that are not stored.
+pub(super) async fn store_resources(
     connection: &Connection,
     schema: &Schema,
     new: &BTreeMap<Id, &Resource>,
@@ -218,7 +221,8 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
     store_scopes(connection, job.turn.schema, &new).await
 }
 
-async fn store_scopes(
+/// Inserts scopes that are not stored.
+pub(super) async fn store_scopes(
     connection: &Connection,
     schema: &Schema,
     new: &BTreeMap<Id, &Scope>,
@@ -248,10 +252,12 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     if job.dead.is_empty() {
         return Ok(());
     }
+    let [resources, scopes] = keep_origins(connection, job).await?;
     let insert = format!(
-        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service, destination) \
-         SELECT sqlstate, message, $4, row, service, $6 \
-         FROM unnest($1::text[], $2::text[], $3::bytea[], $5::text[]) u(sqlstate, message, row, service)",
+        "INSERT INTO {}.dead_letters (sqlstate, message, columns, row, service, destination, resource_id, scope_id) \
+         SELECT sqlstate, message, $4, row, service, $6, resource, scope \
+         FROM unnest($1::text[], $2::text[], $3::bytea[], $5::text[], $7::uuid[], $8::uuid[]) \
+         u(sqlstate, message, row, service, resource, scope)",
         job.turn.schema
     );
     let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
@@ -261,8 +267,44 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     let service = |index: &usize| job.batch.resource(*index)?.service_name.as_deref();
     let services: Vec<_> = job.dead.keys().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
-    connection.execute(&statement, &[&codes, &messages, &rows, &columns, &services, &mark]).await?;
+    let values: [&(dyn ToSql + Sync); 8] =
+        [&codes, &messages, &rows, &columns, &services, &mark, &resources, &scopes];
+    connection.execute(&statement, &values).await?;
     Ok(())
+}
+
+/// Keeps the resources and scopes that the refused rows name, as bytes that no type or check can refuse, for when the rows
+/// are sent again; gives the ids for each row. The rows of an existing table name none.
+async fn keep_origins(connection: &Connection, job: &Job<'_>) -> Result<[Vec<Option<Uuid>>; 2], Failure> {
+    if job.destination.mapping().is_some() {
+        return Ok([(); 2].map(|()| vec![None; job.dead.len()]));
+    }
+    let named = |id: fn(&[u8]) -> Option<Id>| -> Vec<_> {
+        job.dead.keys().map(|index| id(job.batch.row(*index)).map(Uuid::from_bytes)).collect()
+    };
+    let [resources, scopes] = [resource_id, scope_id].map(named);
+    let is_named = |ids: &[Option<Uuid>], id: Id| ids.contains(&Some(Uuid::from_bytes(id)));
+    let mut origins = BTreeMap::new();
+    for resource in job.batch.resources().filter(|resource| is_named(&resources, resource.id)) {
+        origins.entry(resource.id).or_insert_with(|| json(&**resource));
+    }
+    for scope in job.batch.scopes().filter(|scope| is_named(&scopes, scope.id)) {
+        origins.entry(scope.id).or_insert_with(|| json(&**scope));
+    }
+    let insert = format!(
+        "INSERT INTO {}.dead_letter_origins (id, content) SELECT id, content \
+         FROM unnest($1::uuid[], $2::bytea[]) u(id, content) ON CONFLICT DO NOTHING",
+        job.turn.schema
+    );
+    let (ids, contents): (Vec<_>, Vec<_>) =
+        origins.into_iter().map(|(id, content)| (Uuid::from_bytes(id), content)).unzip();
+    let statement = connection.prepare_cached(&insert).await?;
+    connection.execute(&statement, &[&ids, &contents]).await?;
+    Ok([resources, scopes])
+}
+
+fn json(origin: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(origin).expect("it has nothing but texts and numbers")
 }
 
 /// Ends sessions that have been in the lane's transaction for longer than `timeout`; gives how many.

@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::config::AdmissionConfig;
 use super::file::aside;
 use super::message::Message;
-use super::metrics::{Unread, UnreadRequests};
+use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
 use super::room::{NoRoom, Room, Share};
-use crate::buffer::{Buffer, DropReason, Full, RejectReason, Rest, Settled};
+use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
@@ -33,6 +33,7 @@ pub struct Intake {
     result_timeout: Option<Duration>,
     draining: AtomicBool,
     unread: Arc<UnreadRequests>,
+    answers: Arc<Answers>,
     /// Set while the process takes too much memory.
     refusing: Arc<AtomicBool>,
 }
@@ -79,6 +80,7 @@ const MIB: usize = 1 << 20;
 /// What became of a request's records, as far as it is known.
 #[derive(Debug, Default)]
 struct Admitted {
+    records: usize,
     full: usize,
     too_large: usize,
     malformed: usize,
@@ -101,6 +103,7 @@ impl Intake {
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
+            answers: Arc::default(),
             refusing: Arc::default(),
         }
     }
@@ -135,9 +138,10 @@ impl Intake {
         self.room.taken()
     }
 
-    /// Registers the receiver's instrument with `meter`.
+    /// Registers the receiver's instruments with `meter`.
     pub fn observe(&self, meter: &Meter) {
         self.unread.observe(meter);
+        self.answers.observe(meter);
     }
 
     /// How many were refused so.
@@ -156,33 +160,47 @@ impl Intake {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Takes one encoded `ExportLogsServiceRequest`.
-    pub async fn take_in(&self, request: impl Into<Message>) -> Result<Accepted, Refusal> {
+    /// Takes one encoded `ExportLogsServiceRequest` that came by `transport`.
+    pub async fn take_in(
+        &self,
+        request: impl Into<Message>,
+        transport: Transport,
+    ) -> Result<Accepted, Refusal> {
+        let mut answer = self.answers.begin(transport);
         let mut message = request.into();
         let bytes = message.bytes().len();
         let admit = || {
             let (request, share) = message.parts();
-            self.admit(request, share)
+            self.admit(request, share, &mut answer)
         };
         let mut admitted = beside_others(bytes, self.room.turns(), admit).await?;
         drop(message);
-        if let Some((receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
-            // The settlement counts, also when nobody waits for it any longer.
-            let settled = tokio::time::timeout(timeout, receipt).await.map_err(|_| Refusal::Unavailable)?;
-            admitted.settled = settled.unwrap_or_default();
-            // Once some of the records are stored, sending all of them again would store those twice.
-            let Settled { flushed, dead_lettered, lost } = admitted.settled;
-            if lost > 0 && flushed + dead_lettered == 0 {
-                return Err(Refusal::Unavailable);
-            }
+        if let Some((mut receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
+            let settled = match tokio::time::timeout(timeout, &mut receipt).await {
+                Ok(settled) => settled.ok(),
+                // The settlement is counted by whether it was heard, so that one that has just come is.
+                Err(_) => {
+                    receipt.close();
+                    receipt.try_recv().ok()
+                }
+            };
+            let settled = settled.filter(|settled| !settled.is_to_be_sent_again());
+            admitted.settled = settled.ok_or(Refusal::Unavailable)?;
         }
+        admitted.count(answer);
         Ok(admitted.answer())
     }
 
     /// Everything up to the buffer. Nothing in here waits.
-    fn admit(&self, request: &[u8], share: &mut Share) -> Result<Admitted, Refusal> {
+    fn admit(
+        &self,
+        request: &[u8],
+        share: &mut Share,
+        answer: &mut AnswerCount<'_>,
+    ) -> Result<Admitted, Refusal> {
         let records = count_records(request, self.transcoder.limits())
             .inspect_err(|invalid| self.refuse_unread(Unread::of(*invalid)))?;
+        answer.refused = records;
         if records == 0 {
             return Ok(Admitted::default());
         }
@@ -198,7 +216,7 @@ impl Intake {
         if self.refusing.load(Ordering::Relaxed) {
             return refuse(RejectReason::Memory, Refusal::Memory);
         }
-        let reservation = self.buffer.reserve(records, request.len());
+        let mut reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
             Rest::Shed(reason) => reason,
@@ -206,11 +224,11 @@ impl Intake {
         let mut no_room = NoRoom::Now;
         let mut grow = |bytes| share.grow(bytes).map_err(|error| no_room = error).is_ok();
         let mut space = Space::new(reservation.bytes(), &mut grow);
-        let mut admitted = Admitted::default();
+        let mut admitted = Admitted { records, ..Admitted::default() };
         if reservation.records() == 0 {
             // The count has walked the same way.
             let shed = self.transcoder.tally(request, &mut space).unwrap_or_default();
-            books.drop_records(reason, &shed);
+            books.lose(LossReason::Dropped(reason), &shed);
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
@@ -221,7 +239,7 @@ impl Intake {
             }
             Err(Untranscoded::NoSpace(_)) => {
                 let lost = self.transcoder.tally(request, &mut Space::none()).unwrap_or_default();
-                books.reject_too_complex(&lost);
+                books.lose(LossReason::TooComplex, &lost);
                 return Err(no_room.into());
             }
             // Not after the count, which has walked the same way.
@@ -229,24 +247,20 @@ impl Intake {
                 return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
             }
         };
-        books.drop_records(reason, &transcoded.beyond);
-        books.reject_malformed(&transcoded.malformed);
-        books.reject_too_complex(&transcoded.too_complex);
         books.replace(&transcoded.replaced);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
         admitted.too_complex = transcoded.too_complex.total();
         admitted.first_too_complex = transcoded.first_too_complex;
+        reservation.leave_out(LossReason::Dropped(reason), transcoded.beyond);
+        reservation.leave_out(LossReason::Malformed, transcoded.malformed);
+        reservation.leave_out(LossReason::TooComplex, transcoded.too_complex);
 
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
-        let rows = transcoded.rows.len();
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
             Ok(shed) => admitted.full += shed,
-            Err(Full) => {
-                books.reject(RejectReason::Full, rows);
-                return Err(Refusal::Full);
-            }
+            Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
         }
         Ok(admitted)
     }
@@ -278,6 +292,12 @@ impl Admitted {
             DropReason::TooLarge => self.too_large += records,
             _ => self.full += records,
         }
+    }
+
+    fn count(&self, mut answer: AnswerCount<'_>) {
+        let dropped = self.full + self.too_large + self.settled.lost;
+        answer.refused = self.malformed + self.too_complex;
+        answer.accepted = self.records - answer.refused - dropped;
     }
 
     fn answer(&self) -> Accepted {

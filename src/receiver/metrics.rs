@@ -1,5 +1,5 @@
-//! The receiver's instrument: requests that were refused before anybody knew which records are in them. What becomes of
-//! records is in the buffer's books.
+//! The receiver's instruments: requests that were refused before anybody knew which records are in them, and records by the
+//! transport that brought them and the answer to their sender. Their further outcomes are in the buffer's books.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,34 @@ pub(super) enum Unread {
     Encoding,
     /// It is not what the protocol says, from its frame down to where its records begin.
     Malformed,
+}
+
+/// The protocol that brought a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP, of protobuf or JSON.
+    Http,
+}
+
+/// Records of answered requests, by transport.
+#[derive(Debug, Default)]
+pub(super) struct Answers([Records; Transport::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Records {
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// The records of one request by what its sender is told, counted when this is dropped. A sender that goes away
+/// without an answer sends them again.
+#[derive(Debug)]
+pub(super) struct AnswerCount<'a> {
+    counts: &'a Records,
+    pub(super) accepted: usize,
+    pub(super) refused: usize,
 }
 
 /// How many there were.
@@ -52,6 +80,59 @@ impl Unread {
             Self::Encoding => "encoding",
             Self::Malformed => "malformed",
         }
+    }
+}
+
+impl Transport {
+    /// Both, each at its own index.
+    const ALL: [Self; 2] = [Self::Grpc, Self::Http];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl Answers {
+    /// Counts what becomes of a request that came by `transport`.
+    pub(super) fn begin(&self, transport: Transport) -> AnswerCount<'_> {
+        AnswerCount { counts: &self.0[transport as usize], accepted: 0, refused: 0 }
+    }
+
+    /// Registers them with `meter`, under the Collector's names.
+    pub(super) fn observe(self: &Arc<Self>, meter: &Meter) {
+        let counter = |name, description, read: fn(&Records) -> &AtomicU64| {
+            let answers = self.clone();
+            meter
+                .u64_observable_counter(name)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    for transport in Transport::ALL {
+                        let labels = [
+                            KeyValue::new("receiver", "otlp"),
+                            KeyValue::new("transport", transport.label()),
+                        ];
+                        observer
+                            .observe(read(&answers.0[transport as usize]).load(Ordering::Relaxed), &labels);
+                    }
+                })
+                .build();
+        };
+        counter("otelcol_receiver_accepted_log_records", "Records taken from their sender.", |records| {
+            &records.accepted
+        });
+        counter("otelcol_receiver_refused_log_records", "Records given back to their sender.", |records| {
+            &records.refused
+        });
+    }
+}
+
+impl Drop for AnswerCount<'_> {
+    fn drop(&mut self) {
+        self.counts.accepted.fetch_add(self.accepted as u64, Ordering::Relaxed);
+        self.counts.refused.fetch_add(self.refused as u64, Ordering::Relaxed);
     }
 }
 

@@ -46,5 +46,6 @@ pub use file::Unusable;
 pub use gates::{Gates, Warnings};
 pub use intake::{Accepted, Intake, Refusal};
 pub use message::Message;
+pub use metrics::Transport;
 pub use ports::Ports;
 pub use room::NoRoom;

@@ -26,6 +26,7 @@ use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections, most_of_one_address};
 use super::lobby::Lobby;
+use super::metrics::Transport;
 use super::peers::Peers;
 use super::reception::{REQUEST, Reception};
 
@@ -97,8 +98,9 @@ impl Ports {
         let limit = (config.admission.request_limit_mib as usize) << 20;
         let (room, lobby) = (intake.room().clone(), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;
-        let reception = |gate: &Gate, times: &Times, limit| Reception {
+        let reception = |transport, gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
+            transport,
             intake: intake.clone(),
             lobby: lobby.clone(),
             arrival: times.arrival,
@@ -109,7 +111,7 @@ impl Ports {
         let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
-            let reception = Arc::new(reception(&grpc_gate, &times.grpc, grpc.limit(ratio)));
+            let reception = Arc::new(reception(Transport::Grpc, &grpc_gate, &times.grpc, grpc.limit(ratio)));
             let mut http2 = http2();
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
@@ -123,7 +125,8 @@ impl Ports {
             )
         });
         let http = self.http.zip(config.protocols.http.as_ref()).map(|(listener, http)| {
-            let logs = Arc::new(LogsPort::new(http, reception(&http_gate, &times.http, http.limit(ratio))));
+            let reception = reception(Transport::Http, &http_gate, &times.http, http.limit(ratio));
+            let logs = Arc::new(LogsPort::new(http, reception));
             let most = most_connections(http.max_connections, ports);
             let port = Port {
                 listener,

@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::intake::{Accepted, Intake, beside_others};
 use super::lobby::{Begun, Lobby};
 use super::message::{Message, Unreadable};
-use super::metrics::Unread;
+use super::metrics::{Transport, Unread};
 use super::room::{NoRoom, Room, Share};
 use crate::otlp::mark::Mark;
 
@@ -27,6 +27,7 @@ const GRPC_PREFIX: usize = 5;
 pub(super) struct Reception {
     /// It is asked by each protocol as soon as a request's headers are there.
     pub(super) gate: Gate,
+    pub(super) transport: Transport,
     pub(super) intake: Arc<Intake>,
     /// Where requests are before they have a part of the room; it is the same for all ports.
     pub(super) lobby: Arc<Lobby>,
@@ -82,7 +83,7 @@ impl Reception {
             Err(why) => Err(why),
         };
         let message = marked.map_err(|why| self.unreadable(why))?;
-        Ok((self.intake.take_in(message).await?, share))
+        Ok((self.intake.take_in(message, self.transport).await?, share))
     }
 
     /// Has the message say who has sent it, where that is to be stored.

@@ -56,6 +56,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, sql: keep_destination },
     Migration { version: 6, sql: keep_counts },
     Migration { version: 7, sql: shut_doors },
+    Migration { version: 8, sql: nothing },
+    Migration { version: 9, sql: keep_origins },
 ];
 
 /// The tables of the store, as the newest version has them.
@@ -114,6 +116,11 @@ const ATTEMPTS: TableColumn =
 
 const DESTINATION: TableColumn =
     column("destination", "text", "", "The existing table that refused the row; NULL is log_records");
+
+const ORIGINS: [TableColumn; 2] = [
+    column("resource_id", "uuid", "", "The resource that the row names, in dead_letter_origins"),
+    column("scope_id", "uuid", "", "The scope that the row names, in dead_letter_origins"),
+];
 
 const fn column(
     name: &'static str,
@@ -184,10 +191,13 @@ fn tables() -> Vec<Table> {
                 SERVICE,
                 ATTEMPTS,
                 DESTINATION,
+                ORIGINS[0],
+                ORIGINS[1],
             ],
             privileges: &["INSERT"],
             options: "",
         },
+        dead_letter_origins(),
         losses(),
         log_counts(),
         Table {
@@ -203,6 +213,19 @@ fn tables() -> Vec<Table> {
             options: "",
         },
     ]
+}
+
+fn dead_letter_origins() -> Table {
+    Table {
+        name: "dead_letter_origins",
+        comment: "The resources and scopes that dead letters name, each once, to be stored with them when they are sent again",
+        columns: vec![
+            column("id", "uuid", "PRIMARY KEY", "As in resources or scopes"),
+            column("content", "bytea", "NOT NULL", "The resource or scope as JSON"),
+        ],
+        privileges: &["INSERT"],
+        options: "",
+    }
 }
 
 fn losses() -> Table {
@@ -307,6 +330,16 @@ fn keep_counts(schema: &Schema) -> String {
 /// the owner.
 fn shut_doors(schema: &Schema) -> String {
     counts::function(schema) + &help_reading(schema)
+}
+
+fn nothing(_: &Schema) -> String {
+    String::new()
+}
+
+/// Version 9: dead letters keep the resource and the scope of their rows.
+fn keep_origins(schema: &Schema) -> String {
+    let columns: String = ORIGINS.into_iter().map(|column| add_to_dead_letters(schema, column)).collect();
+    dead_letter_origins().definition(schema, "CREATE TABLE IF NOT EXISTS") + &columns
 }
 
 fn index_counts(schema: &Schema) -> String {

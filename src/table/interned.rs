@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::json::{most_bytes, push_object};
@@ -24,7 +25,7 @@ use crate::otlp::{Invalid, Limits};
 pub type Id = [u8; 16];
 
 /// A resource as it is stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Resource {
     /// The hash of the rest.
     pub id: Id,
@@ -39,7 +40,7 @@ pub struct Resource {
 }
 
 /// An instrumentation scope as it is stored.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Scope {
     /// The hash of the rest.
     pub id: Id,

@@ -2,7 +2,8 @@
 //!
 //! Warnings and errors are folded: each place in the code prints one line in ten seconds at most, with the count of
 //! those left out. Other crates are held to warnings whatever the level is, and deadpool is silenced, because the
-//! exporter says the same with more sense. Writing never fails the program: a line that stderr refuses is lost.
+//! exporter says the same with more sense. Writing never fails or holds up the program: a line that stderr refuses is lost,
+//! and a stderr that blocks keeps one thread waiting, which does nothing else.
 //! Spans are not printed.
 
 use std::io::{self, IsTerminal, Write};
@@ -20,6 +21,7 @@ use super::Error;
 use super::config::{Encoding, LogsConfig};
 use super::fold::{Fold, Printed};
 use super::line::Style;
+use super::outlet::{Inlet, Outlet};
 use super::threshold::Threshold;
 
 /// The window in which a place prints one line.
@@ -32,26 +34,37 @@ const LOOK: Duration = Duration::from_secs(1);
 #[must_use = "dropping it prints what was folded; keep it to the end"]
 pub struct Logs {
     printer: Arc<Printer>,
+    outlet: Arc<Outlet>,
     threshold: Threshold,
 }
 
-/// Sends this process's `tracing` events to stderr. To be called once, first of all.
+/// The longest wait at the end for a stderr that blocks.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Sends this process's `tracing` events to stderr, by way of [`Logs::writer`]. To be called once, first of all.
 pub fn init(config: &LogsConfig) -> Result<Logs, Error> {
     let style = match config.encoding {
         Encoding::Console => Style::Console { colours: wants_colours(&io::stderr()) },
         Encoding::Json => Style::Json,
     };
-    let printer = Arc::new(Printer::new(style, Now::read, io::stderr()));
+    let outlet = Arc::new(Outlet::default());
+    let printer = Arc::new(Printer::new(style, Now::read, Inlet(outlet.clone())));
     let (filter, threshold) = Threshold::new(config.level);
     tracing::subscriber::set_global_default(subscriber(filter, printer.clone()))
         .map_err(|_| Error::LogsAlreadySet)?;
-    Ok(Logs { printer, threshold })
+    Ok(Logs { printer, outlet, threshold })
 }
 
 impl Logs {
     /// What changes the level.
     pub fn threshold(&self) -> Threshold {
         self.threshold.clone()
+    }
+
+    /// Writes the messages to stderr until the end, which blocks: it is for a thread of its own.
+    pub fn writer(&self) -> impl FnOnce() + Send + 'static {
+        let outlet = self.outlet.clone();
+        move || outlet.run(io::stderr())
     }
 
     /// Prints what was folded when its window is over, until `shutdown`.
@@ -79,6 +92,7 @@ impl Logs {
 impl Drop for Logs {
     fn drop(&mut self) {
         self.printer.print_rest();
+        self.outlet.finish(LAST_WORDS);
     }
 }
 
@@ -141,8 +155,7 @@ impl Printer {
         self.print(self.fold.rest((self.clock)().steady));
     }
 
-    /// Writes each line in one go. The fold is not locked meanwhile: a stderr that blocks holds up only those who
-    /// have something to print.
+    /// Writes each line in one go.
     fn print(&self, lines: impl IntoIterator<Item = Printed>) {
         for Printed { line, repeats } in lines {
             let line = self.style.close(line, repeats);
@@ -213,7 +226,7 @@ mod tests {
     }
 
     fn logs(printer: Arc<Printer>) -> Logs {
-        Logs { printer, threshold: Threshold::new(config::Level::Info).1 }
+        Logs { printer, outlet: Arc::default(), threshold: Threshold::new(config::Level::Info).1 }
     }
 
     #[test]

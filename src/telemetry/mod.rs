@@ -19,6 +19,7 @@ mod health;
 mod line;
 pub mod logs;
 mod metrics;
+mod outlet;
 pub mod pages;
 pub mod probe;
 mod process;

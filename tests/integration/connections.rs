@@ -2,9 +2,14 @@
 //! of several that can be written to.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use forebay::exporter::dsn::Target;
+use forebay::exporter::error::Failure;
+use forebay::exporter::pool::{Connection, Pool};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use crate::support::forebay::{Forebay, QUICK};
@@ -187,4 +192,60 @@ async fn the_server_that_can_be_written_to_is_found() {
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 200);
     stored(&two).await.assert_holds_each_once(&[100..200]);
     assert_eq!(stored(&two).await.rows(), 100);
+}
+
+/// Begins a transaction that writes a row.
+async fn begin(connection: &Connection, value: i32) -> Result<(), Failure> {
+    connection.batch_execute(&format!("BEGIN; INSERT INTO half_done VALUES ({value})")).await?;
+    Ok(())
+}
+
+/// The server process of the pool's connection, after a COMMIT on it, and how many rows are there for it.
+async fn process_and_rows(pool: &Pool) -> (i32, i64) {
+    let look = async |connection: &Connection| {
+        connection.batch_execute("COMMIT").await?;
+        let select = "SELECT pg_backend_pid(), count(*) FROM half_done";
+        let row = connection.query_one(select, &[]).await?;
+        Ok((row.get(0), row.get(1)))
+    };
+    pool.session(Duration::from_secs(10), look).await.unwrap()
+}
+
+/// Scenario: work on a connection fails in its transaction, is dropped in the middle of it, or runs into its deadline.
+/// Guarantee: the next user of the pool is in no transaction of somebody else, whose COMMIT would store half of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_never_left_to_the_next_user_of_a_connection() {
+    let database = database().await;
+    let create = "CREATE TABLE half_done (value int CHECK (value > 0))";
+    database.connect().await.batch_execute(create).await.unwrap();
+    let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
+    let (first, _) = process_and_rows(&pool).await;
+
+    let refused = pool.session(Duration::from_secs(10), async |c| begin(c, -1).await).await.unwrap_err();
+    assert_eq!(refused.sqlstate.as_deref(), Some("23514"));
+    assert_eq!(process_and_rows(&pool).await, (first, 0), "rolled back, the connection is used again");
+
+    let begun = Notify::new();
+    let work = async |connection: &Connection| {
+        begin(connection, 1).await?;
+        begun.notify_one();
+        std::future::pending::<Result<(), Failure>>().await
+    };
+    tokio::select! {
+        _ = pool.session(Duration::from_secs(60), work) => unreachable!("it does not end"),
+        () = begun.notified() => {}
+    }
+    let (second, rows) = process_and_rows(&pool).await;
+    assert_eq!((second != first, rows), (true, 0), "what was dropped has ended with its connection");
+
+    let late = pool.session(Duration::from_millis(100), work).await.unwrap_err();
+    assert!(late.message.contains("0.1 s"), "{late}");
+    let (third, rows) = process_and_rows(&pool).await;
+    assert_eq!((third != second, rows), (true, 0), "so has what took too long");
+
+    let session = pool.get().await.unwrap();
+    begin(&session, 1).await.unwrap();
+    drop(session);
+    let (fourth, rows) = process_and_rows(&pool).await;
+    assert_eq!((fourth != third, rows), (true, 0), "and what nobody has given back");
 }

@@ -30,11 +30,17 @@ struct Scene {
 
 impl Scene {
     async fn begin(refused: &str) -> Self {
+        Self::begin_with(refused, "SELECT 1").await
+    }
+
+    /// The same, with a store that is `changed` before the records come.
+    async fn begin_with(refused: &str, changed: &str) -> Self {
         let database = database().await;
         let forebay = Forebay::ready(database.dsn(), QUICK).await;
         let (client, since) = (database.connect().await, now());
         let scene = Self { database, client, request: numbered_request(0..50), since };
         scene.refuse(refused).await;
+        scene.client.batch_execute(changed).await.unwrap();
         forebay.sender().await.send(scene.request.clone()).await.unwrap();
         forebay.settles().await;
         forebay.terminate().await;
@@ -55,6 +61,10 @@ impl Scene {
     async fn ids(&self) -> Vec<i64> {
         let ids = self.client.query("SELECT id FROM otel.dead_letters ORDER BY id", &[]).await.unwrap();
         ids.iter().map(|row| row.get(0)).collect()
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        self.client.query_one(&format!("SELECT count(*) FROM otel.{table}"), &[]).await.unwrap().get(0)
     }
 
     async fn dead_letters(&self, arguments: &str) -> Ran {
@@ -120,6 +130,87 @@ async fn a_letter_with_any_code_costs_the_others_nothing() {
     let left = scene.client.query(left, &[]).await.unwrap();
     let left: Vec<(String, i32)> = left.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(left, [("XX000".to_owned(), 2), ("not_stored".to_owned(), 2)]);
+}
+
+/// The numbers of all records.
+fn all() -> String {
+    (0..50).map(|number: i32| number.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Scenario: a pod whose every record is refused, and that is gone when the constraint is mended. Guarantee: its records
+/// come with their service, resource and scope, which nothing else has stored; nothing is left of the letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_bring_their_resource_and_scope() {
+    let scene = Scene::begin(&all()).await;
+    assert_eq!([scene.count("resources").await, scene.count("scopes").await], [0, 0]);
+    assert_eq!(scene.count("dead_letter_origins").await, 2, "each once");
+    let again = scene.dead_letters("retry --all").await;
+    assert_eq!((again.status, again.out.as_str()), (Some(1), "0 stored, 50 refused again\n"), "{again:?}");
+    assert_eq!([scene.count("resources").await, scene.count("scopes").await], [0, 0], "in one transaction");
+    scene.refuse("").await;
+    let again = scene.dead_letters("retry --all").await;
+    assert_eq!((again.status, again.out.as_str()), (Some(0), "50 stored, 0 refused again\n"), "{again:?}");
+    scene.all_is_stored_as_it_was_sent().await;
+    let named = "SELECT DISTINCT service_name, resource->>'host.name', scope_name FROM otel.logs";
+    let named = scene.client.query_one(named, &[]).await.unwrap();
+    assert_eq!([0, 1, 2].map(|index| named.get::<_, &str>(index)), ["shop", "h1", "tests"]);
+    assert_eq!(scene.count("dead_letter_origins").await, 0);
+}
+
+/// Scenario: it is the resource, or the scope, that PostgreSQL refuses. Guarantee: the letters keep it all the same, are
+/// refused again as long as it is, and are stored with it once it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_keep_a_resource_or_scope_that_is_refused() {
+    for (table, check) in [("resources", "service_name <> 'shop'"), ("scopes", "name <> 'tests'")] {
+        let check = format!("ALTER TABLE otel.{table} ADD CONSTRAINT refused CHECK ({check})");
+        let scene = Scene::begin_with("", &check).await;
+        assert_eq!(scene.letters().await.len(), 50, "{table}");
+        let [last, ..] = scene.ids().await[..] else { panic!("letters of {table}") };
+        let again = scene.dead_letters(&format!("retry --id {last}")).await;
+        assert_eq!((again.status, again.out.as_str()), (Some(1), "0 stored, 1 refused again\n"), "{again:?}");
+        let mend = format!("ALTER TABLE otel.{table} DROP CONSTRAINT refused");
+        scene.client.batch_execute(&mend).await.unwrap();
+        let again = scene.dead_letters("retry --all").await;
+        assert_eq!(
+            (again.status, again.out.as_str()),
+            (Some(0), "50 stored, 0 refused again\n"),
+            "{again:?}"
+        );
+        scene.all_is_stored_as_it_was_sent().await;
+    }
+}
+
+/// Scenario: letters that an older forebay wrote, which do not keep their resource and scope; once these are stored for
+/// other records, and once they are not. Guarantee: what a letter lacks is shown and said when it is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_letters_say_what_they_lack() {
+    let forget = "UPDATE otel.dead_letters SET resource_id = NULL, scope_id = NULL; DELETE FROM otel.dead_letter_origins";
+    for (refused, stored, lacks) in [
+        ("7", "1 stored, 0 refused again", None),
+        (all().as_str(), "50 stored, 0 refused again; 50 of those", Some("resource")),
+    ] {
+        let scene = Scene::begin(refused).await;
+        scene.client.batch_execute(forget).await.unwrap();
+        let listed = scene.dead_letters("list --json --limit 1").await.json();
+        assert_eq!(listed[0]["lacks"][0].as_str(), lacks, "{listed:?}");
+        assert_eq!(listed[0]["lacks"][1].as_str(), lacks.map(|_| "scope"), "{listed:?}");
+        let listed = scene.dead_letters("list").await.out;
+        assert_eq!(listed.contains("; its resource and scope are not stored"), lacks.is_some(), "{listed}");
+        scene.refuse("").await;
+        let again = scene.dead_letters("retry --all").await;
+        assert!(again.status == Some(0) && again.out.starts_with(stored), "{again:?}");
+    }
+}
+
+/// Scenario: letters that share a resource are deleted one by one. Guarantee: it is kept for as long as one names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_letters_name_is_kept_as_long_as_they_are() {
+    let scene = Scene::begin("3, 4").await;
+    for (id, left) in scene.ids().await.into_iter().zip([2, 0]) {
+        let purged = scene.dead_letters(&format!("purge --yes --id {id}")).await;
+        assert_eq!((purged.status, purged.out.as_str()), (Some(0), "1 deleted\n"));
+        assert_eq!(scene.count("dead_letter_origins").await, left);
+    }
 }
 
 /// Scenario: letters of another code, service and time beside each other. Guarantee: each filter finds its own, in

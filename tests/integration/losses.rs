@@ -28,6 +28,22 @@ fn loss(service: &str, severity: Option<&str>, reason: &str, records: i64) -> <L
     ((Some(service.to_owned()), severity.map(str::to_owned), reason.to_owned()), records)
 }
 
+/// Scenario: windows without a length. Guarantee: losses are in the metrics and nowhere else, also those of the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_windows_losses_are_metrics_only() {
+    let database = database().await;
+    let sets =
+        [QUICK, &["exporters.postgres.losses_window=0", "exporters.postgres.sending_queue.queue_size=15"]]
+            .concat();
+    let forebay = Forebay::ready(database.dsn(), &sets).await;
+    let answer = forebay.sender().await.send(two_services()).await.unwrap();
+    assert_eq!(answer.partial_success.unwrap().rejected_log_records, 15);
+    assert_eq!(forebay.settles().await.value("log_buffer_dropped_total"), 15);
+    let (status, said) = forebay.terminate().await;
+    assert_eq!(status, Some(0), "{said:#?}");
+    assert_eq!(losses(&database.connect().await).await, Losses::new());
+}
+
 /// A request of ten records of the service `shop` and twenty of `auth`, whose severities are ERROR and not given.
 fn two_services() -> ExportLogsServiceRequest {
     let of = |service: &str, severity_number, numbers: std::ops::Range<u64>| {

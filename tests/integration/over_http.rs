@@ -57,19 +57,26 @@ async fn post(forebay: &Forebay, headers: &[(&str, &str)], body: impl Into<Vec<u
     send("POST", &format!("http://{}/v1/logs", forebay.http_address()), headers, body).await
 }
 
-/// Scenario: both protocols at once. Guarantee: the records of both are stored, each once.
+/// Scenario: both protocols at once. Guarantee: the records of both are stored, each once, and counted by protocol.
 #[tokio::test(flavor = "multi_thread")]
 async fn both_protocols_are_taken_beside_each_other() {
     let database = database().await;
     let forebay = Forebay::ready(database.dsn(), QUICK).await;
     let sender = forebay.sender().await;
-    for first in (0..1000).step_by(20) {
+    for first in (0..1000).step_by(25) {
         let reply = post(&forebay, &[PROTOBUF], numbered_request(first..first + 10).encode_to_vec()).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(ExportLogsServiceResponse::decode(&reply.body[..]).unwrap().partial_success, None);
-        sender.send(numbered_request(first + 10..first + 20)).await.unwrap();
+        sender.send(numbered_request(first + 10..first + 25)).await.unwrap();
     }
-    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 1000);
+    let metrics = forebay.settles().await;
+    assert_eq!(metrics.value("log_buffer_flushed_total"), 1000);
+    let received =
+        |name, transport| metrics.sum(&format!("otelcol_receiver_{name}_log_records_total"), transport);
+    for (transport, accepted) in [("transport=\"grpc\"", 600), ("transport=\"http\"", 400)] {
+        let counted = (received("accepted", transport), received("refused", transport));
+        assert_eq!(counted, (accepted, 0), "{transport}");
+    }
     stored(&database).await.assert_holds_each_once(std::slice::from_ref(&(0..1000)));
     let (status, said) = forebay.terminate().await;
     assert_eq!(status, Some(0), "{said:#?}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use serde_json::Value;
 use tempfile::TempDir;
 use tonic::Code;
@@ -199,4 +200,23 @@ async fn a_memory_limit_in_percent_is_one_of_this_machine() {
     let scrape = reloading.forebay.settles().await;
     assert_eq!(scrape.value("log_buffer_flushed_total"), 10);
     assert_eq!(scrape.sum("log_buffer_rejected_total", r#"reason="memory""#), 0);
+}
+
+/// Scenario: a configuration is read again from a file that does not answer, and forebay is asked to end. Guarantee: it ends
+/// at once, without waiting for the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_does_not_wait_for_a_file() {
+    let database = database().await;
+    let Reloading { forebay, file, _dir } =
+        Reloading::start(database.dsn(), "processors: {batch: {timeout: 10ms}}").await;
+    forebay.becomes_ready().await;
+    fs::remove_file(&file).unwrap();
+    mknodat(CWD, &file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    forebay.signal("HUP").await;
+    // It can be opened like this once somebody reads it, who then waits for as long as it is open.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+    let _open = eventually("the file is read", || async { open(&file, flags, Mode::empty()).ok() }).await;
+    let (status, said) = forebay.terminate().await;
+    assert_eq!(status, Some(0), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains(REFUSED)), "it has waited: {said:#?}");
 }

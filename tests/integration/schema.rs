@@ -1,13 +1,19 @@
 //! The store: made, migrated and checked; partitions; dead letters.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command};
 use crate::support::postgres::database;
 use crate::support::records::{now, numbered, numbered_request, pair, request, text};
 use crate::support::stored;
+use ::forebay::exporter::dsn::Target;
+use ::forebay::exporter::pool::Pool;
+use ::forebay::exporter::schema::{forget_old_lanes, keep_lanes, register_lanes};
 use ::forebay::table::ddl::MIGRATIONS;
+use ::forebay::table::identifier::Schema;
+use uuid::Uuid;
 
 const DAY: u64 = 86_400_000_000_000;
 
@@ -126,8 +132,9 @@ async fn a_resource_that_is_refused_costs_only_its_own_records() {
 /// Takes the store back to what forebay's first version made.
 pub async fn back_to_version_1(client: &tokio_postgres::Client) {
     let back =
-        "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts, DROP COLUMN destination;
-        DROP TABLE otel.losses;
+        "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts, DROP COLUMN destination,
+            DROP COLUMN resource_id, DROP COLUMN scope_id;
+        DROP TABLE otel.losses, otel.dead_letter_origins;
         DELETE FROM otel.schema_migrations WHERE version > 1";
     client.batch_execute(back).await.unwrap();
 }
@@ -152,7 +159,7 @@ async fn an_older_store_becomes_a_new_one() {
     };
     let new = columns().await;
     back_to_version_1(&client).await;
-    assert_eq!(columns().await.len(), new.len() - 3 - 7);
+    assert_eq!(columns().await.len(), new.len() - 3 - 7 - 4);
     let letter =
         "INSERT INTO otel.dead_letters (sqlstate, message, columns, row) VALUES ('23514', 'old', '{}', '')";
     client.batch_execute(letter).await.unwrap();
@@ -226,4 +233,29 @@ async fn terminated_sessions_lose_nothing() {
     }
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 2000);
     crate::support::stored(&database).await.assert_holds_each_once(&told.stored);
+}
+
+/// Scenario: a gateway has written nothing for long, and others have ended long ago. Guarantee: the rows of its lanes, one of
+/// which a session holds, outlive the start of another one; nobody waits for that session.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lanes_of_a_gateway_that_lives_are_kept() {
+    let database = database().await;
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    let (schema, lives, ended) = (Schema::new("otel"), Uuid::new_v4(), Uuid::new_v4());
+    let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
+    let session = pool.get().await.unwrap();
+    for gateway in [lives, ended] {
+        register_lanes(&session, &schema, gateway, 2).await.unwrap();
+    }
+    let client = database.connect().await;
+    client.batch_execute("UPDATE otel.lanes SET updated_at = now() - interval '31 days'").await.unwrap();
+    let hold = "BEGIN; UPDATE otel.lanes SET updated_at = now() WHERE gateway = $1 AND lane = 0";
+    client.batch_execute(&hold.replace("$1", &format!("'{lives}'"))).await.unwrap();
+    keep_lanes(&session, &schema, lives).await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    forget_old_lanes(&session, &schema).await.unwrap();
+    let left = "SELECT lane FROM otel.lanes WHERE gateway = $1 ORDER BY lane";
+    let lanes = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i16>>();
+    assert_eq!(lanes(client.query(left, &[&lives]).await.unwrap()), [-1, 0, 1]);
+    assert!(client.query(left, &[&ended]).await.unwrap().is_empty());
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::config::{BatchConfig, Overflow, QueueConfig};
 use super::samples::{assert_balanced, bodies_of, request};
-use super::{Batch, Buffer, DropReason, Full, RejectReason, Rest, Settled};
+use super::{Batch, Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::duration::GoDuration;
 use crate::otlp::{Limits, count_records};
 use crate::table::partition::Width;
@@ -59,7 +59,7 @@ fn offer_with<B: AsRef<str>>(
     let records = count_records(&request, &Limits::default()).unwrap();
     buffer.books().receive(records);
     let limits = Limits { record_bytes: usize::MAX, ..Limits::default() };
-    let reservation = buffer.reserve(records, request.len());
+    let mut reservation = buffer.reserve(records, request.len());
     let reason = match reservation.rest() {
         Rest::Refused => {
             buffer.books().reject(RejectReason::Full, records);
@@ -70,12 +70,12 @@ fn offer_with<B: AsRef<str>>(
     let done = Transcoder::new(Width::default(), None, limits)
         .transcode(&request, reservation.records(), 1, &mut Space::unlimited())
         .unwrap();
-    buffer.books().drop_records(reason, &done.beyond);
+    reservation.leave_out(LossReason::Dropped(reason), done.beyond);
     let reserved = done.rows.len();
     match buffer.enqueue(reservation, done.rows, receipt) {
         Ok(shed) => Offered::Held(reserved - shed),
         Err(Full) => {
-            buffer.books().reject(RejectReason::Full, reserved);
+            buffer.books().reject(RejectReason::Full, records);
             Offered::Refused
         }
     }

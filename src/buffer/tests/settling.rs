@@ -65,15 +65,10 @@ async fn written_and_dead_rows_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn dropped_and_rejected_batches_are_counted_by_reason() {
+async fn a_dropped_batch_is_counted_by_its_reason() {
     let (buffer, batch) = batch_of_seven().await;
     batch.settle_dropped(DropReason::RetryExhausted);
     assert_eq!(buffer.books().dropped(DropReason::RetryExhausted, crate::table::Severity::Info), 7);
-    assert_empty(&buffer);
-
-    let (buffer, batch) = batch_of_seven().await;
-    batch.settle_rejected(RejectReason::Unavailable);
-    assert_eq!(buffer.books().rejected(RejectReason::Unavailable), 7);
     assert_empty(&buffer);
 }
 
@@ -112,7 +107,7 @@ async fn what_nobody_waits_for_any_more_is_given_back_instead_of_written() {
     assert!(!batch.nobody_waits_any_more());
     drop(stays);
     assert!(batch.nobody_waits_any_more());
-    batch.settle_rejected(RejectReason::Unavailable);
+    batch.settle_dropped(DropReason::RetryExhausted);
     assert_eq!(buffer.books().rejected(RejectReason::Unavailable), 4);
     assert_empty(&buffer);
 }
@@ -141,11 +136,15 @@ async fn a_sender_is_told_once_all_of_its_records_are_settled() {
     let (reply, mut receipt) = oneshot::channel();
     offer_with(&buffer, ["a", "b", "c", "d", "e", "f", "g"], Some(reply));
     take_soon(&buffer).await.unwrap().settle_written(&some([1]));
-    take_soon(&buffer).await.unwrap().settle_rejected(RejectReason::Unavailable);
     take_soon(&buffer).await.unwrap().settle_dropped(DropReason::RetryExhausted);
+    drop(take_soon(&buffer).await.unwrap());
     assert!(receipt.try_recv().is_err(), "one is left");
+    assert_eq!(buffer.books().dropped_total(), 0, "it is not known yet what the sender is told");
     take_soon(&buffer).await.unwrap().settle_written(&some([]));
     assert_eq!(receipt.await.unwrap(), Settled { flushed: 2, dead_lettered: 1, lost: 4 });
+    let lost = [DropReason::RetryExhausted, DropReason::Undelivered]
+        .map(|reason| buffer.books().dropped_for(reason));
+    assert_eq!(lost, [2, 2], "the sender does not send them again");
     assert_empty(&buffer);
 }
 
@@ -156,6 +155,13 @@ async fn a_sender_is_told_of_what_was_evicted() {
     offer_with(&buffer, ["a", "b"], Some(reply));
     offer(&buffer, ["c", "d"]);
     assert_eq!(receipt.await.unwrap(), Settled { flushed: 0, dead_lettered: 0, lost: 2 });
+    let books = buffer.books();
+    assert_eq!(
+        (books.rejected(RejectReason::Unavailable), books.dropped_total()),
+        (2, 0),
+        "it sends them again"
+    );
+    assert_eq!(books.losses().take(), []);
 }
 
 #[tokio::test]

@@ -17,16 +17,21 @@ struct Delivered {
     lost: usize,
 }
 
-async fn produce(buffer: Arc<Buffer>, producer: usize) -> Vec<(usize, oneshot::Receiver<Settled>)> {
+/// A request that was taken: its records, how many of them were queued, and what its sender will be told.
+struct Sent {
+    records: usize,
+    queued: usize,
+    receipt: oneshot::Receiver<Settled>,
+}
+
+async fn produce(buffer: Arc<Buffer>, producer: usize) -> Vec<Sent> {
     let mut receipts = Vec::new();
     for number in 0..REQUESTS {
         let records = 1 + (number * 7 + producer * 5) % 40;
         let bodies = (0..records).map(|index| format!("{producer} {number} {index}"));
         let (reply, receipt) = oneshot::channel();
-        if let Offered::Held(held) = offer_with(&buffer, bodies, Some(reply))
-            && held > 0
-        {
-            receipts.push((held, receipt));
+        if let Offered::Held(queued) = offer_with(&buffer, bodies, Some(reply)) {
+            receipts.push(Sent { records, queued, receipt });
         }
         let budget = buffer.budget();
         assert!(budget.records() <= budget.max_records() && budget.bytes() <= budget.max_bytes());
@@ -45,12 +50,8 @@ async fn deliver(buffer: Arc<Buffer>, delivered: Arc<Mutex<Delivered>>) {
         assert_eq!(bodies.len(), len);
         tokio::task::yield_now().await;
         let lost = match number % 10 {
-            7 => {
+            7 | 8 => {
                 batch.settle_dropped(DropReason::RetryExhausted);
-                true
-            }
-            8 => {
-                batch.settle_rejected(RejectReason::Unavailable);
                 true
             }
             9 => {
@@ -90,24 +91,27 @@ async fn run(queue: QueueConfig) {
     let distinct: HashSet<_> = delivered.written.iter().collect();
     assert_eq!(distinct.len(), delivered.written.len(), "nothing is delivered twice");
     assert_eq!(books.flushed() + books.dead_lettered(), delivered.written.len() as u64);
-    let evicted = books.dropped_for(DropReason::DropOldest);
-    assert!(overflow == Overflow::DropOldest || evicted == 0);
-    let (mut held, mut settled) = (0, Settled::default());
-    for (records, receipt) in receipts {
+    let (mut held, mut settled, mut dropped, mut given_back) = (0, Settled::default(), 0, 0);
+    for Sent { records, queued, receipt } in receipts {
         let one = receipt.await.unwrap();
-        assert_eq!(one.flushed + one.dead_lettered + one.lost, records);
-        held += records as u64;
+        assert_eq!(one.flushed + one.dead_lettered + one.lost, queued);
+        held += queued;
         settled.flushed += one.flushed;
         settled.dead_lettered += one.dead_lettered;
         settled.lost += one.lost;
+        let told = if one.is_to_be_sent_again() { &mut given_back } else { &mut dropped };
+        *told += (records - one.flushed - one.dead_lettered) as u64;
     }
-    assert_eq!(held, books.accepted());
-    assert_eq!(held, (delivered.written.len() + delivered.lost) as u64 + evicted, "nothing is lost");
+    assert_eq!(held as u64, books.accepted());
     assert_eq!(
         (settled.flushed as u64, settled.dead_lettered as u64),
         (books.flushed(), books.dead_lettered())
     );
-    assert_eq!(settled.lost as u64, delivered.lost as u64 + evicted);
+    let evicted = settled.lost - delivered.lost;
+    assert!(overflow == Overflow::DropOldest || evicted == 0, "{evicted}");
+    assert_eq!((books.dropped_total(), books.rejected(RejectReason::Unavailable)), (dropped, given_back));
+    let in_ledger: u64 = books.losses().take().iter().map(|loss| loss.records).sum();
+    assert_eq!(in_ledger, dropped + books.dead_lettered());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]

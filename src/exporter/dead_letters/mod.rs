@@ -5,13 +5,12 @@
 //! meanwhile are none of the command's.
 
 mod filter;
+mod origins;
 mod retry;
 mod show;
 
 use std::io::Write;
 use std::time::Duration;
-
-use tokio::time::timeout;
 
 pub use filter::Filter;
 pub use retry::Retried;
@@ -20,7 +19,7 @@ pub use show::Style;
 use super::config::Config;
 use super::dsn::{DsnError, Target};
 use super::error::Failure;
-use super::pool::{Connection, Pool, discard};
+use super::pool::{Connection, Pool};
 use crate::table::Destination;
 use crate::table::identifier::Schema;
 use filter::CONDITION;
@@ -108,8 +107,10 @@ pub async fn run(
     match command {
         Command::List { filter, limit, style } => letters.list(filter, *limit, *style, out, progress).await,
         Command::Retry { filter } => {
-            let Retried { stored, refused } = letters.retry(filter, progress).await?;
-            writeln!(out, "{stored} stored, {refused} refused again")?;
+            let retried = letters.retry(filter, progress).await?;
+            letters.forget_origins().await;
+            writeln!(out, "{retried}")?;
+            let Retried { refused, .. } = retried;
             Ok(if refused == 0 { Outcome::Done } else { Outcome::SomeStayed })
         }
         Command::Purge { filter, confirmed: false } => {
@@ -119,6 +120,7 @@ pub async fn run(
         }
         Command::Purge { filter, confirmed: true } => {
             let deleted = letters.purge(filter).await?;
+            letters.forget_origins().await;
             writeln!(out, "{deleted} deleted")?;
             Ok(Outcome::Done)
         }
@@ -197,30 +199,34 @@ impl DeadLetters {
 
     async fn read(&self, ids: &[i64]) -> Result<Vec<Letter>, Failure> {
         let select = format!(
-            "SELECT id, at, sqlstate, message, service, attempts, columns, row, destination FROM {}.dead_letters \
-             WHERE id = ANY ($1) ORDER BY id DESC",
+            "SELECT id, at, sqlstate, message, service, attempts, columns, row, destination, resource_id IS NOT NULL \
+             FROM {}.dead_letters WHERE id = ANY ($1) ORDER BY id DESC",
             self.schema
         );
         self.connected(async |c| {
             let statement = c.prepare_cached(&select).await?;
-            Ok(c.query(&statement, &[&ids]).await?.iter().map(Letter::from).collect())
+            let mut letters: Vec<_> = c.query(&statement, &[&ids]).await?.iter().map(Letter::from).collect();
+            let mut old: Vec<_> = letters.iter_mut().filter(|letter| letter.keeps_no_origin()).collect();
+            let named: Vec<_> = old.iter().map(|letter| letter.named()).collect();
+            for (letter, lacks) in old.iter_mut().zip(origins::lacking(c, &self.schema, &named).await?) {
+                letter.lacks = lacks;
+            }
+            Ok(letters)
         })
         .await
     }
 
-    /// Has `work` done on the connection, in bounded time. Where it fails, whatever was begun ends with the
-    /// connection, and there is a new one for what comes next.
+    /// What stays costs a little room and nothing else, and goes with the next letters.
+    async fn forget_origins(&self) {
+        let _ = self.connected(async |c| origins::forget(c, &self.schema).await).await;
+    }
+
+    /// Has `work` done on the connection, in bounded time.
     async fn connected<T>(
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let connection = self.pool.get().await?;
-        let done = timeout(self.deadline, work(&connection)).await;
-        let done = done.unwrap_or_else(|_| Err(Failure::deadline(self.deadline.as_secs_f64())));
-        if done.is_err() {
-            discard(connection);
-        }
-        done
+        self.pool.session(self.deadline, work).await
     }
 }
 

@@ -2,10 +2,13 @@
 //! point leaves each of them in exactly one of the two.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
+use super::origins::{Named, lacking, restore};
 use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
@@ -20,17 +23,48 @@ pub struct Retried {
     pub stored: u64,
     /// They were refused again, and have stayed.
     pub refused: u64,
+    /// Of those stored, the ones whose resource or scope is not: their letters, of before schema version 9, do not keep it.
+    pub incomplete: u64,
 }
 
-/// The rows of letters, by their table and the names of their fields: a letter of another version may have others.
-type Rows = BTreeMap<(Option<String>, Vec<String>), Vec<Bytes>>;
+/// Letters that are being sent again.
+#[derive(Default)]
+struct Taken {
+    /// By their table and the names of their fields: a letter of another version may have others.
+    rows: BTreeMap<(Option<String>, Vec<String>), Vec<Bytes>>,
+    resources: Vec<Uuid>,
+    scopes: Vec<Uuid>,
+    /// What the rows name of letters that do not keep it.
+    named: Vec<Named>,
+}
 
 /// How sending some letters ended.
 enum Sent {
-    /// So many of them were still there, and are stored.
-    Stored(u64),
+    /// So many of them were still there, and are stored; the last ones without their resource or scope.
+    Stored { all: u64, incomplete: u64 },
     /// One of them is at fault, and all are where they were.
     Refused(Failure),
+}
+
+impl Retried {
+    fn store(&mut self, all: u64, incomplete: u64) {
+        self.stored += all;
+        self.incomplete += incomplete;
+    }
+}
+
+impl fmt::Display for Retried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stored, refused, incomplete } = self;
+        write!(f, "{stored} stored, {refused} refused again")?;
+        match incomplete {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                "; {incomplete} of those stored lack their resource or scope, which old letters do not keep"
+            ),
+        }
+    }
 }
 
 impl DeadLetters {
@@ -41,21 +75,17 @@ impl DeadLetters {
             let Some(last) = ids.last() else { return Ok(done) };
             below = *last;
             if let Err(failure) = self.retry_page(&ids, &mut done).await {
-                writeln!(
-                    progress,
-                    "{} stored, {} refused again before the failure",
-                    done.stored, done.refused
-                )?;
+                writeln!(progress, "{done} before the failure")?;
                 return Err(failure.into());
             }
-            writeln!(progress, "{} stored, {} refused again so far", done.stored, done.refused)?;
+            writeln!(progress, "{done} so far")?;
         }
     }
 
     /// Sends the letters together; where one of them is at fault, each by itself.
     async fn retry_page(&self, ids: &[i64], done: &mut Retried) -> Result<(), Failure> {
         match self.send(ids).await? {
-            Sent::Stored(stored) => done.stored += stored,
+            Sent::Stored { all, incomplete } => done.store(all, incomplete),
             Sent::Refused(_) => {
                 for id in ids {
                     self.retry_one(*id, done).await?;
@@ -67,7 +97,7 @@ impl DeadLetters {
 
     async fn retry_one(&self, id: i64, done: &mut Retried) -> Result<(), Failure> {
         match self.send(&[id]).await? {
-            Sent::Stored(stored) => done.stored += stored,
+            Sent::Stored { all, incomplete } => done.store(all, incomplete),
             Sent::Refused(failure) => {
                 self.note(id, &failure).await?;
                 done.refused += 1;
@@ -78,40 +108,37 @@ impl DeadLetters {
 
     /// Moves those of the letters that are still there.
     async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
-        let sent = self.connected(async |c| match self.transfer(c, ids).await {
-            // The server had begun to take rows, after which the connection is as good as before. Of a COPY that is
-            // refused before that, tokio-postgres sends one Sync more than it awaits answers for.
-            Err(failure) if failure.leaves_connection_usable() => {
-                c.batch_execute("ROLLBACK").await?;
+        match self.connected(async |c| self.transfer(c, ids).await).await {
+            Err(failure) if failure.leaves_connection_usable() || is_of_a_row(&failure) => {
                 Ok(Sent::Refused(failure))
             }
-            other => other.map(Sent::Stored),
-        });
-        match sent.await {
-            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
             other => other,
         }
     }
 
-    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<u64, Failure> {
+    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<Sent, Failure> {
         connection.batch_execute("BEGIN").await?;
-        let mut stored = 0;
-        for ((destination, names), rows) in self.take(connection, ids).await? {
-            stored += rows.len() as u64;
+        let Taken { rows, resources, scopes, named } = self.take(connection, ids).await?;
+        restore(connection, &self.schema, &resources, &scopes).await?;
+        let lacking = lacking(connection, &self.schema, &named).await?;
+        let incomplete = lacking.iter().filter(|lacks| !lacks.is_empty()).count() as u64;
+        let mut all = 0;
+        for ((destination, names), rows) in rows {
+            all += rows.len() as u64;
             self.copy(connection, destination, &names, rows).await?;
         }
         connection.batch_execute("COMMIT").await?;
-        Ok(stored)
+        Ok(Sent::Stored { all, incomplete })
     }
 
     /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.
-    async fn take(&self, connection: &Connection, ids: &[i64]) -> Result<Rows, Failure> {
+    async fn take(&self, connection: &Connection, ids: &[i64]) -> Result<Taken, Failure> {
         let delete = format!(
-            "DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row, destination",
+            "DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row, destination, resource_id, scope_id",
             self.schema
         );
         let statement = connection.prepare_cached(&delete).await?;
-        let mut rows = Rows::new();
+        let mut taken = Taken::default();
         for letter in connection.query(&statement, &[&ids]).await? {
             let (names, row): (Vec<String>, Vec<u8>) = (letter.get(0), letter.get(1));
             let destination: Option<String> = letter.get(2);
@@ -119,13 +146,17 @@ impl DeadLetters {
             if fields(&row).is_none_or(|fields| fields.len() != names.len()) {
                 let message =
                     format!("the bytes are not one row of {} fields in binary COPY format", names.len());
-                let mut failure = Failure::new(Class::Poison, message);
-                failure.sqlstate = Some("22P04".to_owned());
-                return Err(failure);
+                return Err(at_fault("22P04", message));
             }
-            rows.entry((destination, names)).or_default().push(row.into());
+            let (resource, scope): (Option<Uuid>, Option<Uuid>) = (letter.get(3), letter.get(4));
+            if resource.is_none() && destination.is_none() {
+                taken.named.push(Named::by(&row, &names));
+            }
+            taken.resources.extend(resource);
+            taken.scopes.extend(scope);
+            taken.rows.entry((destination, names)).or_default().push(row.into());
         }
-        Ok(rows)
+        Ok(taken)
     }
 
     /// Sends `rows` to `destination`, which is `log_records` or the existing table that the configuration names.
@@ -144,9 +175,7 @@ impl DeadLetters {
             }
             Some(mark) => {
                 let message = format!("it was for {mark}, which exporters.postgres.table does not name");
-                let mut failure = Failure::new(Class::Poison, message);
-                failure.sqlstate = Some("22000".to_owned());
-                return Err(failure);
+                return Err(at_fault("22000", message));
             }
         };
         let expected = rows.len() as u64;
@@ -166,6 +195,13 @@ impl DeadLetters {
         })
         .await
     }
+}
+
+/// What is wrong with a letter, as PostgreSQL would say it.
+pub(super) fn at_fault(code: &str, message: String) -> Failure {
+    let mut failure = Failure::new(Class::Poison, message);
+    failure.sqlstate = Some(code.to_owned());
+    failure
 }
 
 /// Whether a row may be at fault, so that the others can do without it: its content, its format, the time it takes, a

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use super::origins::Named;
 use crate::plain::{plain, plain_json};
 use crate::table::decode::{Record, Value, hex};
 use crate::table::{Destination, Severity};
@@ -34,6 +35,9 @@ pub(super) struct Letter {
     row: Vec<u8>,
     /// The existing table that refused it.
     destination: Option<String>,
+    keeps_origin: bool,
+    /// What its row names and is kept nowhere.
+    pub(super) lacks: Vec<&'static str>,
 }
 
 /// A letter as a JSON object. The row itself is there only where it cannot be read.
@@ -47,6 +51,8 @@ struct Shown<'a> {
     attempts: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    lacks: &'a [&'static str],
     record: Option<Record<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     columns: Option<&'a [String]>,
@@ -69,7 +75,21 @@ impl From<&Row> for Letter {
             columns: row.get(6),
             row: row.get(7),
             destination: row.get(8),
+            keeps_origin: row.get(9),
+            lacks: Vec::new(),
         }
+    }
+}
+
+impl Letter {
+    /// Whether it names a resource that it does not keep, as those of before schema version 9.
+    pub(super) fn keeps_no_origin(&self) -> bool {
+        !self.keeps_origin && self.destination.is_none()
+    }
+
+    /// The resource and the scope of its row.
+    pub(super) fn named(&self) -> Named {
+        Named::by(&self.row, &self.columns)
     }
 }
 
@@ -99,6 +119,7 @@ pub(super) fn show(
                 service: letter.service.as_deref(),
                 attempts: letter.attempts,
                 destination: letter.destination.as_deref(),
+                lacks: &letter.lacks,
                 record,
                 columns: unread.then_some(&letter.columns),
                 row_hex: unread.then(|| hex(&letter.row)),
@@ -114,6 +135,10 @@ fn lines(letter: &Letter, record: Option<&Record<'_>>) -> String {
     let mut text = format!("#{id}  {at}  {sqlstate}  {message}");
     if *attempts > 1 {
         let _ = write!(text, " (refused {attempts} times)");
+    }
+    if !letter.lacks.is_empty() {
+        let verb = if letter.lacks.len() == 1 { "is" } else { "are" };
+        let _ = write!(text, "; its {} {verb} not stored", letter.lacks.join(" and "));
     }
     let service = letter.service.as_deref().map_or("(no service)".to_owned(), plain);
     let Some(record) = record else {
@@ -187,6 +212,8 @@ mod tests {
             columns: columns.iter().map(|&name| name.to_owned()).collect(),
             row: row.to_vec(),
             destination: None,
+            keeps_origin: true,
+            lacks: Vec::new(),
         }
     }
 

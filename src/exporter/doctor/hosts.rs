@@ -4,18 +4,18 @@ use super::{Finding, Verdict};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::{Connection, Pool};
+use crate::exporter::pool::{Pool, Session};
 use crate::exporter::tls::Verify;
 
 /// What is at one host.
 struct Host {
     target: Target,
-    connection: Connection,
+    connection: Session,
     writable: bool,
 }
 
 /// Connects to each host. Gives the connection that forebay would use, or else one that can at least be asked.
-pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Option<(Connection, Target)>) {
+pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Option<(Session, Target)>) {
     let mut findings = Vec::new();
     let (mut hosts, mut unreached) = (Vec::new(), Vec::new());
     for host in target.hosts() {

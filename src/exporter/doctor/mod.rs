@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::config::Config;
 use super::dsn::Target;
 use super::error::Failure;
-use super::pool::Connection;
+use super::pool::Session;
 use crate::table::Destination;
 use crate::table::identifier::{Schema, quoted};
 
@@ -51,7 +51,7 @@ pub struct Finding {
 
 /// What is looked into, and by which connection.
 struct Patient<'a> {
-    connection: Connection,
+    connection: Session,
     /// The host that the connection leads to.
     host: Target,
     config: &'a Config,

@@ -7,7 +7,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::{Checked, Patient, ok, warning};
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::{Connection, Pool, discard};
+use crate::exporter::pool::{Connection, Pool};
 
 /// A server process that is still there so long after its only client has gone has another one in between.
 const GOING: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
              PostgreSQL itself, or to a pool in session mode",
         )]);
     }
-    discard(second);
+    drop(second);
     let gone = Instant::now() + GOING;
     let still_there = format!("SELECT 1 FROM pg_stat_get_activity({other})");
     while p.connection.query_opt(&still_there, &[]).await?.is_some() {

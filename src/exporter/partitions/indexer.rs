@@ -16,7 +16,7 @@ use super::memory::give_memory;
 use super::retention::is_closed;
 use super::steps::{Step, lacks};
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::{Connection, discard};
+use crate::exporter::pool::Connection;
 use crate::exporter::{Exporter, HOUSEKEEPING};
 use crate::table::counts::{self, Counts};
 use crate::table::identifier::{Schema, quoted};
@@ -112,7 +112,7 @@ impl Indexer<'_> {
         let exporter = self.exporter;
         // By one of the lanes' connections, since most of the time there is nothing to do.
         let seen = async |c: &_| Ok((held(c, &exporter.schema).await?, worn(c, &exporter.schema).await?));
-        let ((seen, now), worn) = exporter.connected(seen).await?;
+        let ((seen, now), worn) = exporter.pool.session(HOUSEKEEPING, seen).await?;
         self.worn = worn;
         let policy = &exporter.config.retention;
         let is_due = |held: &&Held| {
@@ -131,7 +131,6 @@ impl Indexer<'_> {
                 done = self.complete(&connection, &partition).await;
             }
         }
-        discard(connection);
         done
     }
 

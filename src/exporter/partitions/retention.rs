@@ -9,13 +9,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::catalogue::{Held, held};
 use crate::exporter::config::RetentionConfig;
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::lane::roll_back;
-use crate::exporter::pool::{Connection, discard};
+use crate::exporter::pool::Connection;
 use crate::exporter::schema::DDL_LOCK;
 use crate::exporter::{Exporter, HOUSEKEEPING};
 
@@ -128,14 +127,15 @@ impl Exporter {
         }
         let mut refused = HashSet::new();
         loop {
-            match self.connected(async |c| self.drop_next(c, *room_is_due, &refused).await).await? {
+            let drop_next = async |c: &Connection| self.drop_next(c, *room_is_due, &refused).await;
+            match self.pool.session(HOUSEKEEPING, drop_next).await? {
                 Done::Nothing => break,
                 Done::Dropped => *room_is_due = false,
                 Done::Refused(oid) => drop(refused.insert(oid)),
             }
         }
         if default_is_due && !policy.max_age.0.is_zero() {
-            self.connected(async |c| self.empty_default(c).await).await?;
+            self.pool.session(HOUSEKEEPING, async |c| self.empty_default(c).await).await?;
         }
         Ok(())
     }
@@ -213,22 +213,6 @@ impl Exporter {
             "emptied the default partition, whose rows were all past max_age"
         );
         Ok(())
-    }
-
-    /// Has `work` done on one of the lanes' connections, in bounded time.
-    pub(super) async fn connected<T>(
-        &self,
-        work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let connection = self.pool.get().await?;
-        let done = timeout(HOUSEKEEPING, work(&connection)).await;
-        let done = done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())));
-        match &done {
-            Ok(_) => {}
-            Err(failure) if failure.class == Class::Busy => roll_back(connection).await,
-            Err(_) => discard(connection),
-        }
-        done
     }
 }
 

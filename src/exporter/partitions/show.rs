@@ -5,7 +5,6 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::catalogue::{Held, held};
 use super::retention::{Reason, due, is_closed};
@@ -66,9 +65,7 @@ struct Total {
 /// Where the store cannot be reached or does not let us.
 pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let (pool, schema) = (Pool::new(target, 1, config.timeout.0)?, Schema::new(config.schema.clone()));
-    let connection = pool.get().await?;
-    let asked = timeout(config.timeout.0, held(&connection, &schema)).await;
-    let (seen, now) = asked.unwrap_or_else(|_| Err(Failure::deadline(config.timeout.0.as_secs_f64())))?;
+    let (seen, now) = pool.session(config.timeout.0, async |c| held(c, &schema).await).await?;
     let mut total = Total::default();
     if !json {
         writeln!(out, "{}", line(["partition", "rows", "table", "indexes", "has", "next"]))?;

@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::{Connection, Pool};
+use crate::exporter::pool::{Connection, Pool, Session};
 use crate::table::identifier::{Schema, quoted};
 
 /// One who reads the view.
@@ -55,7 +55,7 @@ impl Reader {
         Ok(Self { pool: Pool::new(target, 1, limit)?, schema: Schema::new(config.schema.clone()), limit })
     }
 
-    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+    pub(super) async fn connect(&self) -> Result<Session, Failure> {
         self.pool.get().await
     }
 

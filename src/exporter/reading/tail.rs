@@ -19,7 +19,7 @@ use super::{Error, Filter, Style};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::{Connection, discard};
+use crate::exporter::pool::Connection;
 use crate::exporter::when::When;
 use crate::plain::plain;
 
@@ -113,8 +113,8 @@ impl Follower<'_> {
     async fn look(&mut self) -> Result<Seen, Error> {
         let mut connection = self.reader.connect().await?;
         let seen = self.look_by(&mut connection).await;
-        if seen.is_err() {
-            discard(connection);
+        if seen.is_ok() {
+            connection.give_back();
         }
         seen
     }

@@ -276,7 +276,7 @@ async fn who_waits_for_the_result_is_told_it() {
     let (answer, ()) = tokio::join!(exported(1), lane(&[0]));
     assert_eq!(rejected(answer).0, 1);
 
-    let lane = async || gateway.take().await.settle_rejected(RejectReason::Unavailable);
+    let lane = async || gateway.take().await.settle_dropped(DropReason::RetryExhausted);
     let (answer, ()) = tokio::join!(exported(2), lane());
     assert_retryable(answer);
     assert_eq!(gateway.buffer.books().rejected(RejectReason::Unavailable), 2);

@@ -1,6 +1,7 @@
 //! A gateway on a port of its own, and a client that sends it any bytes.
 
 mod answers;
+mod books;
 mod connections;
 mod crowds;
 mod gates;
