@@ -39,6 +39,7 @@ mod retention;
 mod schema;
 mod sdk;
 mod securing;
+mod strays;
 mod support;
 mod tail;
 mod tls;

@@ -1,0 +1,119 @@
+//! Records in the default partition: they get their partitions whenever these can be made, and are bounded until then.
+
+use tokio_postgres::Client;
+
+use crate::partitions::{DAY, count, exists, partition, store};
+use crate::support::eventually;
+use crate::support::forebay::Forebay;
+use crate::support::postgres::{Database, database};
+use crate::support::records::{now, numbered_request};
+
+/// A store whose default partition has `each` records of `bytes` bytes of each of these days.
+async fn with_strays(days_ago: &[i64], each: u64, bytes: usize) -> (Database, Client) {
+    let database = database().await;
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    let client = database.connect().await;
+    for days in days_ago {
+        stray(&client, *days, each, bytes).await;
+    }
+    (database, client)
+}
+
+/// Stores records of a day that is so many ago, past forebay.
+async fn stray(client: &Client, days_ago: i64, each: u64, bytes: usize) {
+    let nanos = now() as i64 - days_ago * DAY as i64;
+    let insert = format!(
+        "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, body, attributes) \
+         SELECT to_timestamp({}), {nanos}, md5('r')::uuid, md5('s')::uuid, repeat(md5(i::text), {bytes} / 32), '{{}}' \
+         FROM generate_series(1, {each}) i",
+        nanos / 1_000_000_000
+    );
+    client.batch_execute(&insert).await.unwrap();
+}
+
+/// Waits until the partition of a day has so many records.
+async fn has(client: &Client, days_ago: u64, expected: i64) {
+    let name = partition(days_ago);
+    eventually(&format!("{name} has {expected} records"), || async {
+        let found = exists(client, &name).await.then_some(())?;
+        (count(client, &format!("otel.{name}")).await == expected).then_some(found)
+    })
+    .await;
+}
+
+/// Scenario: records of ten and of four days ago, of a hundred days ago and of the year 2200 lie in the default partition; somebody
+/// has given the table a constraint, a computed column and a trigger that fires at the end. Guarantee: the first two days get
+/// their partitions with these records in them, as the table has them; the others stay where they are. No reader misses one
+/// meanwhile, and two gateways that start at once do it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn strays_of_days_near_now_get_their_partitions() {
+    let (database, client) = with_strays(&[], 0, 0).await;
+    let like_a_dba = "ALTER TABLE otel.log_records ADD CONSTRAINT short CHECK (length(body) < 100000),
+            ADD COLUMN size int GENERATED ALWAYS AS (length(body)) STORED;
+        CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT OR DELETE ON otel.log_records DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION nothing()";
+    client.batch_execute(like_a_dba).await.unwrap();
+    for days in [10, 4, 100, -80_000] {
+        stray(&client, days, 500, 64).await;
+    }
+    let start = || Forebay::ready(database.dsn(), &[]);
+    let watched = async {
+        for days in [10, 4] {
+            eventually("a day has its partition, and none is missed", || async {
+                assert_eq!(count(&client, "otel.log_records WHERE size = 64").await, 2000);
+                exists(&client, &partition(days)).await.then_some(())
+            })
+            .await;
+        }
+    };
+    let (one, other, ()) = tokio::join!(start(), start(), watched);
+    for days in [10, 4] {
+        has(&client, days, 500).await;
+    }
+    assert_eq!(count(&client, "otel.log_records_default").await, 1000);
+    assert!(!exists(&client, &partition(100)).await);
+    for forebay in [one, other] {
+        let (_, said) = forebay.terminate().await;
+        assert!(!said.iter().any(|line| line.contains("violated by some row")), "{said:#?}");
+    }
+}
+
+/// Scenario: a default partition with 20 MB of a day, into which records of that day and of now are sent; somebody reads it in
+/// a transaction that lasts. Guarantee: no lane waits for the move, all is written; once the reader is through, the day
+/// has its partition with all of its records.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_strays_hold_up_no_batch() {
+    let (database, client) = with_strays(&[6], 20_000, 1024).await;
+    let reader = database.connect().await;
+    reader.batch_execute("BEGIN; SELECT count(*) FROM otel.log_records_default").await.unwrap();
+    let forebay = Forebay::ready(database.dsn(), &["processors.batch.timeout=10ms"]).await;
+    store(&forebay, [now() - 6 * DAY, now()]).await;
+    forebay.sender().await.send(numbered_request(0..100)).await.unwrap();
+    let scrape = forebay.settles().await;
+    assert_eq!(scrape.value("log_buffer_flushed_total"), 102);
+    assert!(!exists(&client, &partition(6)).await);
+    reader.batch_execute("COMMIT").await.unwrap();
+    // The next try of its own comes in a minute at the latest, and at once after a start.
+    forebay.terminate().await;
+    let _forebay = Forebay::ready(database.dsn(), &[]).await;
+    has(&client, 6, 20_001).await;
+    assert_eq!(count(&client, "otel.log_records_default").await, 0);
+}
+
+/// Scenario: strays of two days; a table that somebody has detached has the name of one's partition. Guarantee: that day's stay
+/// where they are, and it is said; the other day gets its partition, and so does the hour of a late record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_cannot_have_a_partition_keeps_no_other() {
+    let (database, client) = with_strays(&[8, 5], 10, 64).await;
+    client.batch_execute(&format!("CREATE TABLE otel.{} (own int)", partition(8))).await.unwrap();
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    has(&client, 5, 10).await;
+    store(&forebay, [now() - 3 * DAY, now() - 8 * DAY]).await;
+    assert_eq!(count(&client, &format!("otel.{}", partition(3))).await, 1);
+    assert_eq!(count(&client, "otel.log_records_default").await, 11);
+    let (_, said) = forebay.terminate().await;
+    let cannot =
+        |line: &&String| line.contains("the partition cannot be made") && line.contains(&partition(8));
+    assert!(said.iter().filter(cannot).count() >= 1, "{said:#?}");
+}
