@@ -37,7 +37,7 @@ impl Exporter {
         }
         self.health.store_ready();
         self.store_ready.send_replace(true);
-        tokio::join!(self.look_after(), self.retain(), self.place_strays());
+        tokio::join!(self.look_after(), self.retain(), self.look_after_strays());
     }
 
     /// Makes partitions ahead, and looks whether the store still answers.

@@ -71,14 +71,11 @@ pub(in crate::exporter) fn default_of(partitions: &[Partition]) -> Option<&Parti
     partitions.iter().find(|partition| partition.range.is_none())
 }
 
-/// What a partition takes without its indexes, in bytes; 0 of none, and of one that somebody has dropped meanwhile.
-pub(super) async fn table_bytes(
-    connection: &Connection,
-    partition: Option<&Partition>,
-) -> Result<i64, Failure> {
+/// What a partition takes with its indexes, in bytes; 0 of none, and of one that somebody has dropped meanwhile.
+pub(super) async fn bytes(connection: &Connection, partition: Option<&Partition>) -> Result<u64, Failure> {
     let Some(partition) = partition else { return Ok(0) };
-    let size = "SELECT coalesce(pg_table_size($1::oid), 0)";
-    Ok(connection.query_one(size, &[&partition.oid]).await?.get(0))
+    let size = "SELECT coalesce(pg_total_relation_size($1::oid), 0)";
+    Ok(connection.query_one(size, &[&partition.oid]).await?.get::<_, i64>(0).max(0) as u64)
 }
 
 /// A partition, with what it holds.

@@ -4,6 +4,10 @@
 //! Most records are moved while writing goes on; then writers to the default partition wait for a moment, in which the rest is
 //! moved and the table attached. PostgreSQL would refuse to attach it with a record of its time left in the default partition.
 //!
+//! A query that is planned before and waits for the default partition meanwhile would look for the moved records where they are
+//! not any more. So where any are moved, all wait in that moment, before they are planned; but for a default partition that
+//! PostgreSQL has to look through for longer than that.
+//!
 //! A lock on the default partition that excludes itself, and nobody who reads or writes, keeps several gateways from moving the
 //! same. It is taken before the lock for DDL, which is held at the end only: nothing else waits for a long move.
 
@@ -11,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::catalogue::{Partition, partitions, ranges};
+use super::catalogue::{Partition, bytes, partitions, ranges};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
 use crate::exporter::schema::DDL_LOCK;
@@ -36,6 +40,9 @@ pub(super) struct Maker<'a> {
 /// How often a patient one tries to have the default partition for itself, and how long it waits in between.
 const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+
+/// PostgreSQL looks through so many bytes of the default partition in less than half a second.
+const QUICK: u64 = 256 << 20;
 
 impl Maker<'_> {
     /// Makes what `period` lacks; gives whether it has all of it then. What keeps it from being made is said.
@@ -67,11 +74,14 @@ impl Maker<'_> {
         }
         // Behind the lock, since somebody else may have made it. Partitions of another width serve as well, whoever has made them.
         let missing = period.missing(&ranges(&partitions(connection, schema).await?));
-        let columns = self.columns().await?;
-        if self.patient && !missing.is_empty() {
-            // Whoever has the default partition for long would have all the moving be for nothing.
+        if missing.is_empty() {
+            return Ok(connection.batch_execute("COMMIT").await?);
+        }
+        let (columns, is_quick) = (self.columns().await?, bytes(connection, self.default).await? <= QUICK);
+        if self.patient {
+            // Whoever has the table for long would have all the moving be for nothing.
             connection.batch_execute("SAVEPOINT begun").await?;
-            self.lock_default().await?;
+            self.lock(is_quick).await?;
             connection.batch_execute("ROLLBACK TO begun; RELEASE begun").await?;
         }
         let mut moved = Vec::new();
@@ -79,9 +89,7 @@ impl Maker<'_> {
             connection.batch_execute(&period.create_statements(schema, self.indexes)).await?;
             moved.push(self.move_rows(*period, &columns).await?);
         }
-        if !missing.is_empty() {
-            self.lock_default().await?;
-        }
+        self.lock(is_quick && moved.iter().any(|moved| *moved > 0)).await?;
         for (period, moved) in missing.iter().zip(&mut moved) {
             *moved += self.move_rows(*period, &columns).await?;
             // A trigger that fires at the end would fire too late: a table that it is to fire for cannot be altered.
@@ -102,11 +110,13 @@ impl Maker<'_> {
         Ok(self.connection.execute(&statement, &[]).await?)
     }
 
-    /// Takes the lock for DDL, and the default partition from all others. They queue while it waits for those who have it, so
-    /// that it waits for a moment only.
-    async fn lock_default(&self) -> Result<(), Failure> {
+    /// Takes the lock for DDL, and from all others the default partition, or the `whole` table. They queue while it waits for those
+    /// who have it, so that it waits for a moment only.
+    async fn lock(&self, whole: bool) -> Result<(), Failure> {
         let Some(default) = self.default else { return Ok(()) };
-        let lock = format!("{DDL_LOCK}; LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", default.qualified);
+        let whole = if whole { format!("{}.{LOG_RECORDS}, ONLY ", self.schema) } else { String::new() };
+        let lock =
+            format!("{DDL_LOCK}; LOCK TABLE ONLY {whole}{} IN ACCESS EXCLUSIVE MODE", default.qualified);
         let mut left = if self.patient { TRIES } else { 1 };
         loop {
             left -= 1;

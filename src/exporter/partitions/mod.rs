@@ -12,6 +12,7 @@ pub(super) mod retention;
 pub mod show;
 pub(super) mod steps;
 mod strays;
+mod sweep;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -26,7 +27,7 @@ use super::pool::Connection;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::table::partition::{Period, Width};
-use catalogue::{default_of, partitions, ranges, table_bytes};
+use catalogue::{bytes, default_of, partitions, ranges};
 use make::Maker;
 
 /// What is known of the partitions, and how they are to be.
@@ -49,7 +50,7 @@ const SETTLED: Duration = Duration::from_secs(24 * 3600);
 const LEFT: Duration = Duration::from_secs(600);
 /// Up to so many bytes in the default partition moving its rows takes less than a second, and so does looking that there are
 /// none to be moved.
-const SMALL: i64 = 8 << 20;
+const SMALL: u64 = 8 << 20;
 
 /// Partitions are made for so many periods before the one of now. A sender's clock or a sender's malice must not make
 /// thousands of tables.
@@ -132,9 +133,9 @@ impl Partitions {
             let has_one = period.missing(&ranges).is_empty();
             if !has_one && is_small.is_none() {
                 // Somebody may have it for longer, which is no reason to hold a batch up.
-                is_small = Some(match table_bytes(connection, default).await {
+                is_small = Some(match bytes(connection, default).await {
                     Err(failure) if failure.class == Class::Connection => return Err(failure),
-                    bytes => bytes.is_ok_and(|bytes| bytes <= SMALL),
+                    size => size.is_ok_and(|size| size <= SMALL),
                 });
             }
             if has_one || (is_small == Some(true) && maker.makes(period).await?) {

@@ -185,12 +185,16 @@ fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
 }
 
 fn next_of_default(held: &Held, config: &Config) -> String {
+    let policy = &config.retention;
     if held.rows == Some(0) {
         "empty, as it should be".to_owned()
-    } else if config.retention.max_age.0.is_zero() {
+    } else if policy.max_size.0 > 0 && held.bytes() > policy.share() {
+        "WARNING: emptied next: its rows, of times out of reach, take more than a tenth of max_size"
+            .to_owned()
+    } else if policy.max_age.0.is_zero() {
         "WARNING: kept: its rows were of times without a partition".to_owned()
     } else {
-        "WARNING: its rows were of times without a partition; kept until all are past max_age".to_owned()
+        "WARNING: its rows were of times without a partition; each goes by max_age".to_owned()
     }
 }
 

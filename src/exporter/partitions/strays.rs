@@ -1,14 +1,14 @@
 //! The records in the default partition: stray, because there was no partition for their time. Those whose time is near now get
-//! theirs, whenever it can be made, and are moved into it.
+//! theirs, whenever it can be made, and are moved into it. The others are bounded (`sweep.rs`).
 //!
-//! Over the connection of the indexer, because moving many takes its time.
+//! Over a connection beside the lanes', because moving many takes its time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::catalogue::{Partition, default_of, partitions, table_bytes};
+use super::catalogue::{Partition, bytes, default_of, partitions};
 use super::indexer::LONGEST;
 use super::make::Maker;
 use super::now;
@@ -17,73 +17,99 @@ use crate::exporter::error::Failure;
 use crate::exporter::pool::{Connection, discard};
 use crate::table::partition::Period;
 
-/// How often it is looked whether records near now lie in the default partition.
-const EVERY: Duration = Duration::from_secs(3600);
-/// The first wait after a partition could not be made; each further one is twice as long, up to [`EVERY`].
-const AGAIN: Duration = Duration::from_secs(60);
+/// What is to be done for stray records.
+struct Strays<'a> {
+    exporter: &'a Exporter,
+    /// The periods whose partitions are to be made.
+    wanted: BTreeSet<Period>,
+    /// When that is tried, and how long after a failure it is tried again.
+    next_try: Instant,
+    wait: Duration,
+    /// When everything was looked through.
+    seen: Option<Instant>,
+}
+
+/// How often it is looked how much is in the default partition.
+const EVERY: Duration = Duration::from_secs(60);
+/// How often all of it is looked through.
+const HOUR: Duration = Duration::from_secs(3600);
 
 impl Exporter {
-    /// Gives stray records their partitions, at once and now and then, and those that lanes and keeper have left.
-    pub(in crate::exporter) async fn place_strays(&self) {
+    /// Gives stray records their partitions, at once and now and then, and those that lanes and keeper have left; and keeps the
+    /// others within their bounds.
+    pub(in crate::exporter) async fn look_after_strays(&self) {
         if !self.makes_partitions() {
             return std::future::pending().await;
         }
+        let now = Instant::now();
+        let mut strays =
+            Strays { exporter: self, wanted: BTreeSet::new(), next_try: now, wait: EVERY, seen: None };
         let mut left = self.partitions.left.subscribe();
-        let (mut wanted, mut wait) = (BTreeSet::new(), EVERY);
         loop {
             self.partitions.left.send_if_modified(|left| {
-                wanted.append(left);
+                strays.wanted.append(left);
                 false
             });
-            let placed = self.place(&mut wanted).await;
-            if let Err(failure) = &placed {
+            if let Err(failure) = strays.round().await {
                 tracing::debug!(%failure, "stray records cannot be looked after now");
             }
-            let is_done = placed.is_ok() && wanted.is_empty();
-            wait = match is_done {
-                true => EVERY,
-                false if wait == EVERY => AGAIN,
-                false => (wait * 2).min(EVERY),
-            };
             tokio::select! {
-                () = sleep(wait) => {}
-                _ = left.wait_for(|left| !left.is_empty()), if is_done => {}
+                () = sleep(EVERY) => {}
+                _ = left.wait_for(|left| !left.is_empty()) => {}
             }
         }
     }
+}
 
-    /// Makes the partitions that are `wanted`, and those of stray records near now. What cannot be made stays wanted.
-    async fn place(&self, wanted: &mut BTreeSet<Period>) -> Result<(), Failure> {
+impl Strays<'_> {
+    async fn round(&mut self) -> Result<(), Failure> {
+        let exporter = self.exporter;
         let look = async |c: &Connection| {
-            let default = default_of(&partitions(c, &self.schema).await?).cloned();
-            let bytes = table_bytes(c, default.as_ref()).await?;
+            let default = default_of(&partitions(c, &exporter.schema).await?).cloned();
+            let bytes = bytes(c, default.as_ref()).await?;
             Ok((default, bytes))
         };
-        let (default, bytes) = self.connected(look).await?;
-        if bytes == 0 && wanted.is_empty() {
+        let (default, bytes) = exporter.connected(look).await?;
+        let policy = &exporter.config.retention;
+        let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR) && bytes > 0;
+        let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
+        let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
+        if !(hour_is_due || is_too_large || is_tried) {
             return Ok(());
         }
-        let connection = self.builders.get().await?;
-        let placed = timeout(LONGEST, self.place_by(&connection, default.as_ref(), wanted)).await;
+        let connection = exporter.builders.get().await?;
+        let work = async {
+            if is_tried || hour_is_due {
+                self.place(&connection, default.as_ref()).await?;
+            }
+            exporter.sweep(&connection, hour_is_due).await
+        };
+        let done = timeout(LONGEST, work).await;
         discard(connection);
-        placed.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))
+        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))?;
+        if hour_is_due {
+            self.seen = Some(Instant::now());
+        }
+        Ok(())
     }
 
-    async fn place_by(
-        &self,
-        connection: &Connection,
-        default: Option<&Partition>,
-        wanted: &mut BTreeSet<Period>,
-    ) -> Result<(), Failure> {
-        let (schema, indexes) = (&self.schema, &self.partitions.indexes[..]);
+    /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.
+    async fn place(&mut self, connection: &Connection, default: Option<&Partition>) -> Result<(), Failure> {
+        let Exporter { schema, partitions, .. } = self.exporter;
         if let Some(default) = default {
-            wanted.append(&mut self.strays(connection, default).await?);
+            self.wanted.append(&mut self.strays(connection, default).await?);
         }
-        let maker = Maker { connection, schema, default, indexes, patient: true };
-        for period in wanted.clone() {
-            if !self.partitions.is_made(period, now()) || maker.makes(period).await? {
-                wanted.remove(&period);
+        let maker = Maker { connection, schema, default, indexes: &partitions.indexes, patient: true };
+        for period in self.wanted.clone() {
+            if !partitions.is_made(period, now()) || maker.makes(period).await? {
+                self.wanted.remove(&period);
             }
+        }
+        if self.wanted.is_empty() {
+            self.wait = EVERY;
+        } else {
+            self.next_try = Instant::now() + self.wait;
+            self.wait = (self.wait * 2).min(HOUR);
         }
         Ok(())
     }
@@ -94,7 +120,8 @@ impl Exporter {
         connection: &Connection,
         default: &Partition,
     ) -> Result<BTreeSet<Period>, Failure> {
-        let (recent, width) = (self.partitions.recent(now()), self.partitions.width);
+        let partitions = &self.exporter.partitions;
+        let (recent, width) = (partitions.recent(now()), partitions.width);
         let select = format!(
             "SELECT DISTINCT floor(extract(epoch FROM time) / {0})::int8 * {0} FROM {1} \
              WHERE time >= to_timestamp($1) AND time < to_timestamp($2)",
