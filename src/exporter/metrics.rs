@@ -22,10 +22,16 @@ pub(super) struct Metrics {
 }
 
 /// The tables of which retention deletes rows, with the reasons.
-const DELETED: [(&str, &str); 3] = [
+const DELETED: [(&str, &str); 9] = [
     ("log_records_default", "max_age"),
     ("log_records_default", "max_size"),
     ("log_records_default", "disk_full"),
+    ("resources", "unused"),
+    ("scopes", "unused"),
+    ("losses", "max_age"),
+    ("losses", "max_size"),
+    ("dead_letters", "max_age"),
+    ("dead_letters", "max_size"),
 ];
 
 impl Metrics {

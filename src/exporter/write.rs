@@ -152,6 +152,8 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
     if new.is_empty() {
         return Ok(());
     }
+    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
+    note_use(connection, job, "resources", &ids).await?;
     let insert = format!(
         "INSERT INTO {}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
          SELECT id, service, attributes::jsonb, url, dropped \
@@ -159,13 +161,24 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
          ON CONFLICT DO NOTHING",
         job.turn.schema
     );
-    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let services: Vec<_> = new.values().map(|r| r.service_name.as_deref()).collect();
     let attributes: Vec<_> = new.values().map(|r| r.attributes.as_str()).collect();
     let urls: Vec<_> = new.values().map(|r| r.schema_url.as_deref()).collect();
     let dropped: Vec<_> = new.values().map(|r| r.dropped_attributes_count).collect();
     let statement = connection.prepare_cached(&insert).await?;
     connection.execute(&statement, &[&ids, &services, &attributes, &urls, &dropped]).await?;
+    Ok(())
+}
+
+/// Notes that those of `ids` which are stored are used, once a day. It comes before they are inserted: one that is being deleted is
+/// waited for and then inserted anew, and one that is noted stays.
+async fn note_use(connection: &Connection, job: &Job<'_>, table: &str, ids: &[Uuid]) -> Result<(), Failure> {
+    let update = format!(
+        "UPDATE {}.{table} SET last_used = now() WHERE id = ANY ($1) AND last_used < now() - interval '1 day'",
+        job.turn.schema
+    );
+    let statement = connection.prepare_cached(&update).await?;
+    connection.execute(&statement, &[&ids]).await?;
     Ok(())
 }
 
@@ -180,6 +193,8 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
     if new.is_empty() {
         return Ok(());
     }
+    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
+    note_use(connection, job, "scopes", &ids).await?;
     let insert = format!(
         "INSERT INTO {}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
          SELECT id, name, version, attributes::jsonb, url, dropped \
@@ -187,7 +202,6 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
          u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING",
         job.turn.schema
     );
-    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
     let names: Vec<_> = new.values().map(|s| s.name.as_deref()).collect();
     let versions: Vec<_> = new.values().map(|s| s.version.as_deref()).collect();
     let attributes: Vec<_> = new.values().map(|s| s.attributes.as_str()).collect();

@@ -11,6 +11,7 @@ mod auth;
 mod backup;
 mod bad_config;
 mod bad_input;
+mod beside;
 mod clusters;
 mod connections;
 mod contextforge;

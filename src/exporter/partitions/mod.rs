@@ -4,6 +4,7 @@
 //! gets the records of its time that lie there (`make.rs`). Lanes and keeper make one only while the default partition is
 //! small, so that no batch waits for it; everything else is left to a task with a connection of its own (`strays.rs`).
 
+mod beside;
 pub(super) mod catalogue;
 pub(super) mod indexer;
 mod make;

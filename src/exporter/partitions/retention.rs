@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::beside;
 use super::catalogue::{Held, held};
 use crate::exporter::config::RetentionConfig;
 use crate::exporter::error::{Class, Failure};
@@ -64,7 +65,7 @@ const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Somebody who has been in the way for so long is worth a word.
 const LONG: Duration = Duration::from_secs(300);
-/// One part of so many of `max_size` is for the default partition.
+/// One part of so many of `max_size` is for the default partition, and for each table beside the partitions.
 const SHARE: u64 = 10;
 /// What ended less than this before, in seconds, may still get rows that were on their way.
 pub(super) const GRACE: i64 = 600;
@@ -145,7 +146,8 @@ impl Exporter {
     ) -> Result<Done, Failure> {
         let policy = &self.config.retention;
         let (seen, now) = held(connection, &self.schema).await?;
-        let Some((first, _)) = due(&seen, policy, now, room_is_due, refused) else {
+        let beside = beside::bytes(connection, &self.schema, policy.share()).await?;
+        let Some((first, _)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             return Ok(Done::Nothing);
         };
         connection.batch_execute(IN_A_MOMENT).await?;
@@ -153,7 +155,7 @@ impl Exporter {
         let (seen, now) = held(connection, &self.schema).await?;
         // Where another gateway has made room meanwhile, it has done so for us.
         let room_is_due = room_is_due && seen.iter().any(|held| held.partition.oid == first.partition.oid);
-        let Some((held, reason)) = due(&seen, policy, now, room_is_due, refused) else {
+        let Some((held, reason)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             connection.batch_execute("ROLLBACK").await?;
             self.room.made.send_replace(Some(Instant::now()));
             return Ok(Done::Nothing);
@@ -207,9 +209,10 @@ pub(in crate::exporter) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
     to.saturating_add(GRACE) <= now
 }
 
-/// What is to be dropped next, and why.
+/// What is to be dropped next, and why. The tables beside the partitions take `beside` bytes.
 pub(super) fn due<'a>(
     seen: &'a [Held],
+    beside: u64,
     policy: &RetentionConfig,
     now: i64,
     room_is_due: bool,
@@ -228,7 +231,7 @@ pub(super) fn due<'a>(
     }
     let most = |held: &Held| if held.partition.range.is_none() { policy.share() } else { u64::MAX };
     let total: u64 = seen.iter().map(|held| held.bytes().min(most(held))).sum();
-    if policy.max_size.0 > 0 && total > policy.max_size.0 {
+    if policy.max_size.0 > 0 && total + beside > policy.max_size.0 {
         return Some((oldest, Reason::MaxSize));
     }
     room_is_due.then_some((oldest, Reason::DiskFull))
@@ -240,8 +243,8 @@ impl RetentionConfig {
         !self.max_age.0.is_zero() || self.max_size.0 > 0
     }
 
-    /// What the default partition may take of `max_size`, in bytes: more of it counts for nothing there, so that records of
-    /// times out of reach never cost the others.
+    /// What the default partition, and each table beside the partitions, may take of `max_size`, in bytes: more of it counts for
+    /// nothing there, so that it never costs the records in their partitions.
     pub(super) fn share(&self) -> u64 {
         self.max_size.0 / SHARE
     }
@@ -278,7 +281,7 @@ mod tests {
     /// The days that are dropped one after the other, each with the reason.
     fn dropped(mut seen: Vec<Held>, policy: &RetentionConfig, mut room: bool) -> Vec<(u32, &'static str)> {
         let mut dropped = Vec::new();
-        while let Some((held, reason)) = due(&seen, policy, NOW, room, &HashSet::new()) {
+        while let Some((held, reason)) = due(&seen, 0, policy, NOW, room, &HashSet::new()) {
             let oid = held.partition.oid;
             dropped.push((oid, reason.label()));
             seen.retain(|held| held.partition.oid != oid);

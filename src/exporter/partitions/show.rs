@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use super::beside;
 use super::catalogue::{Held, held};
 use super::retention::{Reason, due, is_closed};
 use super::steps::{Step, lacks};
@@ -66,15 +67,20 @@ struct Total {
 pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let (pool, schema) = (Pool::new(target, 1, config.timeout.0)?, Schema::new(config.schema.clone()));
     let connection = pool.get().await?;
-    let asked = timeout(config.timeout.0, held(&connection, &schema)).await;
-    let (seen, now) = asked.unwrap_or_else(|_| Err(Failure::deadline(config.timeout.0.as_secs_f64())))?;
+    let asked = timeout(config.timeout.0, async {
+        let beside = beside::bytes(&connection, &schema, config.retention.share()).await?;
+        Ok((held(&connection, &schema).await?, beside))
+    });
+    let asked = asked.await;
+    let ((seen, now), beside) =
+        asked.unwrap_or_else(|_| Err(Failure::deadline(config.timeout.0.as_secs_f64())))?;
     let mut total = Total::default();
     if !json {
         writeln!(out, "{}", line(["partition", "rows", "table", "indexes", "has", "next"]))?;
     }
     for held in &seen {
         total.add(held);
-        let shown = Shown::of(held, &seen, config, now);
+        let shown = Shown::of(held, &seen, beside, config, now);
         let text =
             if json { serde_json::to_string(&shown).map_err(std::io::Error::from)? } else { shown.line() };
         writeln!(out, "{text}")?;
@@ -88,7 +94,7 @@ pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Wri
 }
 
 impl Shown {
-    fn of(held: &Held, seen: &[Held], config: &Config, now: i64) -> Self {
+    fn of(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> Self {
         let named = |names: &[String]| -> Vec<&'static str> {
             let of = |index: &Index| names.contains(&index.name(&held.partition.name));
             Index::ALL.into_iter().filter(of).map(Index::label).collect()
@@ -110,7 +116,7 @@ impl Shown {
             missing: missing.collect(),
             indexes,
             invalid,
-            next: next(held, seen, config, now),
+            next: next(held, seen, beside, config, now),
         }
     }
 
@@ -149,7 +155,7 @@ fn line([partition, rows, table, indexes, has, next]: [&str; 6]) -> String {
 }
 
 /// What happens to a partition next.
-fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
+fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> String {
     let policy = &config.retention;
     let Some(range) = held.partition.range else { return next_of_default(held, config) };
     if !held.partition.is_table {
@@ -165,7 +171,7 @@ fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
     if policy.is_past(range.1, now) {
         return "dropped next by max_age".to_owned();
     }
-    if due(seen, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
+    if due(seen, beside, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
         return "dropped next by max_size".to_owned();
     }
     match lacks(held, config, now).next() {
@@ -222,7 +228,8 @@ mod tests {
     #[test]
     fn each_partition_has_its_future() {
         let mut config = Config::default();
-        let next = |held: &Held, config: &Config| next(held, &[day(90), held.clone(), day(100)], config, NOW);
+        let next =
+            |held: &Held, config: &Config| next(held, &[day(90), held.clone(), day(100)], 0, config, NOW);
         assert_eq!(next(&day(101), &config), "ahead");
         assert_eq!(next(&day(100), &config), "being written");
         assert_eq!(next(&day(97), &config), "kept");

@@ -71,7 +71,7 @@ impl Strays<'_> {
         };
         let (default, bytes) = exporter.connected(look).await?;
         let policy = &exporter.config.retention;
-        let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR) && bytes > 0;
+        let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR);
         let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
         let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
         if !(hour_is_due || is_too_large || is_tried) {
@@ -82,7 +82,8 @@ impl Strays<'_> {
             if is_tried || hour_is_due {
                 self.place(&connection, default.as_ref()).await?;
             }
-            exporter.sweep(&connection, hour_is_due).await
+            exporter.sweep(&connection, hour_is_due).await?;
+            if hour_is_due { exporter.tidy_beside(&connection).await } else { Ok(()) }
         };
         let done = timeout(LONGEST, work).await;
         discard(connection);

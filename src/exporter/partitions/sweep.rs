@@ -94,7 +94,8 @@ impl Exporter {
         if !may_last {
             return Ok(());
         }
-        let deleted = delete_by_pages(connection, default, &format!("NOT {}", is_kept(kept))).await?;
+        let deleted =
+            delete_by_pages(connection, &default.qualified, &format!("NOT {}", is_kept(kept))).await?;
         self.metrics.deleted("log_records_default", reason.label(), deleted);
         tracing::warn!(
             records = deleted,
@@ -146,23 +147,28 @@ fn is_kept(kept: &Kept) -> String {
     format!("(time >= to_timestamp({}) AND time < to_timestamp({}))", kept.start, kept.end)
 }
 
-/// Deletes the rows of which this is true, some pages in each transaction, and makes their room free; gives their number.
-async fn delete_by_pages(connection: &Connection, table: &Partition, goes: &str) -> Result<u64, Failure> {
-    let size = "SELECT pg_relation_size($1::oid) / current_setting('block_size')::int8, \
+/// Deletes the rows of `table`, which is quoted, of which this is true, some pages in each transaction, and makes their room free;
+/// gives their number.
+pub(super) async fn delete_by_pages(
+    connection: &Connection,
+    table: &str,
+    goes: &str,
+) -> Result<u64, Failure> {
+    let size = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::int8, \
                 current_setting('server_version_num')::int4 >= 140000";
-    let row = connection.query_one(size, &[&table.oid]).await?;
+    let row = connection.query_one(size, &[&table]).await?;
     let (pages, has_ranges): (i64, bool) = (row.get(0), row.get(1));
     // An older PostgreSQL reads the whole table each time.
     let step = if has_ranges { PAGES } else { pages.max(1) };
     let mut deleted = 0;
     for first in (0..pages).step_by(step as usize) {
-        let delete = format!(
-            "DELETE FROM ONLY {} WHERE ctid >= '({first},0)' AND ctid < '({},0)' AND {goes}",
-            table.qualified,
-            first + step
-        );
-        deleted += connection.execute(&delete, &[]).await?;
+        let end = first + step;
+        let pages = format!("ctid >= '({first},0)' AND ctid < '({end},0)'");
+        deleted +=
+            connection.execute(&format!("DELETE FROM ONLY {table} WHERE {pages} AND {goes}"), &[]).await?;
     }
-    connection.batch_execute(&format!("VACUUM {}", table.qualified)).await?;
+    if deleted > 0 {
+        connection.batch_execute(&format!("VACUUM {table}")).await?;
+    }
     Ok(deleted)
 }
