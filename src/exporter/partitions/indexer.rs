@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::again::Again;
 use super::catalogue::{Held, Partition, held};
 use super::memory::give_memory;
 use super::retention::is_closed;
@@ -35,18 +36,8 @@ struct Indexer<'a> {
     worn: HashSet<String>,
 }
 
-/// When something that could not be done is tried again, and how long that was waited for.
-struct Again {
-    at: Instant,
-    wait: Duration,
-}
-
 /// How often it is looked whether there is work.
 const EVERY: Duration = Duration::from_secs(60);
-/// How long what has failed is left alone. What fails again for a reason of its own waits for twice as long each time, since it
-/// may have read the whole partition.
-const AFTER_FAILURE: Duration = Duration::from_secs(600);
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// The longest that one statement may take.
 pub(in crate::exporter) const LONGEST: Duration = Duration::from_secs(12 * 3600);
 /// How often it is looked whether writing suffers, and how many times in a row make it give up.
@@ -148,7 +139,7 @@ impl Indexer<'_> {
         let is_worn = matches!(&held.counts, Counts::Done(key) if self.worn.contains(key));
         let again = is_worn.then_some(Step::Count);
         let is_left = |step: &Step| {
-            let is_left_alone = self.failed.get(&(oid, *step)).is_some_and(|again| Instant::now() < again.at);
+            let is_left_alone = self.failed.get(&(oid, *step)).is_some_and(|again| !again.is_due());
             !is_left_alone && (*step != Step::Finish || !self.finished.contains(&oid))
         };
         lacks(held, &self.exporter.config, now).chain(again).find(is_left)
@@ -200,8 +191,7 @@ impl Indexer<'_> {
         match step {
             Step::Build(index) => {
                 let Some(trigrams) = self.trigrams(connection, index).await? else {
-                    let again = Again { at: Instant::now() + AFTER_FAILURE, wait: AFTER_FAILURE };
-                    self.failed.insert((partition.oid, step), again);
+                    self.failed.insert((partition.oid, step), Again::soon());
                     return Ok(false);
                 };
                 let name = index.name(&partition.name);
@@ -252,17 +242,15 @@ impl Indexer<'_> {
 
     /// Leaves alone for a while what has failed. Only the first time is worth a warning.
     fn leave_alone(&mut self, partition: &Partition, step: Step, failure: &Failure) {
-        let before = self.failed.get(&(partition.oid, step)).map(|again| again.wait);
-        let wait = match before {
-            Some(wait) if failure.class != Class::Busy => (wait * 2).min(LONGEST_WAIT),
-            _ => AFTER_FAILURE,
-        };
+        let before = self.failed.remove(&(partition.oid, step));
+        let again = Again::after(before.as_ref(), failure);
+        let wait = again.wait();
         if before.is_none() {
             tracing::warn!(partition = partition.name, ?step, %failure, ?wait, "a closed partition cannot be completed yet");
         } else {
             tracing::debug!(partition = partition.name, ?step, %failure, ?wait, "a partition still cannot be completed");
         }
-        self.failed.insert((partition.oid, step), Again { at: Instant::now() + wait, wait });
+        self.failed.insert((partition.oid, step), again);
     }
 
     /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.

@@ -4,6 +4,7 @@
 //! gets the records of its time that lie there (`make.rs`). Lanes and keeper make one only while the default partition is
 //! small, so that no batch waits for it; everything else is left to a task with a connection of its own (`strays.rs`).
 
+mod again;
 mod beside;
 pub(super) mod catalogue;
 pub(super) mod indexer;
@@ -52,6 +53,9 @@ const LEFT: Duration = Duration::from_secs(600);
 /// Up to so many bytes in the default partition moving its rows takes less than a second, and so does looking that there are
 /// none to be moved.
 const SMALL: u64 = 8 << 20;
+
+/// Once it has taken so long, further partitions are left to that task.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Partitions are made for so many periods before the one of now. A sender's clock or a sender's malice must not make
 /// thousands of tables.
@@ -129,7 +133,7 @@ impl Partitions {
         let there = partitions(connection, schema).await?;
         let (default, ranges) = (default_of(&there), ranges(&there));
         let maker = Maker { connection, schema, default, indexes: &self.indexes, patient: false };
-        let mut is_small = None;
+        let (mut is_small, began) = (None, Instant::now());
         for period in unknown {
             let has_one = period.missing(&ranges).is_empty();
             if !has_one && is_small.is_none() {
@@ -139,7 +143,9 @@ impl Partitions {
                     size => size.is_ok_and(|size| size <= SMALL),
                 });
             }
-            if has_one || (is_small == Some(true) && maker.makes(period).await?) {
+            if has_one
+                || (is_small == Some(true) && began.elapsed() < PATIENCE && maker.makes(period).await?)
+            {
                 self.known().insert(period, Instant::now() + SETTLED);
             } else {
                 self.known().insert(period, Instant::now() + LEFT);
