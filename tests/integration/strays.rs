@@ -166,7 +166,7 @@ async fn strays_beyond_their_share_go_before_any_day() {
         stray(&client, -63_000, 10_000, 1024).await;
         stray(&client, 3, kept, 64).await;
         client.batch_execute(&format!("CREATE TABLE otel.{} (own int)", partition(3))).await.unwrap();
-        let most = format!("exporters.postgres.retention.max_size={}", size * 13 / 10);
+        let most = format!("exporters.postgres.retention.max_size={}", size * 2);
         let sets = [&most[..], "exporters.postgres.indexes=[]", "exporters.postgres.counts=false"];
         let shown = run(database.dsn(), "partitions", &sets).await;
         assert!(!shown.out.contains("dropped next") && shown.out.contains("emptied next"), "{shown:?}");

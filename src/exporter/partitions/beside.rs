@@ -74,13 +74,14 @@ impl Exporter {
     ) -> Result<(), Failure> {
         let deleted = delete_by_pages(connection, &format!("{}.{table}", self.schema), goes).await?;
         self.metrics.deleted(table, reason.label(), deleted);
-        if deleted > 0 {
-            tracing::warn!(
-                table,
-                rows = deleted,
+        match table {
+            _ if deleted == 0 => {}
+            "dead_letters" => tracing::warn!(
+                records = deleted,
                 reason = reason.label(),
-                "deleted old rows beside the records"
-            );
+                "deleted the oldest dead letters, which nobody can retry any more"
+            ),
+            _ => tracing::info!(table, rows = deleted, reason = reason.label(), "deleted the oldest losses"),
         }
         Ok(())
     }
