@@ -41,7 +41,9 @@ impl Days {
         let client = database.connect().await;
         let schema = Schema::new("otel");
         for number in 0..self.count - 1 {
-            client.batch_execute(&self.day(number).statements(&schema, &[Index::Errors])).await.unwrap();
+            let day = self.day(number);
+            client.batch_execute(&day.create_statements(&schema, &[Index::Errors])).await.unwrap();
+            client.batch_execute(&day.attach_statement(&schema)).await.unwrap();
         }
         let mut copying = Duration::ZERO;
         let each = rows / self.count as u64;

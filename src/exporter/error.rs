@@ -191,6 +191,9 @@ impl Failure {
     pub fn of_copy(error: tokio_postgres::Error, table: &str) -> Self {
         let context = error.as_db_error().and_then(DbError::where_);
         let copy_line = context.and_then(|context| copy_line(context, table));
+        if error.as_db_error().is_some_and(|error| is_late(error, table)) {
+            return Self { class: Class::Busy, ..error.into() };
+        }
         Self { copy_line, ..error.into() }
     }
 
@@ -254,6 +257,13 @@ impl From<PoolError> for Failure {
             }
         }
     }
+}
+
+/// Whether the row was on its way into a partition of `table`, the default one, while its own was made. The next try finds that.
+fn is_late(error: &DbError, table: &str) -> bool {
+    let is_of_a_partition =
+        error.routine() == Some("ExecPartitionCheckEmitError") && error.table() != Some(table);
+    error.code().code() == "23514" && is_of_a_partition
 }
 
 fn with_source(error: &dyn std::error::Error) -> String {

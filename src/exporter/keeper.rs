@@ -37,7 +37,7 @@ impl Exporter {
         }
         self.health.store_ready();
         self.store_ready.send_replace(true);
-        tokio::join!(self.look_after(), self.retain());
+        tokio::join!(self.look_after(), self.retain(), self.look_after_strays());
     }
 
     /// Makes partitions ahead, and looks whether the store still answers.
@@ -52,13 +52,15 @@ impl Exporter {
                 continue;
             }
             match self.look(partitions_due, horizon_due).await {
-                Ok(()) => self.met(),
+                Ok(()) => {
+                    self.met();
+                    if partitions_due {
+                        partitions_made = Instant::now();
+                    }
+                }
                 // Both connections are at work: that is an answer as well.
                 Err(failure) if failure.class == Class::Busy => {}
                 Err(failure) => self.report(&failure),
-            }
-            if partitions_due {
-                partitions_made = Instant::now();
             }
             if horizon_due {
                 horizon_seen = Instant::now();
@@ -88,7 +90,9 @@ impl Exporter {
             schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
             schema::forget_old_lanes(connection, &self.schema).await?;
             // A lock on a partition keeps nobody from writing to the others.
-            let _ = self.look_ahead(connection).await;
+            if let Err(failure) = self.look_ahead(connection).await {
+                tracing::warn!(%failure, "cannot look how far the partitions reach");
+            }
             Ok(())
         });
         let prepared =

@@ -27,6 +27,7 @@ pub mod keeper;
 pub mod lane;
 mod losses;
 mod metrics;
+mod origins;
 pub mod partitions;
 pub mod pool;
 pub mod reading;
@@ -66,7 +67,7 @@ use sample::Sample;
 #[derive(Debug)]
 pub struct Exporter {
     pool: Pool,
-    /// The connection of the indexer, while it has work.
+    /// The connections of the indexer and of the task for stray records, while these have work.
     builders: Pool,
     schema: Schema,
     /// Where the rows go.
@@ -116,7 +117,7 @@ impl Exporter {
         health: Health,
         meter: &Meter,
     ) -> Result<Self, dsn::DsnError> {
-        let builders = Pool::new(target.clone(), 1, indexer::LONGEST)?;
+        let builders = Pool::new(target.clone(), 2, indexer::LONGEST)?;
         let pool = Pool::new(target, config.pool_size, config.timeout.0)?;
         Ok(Self {
             pool,

@@ -15,6 +15,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
+use super::origins::{store_resources, store_scopes};
 use super::pool::Connection;
 use super::sample::Stored;
 use crate::buffer::Batch;
@@ -185,31 +186,6 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
     store_resources(connection, job.turn.schema, &new).await
 }
 
-/// Inserts resources that are not stored.
-pub(super) async fn store_resources(
-    connection: &Connection,
-    schema: &Schema,
-    new: &BTreeMap<Id, &Resource>,
-) -> Result<(), Failure> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let insert = format!(
-        "INSERT INTO {schema}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
-         SELECT id, service, attributes::jsonb, url, dropped \
-         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
-         ON CONFLICT DO NOTHING"
-    );
-    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
-    let services: Vec<_> = new.values().map(|r| r.service_name.as_deref()).collect();
-    let attributes: Vec<_> = new.values().map(|r| r.attributes.as_str()).collect();
-    let urls: Vec<_> = new.values().map(|r| r.schema_url.as_deref()).collect();
-    let dropped: Vec<_> = new.values().map(|r| r.dropped_attributes_count).collect();
-    let statement = connection.prepare_cached(&insert).await?;
-    connection.execute(&statement, &[&ids, &services, &attributes, &urls, &dropped]).await?;
-    Ok(())
-}
-
 /// Inserts scopes that are not known to be stored, in the order of their ids.
 async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
     let mut new: BTreeMap<Id, &Scope> =
@@ -219,32 +195,6 @@ async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Fai
         new.retain(|id, _| named.contains(id));
     }
     store_scopes(connection, job.turn.schema, &new).await
-}
-
-/// Inserts scopes that are not stored.
-pub(super) async fn store_scopes(
-    connection: &Connection,
-    schema: &Schema,
-    new: &BTreeMap<Id, &Scope>,
-) -> Result<(), Failure> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let insert = format!(
-        "INSERT INTO {schema}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
-         SELECT id, name, version, attributes::jsonb, url, dropped \
-         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
-         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING"
-    );
-    let ids: Vec<_> = new.keys().map(|id| Uuid::from_bytes(*id)).collect();
-    let names: Vec<_> = new.values().map(|s| s.name.as_deref()).collect();
-    let versions: Vec<_> = new.values().map(|s| s.version.as_deref()).collect();
-    let attributes: Vec<_> = new.values().map(|s| s.attributes.as_str()).collect();
-    let urls: Vec<_> = new.values().map(|s| s.schema_url.as_deref()).collect();
-    let dropped: Vec<_> = new.values().map(|s| s.dropped_attributes_count).collect();
-    let statement = connection.prepare_cached(&insert).await?;
-    connection.execute(&statement, &[&ids, &names, &versions, &attributes, &urls, &dropped]).await?;
-    Ok(())
 }
 
 /// Keeps the refused rows, byte for byte, with the reason.

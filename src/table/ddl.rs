@@ -56,7 +56,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 5, sql: keep_destination },
     Migration { version: 6, sql: keep_counts },
     Migration { version: 7, sql: shut_doors },
-    Migration { version: 8, sql: nothing },
+    Migration { version: 8, sql: bound_the_store },
     Migration { version: 9, sql: keep_origins },
 ];
 
@@ -122,6 +122,13 @@ const ORIGINS: [TableColumn; 2] = [
     column("scope_id", "uuid", "", "The scope that the row names, in dead_letter_origins"),
 ];
 
+const LAST_USED: TableColumn = column(
+    "last_used",
+    "timestamp with time zone",
+    "NOT NULL DEFAULT now()",
+    "When a record named it, or up to a day before the last one that did",
+);
+
 const fn column(
     name: &'static str,
     sql_type: &'static str,
@@ -152,8 +159,9 @@ fn tables() -> Vec<Table> {
                 text("schema_url", "The schema of the attributes"),
                 dropped,
                 first_seen,
+                LAST_USED,
             ],
-            privileges: &["INSERT"],
+            privileges: &["INSERT", "SELECT", "UPDATE"],
             options: "",
         },
         Table {
@@ -167,8 +175,9 @@ fn tables() -> Vec<Table> {
                 text("schema_url", "The schema of the scope's records"),
                 dropped,
                 first_seen,
+                LAST_USED,
             ],
-            privileges: &["INSERT"],
+            privileges: &["INSERT", "SELECT", "UPDATE"],
             options: "",
         },
         Table {
@@ -332,8 +341,29 @@ fn shut_doors(schema: &Schema) -> String {
     counts::function(schema) + &help_reading(schema)
 }
 
-fn nothing(_: &Schema) -> String {
-    String::new()
+/// Version 8: resources and scopes say when they were used, which takes further privileges. All rows of the default partition and
+/// of what has no primary key can be deleted, also where a publication wants to say which ones.
+fn bound_the_store(schema: &Schema) -> String {
+    let mut sql = String::new();
+    for table in ["resources", "scopes"] {
+        let (definition, comment) = (LAST_USED.definition(), literal(LAST_USED.comment));
+        let regclass = literal(&format!("{schema}.{table}"));
+        let grant = literal(&format!(
+            "DECLARE writer regrole; BEGIN FOR writer IN \
+             SELECT DISTINCT a.grantee::regrole FROM pg_class c, LATERAL aclexplode(c.relacl) a \
+             WHERE c.oid = {regclass}::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner) \
+             LOOP EXECUTE format('GRANT SELECT, UPDATE ON %s TO %s', {regclass}::regclass, writer); END LOOP; END"
+        ));
+        let _ = writeln!(
+            sql,
+            "ALTER TABLE {schema}.{table} ADD COLUMN IF NOT EXISTS {definition};\n\
+             COMMENT ON COLUMN {schema}.{table}.last_used IS {comment};\nDO {grant};"
+        );
+    }
+    for table in ["log_records_default", "losses", LOG_COUNTS] {
+        let _ = writeln!(sql, "ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;");
+    }
+    sql
 }
 
 /// Version 9: dead letters keep the resource and the scope of their rows.

@@ -24,6 +24,8 @@ pub enum Index {
     Body,
 }
 
+/// What the view compares.
+const TRACE_ID: &str = "encode(trace_id, 'hex')";
 /// The longest name that PostgreSQL has, in bytes.
 const LONGEST: usize = 63;
 
@@ -89,8 +91,18 @@ impl Index {
     /// The statement that builds the one of `partition`, which is in `schema` (both bare), while writing goes on. The
     /// extension pg_trgm is in the schema `trigrams`.
     pub fn statement(self, schema: &str, partition: &str, trigrams: &str) -> String {
+        self.build(schema, partition, &self.definition(trigrams))
+    }
+
+    /// The statement that builds it where a value is too long for [`Self::statement`]'s, where there is one: twice as large, it
+    /// takes values of any length.
+    pub fn statement_for_long(self, schema: &str, partition: &str) -> Option<String> {
+        let definition = format!("USING hash ({TRACE_ID}) WHERE trace_id IS NOT NULL");
+        (self == Self::TraceId).then(|| self.build(schema, partition, &definition))
+    }
+
+    fn build(self, schema: &str, partition: &str, definition: &str) -> String {
         let (name, table) = (quoted(&self.name(partition)), quoted(partition));
-        let definition = self.definition(trigrams);
         format!("CREATE INDEX CONCURRENTLY {name} ON {}.{table} {definition}", quoted(schema))
     }
 
@@ -106,7 +118,7 @@ impl Index {
             Self::Errors => "(time, resource_id) WHERE severity_number >= 17".to_owned(),
             // The service is an attribute of the resource, of which there are few of each service.
             Self::Service => "(resource_id, time)".to_owned(),
-            Self::TraceId => "(encode(trace_id, 'hex')) WHERE trace_id IS NOT NULL".to_owned(),
+            Self::TraceId => format!("({TRACE_ID}) WHERE trace_id IS NOT NULL"),
             Self::Attributes => "USING gin (attributes jsonb_path_ops)".to_owned(),
             Self::Body => {
                 format!("USING gin (coalesce(body, body_json::text) {}.gin_trgm_ops)", quoted(trigrams))
@@ -127,7 +139,10 @@ mod tests {
         {
             let expression = view_expression(column).unwrap().replace("l.", "");
             let statement = index.statement("otel", "log_records_20261125", "public");
-            assert!(statement.contains(&format!("({expression}")), "{expression} is not in {statement}");
+            let long = index.statement_for_long("otel", "log_records_20261125");
+            for statement in long.iter().chain([&statement]) {
+                assert!(statement.contains(&format!("({expression}")), "{expression} is not in {statement}");
+            }
         }
     }
 

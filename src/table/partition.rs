@@ -105,24 +105,42 @@ impl Period {
         format!("{LOG_RECORDS}_{}", utc(self.start).strftime(suffix))
     }
 
-    /// The statements that add its partition, with those of `indexes` that one has while it is written.
+    /// The statements that make its table, with those of `indexes` that one has while it is written.
     ///
     /// The table is made beside the parent and then attached, because attaching lets reads and writes of the
-    /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). A table
-    /// of that name that is not attached is somebody's who has detached it, and an error.
-    pub fn statements(self, schema: &Schema, indexes: &[Index]) -> String {
+    /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). It has the parent's
+    /// constraints, without which it could not be attached. A table of that name that is not attached is somebody's who has
+    /// detached it, and an error.
+    pub fn create_statements(self, schema: &Schema, indexes: &[Index]) -> String {
         let table = self.name();
-        let name = quoted(&table);
         let kept = indexes.iter().filter(|index| index.is_kept_while_written());
         let indexes: String =
-            kept.map(|index| format!("{};\n", index.statement_for_new(schema, &table))).collect();
-        let bound = |seconds| utc(seconds).strftime("%Y-%m-%d %H:%M:%S+00").to_string();
-        let (from, to) = (bound(self.start), bound(self.end()));
+            kept.map(|index| format!(";\n{}", index.statement_for_new(schema, &table))).collect();
+        let like = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING COMMENTS";
+        format!("CREATE TABLE {schema}.{} (LIKE {schema}.{LOG_RECORDS} {like}){indexes}", quoted(&table))
+    }
+
+    /// The statement that moves the rows of its time into its table from the table `default`, by `columns`; both are quoted.
+    pub fn move_statement(self, schema: &Schema, default: &str, columns: &str) -> String {
+        let [from, to] = self.bounds();
         format!(
-            "CREATE TABLE {schema}.{name} (LIKE {schema}.{LOG_RECORDS} INCLUDING DEFAULTS INCLUDING COMMENTS);\n\
-             {indexes}ALTER TABLE {schema}.{LOG_RECORDS} ATTACH PARTITION {schema}.{name} \
-             FOR VALUES FROM ('{from}') TO ('{to}');"
+            "WITH moved AS (DELETE FROM {default} WHERE time >= '{from}' AND time < '{to}' RETURNING {columns}) \
+             INSERT INTO {schema}.{} ({columns}) SELECT {columns} FROM moved",
+            quoted(&self.name())
         )
+    }
+
+    /// The statement that makes its table a partition.
+    pub fn attach_statement(self, schema: &Schema) -> String {
+        let [from, to] = self.bounds();
+        format!(
+            "ALTER TABLE {schema}.{LOG_RECORDS} ATTACH PARTITION {schema}.{} FOR VALUES FROM ('{from}') TO ('{to}')",
+            quoted(&self.name())
+        )
+    }
+
+    fn bounds(self) -> [String; 2] {
+        [self.start, self.end()].map(|seconds| utc(seconds).strftime("%Y-%m-%d %H:%M:%S+00").to_string())
     }
 }
 
@@ -153,13 +171,15 @@ mod tests {
         let schema = Schema::new("otel");
         let day = Period::at(DAY + 13 * 3600 + 59, Width::Day);
         assert_eq!(day.name(), "log_records_20261123");
-        let sql = day.statements(&schema, &Index::ALL);
+        let sql = day.create_statements(&schema, &Index::ALL);
         assert_eq!(sql.matches("CREATE INDEX").count(), 1, "{sql}");
+        let sql = day.attach_statement(&schema);
         assert!(sql.contains("FROM ('2026-11-23 00:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
         let hour = Period::at(DAY + 23 * 3600 + 59, Width::Hour);
         assert_eq!(hour.name(), "log_records_20261123_23");
-        let sql = hour.statements(&schema, &[]);
+        let sql = hour.create_statements(&schema, &[]);
         assert!(!sql.contains("CREATE INDEX"), "{sql}");
+        let sql = hour.attach_statement(&schema);
         assert!(sql.contains("FROM ('2026-11-23 23:00:00+00') TO ('2026-11-24 00:00:00+00')"), "{sql}");
         let (last, range) = Period::of_nanos(u64::MAX, Width::Day);
         assert_eq!(last.name(), "log_records_25540721");

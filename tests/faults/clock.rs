@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay::otlp::messages::LogRecord;
+use forebay::table::partition::{Period, Width};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
@@ -20,6 +22,7 @@ use crate::support::sender::{Answer, Sender};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: i64 = 24 * 3600;
+const NANOS: u64 = 1_000_000_000;
 /// Numbers of records that the load does not use.
 const OTHERS: u64 = 100_000_000_000;
 
@@ -87,6 +90,54 @@ async fn forebay_by_clock(dsn: &str, control: &Path) -> Forebay {
     let forebay = Forebay::spawn(command).await;
     forebay.becomes_ready().await;
     forebay
+}
+
+/// Scenario: a record of each of the next thirty days; then the clock is ten days on, once while forebay runs and once at a start.
+/// Promise: days that come within reach get their partitions with the records that were there before, by a lane that meets
+/// such a day, and by the start; none of their records stays in the default partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn days_get_their_records_when_they_come() {
+    let database = database().await;
+    let dir = tempfile::tempdir().unwrap();
+    let control = dir.path().join("clock");
+    fs::write(&control, "+0").unwrap();
+    let forebay = forebay_by_clock(database.dsn(), &control).await;
+    let (client, noon) =
+        (database.connect().await, (now() / NANOS / DAY as u64 * DAY as u64 + 43_200) * NANOS);
+    let day = |number: u64| noon + number * DAY as u64 * NANOS;
+    let (sender, mut oracle) = (forebay.sender().await, Oracle::default());
+    send(&sender, 0..30, |number| day(number + 1), &mut oracle).await;
+    forebay.settles().await;
+    assert_eq!(default_partition(&client).await, (27, 4));
+    fs::write(&control, "+10d").unwrap();
+    let numbers = AtomicU64::new(100);
+    eventually("a lane makes the partition of such a day", || async {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        send(&sender, number..number + 1, |_| day(12), &mut Oracle::default()).await;
+        forebay.settles().await;
+        (default_partition(&client).await.1 == 5).then_some(())
+    })
+    .await;
+    let sent = numbers.into_inner() - 100;
+    let of_the_day = format!("SELECT count(*) FROM otel.log_records_{}", utc_date(day(12)));
+    let found: i64 = client.query_one(&of_the_day, &[]).await.unwrap().get(0);
+    assert_eq!(found as u64, 1 + sent, "with all of its records");
+    forebay.terminate().await;
+    let _forebay = forebay_by_clock(database.dsn(), &control).await;
+    // The days of 4 to 13 from now were in the default partition and are within reach.
+    eventually("all others follow", || async {
+        (default_partition(&client).await == (17, 4 + 10)).then_some(())
+    })
+    .await;
+    let astray = "SELECT count(*) FROM otel.log_records WHERE tableoid <> 'otel.log_records_default'::regclass AND \
+                  tableoid::regclass::text <> to_char(time AT TIME ZONE 'UTC', '\"otel.log_records_\"YYYYMMDD')";
+    assert_eq!(client.query_one(astray, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// The day of a time, as partitions are named.
+fn utc_date(unix_nano: u64) -> String {
+    let period = Period::at((unix_nano / NANOS) as i64, Width::Day).name();
+    period.strip_prefix("log_records_").unwrap().to_owned()
 }
 
 /// How far the record with this number was received from now, in days; `None` until it is stored.

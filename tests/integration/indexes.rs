@@ -70,6 +70,36 @@ async fn closed_partitions_are_indexed() {
         .await;
 }
 
+/// Scenario: a closed day that an earlier version has stored a record in whose trace id has 8,000 bytes. Guarantee: that day has
+/// its index on traces all the same, which serves what the view compares; the other day's is the smaller one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_trace_id_keeps_no_day_from_its_index() {
+    let (database, client) = with_days(&[10, 2, 0]).await;
+    let lengthen = format!(
+        "UPDATE otel.{} SET trace_id = decode((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 500) i), 'hex')",
+        partition(10)
+    );
+    client.batch_execute(&lengthen).await.unwrap();
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    for (days, method) in [(10, "hash"), (2, "btree")] {
+        has(&client, &partition(days), ALL).await;
+        let of_method = format!(
+            "pg_indexes WHERE tablename = '{}' AND indexname LIKE '%trace_id_idx' AND indexdef LIKE '%USING {method}%'",
+            partition(days)
+        );
+        assert_eq!(count(&client, &of_method).await, 1, "{method}");
+    }
+    let (_, said) = forebay.terminate().await;
+    assert!(!said.iter().any(|line| line.contains("cannot be completed")), "{said:#?}");
+    client.batch_execute("SET enable_seqscan = off").await.unwrap();
+    let sql = "EXPLAIN SELECT body FROM otel.logs WHERE trace_id = '00000000000000000000000000000000'";
+    let plan: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    for days in [10, 2] {
+        let name = format!("{}_trace_id_idx", partition(days));
+        assert!(plan.iter().any(|line| line.contains(&name)), "{name}: {plan:#?}");
+    }
+}
+
 /// Scenario: an index on texts without the extension that it takes, and later with it. Guarantee: the reason is said and
 /// the others are built; then it is built as well, and serves a search by the view.
 #[tokio::test(flavor = "multi_thread")]

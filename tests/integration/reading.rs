@@ -47,8 +47,9 @@ impl Days {
         );
         for day in days.clone() {
             if day != today {
-                fill +=
-                    &Period::at(day * 86_400, Width::Day).statements(&Schema::new("otel"), &[Index::Errors]);
+                let (period, schema) = (Period::at(day * 86_400, Width::Day), Schema::new("otel"));
+                let create = period.create_statements(&schema, &[Index::Errors]);
+                fill += &format!("{create}; {};", period.attach_statement(&schema));
             }
             fill += &format!(
                 "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, severity_number,

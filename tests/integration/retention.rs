@@ -67,7 +67,12 @@ async fn partitions_are_dropped_by_size() {
         WHERE inhparent = 'otel.log_records'::regclass AND inhrelid::regclass::text <> ALL ($1)";
     let oldest = [9, 7].map(|days| format!("otel.{}", partition(days)));
     let size: i64 = client.query_one(partitions, &[&&oldest[..]]).await.unwrap().get(0);
-    let most = format!("exporters.postgres.retention.max_size={}", size - 1);
+    let beside = "SELECT pg_total_relation_size('otel.' || name) FROM unnest('{resources,scopes,losses,dead_letters}'::text[]) name";
+    let beside: Vec<i64> = client.query(beside, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    // Each of these counts up to a tenth of the size that is looked for.
+    let most =
+        (0..60).fold(size, |most, _| size + beside.iter().map(|bytes| *bytes.min(&(most / 10))).sum::<i64>());
+    let most = format!("exporters.postgres.retention.max_size={}", most - 1);
     let forebay = Forebay::ready(database.dsn(), &[&most, "exporters.postgres.indexes=[]"]).await;
     dropped(&forebay, "max_size", 3).await;
     for (days, stays) in [(9, false), (7, false), (5, false), (3, true), (1, true), (0, true)] {

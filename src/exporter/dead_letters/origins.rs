@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::retry::at_fault;
 use crate::exporter::error::Failure;
+use crate::exporter::origins::{store_resources, store_scopes};
 use crate::exporter::pool::Connection;
-use crate::exporter::write::{store_resources, store_scopes};
 use crate::table::decode::{Record, Value};
 use crate::table::identifier::Schema;
 use crate::table::{Resource, Scope};

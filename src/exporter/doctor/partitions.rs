@@ -59,7 +59,7 @@ fn judge(
     vec![if current && !default { problem(what) } else { warning(what) }]
 }
 
-/// Rows of times near now in the default partition keep those times from a partition of their own.
+/// Rows of times near now in the default partition are moved into partitions of their own by a forebay that runs.
 async fn default_rows(p: &Patient<'_>, table: &str, name: &str) -> Checked {
     let (width, plural) = (p.config.partition, p.config.partition.plural());
     let count = format!(
@@ -79,8 +79,8 @@ async fn default_rows(p: &Patient<'_>, table: &str, name: &str) -> Checked {
         (0, _) => Vec::new(),
         (_, 0) => vec![ok(format!("{at_least}{rows} rows of far {plural} are in the default partition"))],
         _ => vec![warning(format!(
-            "{at_least}{near} rows of {plural} near now are in {name}, so that those {plural} cannot have partitions \
-             of their own: move the rows out, or leave them where they can be read as well"
+            "{at_least}{near} rows of {plural} near now are in {name}; a forebay that runs moves them into \
+             partitions of their own within the hour, or its log says why it cannot"
         ))],
     })
 }

@@ -1,6 +1,8 @@
 //! The partitions that there are, as the catalogue has them. All state is there: nothing else has to be kept, and nothing
 //! can disagree with it.
 
+use std::collections::HashMap;
+
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Connection;
 use crate::table::counts::{self, Counts};
@@ -64,6 +66,18 @@ pub(in crate::exporter) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
     partitions.iter().filter_map(|partition| partition.range).collect()
 }
 
+/// The one that takes what has no partition.
+pub(in crate::exporter) fn default_of(partitions: &[Partition]) -> Option<&Partition> {
+    partitions.iter().find(|partition| partition.range.is_none())
+}
+
+/// What a partition takes with its indexes, in bytes; 0 of none, and of one that somebody has dropped meanwhile.
+pub(super) async fn bytes(connection: &Connection, partition: Option<&Partition>) -> Result<u64, Failure> {
+    let Some(partition) = partition else { return Ok(0) };
+    let size = "SELECT coalesce(pg_total_relation_size($1::oid), 0)";
+    Ok(connection.query_one(size, &[&partition.oid]).await?.get::<_, i64>(0).max(0) as u64)
+}
+
 /// A partition, with what it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::exporter) struct Held {
@@ -113,8 +127,9 @@ pub(in crate::exporter) async fn held(
     let statement = connection.prepare_cached(&HELD.replace("{}", counts::STATE)).await?;
     let rows = connection.query(&statement, &[&oids]).await?;
     let theirs = rows.first().map_or(i64::MAX, |row| row.get(1));
+    let rows: HashMap<u32, _> = rows.iter().map(|row| (row.get(0), row)).collect();
     let held = partitions.into_iter().filter_map(|partition| {
-        let row = rows.iter().find(|row| row.get::<_, u32>(0) == partition.oid)?;
+        let row = rows.get(&partition.oid)?;
         let bytes = |column| row.get::<_, i64>(column).max(0) as u64;
         Some(Held {
             partition,

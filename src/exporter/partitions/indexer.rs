@@ -5,12 +5,13 @@
 //! catalogue, and so is what a crash has left half done: an index that is not valid while nobody holds the lock under which
 //! it would be built. That lock also keeps several gateways from working on one partition.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::again::Again;
 use super::catalogue::{Held, Partition, held};
 use super::memory::give_memory;
 use super::retention::is_closed;
@@ -28,8 +29,8 @@ struct Indexer<'a> {
     /// Partitions that this run has finished. The catalogue tells it as well, but for rows that an old transaction of
     /// somebody's keeps from being frozen.
     finished: HashSet<u32>,
-    /// What could not be done in this round.
-    skipped: HashSet<(u32, Step)>,
+    /// What could not be done.
+    failed: HashMap<(u32, Step), Again>,
     told_of_trigrams: bool,
     /// The keys of those into whose counts much is to be folded that came late.
     worn: HashSet<String>,
@@ -37,8 +38,6 @@ struct Indexer<'a> {
 
 /// How often it is looked whether there is work.
 const EVERY: Duration = Duration::from_secs(60);
-/// How long nothing is tried after a failure.
-const AFTER_FAILURE: Duration = Duration::from_secs(600);
 /// The longest that one statement may take.
 pub(in crate::exporter) const LONGEST: Duration = Duration::from_secs(12 * 3600);
 /// How often it is looked whether writing suffers, and how many times in a row make it give up.
@@ -61,7 +60,7 @@ impl Exporter {
             exporter: self,
             stopping,
             finished: HashSet::new(),
-            skipped: HashSet::new(),
+            failed: HashMap::new(),
             told_of_trigrams: false,
             worn: HashSet::new(),
         };
@@ -93,15 +92,13 @@ impl Indexer<'_> {
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         loop {
-            self.skipped.clear();
             if self.exporter.is_at_ease()
                 && let Err(failure) = self.round().await
             {
                 tracing::debug!(%failure, "indexes cannot be looked after now");
             }
-            let wait = if self.skipped.is_empty() { EVERY } else { AFTER_FAILURE };
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep(EVERY) => {}
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
         }
@@ -114,6 +111,7 @@ impl Indexer<'_> {
         let seen = async |c: &_| Ok((held(c, &exporter.schema).await?, worn(c, &exporter.schema).await?));
         let ((seen, now), worn) = exporter.pool.session(HOUSEKEEPING, seen).await?;
         self.worn = worn;
+        self.failed.retain(|(oid, _), _| seen.iter().any(|held| held.partition.oid == *oid));
         let policy = &exporter.config.retention;
         let is_due = |held: &&Held| {
             let stays = held.partition.range.is_some_and(|range| !policy.is_past(range.1, now));
@@ -140,7 +138,8 @@ impl Indexer<'_> {
         let is_worn = matches!(&held.counts, Counts::Done(key) if self.worn.contains(key));
         let again = is_worn.then_some(Step::Count);
         let is_left = |step: &Step| {
-            !self.skipped.contains(&(oid, *step)) && (*step != Step::Finish || !self.finished.contains(&oid))
+            let is_left_alone = self.failed.get(&(oid, *step)).is_some_and(|again| !again.is_due());
+            !is_left_alone && (*step != Step::Finish || !self.finished.contains(&oid))
         };
         lacks(held, &self.exporter.config, now).chain(again).find(is_left)
     }
@@ -177,8 +176,7 @@ impl Indexer<'_> {
                         sleep(GLANCE.mul_f64(fastrand::f64())).await;
                         continue;
                     }
-                    self.skipped.insert((partition.oid, step));
-                    tracing::warn!(partition = partition.name, ?step, %failure, "a closed partition cannot be completed yet");
+                    self.leave_alone(partition, step, &failure);
                 }
             }
             built &= step != Step::Finish;
@@ -192,7 +190,7 @@ impl Indexer<'_> {
         match step {
             Step::Build(index) => {
                 let Some(trigrams) = self.trigrams(connection, index).await? else {
-                    self.skipped.insert((partition.oid, step));
+                    self.failed.insert((partition.oid, step), Again::soon());
                     return Ok(false);
                 };
                 let name = index.name(&partition.name);
@@ -201,12 +199,12 @@ impl Indexer<'_> {
                 }
                 in_time(give_memory(connection, held, index)).await?;
                 let build = index.statement(&partition.schema, &partition.name, &trigrams);
-                if let Err(failure) = self.execute(connection, &build).await {
-                    // It takes room, which may be what is missing, and is of no use to anybody.
-                    if failure.class != Class::Connection {
-                        let _ = in_time(remove_leftover(connection, partition, &name)).await;
+                let built = self.build(connection, partition, &name, &build).await;
+                match index.statement_for_long(&partition.schema, &partition.name) {
+                    Some(build) if built.as_ref().is_err_and(is_of_a_long_value) => {
+                        self.build(connection, partition, &name, &build).await?;
                     }
-                    return Err(failure);
+                    _ => built?,
                 }
                 self.exporter.metrics.indexed(index);
                 tracing::info!(partition = partition.name, index = name, elapsed = ?began.elapsed(), "built an index");
@@ -223,6 +221,35 @@ impl Indexer<'_> {
             }
         }
         Ok(matches!(step, Step::Build(_)))
+    }
+
+    /// Builds an index by `statement`; of one that fails nothing is left.
+    async fn build(
+        &self,
+        connection: &Connection,
+        partition: &Partition,
+        name: &str,
+        statement: &str,
+    ) -> Result<(), Failure> {
+        let built = self.execute(connection, statement).await;
+        if built.as_ref().is_err_and(|failure| failure.class != Class::Connection) {
+            // It takes room, which may be what is missing, and is of no use to anybody.
+            let _ = in_time(remove_leftover(connection, partition, name)).await;
+        }
+        built
+    }
+
+    /// Leaves alone for a while what has failed. Only the first time is worth a warning.
+    fn leave_alone(&mut self, partition: &Partition, step: Step, failure: &Failure) {
+        let before = self.failed.remove(&(partition.oid, step));
+        let again = Again::after(before.as_ref(), failure);
+        let wait = again.wait();
+        if before.is_none() {
+            tracing::warn!(partition = partition.name, ?step, %failure, ?wait, "a closed partition cannot be completed yet");
+        } else {
+            tracing::debug!(partition = partition.name, ?step, %failure, ?wait, "a partition still cannot be completed");
+        }
+        self.failed.insert((partition.oid, step), again);
     }
 
     /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.
@@ -347,6 +374,11 @@ fn to_lock(partition: &Partition, limit: &str) -> String {
         "BEGIN; SET LOCAL lock_timeout = '{limit}'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
         partition.qualified
     )
+}
+
+/// Whether a value in the partition is too long for the index.
+fn is_of_a_long_value(failure: &Failure) -> bool {
+    failure.sqlstate.as_deref() == Some("54000")
 }
 
 /// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.

@@ -2,7 +2,7 @@
 //! 74 MB by the best, 92 MB by PostgreSQL's default, 127 MB by more than enough.
 
 use super::catalogue::Held;
-use crate::exporter::error::Failure;
+use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
 use crate::table::index::Index;
 
@@ -19,7 +19,15 @@ pub(super) async fn give_memory(connection: &Connection, held: &Held, index: Ind
     let share = (SAMPLED_PAGES / pages).min(1.0);
     connection.batch_execute("RESET maintenance_work_mem").await?;
     let Some(estimate) = index.collected_statement(&held.partition.qualified, share) else { return Ok(()) };
-    let Some(row) = connection.query_opt(&estimate, &[]).await? else { return Ok(()) };
+    // Attributes of many megabytes take longer, and then the server's own memory has to do.
+    connection.batch_execute("BEGIN; SET LOCAL statement_timeout = '5s'").await?;
+    let estimated = connection.query_opt(&estimate, &[]).await.map_err(Failure::from);
+    connection.batch_execute("ROLLBACK").await?;
+    let row = match estimated {
+        Ok(Some(row)) => row,
+        Err(failure) if failure.class == Class::Connection => return Err(failure),
+        Ok(None) | Err(_) => return Ok(()),
+    };
     let (collected, allowed): (f64, f64) = (row.get(0), row.get(1));
     let memory = memory_for(collected, allowed);
     connection.batch_execute(&format!("SET maintenance_work_mem = '{memory}kB'")).await?;

@@ -1,28 +1,36 @@
 //! The partitions of the store: made ahead by the keeper, and on demand by a lane that meets a new day or hour.
 //!
-//! Where a time has no partition, the default partition takes its rows, so that no time fails. A partition for a
-//! range of which the default partition has rows already cannot be attached; the rows stay readable where they are.
+//! Where a time has no partition, the default partition takes its records, so that no time fails. A partition that is made
+//! gets the records of its time that lie there (`make.rs`). Lanes and keeper make one only while the default partition is
+//! small, so that no batch waits for it; everything else is left to a task with a connection of its own (`strays.rs`).
 
+mod again;
+mod beside;
 pub(super) mod catalogue;
 pub(super) mod indexer;
+mod make;
 mod memory;
 pub(super) mod retention;
 pub mod show;
 pub(super) mod steps;
+mod strays;
+mod sweep;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
+
 use super::config::{Config, RetentionConfig};
 use super::error::{Class, Failure};
 use super::pool::Connection;
-use super::schema::DDL_LOCK;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::table::partition::{Period, Width};
-use catalogue::{partitions, ranges};
+use catalogue::{bytes, default_of, partitions, ranges};
+use make::Maker;
 
 /// What is known of the partitions, and how they are to be.
 #[derive(Debug)]
@@ -32,14 +40,22 @@ pub struct Partitions {
     indexes: Vec<Index>,
     /// What is past its age would be dropped at once.
     retention: RetentionConfig,
-    /// The periods that need no look: their partition is there, or was found not to be had.
+    /// The periods that need no look: their partition is there, or it is left to the task for strays.
     known: Mutex<HashMap<Period, Instant>>,
+    /// The periods whose partitions are left to that task.
+    left: watch::Sender<BTreeSet<Period>>,
 }
 
 /// How long a period needs no look. (The keeper looks at those ahead more often.)
 const SETTLED: Duration = Duration::from_secs(24 * 3600);
-/// The same for a period whose partition was kept from being made by something that passes, such as a lock.
-const IN_THE_WAY: Duration = Duration::from_secs(60);
+/// The same for a period that was left to the task for strays.
+const LEFT: Duration = Duration::from_secs(600);
+/// Up to so many bytes in the default partition moving its rows takes less than a second, and so does looking that there are
+/// none to be moved.
+const SMALL: u64 = 8 << 20;
+
+/// Once it has taken so long, further partitions are left to that task.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Partitions are made for so many periods before the one of now. A sender's clock or a sender's malice must not make
 /// thousands of tables.
@@ -67,6 +83,7 @@ impl Partitions {
             indexes: config.indexes.clone(),
             retention: config.retention.clone(),
             known: Mutex::default(),
+            left: watch::Sender::default(),
         }
     }
 
@@ -83,10 +100,12 @@ impl Partitions {
         periods: BTreeSet<Period>,
     ) -> Result<(), Failure> {
         let now = now();
-        let recent = self.recent(now);
-        let stays = |period: &Period| recent.contains(period) && !self.retention.is_past(period.end(), now);
-        let periods = periods.into_iter().filter(stays);
-        self.ensure(connection, schema, periods).await
+        self.ensure(connection, schema, periods.into_iter().filter(|period| self.is_made(*period, now))).await
+    }
+
+    /// Whether this period gets a partition: it is near now, and would not be dropped at once.
+    fn is_made(&self, period: Period, now: i64) -> bool {
+        self.recent(now).contains(&period) && !self.retention.is_past(period.end(), now)
     }
 
     /// Looks each partition up again when it is next needed.
@@ -105,27 +124,33 @@ impl Partitions {
         schema: &Schema,
         periods: impl Iterator<Item = Period>,
     ) -> Result<(), Failure> {
-        for period in periods {
-            if self.known().get(&period).is_some_and(|until| Instant::now() < *until) {
-                continue;
+        let is_unknown =
+            |period: &Period| self.known().get(period).is_none_or(|until| *until <= Instant::now());
+        let unknown: Vec<_> = periods.filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let there = partitions(connection, schema).await?;
+        let (default, ranges) = (default_of(&there), ranges(&there));
+        let maker = Maker { connection, schema, default, indexes: &self.indexes, patient: false };
+        let (mut is_small, began) = (None, Instant::now());
+        for period in unknown {
+            let has_one = period.missing(&ranges).is_empty();
+            if !has_one && is_small.is_none() {
+                // Somebody may have it for longer, which is no reason to hold a batch up.
+                is_small = Some(match bytes(connection, default).await {
+                    Err(failure) if failure.class == Class::Connection => return Err(failure),
+                    size => size.is_ok_and(|size| size <= SMALL),
+                });
             }
-            let mut needs_no_look = SETTLED;
-            match create(connection, schema, period, &self.indexes).await {
-                Ok(()) => {}
-                Err(failure) if failure.class == Class::Connection => return Err(failure),
-                Err(failure) => {
-                    connection.batch_execute("ROLLBACK").await?;
-                    if failure.class == Class::Busy {
-                        needs_no_look = IN_THE_WAY;
-                    }
-                    tracing::warn!(
-                        partition = period.name(),
-                        %failure,
-                        "the partition cannot be made; the default partition takes its records"
-                    );
-                }
+            if has_one
+                || (is_small == Some(true) && began.elapsed() < PATIENCE && maker.makes(period).await?)
+            {
+                self.known().insert(period, Instant::now() + SETTLED);
+            } else {
+                self.known().insert(period, Instant::now() + LEFT);
+                self.left.send_if_modified(|left| left.insert(period));
             }
-            self.known().insert(period, Instant::now() + needs_no_look);
         }
         Ok(())
     }
@@ -133,26 +158,6 @@ impl Partitions {
     fn known(&self) -> MutexGuard<'_, HashMap<Period, Instant>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Makes what one period lacks, where that is anything. Partitions of another width serve as well, whoever has made them.
-async fn create(
-    connection: &Connection,
-    schema: &Schema,
-    period: Period,
-    indexes: &[Index],
-) -> Result<(), Failure> {
-    if period.missing(&ranges(&partitions(connection, schema).await?)).is_empty() {
-        return Ok(());
-    }
-    connection.batch_execute("BEGIN").await?;
-    connection.batch_execute(DDL_LOCK).await?;
-    for missing in period.missing(&ranges(&partitions(connection, schema).await?)) {
-        connection.batch_execute(&missing.statements(schema, indexes)).await?;
-        tracing::info!(partition = missing.name(), "made a partition");
-    }
-    connection.batch_execute("COMMIT").await?;
-    Ok(())
 }
 
 /// The period of `now`, and those that are made ahead.

@@ -1,4 +1,5 @@
-//! Retention: whole partitions are dropped, by age, by size, and to make room on a full disk. Never a row by itself.
+//! Retention: whole partitions are dropped, by age, by size, and to make room on a full disk. Never a record by itself, but in
+//! the default partition (`sweep.rs`).
 //!
 //! What is written, and what is about to be, is never dropped. Several gateways agree by the lock that all of them take
 //! for DDL: one drops, and the others, which look again behind the lock, find nothing left to do. Dropping takes an
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::beside;
 use super::catalogue::{Held, held};
 use crate::exporter::config::RetentionConfig;
 use crate::exporter::error::{Class, Failure};
@@ -62,12 +64,13 @@ const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Somebody who has been in the way for so long is worth a word.
 const LONG: Duration = Duration::from_secs(300);
-/// How often it is looked whether the default partition holds nothing but what is too old.
-const DEFAULT_EVERY: Duration = Duration::from_secs(3600);
+/// One part of so many of `max_size` is for the default partition, and for each table beside the partitions.
+const SHARE: u64 = 10;
 /// What ended less than this before, in seconds, may still get rows that were on their way.
 pub(super) const GRACE: i64 = 600;
 /// The waits for locks are the only ones in which others wait as well: for the table, the partition, the default one.
-const IN_A_MOMENT: &str = "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '2s'";
+pub(super) const IN_A_MOMENT: &str =
+    "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '2s'";
 
 impl Room {
     /// A try that began at `tried` has met a full disk.
@@ -90,19 +93,12 @@ impl Exporter {
         let mut wanted = self.room.wanted.subscribe();
         let (mut served, mut room_is_due) = (None, false);
         let (mut in_the_way, mut wait) = (None, EVERY);
-        let mut default_seen: Option<Instant> = None;
         loop {
             let asked = *wanted.borrow();
             room_is_due |= asked > served && self.config.retention.drop_when_disk_is_full;
             served = asked;
-            let default_is_due = default_seen.is_none_or(|seen| seen.elapsed() >= DEFAULT_EVERY);
-            match self.drop_what_is_due(&mut room_is_due, default_is_due).await {
-                Ok(()) => {
-                    (in_the_way, wait, room_is_due) = (None, EVERY, false);
-                    if default_is_due {
-                        default_seen = Some(Instant::now());
-                    }
-                }
+            match self.drop_what_is_due(&mut room_is_due).await {
+                Ok(()) => (in_the_way, wait, room_is_due) = (None, EVERY, false),
                 Err(failure) => {
                     let since = *in_the_way.get_or_insert_with(Instant::now);
                     wait = if wait == EVERY { AGAIN } else { (wait * 2).min(EVERY) };
@@ -120,24 +116,30 @@ impl Exporter {
 
     /// One after the other, each in a transaction of its own, so that writers get their turn. Room is due no longer once one is
     /// dropped, also where what comes after that fails.
-    async fn drop_what_is_due(&self, room_is_due: &mut bool, default_is_due: bool) -> Result<(), Failure> {
+    async fn drop_what_is_due(&self, room_is_due: &mut bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !(policy.drops() || *room_is_due) {
             return Ok(());
+        }
+        if *room_is_due
+            && self
+                .pool
+                .session(HOUSEKEEPING, async |c: &Connection| self.clear_strays_for_room(c).await)
+                .await
+                .unwrap_or(false)
+        {
+            *room_is_due = false;
+            self.room.made.send_replace(Some(Instant::now()));
         }
         let mut refused = HashSet::new();
         loop {
             let drop_next = async |c: &Connection| self.drop_next(c, *room_is_due, &refused).await;
             match self.pool.session(HOUSEKEEPING, drop_next).await? {
-                Done::Nothing => break,
+                Done::Nothing => return Ok(()),
                 Done::Dropped => *room_is_due = false,
                 Done::Refused(oid) => drop(refused.insert(oid)),
             }
         }
-        if default_is_due && !policy.max_age.0.is_zero() {
-            self.pool.session(HOUSEKEEPING, async |c| self.empty_default(c).await).await?;
-        }
-        Ok(())
     }
 
     async fn drop_next(
@@ -148,7 +150,8 @@ impl Exporter {
     ) -> Result<Done, Failure> {
         let policy = &self.config.retention;
         let (seen, now) = held(connection, &self.schema).await?;
-        let Some((first, _)) = due(&seen, policy, now, room_is_due, refused) else {
+        let beside = beside::bytes(connection, &self.schema, policy.share()).await?;
+        let Some((first, _)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             return Ok(Done::Nothing);
         };
         connection.batch_execute(IN_A_MOMENT).await?;
@@ -156,7 +159,7 @@ impl Exporter {
         let (seen, now) = held(connection, &self.schema).await?;
         // Where another gateway has made room meanwhile, it has done so for us.
         let room_is_due = room_is_due && seen.iter().any(|held| held.partition.oid == first.partition.oid);
-        let Some((held, reason)) = due(&seen, policy, now, room_is_due, refused) else {
+        let Some((held, reason)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             connection.batch_execute("ROLLBACK").await?;
             self.room.made.send_replace(Some(Instant::now()));
             return Ok(Done::Nothing);
@@ -187,33 +190,6 @@ impl Exporter {
         );
         Ok(Done::Dropped)
     }
-
-    /// Empties the default partition, where it has rows and all of them are past their age.
-    async fn empty_default(&self, connection: &Connection) -> Result<(), Failure> {
-        let (seen, now) = held(connection, &self.schema).await?;
-        let Some(default) = seen.iter().find(|held| held.partition.range.is_none()) else { return Ok(()) };
-        let table = &default.partition.qualified;
-        let since = (now - self.config.retention.max_age.0.as_secs() as i64) as f64;
-        let stays = format!(
-            "SELECT NOT EXISTS (SELECT FROM {table}) OR EXISTS (SELECT FROM {table} WHERE time > to_timestamp($1))"
-        );
-        if connection.query_one(&stays, &[&since]).await?.get(0) {
-            return Ok(());
-        }
-        connection.batch_execute(IN_A_MOMENT).await?;
-        connection.batch_execute(DDL_LOCK).await?;
-        connection.batch_execute(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
-        if !connection.query_one(&stays, &[&since]).await?.get::<_, bool>(0) {
-            connection.batch_execute(&format!("TRUNCATE ONLY {table}")).await?;
-        }
-        connection.batch_execute("COMMIT").await?;
-        self.metrics.dropped(Reason::MaxAge, default.bytes());
-        tracing::info!(
-            bytes = default.bytes(),
-            "emptied the default partition, whose rows were all past max_age"
-        );
-        Ok(())
-    }
 }
 
 /// Whether nothing more is written to what ends there.
@@ -221,9 +197,10 @@ pub(in crate::exporter) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
     to.saturating_add(GRACE) <= now
 }
 
-/// What is to be dropped next, and why.
+/// What is to be dropped next, and why. The tables beside the partitions take `beside` bytes.
 pub(super) fn due<'a>(
     seen: &'a [Held],
+    beside: u64,
     policy: &RetentionConfig,
     now: i64,
     room_is_due: bool,
@@ -240,8 +217,9 @@ pub(super) fn due<'a>(
     if let Some(old) = seen.iter().filter(closed).find(is_old) {
         return Some((old, Reason::MaxAge));
     }
-    let total: u64 = seen.iter().map(Held::bytes).sum();
-    if policy.max_size.0 > 0 && total > policy.max_size.0 {
+    let most = |held: &Held| if held.partition.range.is_none() { policy.share() } else { u64::MAX };
+    let total: u64 = seen.iter().map(|held| held.bytes().min(most(held))).sum();
+    if policy.max_size.0 > 0 && total + beside > policy.max_size.0 {
         return Some((oldest, Reason::MaxSize));
     }
     room_is_due.then_some((oldest, Reason::DiskFull))
@@ -251,6 +229,12 @@ impl RetentionConfig {
     /// Whether anything is dropped without being asked for room.
     pub(in crate::exporter) fn drops(&self) -> bool {
         !self.max_age.0.is_zero() || self.max_size.0 > 0
+    }
+
+    /// What the default partition, and each table beside the partitions, may take of `max_size`, in bytes: more of it counts for
+    /// nothing there, so that it never costs the records in their partitions.
+    pub(super) fn share(&self) -> u64 {
+        self.max_size.0 / SHARE
     }
 
     /// Whether all that ended at `end` is older than it may get.
@@ -285,7 +269,7 @@ mod tests {
     /// The days that are dropped one after the other, each with the reason.
     fn dropped(mut seen: Vec<Held>, policy: &RetentionConfig, mut room: bool) -> Vec<(u32, &'static str)> {
         let mut dropped = Vec::new();
-        while let Some((held, reason)) = due(&seen, policy, NOW, room, &HashSet::new()) {
+        while let Some((held, reason)) = due(&seen, 0, policy, NOW, room, &HashSet::new()) {
             let oid = held.partition.oid;
             dropped.push((oid, reason.label()));
             seen.retain(|held| held.partition.oid != oid);
@@ -308,9 +292,17 @@ mod tests {
         // The last record of day 94 is 5.5 days old.
         assert_eq!(dropped(days(93..=103), &policy(5, 0), false), [(93, "max_age"), (94, "max_age")]);
         assert_eq!(dropped(days(97..=103), &policy(0, 55), false), [(97, "max_size"), (98, "max_size")]);
-        assert_eq!(dropped(days(98..=103), &policy(1, 45), false), [(98, "max_age"), (99, "max_size")]);
+        assert_eq!(dropped(days(98..=103), &policy(1, 44), false), [(98, "max_age"), (99, "max_size")]);
         assert_eq!(dropped(days(97..=103), &policy(0, 0), true), [(97, "disk_full")]);
         assert_eq!(dropped(days(97..=103), &policy(2, 0), true), [(97, "max_age")], "that made room");
+    }
+
+    #[test]
+    fn the_default_partition_counts_up_to_its_share() {
+        let mut seen = days(98..=103);
+        seen[6].table_bytes = 1_000_000;
+        assert_eq!(dropped(seen.clone(), &policy(0, 67), false), [], "60, and a tenth of 67");
+        assert_eq!(dropped(seen, &policy(0, 65), false), [(98, "max_size")]);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::beside;
 use super::catalogue::{Held, held};
 use super::retention::{Reason, due, is_closed};
 use super::steps::{Step, lacks};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
-use crate::exporter::pool::Pool;
+use crate::exporter::pool::{Connection, Pool};
 use crate::exporter::size::ByteSize;
 use crate::plain::{plain, plain_json};
 use crate::table::identifier::Schema;
@@ -65,14 +66,18 @@ struct Total {
 /// Where the store cannot be reached or does not let us.
 pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let (pool, schema) = (Pool::new(target, 1, config.timeout.0)?, Schema::new(config.schema.clone()));
-    let (seen, now) = pool.session(config.timeout.0, async |c| held(c, &schema).await).await?;
+    let ask = async |c: &Connection| {
+        let beside = beside::bytes(c, &schema, config.retention.share()).await?;
+        Ok((held(c, &schema).await?, beside))
+    };
+    let ((seen, now), beside) = pool.session(config.timeout.0, ask).await?;
     let mut total = Total::default();
     if !json {
         writeln!(out, "{}", line(["partition", "rows", "table", "indexes", "has", "next"]))?;
     }
     for held in &seen {
         total.add(held);
-        let shown = Shown::of(held, &seen, config, now);
+        let shown = Shown::of(held, &seen, beside, config, now);
         let text = if json {
             plain_json(&serde_json::to_string(&shown).map_err(std::io::Error::from)?)
         } else {
@@ -89,7 +94,7 @@ pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Wri
 }
 
 impl Shown {
-    fn of(held: &Held, seen: &[Held], config: &Config, now: i64) -> Self {
+    fn of(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> Self {
         let named = |names: &[String]| -> Vec<&'static str> {
             let of = |index: &Index| names.contains(&index.name(&held.partition.name));
             Index::ALL.into_iter().filter(of).map(Index::label).collect()
@@ -111,7 +116,7 @@ impl Shown {
             missing: missing.collect(),
             indexes,
             invalid,
-            next: next(held, seen, config, now),
+            next: next(held, seen, beside, config, now),
         }
     }
 
@@ -150,7 +155,7 @@ fn line([partition, rows, table, indexes, has, next]: [&str; 6]) -> String {
 }
 
 /// What happens to a partition next.
-fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
+fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> String {
     let policy = &config.retention;
     let Some(range) = held.partition.range else { return next_of_default(held, config) };
     if !held.partition.is_table {
@@ -166,7 +171,7 @@ fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
     if policy.is_past(range.1, now) {
         return "dropped next by max_age".to_owned();
     }
-    if due(seen, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
+    if due(seen, beside, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
         return "dropped next by max_size".to_owned();
     }
     match lacks(held, config, now).next() {
@@ -186,12 +191,16 @@ fn next(held: &Held, seen: &[Held], config: &Config, now: i64) -> String {
 }
 
 fn next_of_default(held: &Held, config: &Config) -> String {
+    let policy = &config.retention;
     if held.rows == Some(0) {
         "empty, as it should be".to_owned()
-    } else if config.retention.max_age.0.is_zero() {
+    } else if policy.max_size.0 > 0 && held.bytes() > policy.share() {
+        "WARNING: emptied next: its rows, of times out of reach, take more than a tenth of max_size"
+            .to_owned()
+    } else if policy.max_age.0.is_zero() {
         "WARNING: kept: its rows were of times without a partition".to_owned()
     } else {
-        "WARNING: its rows were of times without a partition; kept until all are past max_age".to_owned()
+        "WARNING: its rows were of times without a partition; each goes by max_age".to_owned()
     }
 }
 
@@ -219,7 +228,8 @@ mod tests {
     #[test]
     fn each_partition_has_its_future() {
         let mut config = Config::default();
-        let next = |held: &Held, config: &Config| next(held, &[day(90), held.clone(), day(100)], config, NOW);
+        let next =
+            |held: &Held, config: &Config| next(held, &[day(90), held.clone(), day(100)], 0, config, NOW);
         assert_eq!(next(&day(101), &config), "ahead");
         assert_eq!(next(&day(100), &config), "being written");
         assert_eq!(next(&day(97), &config), "kept");

@@ -1,0 +1,95 @@
+//! Resources and scopes, each inserted where it is not stored yet.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::error::Failure;
+use super::pool::Connection;
+use crate::table::identifier::Schema;
+use crate::table::interned::Id;
+use crate::table::{Resource, Scope};
+
+/// Resources and scopes of about so many bytes are inserted by one statement.
+const PIECE: usize = 1 << 20;
+
+/// Inserts resources that are not stored.
+pub(super) async fn store_resources(
+    connection: &Connection,
+    schema: &Schema,
+    new: &BTreeMap<Id, &Resource>,
+) -> Result<(), Failure> {
+    for new in pieces(new, Resource::size) {
+        let ids: Vec<_> = new.iter().map(|(id, _)| Uuid::from_bytes(**id)).collect();
+        note_use(connection, schema, "resources", &ids).await?;
+        let insert = format!(
+            "INSERT INTO {schema}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
+         SELECT id, service, attributes::jsonb, url, dropped \
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
+         ON CONFLICT DO NOTHING"
+        );
+        let services: Vec<_> = new.iter().map(|(_, r)| r.service_name.as_deref()).collect();
+        let attributes: Vec<_> = new.iter().map(|(_, r)| r.attributes.as_str()).collect();
+        let urls: Vec<_> = new.iter().map(|(_, r)| r.schema_url.as_deref()).collect();
+        let dropped: Vec<_> = new.iter().map(|(_, r)| r.dropped_attributes_count).collect();
+        let statement = connection.prepare_cached(&insert).await?;
+        connection.execute(&statement, &[&ids, &services, &attributes, &urls, &dropped]).await?;
+    }
+    Ok(())
+}
+
+/// Inserts scopes that are not stored.
+pub(super) async fn store_scopes(
+    connection: &Connection,
+    schema: &Schema,
+    new: &BTreeMap<Id, &Scope>,
+) -> Result<(), Failure> {
+    for new in pieces(new, Scope::size) {
+        let ids: Vec<_> = new.iter().map(|(id, _)| Uuid::from_bytes(**id)).collect();
+        note_use(connection, schema, "scopes", &ids).await?;
+        let insert = format!(
+            "INSERT INTO {schema}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
+         SELECT id, name, version, attributes::jsonb, url, dropped \
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
+         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING"
+        );
+        let names: Vec<_> = new.iter().map(|(_, s)| s.name.as_deref()).collect();
+        let versions: Vec<_> = new.iter().map(|(_, s)| s.version.as_deref()).collect();
+        let attributes: Vec<_> = new.iter().map(|(_, s)| s.attributes.as_str()).collect();
+        let urls: Vec<_> = new.iter().map(|(_, s)| s.schema_url.as_deref()).collect();
+        let dropped: Vec<_> = new.iter().map(|(_, s)| s.dropped_attributes_count).collect();
+        let statement = connection.prepare_cached(&insert).await?;
+        connection.execute(&statement, &[&ids, &names, &versions, &attributes, &urls, &dropped]).await?;
+    }
+    Ok(())
+}
+
+/// Resources or scopes in pieces of which each is not much to hold twice: a statement's parameters are a copy.
+fn pieces<'n, T>(new: &'n BTreeMap<Id, &'n T>, size: fn(&T) -> usize) -> Vec<Vec<(&'n Id, &'n T)>> {
+    let (mut pieces, mut bytes) = (Vec::new(), PIECE);
+    for (id, one) in new {
+        if bytes >= PIECE {
+            pieces.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size(one);
+        pieces.last_mut().expect("there is one").push((id, *one));
+    }
+    pieces
+}
+
+/// Notes that those of `ids` which are stored are used, once a day. It comes before they are inserted: one that is being deleted is
+/// waited for and then inserted anew, and one that is noted stays.
+async fn note_use(
+    connection: &Connection,
+    schema: &Schema,
+    table: &str,
+    ids: &[Uuid],
+) -> Result<(), Failure> {
+    let update = format!(
+        "UPDATE {schema}.{table} SET last_used = now() WHERE id = ANY ($1) AND last_used < now() - interval '1 day'"
+    );
+    let statement = connection.prepare_cached(&update).await?;
+    connection.execute(&statement, &[&ids]).await?;
+    Ok(())
+}

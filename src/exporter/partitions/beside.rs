@@ -1,0 +1,139 @@
+//! What retention deletes from the tables beside the records: resources and scopes that no kept record names, and losses and dead
+//! letters that are too old, or take too much.
+//!
+//! Which resources records name is not looked up in the partitions, which would be to read all of them. A lane notes once a day that
+//! it uses one. A record's time is at most some days after it is stored, or it is in the default partition, which is
+//! looked through. So one that was last used some days before the oldest partition begins is named nowhere else.
+
+use super::catalogue::{Partition, default_of, partitions};
+use super::retention::Reason;
+use super::sweep::delete_by_pages;
+use super::{ahead, periods_ahead};
+use crate::exporter::Exporter;
+use crate::exporter::error::Failure;
+use crate::exporter::pool::Connection;
+use crate::table::identifier::Schema;
+
+/// The tables that are bounded beside the partitions, in the order of the sizes that [`sizes`] gives.
+const TABLES: [&str; 4] = ["resources", "scopes", "losses", "dead_letters"];
+/// Those of which the old rows are deleted: the column of their time, and how much a row takes.
+const DATED: [(&str, &str, &str); 2] =
+    [("losses", "until", "pg_column_size(t.*)"), ("dead_letters", "at", "octet_length(row) + 200")];
+/// The same number of rows goes in one transaction.
+const ROWS: u64 = 10_000;
+/// A use is noted within two days, and those of the last days before the oldest partition may be of records in it.
+const MARGIN: i64 = 3 * 86_400;
+
+/// What the tables beside the partitions take, in bytes, each up to `most`.
+pub(super) async fn bytes(connection: &Connection, schema: &Schema, most: u64) -> Result<u64, Failure> {
+    Ok(sizes(connection, schema).await?.into_iter().map(|bytes| bytes.min(most)).sum())
+}
+
+async fn sizes(connection: &Connection, schema: &Schema) -> Result<Vec<u64>, Failure> {
+    let tables: Vec<_> = TABLES.iter().map(|table| format!("{schema}.{table}")).collect();
+    let select = "SELECT coalesce(pg_total_relation_size(to_regclass(name)), 0) \
+                  FROM unnest($1::text[]) WITH ORDINALITY t (name, number) ORDER BY number";
+    let rows = connection.query(select, &[&tables]).await?;
+    Ok(rows.iter().map(|row| row.get::<_, i64>(0).max(0) as u64).collect())
+}
+
+impl Exporter {
+    /// Deletes what the tables beside the partitions have too much.
+    pub(super) async fn tidy_beside(&self, connection: &Connection) -> Result<(), Failure> {
+        let policy = &self.config.retention;
+        if !policy.drops() && !policy.drop_when_disk_is_full {
+            return Ok(());
+        }
+        self.forget_unused(connection).await?;
+        let (age, share) = (policy.max_age.0.as_secs(), policy.share());
+        for ((table, time, size), bytes) in
+            DATED.into_iter().zip(sizes(connection, &self.schema).await?.split_off(2))
+        {
+            if age > 0 {
+                let goes = format!("{time} < now() - interval '{age} seconds'");
+                self.delete_dated(connection, table, &goes, Reason::MaxAge).await?;
+            }
+            if policy.max_size.0 > 0 && bytes > share {
+                let goes = format!(
+                    "{time} <= (SELECT max({time}) FROM (SELECT {time}, sum({size}) OVER (ORDER BY {time} DESC) AS bytes \
+                     FROM {}.{table} t) newest WHERE bytes > {share})",
+                    self.schema
+                );
+                self.delete_dated(connection, table, &goes, Reason::MaxSize).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_dated(
+        &self,
+        connection: &Connection,
+        table: &'static str,
+        goes: &str,
+        reason: Reason,
+    ) -> Result<(), Failure> {
+        let deleted = delete_by_pages(connection, &format!("{}.{table}", self.schema), goes).await?;
+        self.metrics.deleted(table, reason.label(), deleted);
+        match table {
+            _ if deleted == 0 => {}
+            "dead_letters" => tracing::warn!(
+                records = deleted,
+                reason = reason.label(),
+                "deleted the oldest dead letters, which nobody can retry any more"
+            ),
+            _ => tracing::info!(table, rows = deleted, reason = reason.label(), "deleted the oldest losses"),
+        }
+        Ok(())
+    }
+
+    /// Deletes resources and scopes that no kept record names.
+    async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
+        let there = partitions(connection, &self.schema).await?;
+        let width = self.partitions.width;
+        let Some(reach) = periods_ahead(width, super::now()).last() else { return Ok(()) };
+        let (Some((oldest, _)), Some(default)) =
+            (there.first().and_then(|first| first.range), default_of(&there))
+        else {
+            return Ok(());
+        };
+        // In partitions that somebody has made for later there may be records that were stored long before.
+        if there.iter().any(|partition| partition.range.is_some_and(|(from, _)| from > reach.end())) {
+            return Ok(());
+        }
+        let before = oldest - (ahead(width) + 1) * width.seconds() - MARGIN;
+        for (table, column) in [("resources", "resource_id"), ("scopes", "scope_id")] {
+            let deleted = self.delete_unused(connection, table, column, default, before).await?;
+            self.metrics.deleted(table, "unused", deleted);
+            if deleted > 0 {
+                tracing::info!(table, rows = deleted, "deleted what no kept record names");
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what was last used before `before` and is not named in `default`; gives their number.
+    async fn delete_unused(
+        &self,
+        connection: &Connection,
+        table: &str,
+        column: &str,
+        default: &Partition,
+        before: i64,
+    ) -> Result<u64, Failure> {
+        // One that a lane is just noting is used.
+        let delete = format!(
+            "DELETE FROM {0}.{table} WHERE id IN (SELECT id FROM {0}.{table} t \
+             WHERE last_used < least(to_timestamp({before}), now() - interval '6 days') \
+             AND NOT EXISTS (SELECT FROM {1} d WHERE d.{column} = t.id) LIMIT {ROWS} FOR UPDATE SKIP LOCKED)",
+            self.schema, default.qualified
+        );
+        let mut deleted = 0;
+        loop {
+            let rows = connection.execute(&delete, &[]).await?;
+            deleted += rows;
+            if rows < ROWS {
+                return Ok(deleted);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The records in the default partition: stray, because there was no partition for their time. Those whose time is near now get
+//! theirs, whenever it can be made, and are moved into it. The others are bounded (`sweep.rs`).
+//!
+//! Over a connection beside the lanes', because moving many takes its time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::catalogue::{Partition, bytes, default_of, partitions};
+use super::indexer::LONGEST;
+use super::make::Maker;
+use super::now;
+use crate::exporter::error::Failure;
+use crate::exporter::pool::Connection;
+use crate::exporter::{Exporter, HOUSEKEEPING};
+use crate::table::partition::Period;
+
+/// What is to be done for stray records.
+struct Strays<'a> {
+    exporter: &'a Exporter,
+    /// The periods whose partitions are to be made.
+    wanted: BTreeSet<Period>,
+    /// When that is tried, and how long after a failure it is tried again.
+    next_try: Instant,
+    wait: Duration,
+    /// When everything was looked through.
+    seen: Option<Instant>,
+}
+
+/// How often it is looked how much is in the default partition.
+const EVERY: Duration = Duration::from_secs(60);
+/// How often all of it is looked through.
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Exporter {
+    /// Gives stray records their partitions, at once and now and then, and those that lanes and keeper have left; and keeps the
+    /// others within their bounds.
+    pub(in crate::exporter) async fn look_after_strays(&self) {
+        if !self.makes_partitions() {
+            return std::future::pending().await;
+        }
+        let now = Instant::now();
+        let mut strays =
+            Strays { exporter: self, wanted: BTreeSet::new(), next_try: now, wait: EVERY, seen: None };
+        let mut left = self.partitions.left.subscribe();
+        loop {
+            self.partitions.left.send_if_modified(|left| {
+                strays.wanted.append(left);
+                false
+            });
+            if let Err(failure) = strays.round().await {
+                tracing::debug!(%failure, "stray records cannot be looked after now");
+            }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                _ = left.wait_for(|left| !left.is_empty()) => {}
+            }
+        }
+    }
+}
+
+impl Strays<'_> {
+    async fn round(&mut self) -> Result<(), Failure> {
+        let exporter = self.exporter;
+        let look = async |c: &Connection| {
+            let default = default_of(&partitions(c, &exporter.schema).await?).cloned();
+            let bytes = bytes(c, default.as_ref()).await?;
+            Ok((default, bytes))
+        };
+        let (default, bytes) = exporter.pool.session(HOUSEKEEPING, look).await?;
+        let policy = &exporter.config.retention;
+        let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR);
+        let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
+        let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
+        if !(hour_is_due || is_too_large || is_tried) {
+            return Ok(());
+        }
+        // It ends with its work, as it is not needed for long.
+        let session = exporter.builders.get().await?;
+        let work = async {
+            if is_tried || hour_is_due {
+                self.place(&session, default.as_ref()).await?;
+            }
+            exporter.sweep(&session, hour_is_due).await?;
+            if hour_is_due { exporter.tidy_beside(&session).await } else { Ok(()) }
+        };
+        let done = timeout(LONGEST, work).await;
+        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))?;
+        drop(session);
+        if hour_is_due {
+            self.seen = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.
+    async fn place(&mut self, connection: &Connection, default: Option<&Partition>) -> Result<(), Failure> {
+        let Exporter { schema, partitions, .. } = self.exporter;
+        if let Some(default) = default {
+            self.wanted.append(&mut self.strays(connection, default).await?);
+        }
+        let maker = Maker { connection, schema, default, indexes: &partitions.indexes, patient: true };
+        for period in self.wanted.clone() {
+            if !partitions.is_made(period, now()) || maker.makes(period).await? {
+                self.wanted.remove(&period);
+            }
+        }
+        if self.wanted.is_empty() {
+            self.wait = EVERY;
+        } else {
+            self.next_try = Instant::now() + self.wait;
+            self.wait = (self.wait * 2).min(HOUR);
+        }
+        Ok(())
+    }
+
+    /// The periods near now of which there are records in `default`.
+    async fn strays(
+        &self,
+        connection: &Connection,
+        default: &Partition,
+    ) -> Result<BTreeSet<Period>, Failure> {
+        let partitions = &self.exporter.partitions;
+        let (recent, width) = (partitions.recent(now()), partitions.width);
+        let select = format!(
+            "SELECT DISTINCT floor(extract(epoch FROM time) / {0})::int8 * {0} FROM {1} \
+             WHERE time >= to_timestamp($1) AND time < to_timestamp($2)",
+            width.seconds(),
+            default.qualified
+        );
+        let (from, to) = (recent.start().start() as f64, recent.end().end() as f64);
+        let rows = connection.query(&select, &[&from, &to]).await?;
+        Ok(rows.iter().map(|row| Period::at(row.get(0), width)).collect())
+    }
+}

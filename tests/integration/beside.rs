@@ -1,0 +1,106 @@
+//! The tables beside the records are bounded as well: resources, scopes, losses and dead letters.
+
+use tokio_postgres::Client;
+
+use crate::partitions::{count, with_days};
+use crate::reading::first_column;
+use crate::support::eventually;
+use crate::support::forebay::Forebay;
+use crate::support::records::numbered_request;
+
+/// Resources and scopes of these names, which were last used so many days ago.
+async fn used(client: &Client, name: &str, days_ago: i32) {
+    let insert = format!(
+        "INSERT INTO otel.resources (id, service_name, attributes, dropped_attributes_count, last_used)
+            VALUES (md5('{name}')::uuid, '{name}', '{{}}', 0, now() - interval '{days_ago} days');
+        INSERT INTO otel.scopes (id, name, attributes, dropped_attributes_count, last_used)
+            VALUES (md5('{name}')::uuid, '{name}', '{{}}', 0, now() - interval '{days_ago} days')"
+    );
+    client.batch_execute(&insert).await.unwrap();
+}
+
+/// How many rows of this table were deleted for this reason, once there are as many.
+async fn deleted(forebay: &Forebay, table: &str, reason: &str, expected: u64) {
+    let labels = format!("reason=\"{reason}\",table=\"{table}\"");
+    eventually(&format!("{expected} of {table} are deleted by {reason}"), || async {
+        (forebay.scrape().await.sum("log_buffer_rows_deleted_total", &labels) == expected).then_some(())
+    })
+    .await;
+}
+
+/// Scenario: resources and scopes that were last used long ago, in a store whose oldest partition is of two days ago. One of each is
+/// named by a record of 1970 in the default partition. Guarantee: what no record names goes, and nothing else; one of which a
+/// record comes now is noted as used, and is made anew where it was gone. Without retention nothing goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_and_scopes_go_with_the_last_record() {
+    let (database, client) = with_days(&[2, 0]).await;
+    for (name, days_ago) in [("gone", 60), ("astray", 60), ("late", 7), ("kept", 0)] {
+        used(&client, name, days_ago).await;
+    }
+    let astray = "INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, attributes)
+        VALUES (to_timestamp(1), 1000000000, md5('astray')::uuid, md5('astray')::uuid, '{}')";
+    client.batch_execute(astray).await.unwrap();
+    let names = async || {
+        let [resources, scopes] = ["service_name FROM otel.resources", "name FROM otel.scopes"];
+        let select = format!("SELECT {resources} UNION ALL SELECT {scopes} ORDER BY 1");
+        first_column(&client, &select).await
+    };
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    assert_eq!(names().await.len(), 10, "four, and those of the records");
+    client
+        .batch_execute(
+            "UPDATE otel.resources SET last_used = now() - interval '3 days' WHERE service_name = 'shop'",
+        )
+        .await
+        .unwrap();
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.retention.max_size=1GiB"]).await;
+    deleted(&forebay, "resources", "unused", 1).await;
+    deleted(&forebay, "scopes", "unused", 1).await;
+    let left = ["astray", "astray", "kept", "kept", "late", "late", "shop", "tests"];
+    assert_eq!(names().await, left);
+    let fresh = "otel.resources WHERE service_name = 'shop' AND last_used > now() - interval '1 hour'";
+    for _ in 0..2 {
+        forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
+        forebay.settles().await;
+        assert_eq!(count(&client, fresh).await, 1);
+    }
+}
+
+/// Scenario: losses and dead letters of forty days ago and of now, and 20 MB of them where a tenth of `max_size` is one. Guarantee: the
+/// old ones go by age, and by size the oldest until the others fit; it is counted and said. Without retention they stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn losses_and_dead_letters_are_bounded() {
+    let (database, client) = with_days(&[0]).await;
+    let fill = "INSERT INTO otel.dead_letters (at, sqlstate, message, columns, row)
+            SELECT now() - i * interval '20 days', '23514', '', '{}', 'x' FROM generate_series(0, 2) i;
+        INSERT INTO otel.losses SELECT t, t, 'shop', 'INFO', 'drop_oldest', 1, md5('g')::uuid
+            FROM (SELECT now() - i * interval '20 days' AS t FROM generate_series(0, 2) i) s";
+    client.batch_execute(fill).await.unwrap();
+    Forebay::ready(database.dsn(), &[]).await.terminate().await;
+    assert_eq!(count(&client, "otel.dead_letters").await, 3);
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.retention.max_age=720h"]).await;
+    deleted(&forebay, "dead_letters", "max_age", 1).await;
+    deleted(&forebay, "losses", "max_age", 1).await;
+    let (_, said) = forebay.terminate().await;
+    assert!(
+        said.iter().any(|line| line.contains("deleted the oldest dead letters") && line.contains("max_age")),
+        "{said:#?}"
+    );
+    // Of 1,000 bytes each, which do not compress.
+    let fill = "INSERT INTO otel.dead_letters (at, sqlstate, message, columns, row)
+            SELECT now() + interval '1 hour' + i * interval '1 ms', '23514', '', '{}',
+                (SELECT decode(string_agg(md5(i || '/' || j), ''), 'hex') FROM generate_series(1, 50) j)
+            FROM generate_series(1, 10000) i;
+        INSERT INTO otel.losses SELECT t, t, repeat('s', 900), 'INFO', 'drop_oldest', 1, md5('g')::uuid
+            FROM (SELECT now() + interval '1 hour' + i * interval '1 ms' AS t FROM generate_series(1, 10000) i) s";
+    client.batch_execute(fill).await.unwrap();
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.retention.max_size=10000000"]).await;
+    // 10,002 of each are there, and as many fit.
+    deleted(&forebay, "dead_letters", "max_size", 10_002 - 1_000_000 / 1_000).await;
+    eventually("losses as well", || async { (count(&client, "otel.losses").await < 1_100).then_some(()) })
+        .await;
+    for table in ["dead_letters", "losses"] {
+        let newest = format!("otel.{table} WHERE {} > now()", if table == "losses" { "until" } else { "at" });
+        assert_eq!(count(&client, &newest).await, count(&client, &format!("otel.{table}")).await, "{table}");
+    }
+}
