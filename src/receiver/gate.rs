@@ -129,6 +129,11 @@ impl Gate {
         self.turned_away.count(reason, peer, why);
     }
 
+    /// Whether a request may wait before it, because what it says of itself takes long to verify.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        self.authenticator.as_ref().is_some_and(|authenticator| authenticator.keeps_waiting())
+    }
+
     /// Whether it knows who comes in.
     pub(super) fn asks_who_is_there(&self) -> bool {
         self.authenticator.is_some() || self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())

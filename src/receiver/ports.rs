@@ -47,8 +47,9 @@ pub(super) struct TimesOfPorts {
 
 /// Flow control: what a sender may have under way, by request and by connection, before it is read. Senders'
 /// batches are some 100 KiB, and what is not read yet is not counted in the room.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const WINDOW: u32 = 1 << 20;
+/// The same where requests wait for their passwords to be verified, unread.
+const UNVERIFIED_WINDOW: u32 = 256 << 10;
 pub(super) const MAX_HEADERS: u32 = 16 << 10;
 /// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
 const MAX_FRAME: u32 = 64 << 10;
@@ -112,7 +113,7 @@ impl Ports {
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
             let reception = Arc::new(reception(Transport::Grpc, &grpc_gate, &times.grpc, grpc.limit(ratio)));
-            let mut http2 = http2();
+            let mut http2 = http2(&grpc_gate);
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
             let of_one = most_of_one_address(grpc.max_connections_per_address, most);
@@ -132,9 +133,9 @@ impl Ports {
                 listener,
                 most,
                 peers: Peers::new(room.clone(), most_of_one_address(http.max_connections_per_address, most)),
+                http2: http2(&http_gate),
                 gate: http_gate,
                 http1: Some(http.http1()),
-                http2: http2(),
                 times: times.http,
             };
             port.serve(
@@ -157,12 +158,13 @@ async fn bind(protocol: &'static str, endpoint: Option<&str>) -> Result<Option<T
     TcpListener::bind(endpoint).await.map(Some).map_err(failed)
 }
 
-fn http2() -> http2::Builder<TokioExecutor> {
+fn http2(gate: &Gate) -> http2::Builder<TokioExecutor> {
+    let window = if gate.keeps_waiting() { UNVERIFIED_WINDOW } else { WINDOW };
     let mut http2 = http2::Builder::new(TokioExecutor::new());
     http2
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(window)
+        .initial_connection_window_size(window)
         .max_frame_size(MAX_FRAME)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)

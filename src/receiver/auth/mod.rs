@@ -128,6 +128,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether a request may have to wait for its turn.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        matches!(self.knows, Knows::Basic(_))
+    }
+
     /// `WWW-Authenticate` of HTTP.
     pub(super) fn challenge(&self) -> String {
         let scheme = match &self.knows {

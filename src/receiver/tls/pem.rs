@@ -200,8 +200,8 @@ fn presentable(error: &pem::Error) -> &'static str {
 /// The last common name of the certificate's subject.
 fn common_name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let subject = Certificate::from_der(certificate).ok()?.tbs_certificate.subject;
-    let parts = subject.0.iter().flat_map(|part| part.0.iter());
-    let name = parts.filter(|part| part.oid == COMMON_NAME).last()?;
+    let mut parts = subject.0.iter().flat_map(|part| part.0.iter());
+    let name = parts.rfind(|part| part.oid == COMMON_NAME)?;
     str::from_utf8(name.value.value()).ok().map(Arc::from)
 }
 
