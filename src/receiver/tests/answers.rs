@@ -98,14 +98,14 @@ async fn a_resource_that_is_too_complex_costs_its_own_records() {
 #[tokio::test]
 async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
     let mut setup = Setup::default();
-    (setup.config.admission.max_resources, setup.config.admission.max_scopes) = (3, 5);
+    (setup.config.admission.max_resources, setup.config.admission.max_scopes) = (3, 4);
     let gateway = setup.start().await;
     let scopes = |count: usize| field(1, &field(2, &field(2, &record("x"))).repeat(count));
     for (request, expected) in [
         (scopes(1).repeat(3), None),
         (scopes(1).repeat(4), Some("max_resources")),
-        (scopes(5), None),
-        ([scopes(3), scopes(3)].concat(), Some("max_scopes")),
+        (scopes(4), None),
+        ([scopes(2), scopes(3)].concat(), Some("max_scopes")),
     ] {
         let answer = gateway.export(request.into()).await;
         match expected {
@@ -119,7 +119,7 @@ async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
             }
         }
     }
-    assert_eq!((gateway.buffer.books().received(), gateway.intake.unread(Unread::TooComplex)), (8, 2));
+    assert_eq!((gateway.buffer.books().received(), gateway.intake.unread(Unread::TooComplex)), (7, 2));
     gateway.stop().await;
 }
 
