@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 #[allow(unreachable_pub, reason = "it is a library for the fuzz targets")]
 #[path = "../fuzz/src/lib.rs"]
@@ -23,6 +24,13 @@ fn replay<T>(target: &str, check: impl Fn(&[u8]) -> T) -> Vec<T> {
 fn request() {
     let rows = replay("request", fuzz::request::check);
     assert!(rows.contains(&0) && rows.iter().sum::<usize>() >= 50, "{rows:?}");
+}
+
+/// An unoptimised build is slower than the bound that the fuzz target has.
+#[test]
+fn cost() {
+    let rows = replay("cost", |data| fuzz::cost::check(data, Duration::from_micros(20)));
+    assert!(rows.contains(&0) && rows.iter().sum::<usize>() >= 10_000, "{rows:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! `cargo test`.
 
 pub mod config;
+pub mod cost;
 mod expect;
 pub mod json;
 pub mod otlp_json;

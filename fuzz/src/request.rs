@@ -98,8 +98,8 @@ fn check_record(row: &Record<'_>, sent: &LogRecord) {
     ] {
         assert_eq!(rows::integer(row, name), expected, "{name}");
     }
-    for (name, id) in [("trace_id", &sent.trace_id), ("span_id", &sent.span_id)] {
-        let valid = id.iter().any(|byte| *byte != 0);
+    for (name, id, length) in [("trace_id", &sent.trace_id, 16), ("span_id", &sent.span_id, 8)] {
+        let valid = id.len() == length && id.iter().any(|byte| *byte != 0);
         assert_eq!(rows::bytes(row, name), valid.then_some(&id[..]), "{name}");
     }
     for (name, text) in [("severity_text", &sent.severity_text), ("event_name", &sent.event_name)] {

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    forebay_fuzz::cost::check(data, std::time::Duration::from_micros(1));
+});
