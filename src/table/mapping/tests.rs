@@ -12,7 +12,7 @@ use crate::otlp::messages::{
 };
 use crate::table::decode::Record;
 use crate::table::partition::Width;
-use crate::table::{Mapping, Space, Transcoded, Transcoder};
+use crate::table::{Mapping, Space, Transcoded, Transcoder, Untranscoded};
 
 const ARRIVAL: u64 = 1_700_000_000_123_456_789;
 
@@ -281,4 +281,57 @@ fn losses_are_told_by_service_without_a_column_for_it() {
     let tally = rows.tally(1..5);
     let blocks: Vec<_> = tally.by_service().map(|(service, counts)| (service, counts.total())).collect();
     assert_eq!(blocks[..3], [(Some("shop"), 1), (Some("auth"), 2), (Some("shop"), 1)]);
+}
+
+/// Columns may take the same bytes several times, from record and resource. What is asked for is what is taken at the most, and a
+/// request that copies a resource into each row is one that does not get it.
+#[test]
+fn rows_take_no_more_memory_than_was_asked_for() {
+    let columns = "{a: {attribute: key}, b: {attribute: key}, all: {field: attributes}, rest: {attributes: rest}, \
+                    group: {attributes: [key, 'k*']}, body: {field: body}, body2: {field: body, type: jsonb}, \
+                    host: {resource: host.name}, host2: {resource: host.name}, resource: {field: resource}, \
+                    either: {first_of: [{attribute: none}, {resource: host.name}]}, \
+                    at: {field: time, type: text}, id: {generate: uuid}, flag: {constant: x}}";
+    let mapping = std::sync::Arc::new(mapping(columns));
+    let transcoder = Transcoder::new(Width::default(), Some(mapping), Limits::default());
+    let deep = (0..100).fold(Wire::IntValue(1), |inner, _| {
+        Wire::ArrayValue(ArrayValue { values: vec![AnyValue { value: Some(inner) }] })
+    });
+    let values = [
+        text(&"\u{1}".repeat(9000)),
+        text("\u{1}"),
+        Some(Wire::BytesValue(vec![0xff; 5000].into())),
+        Some(Wire::ArrayValue(ArrayValue { values: vec![AnyValue::default(); 5000] })),
+        Some(Wire::DoubleValue(-1.234_567_890_123_456_7e-300)),
+        Some(deep),
+        None,
+    ];
+    for host in ["h", &"\u{1}".repeat(20_000)] {
+        for value in &values {
+            let body = Some(AnyValue { value: value.clone() });
+            let attributes = vec![pair("key", value.clone()), pair("k2", value.clone()), pair("other", None)];
+            let record = LogRecord { body, attributes, ..LogRecord::default() };
+            let request = request(vec![pair("host.name", text(host))], vec![record; 20]).encode_to_vec();
+            let mut granted = 0;
+            let mut more = |bytes: usize| {
+                granted += bytes;
+                true
+            };
+            // That a row is within its bound is asserted where it is written.
+            let done = transcoder.transcode(&request, 20, ARRIVAL, &mut Space::new(0, &mut more)).unwrap();
+            assert_eq!(done.rows.len(), 20);
+            assert!(
+                done.rows.held_bytes() <= granted + size_of_val(&done.rows) + done.rows.resources[0].size()
+            );
+        }
+    }
+    let copied =
+        request(vec![pair("host.name", text(&"h".repeat(200_000)))], vec![LogRecord::default(); 1000]);
+    let mut left = 64_usize << 20;
+    let mut more = |bytes: usize| {
+        left = left.checked_sub(bytes).unwrap_or_default();
+        left > 0
+    };
+    let made = transcoder.transcode(&copied.encode_to_vec(), 1000, ARRIVAL, &mut Space::new(0, &mut more));
+    assert!(matches!(made, Err(Untranscoded::NoSpace(_))), "a gigabyte of rows");
 }
