@@ -192,7 +192,7 @@ impl App {
         let allowance = limiter.as_ref().map_or_else(Arc::default, |limiter| limiter.allowance());
         let admission = &config.receiver.admission;
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
-            .writing(config.exporter.partition, mapping, admission.limits())
+            .writing(config.exporter.partition, mapping, config.receiver.limits())
             .within((admission.request_limit_mib as usize) << 20, allowance);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));

@@ -134,15 +134,24 @@ impl Buffer {
         let mut shed = 0;
         // Decided before anything is cut: what is left of rows that never fit as a whole might.
         let fits_when_empty = whole && rows.held_bytes() <= self.budget().max_bytes();
-        while !room.resize(rows.len(), rows.held_bytes()) {
+        // What was left out waits with the rows, where a sender does.
+        let beside =
+            if reply.is_some() { left_out.iter().map(|(_, records)| records.memory()).sum() } else { 0 };
+        let mut rounds = 0;
+        while !room.resize(rows.len(), rows.held_bytes() + beside) {
             self.queue.press();
             match self.overflow() {
                 Overflow::DropOldest if self.evict_bytes() => continue,
                 Overflow::Reject if fits_when_empty => return Err(Full),
                 _ => {}
             }
-            // At most as many rows as the room has bytes for; one less where that is all of them.
-            let fitting = rows.len() * room.bytes() / rows.held_bytes().max(1);
+            // At most as many rows as the room has bytes for; one less where that is all of them. Where that does not help soon, it
+            // is not the rows that are large.
+            rounds += 1;
+            let fitting = match rounds {
+                1..=3 => rows.len() * room.bytes() / rows.held_bytes().max(1),
+                _ => rows.len() / 2,
+            };
             let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
             shed += cut.total();
             left_out.push((LossReason::Dropped(DropReason::DropNewest), cut));

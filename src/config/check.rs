@@ -112,8 +112,8 @@ fn structure(admission: &AdmissionConfig) -> Checked {
 
 /// A single request gets no more than a little over half of what all may have.
 fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
-    let allowed = format!("twice {key} ({largest}) or more, and 1048576 at most");
-    let holds = limit as usize * MIB >= 2 * largest * unit && limit <= 1 << 20;
+    let allowed = format!("three times {key} ({largest}) or more, and 1048576 at most");
+    let holds = limit as usize * MIB >= 3 * largest * unit && limit <= 1 << 20;
     demand(holds, "receivers.otlp.admission.request_limit_mib", limit, &allowed)
 }
 

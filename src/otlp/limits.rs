@@ -71,6 +71,8 @@ pub struct Structure {
 
 /// Values deeper than this are neither counted nor stored: what stores them stops before.
 const DEEPEST: usize = 100;
+/// What is so small takes little memory whatever is in it.
+const SMALL: usize = 4096;
 /// The fewest bytes on the wire of an attribute, an element or an entry.
 const SMALLEST: usize = 2;
 
@@ -122,7 +124,7 @@ impl Limits {
     /// A record with no more bytes than this is within all limits, whatever is in them.
     pub(crate) fn harmless_bytes(&self) -> usize {
         let structure = SMALLEST * self.attributes.min(self.elements);
-        structure.min(self.key_bytes).min(self.record_bytes)
+        structure.min(self.key_bytes).min(self.record_bytes).min(SMALL)
     }
 
     /// Checks a `LogRecord` message; gives what it has.

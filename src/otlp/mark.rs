@@ -50,11 +50,11 @@ impl Mark {
     ///
     /// The request is broken before its records begin.
     pub fn put(&self, request: &[u8]) -> Result<Vec<u8>, Malformed> {
-        let (mut marked, mut again) = (Vec::with_capacity(self.length(request)?), Vec::new());
+        let (mut marked, mut head) = (Vec::with_capacity(self.length(request)?), Vec::new());
         each(request, |message, resource| {
-            again.clear();
-            put(&mut again, FIRST, &[resource, &self.0]);
-            put(&mut marked, FIRST, &[message, &again]);
+            head.clear();
+            put_head(&mut head, FIRST, resource.len() + self.0.len());
+            put(&mut marked, FIRST, &[message, &head, resource, &self.0]);
         })?;
         Ok(marked)
     }
@@ -88,10 +88,15 @@ fn field_length(bytes: usize) -> usize {
     1 + encoded_len_varint(bytes as u64) + bytes
 }
 
+/// Writes what stands before a field of `length` bytes.
+fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
+    encode_varint(u64::from(number << 3 | 2), out);
+    encode_varint(length as u64, out);
+}
+
 /// Writes a field that is of these `parts`.
 fn put(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
-    encode_varint(u64::from(number << 3 | 2), out);
-    encode_varint(parts.iter().map(|part| part.len() as u64).sum(), out);
+    put_head(out, number, parts.iter().map(|part| part.len()).sum());
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 

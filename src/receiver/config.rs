@@ -173,6 +173,9 @@ pub struct CorsConfig {
     pub max_age: u32,
 }
 
+/// A name of a sender has no more bytes, with what stands around it and its key.
+const MARK: usize = 1024;
+
 impl Default for Protocols {
     fn default() -> Self {
         Self { grpc: Some(GrpcConfig::default()), http: Some(HttpConfig::default()) }
@@ -214,6 +217,21 @@ impl Default for GrpcConfig {
     }
 }
 
+impl Config {
+    /// The limits on the structure of requests. The attribute that forebay adds is not held against them.
+    pub fn limits(&self) -> Limits {
+        let limits = self.admission.limits();
+        match &self.sender_attribute {
+            None => limits,
+            Some(key) => Limits {
+                resource_attributes: limits.resource_attributes + 1,
+                resource_bytes: limits.resource_bytes + key.len() + MARK,
+                ..limits
+            },
+        }
+    }
+}
+
 impl AdmissionConfig {
     /// The limits on the structure of requests.
     pub fn limits(&self) -> Limits {
@@ -243,7 +261,7 @@ impl Default for AdmissionConfig {
             key_bytes,
         } = Limits::default();
         Self {
-            request_limit_mib: 64,
+            request_limit_mib: 80,
             max_decompression_ratio: 1000,
             max_resources: resources,
             max_scopes: scopes,

@@ -175,6 +175,8 @@ impl Unpacked<'_> {
         broken: Unreadable,
     ) -> Result<Vec<u8>, Unreadable> {
         let most = self.most.decompressed(self.wire);
+        // What is said is the end of the steps in which memory is taken, as long as it is right.
+        let expected = |len: usize| if len <= said { said.min(most) } else { most };
         extend(&mut self.message, said.min(TRUSTED), said.min(most), self.share)?;
         loop {
             decoder.input().left = INPUT_STEP;
@@ -192,7 +194,8 @@ impl Unpacked<'_> {
                     if self.message.len() >= most {
                         return Err(self.most.exceeded_by(self.message.len()));
                     }
-                    extend(&mut self.message, 1, most, self.share)?;
+                    let expected = expected(self.message.len() + 1);
+                    extend(&mut self.message, 1, expected, self.share)?;
                     self.message.push(byte[0]);
                 }
                 Ok(_) => {}

@@ -221,6 +221,9 @@ impl Intake {
             Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
             Rest::Shed(reason) => reason,
         };
+        if !self.room.is_allowed(0) {
+            return refuse(RejectReason::Memory, Refusal::Memory);
+        }
         let mut no_room = NoRoom::Now;
         let mut grow = |bytes| share.grow(bytes).map_err(|error| no_room = error).is_ok();
         let mut space = Space::new(reservation.bytes(), &mut grow);
@@ -247,7 +250,6 @@ impl Intake {
                 return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
             }
         };
-        books.replace(&transcoded.replaced);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
         admitted.too_complex = transcoded.too_complex.total();
@@ -259,7 +261,10 @@ impl Intake {
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
-            Ok(shed) => admitted.full += shed,
+            Ok(shed) => {
+                books.replace(&transcoded.replaced);
+                admitted.full += shed;
+            }
             Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
         }
         Ok(admitted)

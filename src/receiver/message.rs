@@ -56,6 +56,8 @@ impl From<NoRoom> for Unreadable {
 #[derive(Debug)]
 pub struct Message {
     bytes: Bytes,
+    /// What of the share is for these bytes.
+    charged: usize,
     share: Share,
 }
 
@@ -64,13 +66,16 @@ impl Message {
         &self.bytes
     }
 
-    /// Has `make` make other bytes of it, whose memory it takes from the share.
+    /// Has `make` make other bytes of it, whose memory it takes from the share; that of the bytes before is given back.
     pub(super) fn replace(
         &mut self,
         make: impl FnOnce(&[u8], &mut Share) -> Result<Option<Vec<u8>>, NoRoom>,
     ) -> Result<(), NoRoom> {
         if let Some(bytes) = make(&self.bytes, &mut self.share)? {
+            let charged = bytes.capacity();
             self.bytes = bytes.into();
+            self.share.give_back(self.charged);
+            self.charged = charged;
         }
         Ok(())
     }
@@ -84,7 +89,7 @@ impl Message {
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
         let share = Room::new(usize::MAX / 4).take(0).expect("there is no bound");
-        Self { bytes, share }
+        Self { bytes, charged: 0, share }
     }
 }
 
@@ -123,7 +128,7 @@ pub(super) async fn receive_framed(
         return Err(NOT_ONE);
     }
     let message = encoding.decompress(message, most, &mut share).await?;
-    Ok(Message { bytes: message.into(), share })
+    Ok(Message { charged: message.capacity(), bytes: message.into(), share })
 }
 
 /// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
@@ -147,7 +152,7 @@ pub(super) async fn receive_whole(
         Form::Protobuf => message,
         Form::Json => of_json(message, &mut share).await?,
     };
-    Ok(Message { bytes: message.into(), share })
+    Ok(Message { charged: message.capacity(), bytes: message.into(), share })
 }
 
 /// Turns a message of JSON into one of protobuf.

@@ -146,7 +146,7 @@ impl Room {
         if wants > self.alone() {
             return Err(NoRoom::Ever);
         }
-        if more > 0 && !self.is_allowed(more) {
+        if !self.is_allowed(more) {
             return Err(NoRoom::Now);
         }
         let left = self.left().last().unwrap_or_default();
@@ -154,7 +154,8 @@ impl Room {
         if wants <= then.saturating_mul(FAIR) { Ok(()) } else { Err(NoRoom::Now) }
     }
 
-    fn is_allowed(&self, more: usize) -> bool {
+    /// Whether what is taken, `more` besides, and what the buffer holds are within the allowance.
+    pub(super) fn is_allowed(&self, more: usize) -> bool {
         self.outer.as_ref().is_none_or(|(allowance, buffer)| {
             allowance.allows((self.taken() + more + buffer.budget().bytes()) as u64)
         })
@@ -190,6 +191,9 @@ impl Share {
 
     /// Takes `more`. Where that fails, what it has stays.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
+        if more == 0 {
+            return Ok(());
+        }
         let taken = self.room.allows(self.bytes, more).and_then(|()| {
             let [whole, parts @ ..] = &self.room.levels[..] else { return Ok(()) };
             let fits = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.room.most);

@@ -80,11 +80,13 @@ struct Known<T> {
     bytes: usize,
 }
 
+/// What an entry takes beside its content and its key: its place in the table, boxes, counts.
+const ENTRY: usize = 256;
 /// The most bytes that each cache keeps.
 const RECENT_BYTES: usize = 2 << 20;
 
 /// What is stored once and named by an id.
-trait Interned: Sized {
+pub(super) trait Interned: Sized {
     /// The field that has its attributes.
     const ATTRIBUTES: u32;
 
@@ -228,7 +230,7 @@ impl<T> Recent<T> {
     }
 
     fn remember(&mut self, message: &[u8], schema_url: &[u8], content: &Arc<T>, memory: usize) {
-        let bytes = memory + message.len() + schema_url.len();
+        let bytes = ENTRY + memory + message.len() + schema_url.len();
         if self.bytes + bytes > RECENT_BYTES {
             *self = Self::default();
         }
@@ -324,6 +326,7 @@ fn service_name(attributes: &[Keyed<'_>]) -> Result<Option<String>, Malformed> {
         other => {
             let mut out = Vec::new();
             super::json::push_value(&mut out, other, replaced)?;
+            out.shrink_to_fit();
             String::from_utf8(out).ok()
         }
     })
@@ -341,110 +344,4 @@ fn count_to_int4(count: u32, replaced: &mut Replaced) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use prost::Message;
-
-    use super::*;
-    use crate::otlp::messages::any_value::Value;
-    use crate::otlp::messages::{
-        AnyValue as ValueMessage, ArrayValue, InstrumentationScope, KeyValue as PairMessage,
-        Resource as ResourceMessage,
-    };
-
-    fn pair(key: &str, value: &str) -> PairMessage {
-        let value = ValueMessage { value: Some(Value::StringValue(value.into())) };
-        PairMessage { key: key.into(), value: Some(value) }
-    }
-
-    fn met<T>(met: Result<Met<T>, NoSpace>) -> Arc<T> {
-        met.unwrap().unwrap()
-    }
-
-    fn resource(interner: &Interner, attributes: Vec<PairMessage>, url: &str) -> Arc<Resource> {
-        let message = ResourceMessage { attributes, dropped_attributes_count: 3 }.encode_to_vec();
-        met(interner.resource(&message, url.as_bytes(), &mut Replaced::default(), &mut Space::unlimited()))
-    }
-
-    #[test]
-    fn the_id_depends_on_the_content_and_not_on_the_order() {
-        let interner = Interner::default();
-        let one = resource(&interner, vec![pair("service.name", "shop"), pair("b", "2")], "");
-        let turned = resource(&interner, vec![pair("b", "2"), pair("service.name", "shop")], "");
-        assert_eq!(one.id, turned.id);
-        let again = resource(&interner, vec![pair("b", "2"), pair("service.name", "shop")], "");
-        assert!(Arc::ptr_eq(&turned, &again), "it is the one remembered");
-        assert_eq!(one.service_name.as_deref(), Some("shop"));
-        assert_eq!(one.dropped_attributes_count, 3);
-        for other in [
-            resource(&interner, vec![pair("service.name", "shop")], ""),
-            resource(&interner, vec![pair("service.name", "shop"), pair("b", "2")], "https://url"),
-            resource(&interner, vec![pair("service.name", "shopb"), pair("", "2")], ""),
-        ] {
-            assert_ne!(one.id, other.id);
-        }
-    }
-
-    #[test]
-    fn a_scope_and_a_resource_of_nothing_differ() {
-        let interner = Interner::default();
-        let mut replaced = Replaced::default();
-        let resource = met(interner.resource(&[], &[], &mut replaced, &mut Space::unlimited()));
-        let scope = met(interner.scope(&[], &[], &mut replaced, &mut Space::unlimited()));
-        assert_ne!(resource.id, scope.id);
-        assert_eq!((resource.attributes.as_str(), resource.service_name.as_deref()), ("{}", None));
-        assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (None, None));
-    }
-
-    #[test]
-    fn a_scope_keeps_its_fields() {
-        let message = InstrumentationScope {
-            name: "lib".into(),
-            version: "1.2".into(),
-            attributes: vec![pair("k", "v")],
-            dropped_attributes_count: u32::MAX,
-        };
-        let mut replaced = Replaced::default();
-        let scope = met(Interner::default().scope(
-            &message.encode_to_vec(),
-            b"u",
-            &mut replaced,
-            &mut Space::unlimited(),
-        ));
-        assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (Some("lib"), Some("1.2")));
-        assert_eq!((scope.attributes.as_str(), scope.schema_url.as_deref()), (r#"{"k":"v"}"#, Some("u")));
-        assert_eq!(scope.dropped_attributes_count, i32::MAX);
-        assert_eq!(replaced.iter().map(|(_, count)| count).sum::<u64>(), 1);
-    }
-
-    #[test]
-    fn a_replacement_counts_once_and_only_where_it_is_stored() {
-        let count = |message: &[u8]| {
-            let mut replaced = Replaced::default();
-            let space = &mut Space::unlimited();
-            let _ = Interner::default().resource(message, &[], &mut replaced, space);
-            replaced.iter().map(|(_, count)| count).sum::<u64>()
-        };
-        let nul = ValueMessage { value: Some(Value::StringValue("\0".into())) };
-        let list = ValueMessage { value: Some(Value::ArrayValue(ArrayValue { values: vec![nul.clone()] })) };
-        for value in [nul, list] {
-            let name = PairMessage { key: "service.name".into(), value: Some(value) };
-            let message = ResourceMessage { attributes: vec![name], dropped_attributes_count: 0 };
-            let message = message.encode_to_vec();
-            assert_eq!(count(&message), 1, "it is an attribute and a column");
-            // One more attribute, whose value is an array of which nothing is there.
-            let malformed = [&message[..], &[0x0a, 6, 0x12, 4, 0x2a, 2, 0x0a, 9]].concat();
-            assert_eq!(count(&malformed), 0, "it is not stored");
-        }
-    }
-
-    #[test]
-    fn the_cache_is_bounded_in_bytes() {
-        let interner = Interner::default();
-        for index in 0..100 {
-            resource(&interner, vec![pair(&index.to_string(), &"x".repeat(100_000))], "");
-        }
-        let recent = interner.resources.lock().unwrap();
-        assert!(recent.bytes <= RECENT_BYTES && !recent.entries.is_empty());
-        assert_eq!(recent.bytes, recent.entries.values().map(|known| known.bytes).sum::<usize>());
-    }
-}
+mod tests;

@@ -26,9 +26,7 @@ pub(super) const LARGEST_OF_A_BYTE: usize = 9;
 pub(super) fn most_bytes(message: &[u8], met: Structure) -> usize {
     // Four of base64 for three; an escape has six bytes; and around a value, or in the place of one that is short:
     const AROUND: usize = 40;
-    message.len().div_ceil(3) * 4
-        + 5 * scan::not_plain_json(message)
-        + AROUND * (1 + met.attributes + met.elements)
+    message.len().div_ceil(3) * 4 + scan::most_added(message) + AROUND * (1 + met.attributes + met.elements)
 }
 
 const TOO_DEEP: &[u8] = br#""[nested deeper than 64 levels]""#;

@@ -16,8 +16,9 @@ pub(super) trait Layout<'a> {
     /// The rows name their resources and scopes, which are stored beside them.
     const IS_OWN: bool;
 
-    /// The most memory that [`Layout::enter`] takes, until the next one.
-    fn to_enter(&self, place: &Place<'a, '_>) -> usize;
+    /// The most memory that [`Layout::enter`] takes, until the next one, where resource and scope have `attributes` each at the
+    /// most.
+    fn to_enter(&self, place: &Place<'a, '_>, attributes: usize) -> usize;
 
     /// The records that follow are from `place`.
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed>;
@@ -39,15 +40,8 @@ pub(super) struct Place<'a, 'b> {
     pub(super) scope: &'b Arc<Scope>,
     pub(super) resource_message: &'a [u8],
     pub(super) scope_message: &'a [u8],
-}
-
-impl Place<'_, '_> {
-    /// The bytes of both messages. What is interned may have a schema URL besides, which columns take as well.
-    pub(super) fn origin_bytes(&self) -> usize {
-        let urls = [&self.resource.schema_url, &self.scope.schema_url];
-        let urls = urls.into_iter().flatten().map(String::len).sum::<usize>();
-        self.resource_message.len() + self.scope_message.len() + urls
-    }
+    /// The most bytes that the values of both become where they are copied into rows.
+    pub(super) values: usize,
 }
 
 /// The columns of `log_records`, which name resource and scope by these ids.
@@ -60,7 +54,7 @@ pub(super) struct Own {
 impl Layout<'_> for Own {
     const IS_OWN: bool = true;
 
-    fn to_enter(&self, _: &Place<'_, '_>) -> usize {
+    fn to_enter(&self, _: &Place<'_, '_>, _: usize) -> usize {
         0
     }
 

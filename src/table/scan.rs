@@ -29,9 +29,15 @@ pub(super) fn is_plain_json(bytes: &[u8]) -> bool {
     )
 }
 
-/// How many of `bytes` do not stand in a JSON string as they are, or may not.
-pub(super) fn not_plain_json(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|&&byte| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\').count()
+/// How many bytes more than they are `bytes` take in a JSON string, or in text, at the most: five for a control character, one for
+/// what has a short escape, two for what may not be UTF-8.
+pub(super) fn most_added(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |added, &byte| {
+        let is_control = usize::from(byte < 0x20);
+        let is_blank = usize::from(byte == b'\n' || byte == b'\r' || byte == b'\t');
+        let is_escaped = usize::from(byte == b'"' || byte == b'\\');
+        added + 5 * is_control - 4 * is_blank + is_escaped + 2 * usize::from(byte >= 0x80)
+    })
 }
 
 /// `in_word` is not 0 exactly where `special` is true of one of the word's bytes.

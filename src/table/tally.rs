@@ -37,6 +37,11 @@ impl Tally {
         self.total
     }
 
+    /// The memory that it keeps of resources, in bytes.
+    pub fn memory(&self) -> usize {
+        self.blocks.iter().filter_map(|(resource, _)| resource.as_ref()).map(|resource| resource.size()).sum()
+    }
+
     /// Each severity with its number, whatever the service is.
     pub fn severities(&self) -> SeverityCounts {
         self.blocks.iter().fold(self.others, |mut sum, (_, counts)| {

@@ -20,7 +20,7 @@ const MIB: u64 = 1 << 20;
 /// I5: what may be resident beside what requests may take: the buffer's 64 MiB, and as much again.
 const BESIDE: u64 = 128 * MIB;
 /// What requests may take in all by default, in MiB.
-pub const REQUEST_LIMIT_MIB: u64 = 64;
+pub const REQUEST_LIMIT_MIB: u64 = 80;
 
 /// A forebay under siege. Good senders load it meanwhile.
 pub struct Siege {

@@ -148,9 +148,9 @@ fn each_bad_key_is_refused_by_name() {
             "receivers.otlp.protocols.grpc.max_recv_msg_size_mib: found 0, expected 1 to 1024",
         ),
         (
-            "receivers.otlp.protocols.grpc.max_recv_msg_size_mib=33",
-            "receivers.otlp.admission.request_limit_mib: found 64, \
-             expected twice max_recv_msg_size_mib (33) or more, and 1048576 at most",
+            "receivers.otlp.protocols.grpc.max_recv_msg_size_mib=27",
+            "receivers.otlp.admission.request_limit_mib: found 80, \
+             expected three times max_recv_msg_size_mib (27) or more, and 1048576 at most",
         ),
         (
             "receivers.otlp.protocols.grpc.keepalive.server_parameters.max_connection_age_grace=0s",
@@ -172,9 +172,9 @@ fn each_bad_key_is_refused_by_name() {
             "receivers.otlp.protocols.http.logs_url_path: found \"logs\", expected a path such as /v1/logs",
         ),
         (
-            "receivers.otlp.protocols.http.max_request_body_size=33554433",
-            "receivers.otlp.admission.request_limit_mib: found 64, \
-             expected twice max_request_body_size (33554433) or more, and 1048576 at most",
+            "receivers.otlp.protocols.http.max_request_body_size=27962028",
+            "receivers.otlp.admission.request_limit_mib: found 80, \
+             expected three times max_request_body_size (27962028) or more, and 1048576 at most",
         ),
         (
             "extensions.health_check.path=health",

@@ -145,10 +145,8 @@ impl<'a> Writer<'a> {
     fn enlarge(&mut self, more: usize) -> Result<(), Unwritten> {
         let (needed, doubled) = (self.out.len() + more, 2 * self.out.capacity());
         let capacity = if needed > self.expected { doubled } else { doubled.min(self.expected) };
-        let capacity = capacity.max(needed);
-        if !(self.grow)(capacity - self.out.capacity()) {
-            return Err(Unwritten::NoRoom);
-        }
+        let mut grow = |capacity: usize| (self.grow)(capacity - self.out.capacity()).then_some(capacity);
+        let capacity = grow(capacity.max(needed)).or_else(|| grow(needed)).ok_or(Unwritten::NoRoom)?;
         self.out.reserve_exact(capacity - self.out.len());
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! How large a row can get: columns may take the same bytes of a record more than once.
 
 use super::{Column, Source};
-use crate::table::json::LARGEST_OF_A_BYTE;
 
 /// The bounds on the rows of a mapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,14 +30,15 @@ impl Bounds {
         Self { shared: Bound::of(&shared), own: Bound::of(&own) }
     }
 
-    /// The most bytes of the fields that the records of a scope share, where resource and scope have `origin_bytes`.
-    pub(super) fn of_shared(&self, origin_bytes: usize) -> usize {
-        self.shared.most(0, origin_bytes)
+    /// The most bytes of the fields that the records of a scope share, where the values of resource and scope become
+    /// `of_origin` bytes at the most.
+    pub(super) fn of_shared(&self, of_origin: usize) -> usize {
+        self.shared.most(0, of_origin)
     }
 
     /// The most bytes of the other fields, where the record's values become `values` bytes at the most.
-    pub(super) fn of_own(&self, values: usize, origin_bytes: usize) -> usize {
-        self.own.most(values, origin_bytes)
+    pub(super) fn of_own(&self, values: usize, of_origin: usize) -> usize {
+        self.own.most(values, of_origin)
     }
 }
 
@@ -51,8 +51,8 @@ impl Bound {
         }
     }
 
-    fn most(&self, values: usize, origin_bytes: usize) -> usize {
-        self.fixed + self.of_record * values + self.of_origin * LARGEST_OF_A_BYTE * origin_bytes
+    fn most(&self, of_record: usize, of_origin: usize) -> usize {
+        self.fixed + self.of_record * of_record + self.of_origin * of_origin
     }
 }
 

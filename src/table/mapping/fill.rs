@@ -39,8 +39,8 @@ pub(in crate::table) struct Filler<'m, 'a> {
 struct Origin<'a> {
     resource: Found<'a>,
     scope: Found<'a>,
-    /// The bytes of both messages.
-    bytes: usize,
+    /// The most bytes that the values of both become.
+    values: usize,
     interned: Option<(Arc<Resource>, Arc<Scope>)>,
 }
 
@@ -70,7 +70,7 @@ impl Mapping {
             origin: Origin {
                 resource: Found::none_of(&self.resource_keys),
                 scope: Found::none_of(&self.scope_keys),
-                bytes: 0,
+                values: 0,
                 interned: None,
             },
             found: Found::none_of(&self.record_keys),
@@ -85,17 +85,26 @@ impl Mapping {
 impl<'a> Layout<'a> for Filler<'_, 'a> {
     const IS_OWN: bool = false;
 
-    fn to_enter(&self, place: &Place<'a, '_>) -> usize {
-        let attributes = place.origin_bytes() / SMALLEST_ATTRIBUTE;
+    fn to_enter(&self, place: &Place<'a, '_>, attributes: usize) -> usize {
+        let messages = place.resource_message.len() + place.scope_message.len();
+        let attributes = (messages / SMALLEST_ATTRIBUTE).min(2 * attributes);
         // What doubles as it grows is there once more while it is copied.
-        3 * (attributes * size_of::<Pair<'_>>() + self.mapping.bounds.of_shared(place.origin_bytes()))
+        3 * (attributes * size_of::<Pair<'_>>() + self.mapping.bounds.of_shared(place.values))
     }
 
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed> {
+        // A request may come back to the same scope thousands of times.
+        let is_last = |(resource, scope): &(Arc<Resource>, Arc<Scope>)| {
+            Arc::ptr_eq(resource, place.resource) && Arc::ptr_eq(scope, place.scope)
+        };
+        if self.origin.interned.as_ref().is_some_and(is_last) {
+            return Ok(());
+        }
+        self.origin.interned = None;
         let Self { mapping, origin, found, shared, ends, shared_replaced, ids } = self;
         origin.resource.read(&mapping.resource_keys, messages(place.resource_message, 1)?)?;
         origin.scope.read(&mapping.scope_keys, messages(place.scope_message, 3)?)?;
-        origin.bytes = place.origin_bytes();
+        origin.values = place.values;
         origin.interned = Some((place.resource.clone(), place.scope.clone()));
         found.read(&mapping.record_keys, [])?;
         shared.clear();
@@ -116,7 +125,7 @@ impl<'a> Layout<'a> for Filler<'_, 'a> {
     }
 
     fn most(&self, values: usize) -> usize {
-        2 + self.shared.len() + self.mapping.bounds.of_own(values, self.origin.bytes)
+        2 + self.shared.len() + self.mapping.bounds.of_own(values, self.origin.values)
     }
 
     fn fill(&mut self, row: &mut RowWriter<'_>, record: &LogRecord<'a>, time: u64) -> Result<(), Malformed> {

@@ -238,7 +238,12 @@ impl Mapping {
         let (mut keys, mut patterns) = (Vec::new(), Vec::new());
         for (index, name) in names.iter().enumerate() {
             match name.split_once('*') {
-                None => keys.push(self.record_keys.add(name)),
+                None => {
+                    let place = self.record_keys.add(name);
+                    if !keys.contains(&place) {
+                        keys.push(place);
+                    }
+                }
                 Some((before, after)) if !after.contains('*') => {
                     patterns.push(self.record_keys.add_pattern(Pattern::new(before, after)));
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use self::origins::{Origin, Origins};
 pub use self::rows::{MAX_PERIODS, Rows};
 use crate::otlp::{Invalid, Limits, LogRecord, Malformed, ScopeLogs, resource_logs};
-use crate::table::interned::{Interner, Resource, Scope};
+use crate::table::interned::{Interned, Interner, Resource, Scope};
 use crate::table::json::{LARGEST_OF_A_BYTE, most_bytes};
 use crate::table::layout::{Layout, Own, Place};
 use crate::table::mapping::Mapping;
@@ -119,7 +119,7 @@ impl Transcoder {
         space: &mut Space<'_>,
     ) -> Result<Transcoded, Untranscoded> {
         let mut done = Transcoded::default();
-        done.rows = Rows::with_space(self.width, request.len(), records, space)?;
+        done.rows = Rows::with_space(self.width, request, records, space)?;
         let mut pass = Pass {
             layout,
             record: LogRecord::default(),
@@ -134,7 +134,9 @@ impl Transcoder {
         };
         // What is not stored is not counted as replaced.
         let mut unstored = Replaced::default();
-        let (mut resources, mut scopes) = (Origins::default(), Origins::default());
+        let copied = |attributes| (!L::IS_OWN).then_some(attributes);
+        let mut resources = Origins::new(self.limits, copied(Resource::ATTRIBUTES));
+        let mut scopes = Origins::new(self.limits, copied(Scope::ATTRIBUTES));
         for resource in resource_logs(request) {
             let resource = resource?;
             for scope in resource.scope_logs() {
@@ -195,12 +197,14 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
         resource_message: &'a [u8],
         scope_message: &'a [u8],
     ) -> Result<Result<(), Invalid>, NoSpace> {
+        let values = resource.values + scope.values;
         let (resource, scope) = match (&resource.content, &scope.content) {
             (Ok(resource), Ok(scope)) => (resource, scope),
             (Err(invalid), _) | (_, Err(invalid)) => return Ok(Err(*invalid)),
         };
-        let place = Place { resource, scope, resource_message, scope_message };
-        raise(&mut self.sharing, self.layout.to_enter(&place), self.space)?;
+        let place = Place { resource, scope, resource_message, scope_message, values };
+        let to_enter = self.layout.to_enter(&place, self.limits.resource_attributes);
+        raise(&mut self.sharing, to_enter, self.space)?;
         Ok(self.layout.enter(&place).map_err(Invalid::from))
     }
 

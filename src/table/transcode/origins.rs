@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::otlp::Invalid;
+use crate::otlp::{Invalid, Limits};
+use crate::table::json::most_bytes;
 use crate::table::space::{NoSpace, Space};
 
 /// What a request has of resources, or of scopes.
@@ -12,6 +13,9 @@ pub(super) struct Origins<'a, T> {
     met: Vec<Origin<T>>,
     by_message: HashMap<Key<'a>, usize>,
     last: Option<(Key<'a>, usize)>,
+    /// Where they are copied into rows: the field of their attributes.
+    copied: Option<u32>,
+    limits: Limits,
 }
 
 /// A resource or a scope.
@@ -21,18 +25,19 @@ pub(super) struct Origin<T> {
     pub(super) content: Result<Arc<T>, Invalid>,
     /// Its place among those that rows name, once there is such a row.
     pub(super) place: Option<usize>,
+    /// The most bytes that its values become where they are copied into rows.
+    pub(super) values: usize,
 }
 
 /// Its message and its schema URL.
 type Key<'a> = (&'a [u8], &'a [u8]);
 
-impl<T> Default for Origins<'_, T> {
-    fn default() -> Self {
-        Self { met: Vec::new(), by_message: HashMap::new(), last: None }
-    }
-}
-
 impl<'a, T> Origins<'a, T> {
+    /// None yet.
+    pub(super) fn new(limits: Limits, copied: Option<u32>) -> Self {
+        Self { met: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
+    }
+
     /// The one of `key`, which `make` makes where it is new.
     pub(super) fn meet(
         &mut self,
@@ -42,7 +47,7 @@ impl<'a, T> Origins<'a, T> {
     ) -> Result<&mut Origin<T>, NoSpace> {
         let known = match self.last {
             // Most requests have one of them.
-            Some((last, index)) if last == key => Some(index),
+            Some((last, index)) if is_same(last, key) || last == key => Some(index),
             _ => self.by_message.get(&key).copied(),
         };
         let index = match known {
@@ -50,7 +55,9 @@ impl<'a, T> Origins<'a, T> {
             None => {
                 // Both collections double as they grow.
                 space.take(4 * (size_of::<Origin<T>>() + size_of::<(Key<'_>, usize)>()))?;
-                self.met.push(Origin { content: make(space)?, place: None });
+                let content = make(space)?;
+                let values = self.copied.map_or(0, |attributes| self.copied_bytes(key, attributes));
+                self.met.push(Origin { content, place: None, values });
                 self.by_message.insert(key, self.met.len() - 1);
                 self.met.len() - 1
             }
@@ -58,4 +65,16 @@ impl<'a, T> Origins<'a, T> {
         self.last = Some((key, index));
         Ok(&mut self.met[index])
     }
+
+    /// The most bytes that the values of an origin become. A service's name that is no string is JSON, and may be escaped once more.
+    fn copied_bytes(&self, (message, schema_url): Key<'_>, attributes: u32) -> usize {
+        // What is beyond a limit is not copied.
+        let met = self.limits.check_origin(message, schema_url, attributes).unwrap_or_default();
+        2 * (most_bytes(message, met) + 3 * schema_url.len())
+    }
+}
+
+/// Whether both are at the same place, which is known without a look at what is there.
+fn is_same(one: Key<'_>, other: Key<'_>) -> bool {
+    std::ptr::eq(one.0, other.0) && std::ptr::eq(one.1, other.1)
 }

@@ -13,6 +13,7 @@ use crate::table::layout::{Layout, ROW_OVERHEAD};
 use crate::table::partition::{Period, Width};
 use crate::table::row::RowWriter;
 use crate::table::row_end::RowEnd;
+use crate::table::scan::most_added;
 use crate::table::severity::Severity;
 use crate::table::space::{NoSpace, Space};
 use crate::table::tally::Tally;
@@ -34,26 +35,34 @@ pub struct Rows {
     noted: Range<u64>,
 }
 
+const LARGE_RECORD: usize = 4 << 10;
+const LARGE_REQUEST: usize = 8 << 20;
 /// How many different periods are noted for one request. Rows of further ones find the partition that is there.
 pub const MAX_PERIODS: usize = 128;
 
 impl Rows {
-    /// No rows yet of a request of `wire_bytes` bytes, with memory from `space` for `records` of them.
+    /// No rows yet of `request`, with memory from `space` for `records` of them.
     pub(super) fn with_space(
         width: Width,
-        wire_bytes: usize,
+        request: &[u8],
         records: usize,
         space: &mut Space<'_>,
     ) -> Result<Self, NoSpace> {
         // Two bytes are the fewest that a record has.
-        let records = records.min(wire_bytes / 2);
+        let records = records.min(request.len() / 2);
         space.take(records * size_of::<RowEnd>())?;
-        let mut capacity = (wire_bytes + records * ROW_OVERHEAD).min(space.left());
+        let mut capacity = (request.len() + records * ROW_OVERHEAD).min(space.left());
         space.take(capacity)?;
-        // So that the last record, if it is like the others, finds room for the most that it can take.
-        let last = LARGEST_OF_A_BYTE * wire_bytes.div_ceil(records.max(1));
-        if space.take(last).is_ok() {
-            capacity += last;
+        // So that the last record, if it is like the others, finds room for the most that it can take. To grow would take the same
+        // memory twice, so that of much it is looked up what is in it.
+        let of_one = request.len().div_ceil(records.max(1));
+        let more = if of_one > LARGE_RECORD || request.len() > LARGE_REQUEST {
+            most_added(request) + of_one / 3 + LARGE_RECORD * LARGEST_OF_A_BYTE
+        } else {
+            of_one * LARGEST_OF_A_BYTE
+        };
+        if space.take(more).is_ok() {
+            capacity += more;
         }
         let (bytes, rows) = (Vec::with_capacity(capacity), Vec::with_capacity(records));
         Ok(Self { bytes, rows, width, ..Self::default() })
@@ -107,8 +116,8 @@ impl Rows {
         let len = len.min(self.rows.len());
         let cut = self.tally(len..self.rows.len());
         self.rows.truncate(len);
-        self.bytes.truncate(self.offset(self.rows.len()));
-        self.bytes.shrink_to_fit();
+        // Copied, because an allocator may leave a vector where it is that gets shorter, with all of its memory.
+        self.bytes = self.bytes[..self.offset(len)].to_vec();
         self.rows.shrink_to_fit();
         // Resources are in the order in which rows name them first.
         let resources = self.rows.iter().map(|row| row.resource() + 1).max().unwrap_or(0);
