@@ -60,6 +60,8 @@ pub enum NoRoom {
     Ever,
 }
 
+/// What a request may have however little the process may take.
+const SMALL: usize = 64 << 10;
 /// A request may have this many times what is left to its connection.
 const FAIR: usize = 2;
 /// An address may have so many times what it leaves to the others, a connection what it leaves to its address.
@@ -146,7 +148,8 @@ impl Room {
         if wants > self.alone() {
             return Err(NoRoom::Ever);
         }
-        if !self.is_allowed(more) {
+        // What is small is let in, so that it is counted as what it is.
+        if wants > SMALL && !self.is_allowed(more) {
             return Err(NoRoom::Now);
         }
         let left = self.left().last().unwrap_or_default();

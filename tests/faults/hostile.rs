@@ -60,7 +60,7 @@ async fn bombs() {
     let (limit, wire) = either((8, 2 << 20), (64, 20 << 20));
     let most = format!("receivers.otlp.protocols.grpc.max_recv_msg_size_mib={limit}");
     let by_http = format!("receivers.otlp.protocols.http.max_request_body_size={}", limit << 20);
-    let siege = Siege::begin(2 * limit, &[&most, &by_http]).await;
+    let siege = Siege::begin(3 * limit, &[&most, &by_http]).await;
     let (endpoint, bomb) = (siege.endpoint(), bomb(wire));
     let mut senders = JoinSet::new();
     for _ in 0..50 {

@@ -196,7 +196,7 @@ async fn the_server_that_can_be_written_to_is_found() {
 
 /// Begins a transaction that writes a row.
 async fn begin(connection: &Connection, value: i32) -> Result<(), Failure> {
-    connection.batch_execute(&format!("BEGIN; INSERT INTO half_done VALUES ({value})")).await?;
+    connection.batch_execute(&format!("BEGIN; INSERT INTO public.half_done VALUES ({value})")).await?;
     Ok(())
 }
 
@@ -204,7 +204,7 @@ async fn begin(connection: &Connection, value: i32) -> Result<(), Failure> {
 async fn process_and_rows(pool: &Pool) -> (i32, i64) {
     let look = async |connection: &Connection| {
         connection.batch_execute("COMMIT").await?;
-        let select = "SELECT pg_backend_pid(), count(*) FROM half_done";
+        let select = "SELECT pg_backend_pid(), count(*) FROM public.half_done";
         let row = connection.query_one(select, &[]).await?;
         Ok((row.get(0), row.get(1)))
     };
@@ -216,7 +216,7 @@ async fn process_and_rows(pool: &Pool) -> (i32, i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_never_left_to_the_next_user_of_a_connection() {
     let database = database().await;
-    let create = "CREATE TABLE half_done (value int CHECK (value > 0))";
+    let create = "CREATE TABLE public.half_done (value int CHECK (value > 0))";
     database.connect().await.batch_execute(create).await.unwrap();
     let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
     let (first, _) = process_and_rows(&pool).await;

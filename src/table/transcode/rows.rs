@@ -57,7 +57,7 @@ impl Rows {
         // memory twice, so that of much it is looked up what is in it.
         let of_one = request.len().div_ceil(records.max(1));
         let more = if of_one > LARGE_RECORD || request.len() > LARGE_REQUEST {
-            most_added(request) + of_one / 3 + LARGE_RECORD * LARGEST_OF_A_BYTE
+            most_added(request) + request.len() / 3 + LARGE_RECORD * LARGEST_OF_A_BYTE
         } else {
             of_one * LARGEST_OF_A_BYTE
         };

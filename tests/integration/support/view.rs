@@ -150,8 +150,8 @@ pub fn expected(sent: Sent<'_>, arrival: u64) -> Row {
             },
         ),
         ("event_name", text(&record.event_name)),
-        ("trace_id", id(&record.trace_id)),
-        ("span_id", id(&record.span_id)),
+        ("trace_id", id(&record.trace_id, 16)),
+        ("span_id", id(&record.span_id, 8)),
         ("trace_flags", Some((record.flags as i32).to_string())),
         ("attributes", Some(object(&record.attributes, 0))),
         ("resource", Some(unordered_object(&resource.attributes))),
@@ -174,8 +174,9 @@ fn count(count: u32) -> String {
     count.min(i32::MAX as u32).to_string()
 }
 
-fn id(id: &[u8]) -> Option<String> {
-    id.iter().any(|byte| *byte != 0).then(|| id.iter().map(|byte| format!("{byte:02x}")).collect())
+fn id(id: &[u8], length: usize) -> Option<String> {
+    let is_one = id.len() == length && id.iter().any(|byte| *byte != 0);
+    is_one.then(|| id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn repaired(text: &str) -> String {
