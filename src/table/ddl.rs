@@ -347,17 +347,11 @@ fn bound_the_store(schema: &Schema) -> String {
     let mut sql = String::new();
     for table in ["resources", "scopes"] {
         let (definition, comment) = (LAST_USED.definition(), literal(LAST_USED.comment));
-        let regclass = literal(&format!("{schema}.{table}"));
-        let grant = literal(&format!(
-            "DECLARE writer regrole; BEGIN FOR writer IN \
-             SELECT DISTINCT a.grantee::regrole FROM pg_class c, LATERAL aclexplode(c.relacl) a \
-             WHERE c.oid = {regclass}::regclass AND a.privilege_type = 'INSERT' AND a.grantee NOT IN (0, c.relowner) \
-             LOOP EXECUTE format('GRANT SELECT, UPDATE ON %s TO %s', {regclass}::regclass, writer); END LOOP; END"
-        ));
+        let grant = grant_to_those(schema, "INSERT", table, "SELECT, UPDATE", table);
         let _ = writeln!(
             sql,
             "ALTER TABLE {schema}.{table} ADD COLUMN IF NOT EXISTS {definition};\n\
-             COMMENT ON COLUMN {schema}.{table}.last_used IS {comment};\nDO {grant};"
+             COMMENT ON COLUMN {schema}.{table}.last_used IS {comment};\n{grant}"
         );
     }
     for table in ["log_records_default", "losses", LOG_COUNTS] {
@@ -366,10 +360,26 @@ fn bound_the_store(schema: &Schema) -> String {
     sql
 }
 
-/// Version 9: dead letters keep the resource and the scope of their rows.
+/// The statement that grants `privileges` on `table` to those who may do `what` with the table `of`.
+fn grant_to_those(schema: &Schema, what: &str, of: &str, privileges: &str, table: &str) -> String {
+    let [of, table] = [of, table].map(|name| literal(&format!("{schema}.{name}")));
+    let grant = literal(&format!(
+        "DECLARE writer regrole; BEGIN FOR writer IN \
+         SELECT DISTINCT a.grantee::regrole FROM pg_class c, LATERAL aclexplode(c.relacl) a \
+         WHERE c.oid = {of}::regclass AND a.privilege_type = '{what}' AND a.grantee NOT IN (0, c.relowner) \
+         LOOP EXECUTE format('GRANT {privileges} ON %s TO %s', {table}::regclass, writer); END LOOP; END"
+    ));
+    format!("DO {grant};\n")
+}
+
+/// Version 9: dead letters keep the resource and the scope of their rows, for those who write letters and those who send them again.
 fn keep_origins(schema: &Schema) -> String {
     let columns: String = ORIGINS.into_iter().map(|column| add_to_dead_letters(schema, column)).collect();
-    dead_letter_origins().definition(schema, "CREATE TABLE IF NOT EXISTS") + &columns
+    let [letters, origins] = ["dead_letters", "dead_letter_origins"];
+    dead_letter_origins().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &columns
+        + &grant_to_those(schema, "INSERT", letters, "INSERT", origins)
+        + &grant_to_those(schema, "DELETE", letters, "SELECT, DELETE", origins)
 }
 
 fn index_counts(schema: &Schema) -> String {
