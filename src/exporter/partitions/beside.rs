@@ -44,13 +44,12 @@ async fn sizes(connection: &Connection, schema: &Schema) -> Result<Vec<u64>, Fai
 }
 
 impl Exporter {
-    /// Deletes what the tables beside the partitions have too much.
-    pub(super) async fn tidy_beside(&self, connection: &Connection) -> Result<(), Failure> {
+    /// Deletes losses and dead letters that are too old or too many, and what only these named.
+    pub(super) async fn tidy_dated(&self, connection: &Connection) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !policy.drops() && !policy.drop_when_disk_is_full {
             return Ok(());
         }
-        self.forget_unused(connection).await?;
         let (age, share) = (policy.max_age.0.as_secs(), policy.share());
         for (dated, bytes) in DATED.into_iter().zip(sizes(connection, &self.schema).await?.split_off(2)) {
             let (_, time, _) = dated;
@@ -118,7 +117,10 @@ impl Exporter {
     }
 
     /// Deletes resources and scopes that no kept record names.
-    async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
+    pub(super) async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
+        if !self.config.retention.drops() && !self.config.retention.drop_when_disk_is_full {
+            return Ok(());
+        }
         let there = partitions(connection, &self.schema).await?;
         let width = self.partitions.width;
         let Some(reach) = periods_ahead(width, super::now()).last() else { return Ok(()) };
