@@ -147,7 +147,9 @@ async fn what_was_stored_long_before_its_time_keeps_what_it_names() {
             (count(&client, names).await == left).then_some(())
         })
         .await;
-        forebay.terminate().await;
+        let (status, said) = forebay.terminate().await;
+        let is_bad = |line: &&String| line.contains("panicked") || line.contains("could not do all");
+        assert_eq!((status, said.iter().find(is_bad)), (Some(0), None));
         assert_eq!(count(&client, names).await, left, "from {from}");
     }
 }

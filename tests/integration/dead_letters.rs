@@ -462,7 +462,7 @@ async fn no_message_of_the_server_gets_at_the_terminal() {
     assert_eq!(forebay.settles().await.value("log_buffer_dead_lettered_total"), 1);
     forebay.terminate().await;
     let odd = format!(
-        "ALTER TABLE otel.losses ADD COLUMN \"{EVIL}\" integer NOT NULL; ALTER VIEW otel.logs RENAME TO real;
+        "DELETE FROM otel.losses; ALTER TABLE otel.losses ADD COLUMN \"{EVIL}\" integer NOT NULL; ALTER VIEW otel.logs RENAME TO real;
         CREATE FUNCTION otel.refuse() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE '%', '{EVIL}'; END $$;
         CREATE VIEW otel.logs AS SELECT * FROM otel.real WHERE otel.refuse() IS NULL"
     );
