@@ -38,14 +38,15 @@ impl<'a> Lane<'a> {
         if let Some(failure) = part.unjudged.take() {
             return Err(Failed { failure, reached: Progress::Advanced });
         }
-        let exporter = self.exporter;
-        let job = Job {
-            turn: self.turn(),
+        self.known.forget_old();
+        let (exporter, turn) = (self.exporter, self.turn());
+        let mut job = Job {
+            turn,
             destination: &exporter.destination,
             batch: &part.batch,
             dead: &part.dead,
             divided: part.is_divided(),
-            known: &self.known,
+            known: &mut self.known,
         };
         let mut reached = Progress::Begun;
         let writing = async |connection: &Connection| {
@@ -53,7 +54,7 @@ impl<'a> Lane<'a> {
                 let periods = part.batch.periods();
                 exporter.partitions.ensure_recent(connection, &exporter.schema, periods).await?;
             }
-            write(connection, &job, &mut reached).await
+            write(connection, &mut job, &mut reached).await
         };
         let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
@@ -103,6 +104,7 @@ impl<'a> Lane<'a> {
             reached: *reached,
             in_doubt: part.in_doubt,
             under_suspicion: self.stuck.is_some(),
+            has_rows: part.dead.len() < part.batch.len(),
             refused: self.refused,
         };
         let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
@@ -156,8 +158,8 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else ever
-    /// locks that row, and this lane is in no transaction now.
+    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else locks
+    /// that row for longer than a moment, as the keeper does, and this lane is in no transaction now.
     pub(super) async fn end_lost_session(&self, part: &Delivery) {
         let exporter = self.exporter;
         // A COMMIT has the time to be carried out.

@@ -166,6 +166,13 @@ impl Failure {
         matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
     }
 
+    /// The same, as what keeps dead letters from being kept: whatever it is, no row that is sent is at fault.
+    pub fn of_dead_letters(self) -> Self {
+        let message = format!("dead letters cannot be kept: {}", self.message);
+        let class = if self.class == Class::Poison { Class::Refused } else { self.class };
+        Self { class, message, ..self }
+    }
+
     /// The same, as what is wrong with the table, since it refuses a row that it took before.
     pub fn of_the_table(self) -> Self {
         let message = format!("the table refuses records that it took before: {}", self.message);

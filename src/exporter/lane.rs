@@ -1,6 +1,6 @@
 //! A writer lane: take a batch, write it, settle it, for as long as there is something to take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -8,11 +8,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
+use super::known::Known;
 use super::verdict::{Verdict, tries};
 use super::write::{DeadLetter, Written};
 use super::{Exporter, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason};
-use crate::table::interned::Id;
 
 /// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
 const SMALLEST: usize = 100;
@@ -25,10 +25,8 @@ const MOST_PARTS: usize = 64;
 pub(super) const HURRY: u32 = 4;
 /// After 53100: each failed COPY leaves dead rows on the very disk that is full.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
-/// How many resources and scopes a lane remembers, and for how long. What it has forgotten is inserted again,
-/// which does nothing where it is still stored.
-const KNOWN_MOST: usize = 20_000;
-const KNOWN_FOR: Duration = Duration::from_secs(300);
+/// For so long it counts that a row was given up with the same code.
+const GIVEN_UP_LATELY: Duration = Duration::from_secs(300);
 
 /// One lane's state.
 pub(super) struct Lane<'a> {
@@ -36,8 +34,8 @@ pub(super) struct Lane<'a> {
     pub(super) number: i16,
     /// The number of the batch to be written next.
     pub(super) sequence: i64,
-    pub(super) known: BTreeSet<Id>,
-    known_since: Instant,
+    /// Resources and scopes that are stored.
+    pub(super) known: Known,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
     healthy: bool,
     /// The waits between tries that fail.
@@ -62,8 +60,7 @@ impl Exporter {
             exporter: self,
             number: i16::try_from(number).unwrap_or(i16::MAX),
             sequence: 1,
-            known: BTreeSet::new(),
-            known_since: Instant::now(),
+            known: Known::new(),
             healthy: true,
             backoff: Backoff::new(self.retry()),
             most: usize::MAX,
@@ -107,7 +104,11 @@ impl<'a> Lane<'a> {
                 return Vec::new();
             }
             // The keeper has the connection for a moment, and the wait for it was bounded.
-            Err(failed) if failed.failure.is_a_wait_for_our_own_pool() => return vec![part],
+            Err(failed)
+                if failed.failure.is_a_wait_for_our_own_pool() && !self.gives_up(&part, Duration::ZERO) =>
+            {
+                return vec![part];
+            }
             Err(failed) => failed,
         };
         let was_mismatched = std::mem::take(&mut part.mismatched);
@@ -172,7 +173,7 @@ impl<'a> Lane<'a> {
 
     /// Whether a row was given up lately for the same reason.
     fn was_given_up(&self, failure: &Failure) -> bool {
-        self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < KNOWN_FOR)
+        self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < GIVEN_UP_LATELY)
     }
 
     /// Waits for what will pass or be repaired; gives what is left then.
@@ -309,11 +310,7 @@ impl<'a> Lane<'a> {
     }
 
     fn remember(&mut self, batch: &Batch) {
-        if self.known.len() > KNOWN_MOST || self.known_since.elapsed() > KNOWN_FOR {
-            self.known.clear();
-            self.known_since = Instant::now();
-        }
-        self.known.extend(batch.resources().map(|resource| resource.id));
-        self.known.extend(batch.scopes().map(|scope| scope.id));
+        self.known.add(batch.resources().map(|resource| resource.id));
+        self.known.add(batch.scopes().map(|scope| scope.id));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::error::Failure;
 use super::pool::Connection;
-use super::write::{Turn, Written, advance};
+use super::write::{Advanced, Turn, advance};
 use super::{Exporter, HOUSEKEEPING};
 use crate::buffer::Loss;
 
@@ -127,7 +127,7 @@ impl Clerk<'_> {
         let Exporter { schema, gateway, .. } = self.exporter;
         let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence };
         connection.batch_execute("BEGIN").await?;
-        if advance(connection, turn).await? == Written::Before {
+        if advance(connection, turn).await? == Advanced::Before {
             // As a lane does, for the standby's sake.
             return Ok(connection.batch_execute("COMMIT").await?);
         }

@@ -24,6 +24,7 @@ pub mod error;
 pub mod existing;
 mod horizon;
 pub mod keeper;
+mod known;
 pub mod lane;
 mod losses;
 mod metrics;

@@ -79,17 +79,34 @@ fn pieces<'n, T>(new: &'n BTreeMap<Id, &'n T>, size: fn(&T) -> usize) -> Vec<Vec
 }
 
 /// Notes that those of `ids` which are stored are used, once a day. It comes before they are inserted: one that is being deleted is
-/// waited for and then inserted anew, and one that is noted stays.
+/// waited for and then inserted anew, and one that is noted stays. They are locked in the order of their ids, so that two lanes
+/// wait for each other in the same order.
 async fn note_use(
     connection: &Connection,
     schema: &Schema,
     table: &str,
     ids: &[Uuid],
 ) -> Result<(), Failure> {
-    let update = format!(
-        "UPDATE {schema}.{table} SET last_used = now() WHERE id = ANY ($1) AND last_used < now() - interval '1 day'"
-    );
+    let update = note(schema, table, "id = ANY ($1)");
     let statement = connection.prepare_cached(&update).await?;
     connection.execute(&statement, &[&ids]).await?;
     Ok(())
+}
+
+/// The same for those whose ids the query `named` gives.
+pub(super) async fn note_use_by(
+    connection: &Connection,
+    schema: &Schema,
+    table: &str,
+    named: &str,
+) -> Result<(), Failure> {
+    connection.execute(&note(schema, table, &format!("id IN ({named})")), &[]).await?;
+    Ok(())
+}
+
+fn note(schema: &Schema, table: &str, which: &str) -> String {
+    format!(
+        "UPDATE {schema}.{table} SET last_used = now() WHERE id IN (SELECT id FROM {schema}.{table} \
+         WHERE {which} AND last_used < now() - interval '1 day' ORDER BY id FOR NO KEY UPDATE)"
+    )
 }

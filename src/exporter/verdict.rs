@@ -69,6 +69,8 @@ pub(super) struct Evidence<'a> {
     pub(super) in_doubt: bool,
     /// Whether a session of this lane may be left at work on rows that are under suspicion.
     pub(super) under_suspicion: bool,
+    /// Not all of its rows are dead letters.
+    pub(super) has_rows: bool,
     /// Dead letters in a row without a stored record.
     pub(super) refused: usize,
 }
@@ -112,7 +114,8 @@ impl Evidence<'_> {
 
     /// Whether rows had been sent, so that one of them may be at fault. A disk is not full for the sake of a row.
     fn is_of_the_rows(&self) -> bool {
-        self.reached != Progress::Begun && !self.in_doubt && self.failure.class != Class::DiskFull
+        let were_sent = self.reached != Progress::Begun && self.has_rows;
+        were_sent && !self.in_doubt && self.failure.class != Class::DiskFull
     }
 }
 
@@ -139,7 +142,8 @@ mod tests {
     /// The verdict about rows that were sent, when the table was asked if it had to be.
     fn verdict(failure: &Failure, refused: usize, sampled: &Sampled) -> Verdict {
         let reached = Progress::Advanced;
-        let evidence = Evidence { failure, reached, in_doubt: false, under_suspicion: false, refused };
+        let evidence =
+            Evidence { failure, reached, in_doubt: false, under_suspicion: false, has_rows: true, refused };
         let not_asked = Sampled::NotAsked;
         evidence.verdict(if evidence.asks_the_table() { sampled } else { &not_asked })
     }
@@ -187,7 +191,8 @@ mod tests {
     #[test]
     fn no_row_is_at_fault_before_rows_are_sent_nor_in_doubt_nor_for_a_full_disk() {
         let evidence = |failure, reached, in_doubt, under_suspicion| {
-            let evidence = Evidence { failure, reached, in_doubt, under_suspicion, refused: 99 };
+            let evidence =
+                Evidence { failure, reached, in_doubt, under_suspicion, has_rows: true, refused: 99 };
             assert!(!evidence.asks_the_table());
             evidence.verdict(&Sampled::NotAsked)
         };
@@ -210,6 +215,23 @@ mod tests {
             Verdict::Ourselves,
             "its session is still at work"
         );
+    }
+
+    #[test]
+    fn no_row_is_at_fault_where_all_are_dead_letters() {
+        for code in ["XX000", "23514", "42501"] {
+            let (failure, reached) = (&failure(code), Progress::Committing);
+            let evidence = Evidence {
+                failure,
+                reached,
+                in_doubt: false,
+                under_suspicion: true,
+                has_rows: false,
+                refused: 1,
+            };
+            assert!(!evidence.asks_the_table());
+            assert_eq!(evidence.verdict(&Sampled::NotAsked), Verdict::Server, "{code}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The lane's sequence row is advanced first, on the condition that it still holds the number before: the row's
 //! lock makes this transaction wait for one of a lost connection that is still at work, and its content tells
-//! whether that one was committed. Then come new resources and scopes, dead letters, and the COPY, whose row
+//! whether that one was committed. Then come dead letters, new resources and scopes, and the COPY, whose row
 //! count is compared before the COMMIT.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
+use super::known::Known;
 use super::origins::{store_resources, store_scopes};
 use super::pool::Connection;
 use super::sample::Stored;
@@ -35,7 +36,7 @@ pub(super) struct Job<'a> {
     /// A row is at fault or was, so that only what the rows really name is to be inserted besides.
     pub(super) divided: bool,
     /// Resources and scopes that are known to be stored.
-    pub(super) known: &'a BTreeSet<Id>,
+    pub(super) known: &'a mut Known,
 }
 
 /// Whose batch it is, and which one.
@@ -72,9 +73,9 @@ impl DeadLetter {
 /// How far a try came, which decides what a failure leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Nothing is known of this batch beyond what was known before.
+    /// No row of it was sent, so that none is at fault.
     Begun,
-    /// The sequence row tells that no earlier try of this batch was committed.
+    /// No earlier try of this batch was committed, and its dead letters are inserted. Its rows are sent, with what they name.
     Advanced,
     /// COMMIT was sent.
     Committing,
@@ -89,6 +90,17 @@ pub(super) enum Written {
     Before,
 }
 
+/// What the lane's sequence row tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advanced {
+    /// The batch is the next one.
+    Next,
+    /// It is the next one, but the database has lost batches before it.
+    AfterALoss,
+    /// An earlier try wrote it.
+    Before,
+}
+
 /// The triggers of an existing table may rely on the search_path that the role's sessions have; they see it from here to the end
 /// of the transaction, in which nothing of forebay's own is called any more.
 pub(super) const ROLES_PATH: &str = "SET LOCAL search_path TO DEFAULT";
@@ -99,18 +111,21 @@ const COPY_DATA: usize = 128 << 10;
 /// Writes `job`, telling in `progress` how far it came.
 pub(super) async fn write(
     connection: &Connection,
-    job: &Job<'_>,
+    job: &mut Job<'_>,
     progress: &mut Progress,
 ) -> Result<Written, Failure> {
-    if begin(connection, job.turn).await? == Written::Before {
-        return Ok(Written::Before);
+    match begin(connection, job.turn).await? {
+        Advanced::Before => return Ok(Written::Before),
+        Advanced::Next => {}
+        // What came with the lost batches is not stored either.
+        Advanced::AfterALoss => job.known.clear(),
     }
+    insert_dead_letters(connection, job).await.map_err(Failure::of_dead_letters)?;
     *progress = Progress::Advanced;
     if job.destination.mapping().is_none() {
         insert_resources(connection, job).await?;
         insert_scopes(connection, job).await?;
     }
-    insert_dead_letters(connection, job).await?;
     if job.destination.mapping().is_some() {
         connection.batch_execute(ROLES_PATH).await?;
     }
@@ -122,7 +137,7 @@ pub(super) async fn write(
 
 /// Whether the batch, whose COMMIT had no answer, is stored.
 pub(super) async fn is_stored(connection: &Connection, turn: Turn<'_>) -> Result<bool, Failure> {
-    if begin(connection, turn).await? == Written::Before {
+    if begin(connection, turn).await? == Advanced::Before {
         return Ok(true);
     }
     connection.batch_execute("ROLLBACK").await?;
@@ -130,20 +145,20 @@ pub(super) async fn is_stored(connection: &Connection, turn: Turn<'_>) -> Result
 }
 
 /// Begins the transaction that writes the batch, and ends it where the batch is stored already.
-async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Written, Failure> {
+async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
     // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
     connection.batch_execute("BEGIN").await?;
-    let written = advance(connection, turn).await?;
-    if written == Written::Before {
+    let advanced = advance(connection, turn).await?;
+    if advanced == Advanced::Before {
         // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
         // has the batch before it as well. The session that wrote it may have been ended in that very wait.
         connection.batch_execute("COMMIT").await?;
     }
-    Ok(written)
+    Ok(advanced)
 }
 
 /// Moves the lane's sequence row to this batch.
-pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Written, Failure> {
+pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
     let Turn { schema, gateway, lane, sequence } = turn;
     let upsert = format!(
         "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
@@ -152,12 +167,12 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<W
     );
     let statement = connection.prepare_cached(&upsert).await?;
     if connection.execute(&statement, &[&gateway, &lane, &sequence]).await? == 1 {
-        return Ok(Written::Now);
+        return Ok(Advanced::Next);
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
     let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
     if found == sequence {
-        return Ok(Written::Before);
+        return Ok(Advanced::Before);
     }
     if found > sequence {
         let message = format!("lane {lane} of gateway {gateway} is at batch {found}, ahead of {sequence}");
@@ -171,14 +186,14 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<W
     );
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
-    Ok(Written::Now)
+    Ok(Advanced::AfterALoss)
 }
 
 /// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
 /// ones wait for each other in the same order.
 async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
     let mut new: BTreeMap<Id, &Resource> =
-        job.batch.resources().filter(|r| !job.known.contains(&r.id)).map(|r| (r.id, &**r)).collect();
+        job.batch.resources().filter(|r| !job.known.has(&r.id)).map(|r| (r.id, &**r)).collect();
     if job.divided && !new.is_empty() {
         let named = job.named(resource_id);
         new.retain(|id, _| named.contains(id));
@@ -189,7 +204,7 @@ async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), 
 /// Inserts scopes that are not known to be stored, in the order of their ids.
 async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
     let mut new: BTreeMap<Id, &Scope> =
-        job.batch.scopes().filter(|s| !job.known.contains(&s.id)).map(|s| (s.id, &**s)).collect();
+        job.batch.scopes().filter(|s| !job.known.has(&s.id)).map(|s| (s.id, &**s)).collect();
     if job.divided && !new.is_empty() {
         let named = job.named(scope_id);
         new.retain(|id, _| named.contains(id));
@@ -289,6 +304,9 @@ pub(super) async fn takes(
         store_resources(connection, schema, &resource).await?;
         let scope = sample.scope.iter().map(|scope| (scope.id, &**scope)).collect();
         store_scopes(connection, schema, &scope).await?;
+        let origin = format!("INSERT INTO {schema}.dead_letter_origins (id, content) VALUES ($1, '{{}}')");
+        let origin = connection.prepare_cached(&origin).await?;
+        connection.execute(&origin, &[&Uuid::new_v4()]).await?;
     }
     let letter = format!(
         "INSERT INTO {schema}.dead_letters (sqlstate, message, columns, row) VALUES ('', '', '{{}}', $1)"

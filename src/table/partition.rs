@@ -130,6 +130,12 @@ impl Period {
         )
     }
 
+    /// The statement that gives `column` of the rows of its time in the table `default`; both are quoted.
+    pub fn select_statement(self, default: &str, column: &str) -> String {
+        let [from, to] = self.bounds();
+        format!("SELECT {column} FROM {default} WHERE time >= '{from}' AND time < '{to}'")
+    }
+
     /// The statement that makes its table a partition.
     pub fn attach_statement(self, schema: &Schema) -> String {
         let [from, to] = self.bounds();

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::partitions::{count, with_days};
+use crate::partitions::{count, exists, partition, with_days};
 use crate::reading::first_column;
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
@@ -71,8 +71,11 @@ async fn resources_and_scopes_go_with_the_last_record() {
 #[tokio::test(flavor = "multi_thread")]
 async fn losses_and_dead_letters_are_bounded() {
     let (database, client) = with_days(&[0]).await;
-    let fill = "INSERT INTO otel.dead_letters (at, sqlstate, message, columns, row)
-            SELECT now() - i * interval '20 days', '23514', '', '{}', 'x' FROM generate_series(0, 2) i;
+    let fill = "INSERT INTO otel.dead_letters (at, sqlstate, message, columns, row, resource_id, scope_id)
+            SELECT now() - i * interval '20 days', '23514', '', '{}', 'x', md5('r' || i)::uuid, md5('s' || i)::uuid
+            FROM generate_series(0, 2) i;
+        INSERT INTO otel.dead_letter_origins
+            SELECT md5(letter || i)::uuid, '{}' FROM generate_series(0, 2) i, unnest('{r,s}'::text[]) letter;
         INSERT INTO otel.losses SELECT t, t, 'shop', 'INFO', 'drop_oldest', 1, md5('g')::uuid
             FROM (SELECT now() - i * interval '20 days' AS t FROM generate_series(0, 2) i) s";
     client.batch_execute(fill).await.unwrap();
@@ -81,6 +84,10 @@ async fn losses_and_dead_letters_are_bounded() {
     let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.retention.max_age=720h"]).await;
     deleted(&forebay, "dead_letters", "max_age", 1).await;
     deleted(&forebay, "losses", "max_age", 1).await;
+    eventually("what only the old one named is deleted", || async {
+        (count(&client, "otel.dead_letter_origins").await == 4).then_some(())
+    })
+    .await;
     let (_, said) = forebay.terminate().await;
     assert!(
         said.iter().any(|line| line.contains("deleted the oldest dead letters") && line.contains("max_age")),
@@ -102,5 +109,47 @@ async fn losses_and_dead_letters_are_bounded() {
     for table in ["dead_letters", "losses"] {
         let newest = format!("otel.{table} WHERE {} > now()", if table == "losses" { "until" } else { "at" });
         assert_eq!(count(&client, &newest).await, count(&client, &format!("otel.{table}")).await, "{table}");
+    }
+}
+
+/// Scenario: a record lay in the default partition for long, one lies in a partition that somebody has made for tomorrow, and each
+/// names what nothing else does; a partition has no begin, or one of sixty days ago. Guarantee: both records keep what they name
+/// beyond the move into a partition, and a store that reaches back for ever loses nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_long_before_its_time_keeps_what_it_names() {
+    for (from, left) in
+        [("MINVALUE", 3), ("now() - interval '60 days'", 3), ("now() - interval '31 days'", 2)]
+    {
+        let (database, client) = with_days(&[0]).await;
+        for name in ["astray", "ahead", "gone"] {
+            used(&client, name, 50).await;
+        }
+        let (to, yesterday) = ("now() - interval '30 days'", "now() - interval '1 day'");
+        let day = partition(0);
+        let fill = format!(
+            "DO $$ BEGIN EXECUTE format('CREATE TABLE otel.old PARTITION OF otel.log_records FOR VALUES FROM ({}) TO (%L)', {to}); END $$;
+             INSERT INTO otel.log_records (time, time_unix_nano, resource_id, scope_id, attributes)
+                SELECT time, extract(epoch FROM time) * 1000000000, md5(name)::uuid, md5(name)::uuid, '{{}}'
+                FROM (VALUES ({yesterday}, 'astray'), (now() + interval '1 day', 'ahead')) r (time, name)",
+            if from == "MINVALUE" { from.to_owned() } else { format!("' || quote_literal({from}) || '") }
+        );
+        client.batch_execute(&fill).await.unwrap();
+        assert!(exists(&client, &day).await && !exists(&client, &partition(1)).await);
+        let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.retention.max_size=1GiB"]).await;
+        eventually("the record astray has a partition", || async {
+            exists(&client, &partition(1)).await.then_some(())
+        })
+        .await;
+        let noted = "otel.resources WHERE last_used > now() - interval '1 hour' AND service_name IN ('astray', 'ahead')";
+        eventually("both are noted", || async { (count(&client, noted).await == 2).then_some(()) }).await;
+        let names = "otel.scopes WHERE name IN ('astray', 'ahead', 'gone')";
+        eventually("what no record names is gone", || async {
+            (count(&client, names).await == left).then_some(())
+        })
+        .await;
+        let (status, said) = forebay.terminate().await;
+        let is_bad = |line: &&String| line.contains("panicked") || line.contains("could not do all");
+        assert_eq!((status, said.iter().find(is_bad)), (Some(0), None));
+        assert_eq!(count(&client, names).await, left, "from {from}");
     }
 }

@@ -489,3 +489,66 @@ async fn no_message_of_the_server_gets_at_the_terminal() {
         }
     }
 }
+
+/// Scenario: the table of what dead letters name, or that of the letters, refuses all, by a check or at the COMMIT. Guarantee:
+/// health says so, everything is held, no row becomes a dead letter for it; once it is mended, the one row at fault is.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_cannot_be_kept_make_no_others() {
+    let refuse = "CREATE FUNCTION otel.no() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'XX000'; END $$; CREATE CONSTRAINT TRIGGER no AFTER INSERT";
+    for table in ["dead_letter_origins", "dead_letters"] {
+        for (broken, mended) in [
+            (format!("ALTER TABLE otel.{table} ADD CONSTRAINT no CHECK (false)"), "DROP CONSTRAINT no"),
+            (
+                format!(
+                    "{refuse} ON otel.{table} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION otel.no()"
+                ),
+                "DISABLE TRIGGER no",
+            ),
+        ] {
+            let database = database().await;
+            let forebay = Forebay::ready(database.dsn(), QUICK).await;
+            let scene = Scene {
+                client: database.connect().await,
+                database,
+                request: numbered_request(0..2),
+                since: now(),
+            };
+            forebay.sender().await.send(numbered_request(2..50)).await.unwrap();
+            forebay.settles().await;
+            scene.refuse("0").await;
+            scene.client.batch_execute(&broken).await.unwrap();
+            forebay.sender().await.send(scene.request.clone()).await.unwrap();
+            forebay.becomes_unready("database_refuses").await;
+            let failures = async || forebay.scrape().await.value("log_buffer_flush_errors_total");
+            let before = failures().await;
+            eventually("it is tried again", || async { (failures().await > before + 10).then_some(()) })
+                .await;
+            let page = forebay.scrape().await;
+            let [size, dead] =
+                ["log_buffer_size", "log_buffer_dead_lettered_total"].map(|name| page.value(name));
+            assert_eq!((size, dead), (2, 0), "{broken}");
+            scene.client.batch_execute(&format!("ALTER TABLE otel.{table} {mended}")).await.unwrap();
+            forebay.settles().await;
+            assert_eq!(scene.letters().await, [(0, 1)], "{broken}");
+            stored(&scene.database).await.assert_holds_each_once(&[1..50]);
+        }
+    }
+}
+
+/// Scenario: letters are sent again to a table that cannot take any now, as where somebody has it locked. Guarantee: the command
+/// stops and says why; no letter is written anew for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_takes_nothing_stops_the_command() {
+    let scene = Scene::begin("0, 17").await;
+    scene.refuse("").await;
+    scene.client.batch_execute("DROP TABLE otel.log_records_default").await.unwrap();
+    let days = "SELECT string_agg('DROP TABLE ' || inhrelid::regclass::text, '; ') FROM pg_inherits
+        WHERE inhparent = 'otel.log_records'::regclass";
+    let days: String = scene.client.query_one(days, &[]).await.unwrap().get(0);
+    scene.client.batch_execute(&days).await.unwrap();
+    let again = scene.dead_letters("retry --all").await;
+    assert_eq!(again.status, Some(1), "{again:?}");
+    assert!(again.err.contains("23514") && again.out.is_empty(), "{again:?}");
+    assert_eq!(scene.letters().await, [(17, 1), (0, 1)]);
+}

@@ -67,7 +67,7 @@ async fn partitions_are_dropped_by_size() {
         WHERE inhparent = 'otel.log_records'::regclass AND inhrelid::regclass::text <> ALL ($1)";
     let oldest = [9, 7].map(|days| format!("otel.{}", partition(days)));
     let size: i64 = client.query_one(partitions, &[&&oldest[..]]).await.unwrap().get(0);
-    let beside = "SELECT pg_total_relation_size('otel.' || name) FROM unnest('{resources,scopes,losses,dead_letters}'::text[]) name";
+    let beside = "SELECT pg_total_relation_size('otel.' || name) FROM unnest('{resources,scopes,losses,dead_letters,dead_letter_origins}'::text[]) name";
     let beside: Vec<i64> = client.query(beside, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     // Each of these counts up to a tenth of the size that is looked for.
     let most =

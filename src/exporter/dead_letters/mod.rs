@@ -13,6 +13,7 @@ use std::io::Write;
 use std::time::Duration;
 
 pub use filter::Filter;
+pub(super) use origins::forget as forget_origins;
 pub use retry::Retried;
 pub use show::Style;
 

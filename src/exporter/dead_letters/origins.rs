@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::retry::at_fault;
 use crate::exporter::error::Failure;
 use crate::exporter::origins::{store_resources, store_scopes};
+use crate::exporter::partitions::retention::IN_A_MOMENT;
 use crate::exporter::pool::Connection;
 use crate::table::decode::{Record, Value};
 use crate::table::identifier::Schema;
@@ -90,13 +91,20 @@ async fn stored(
     Ok(connection.query(&select, &[&ids]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Deletes what no letter names any more. The lock waits for letters that are being written, which name what was there.
-pub(super) async fn forget(connection: &Connection, schema: &Schema) -> Result<(), Failure> {
-    let forget = format!(
-        "BEGIN; LOCK TABLE {schema}.dead_letter_origins IN SHARE ROW EXCLUSIVE MODE; \
-         DELETE FROM {schema}.dead_letter_origins o \
+/// Deletes what no letter names any more, where there is any. The lock waits for letters that are being written, which name what was
+/// there; others wait behind it, so that it is had in a moment or not at all.
+pub(in crate::exporter) async fn forget(connection: &Connection, schema: &Schema) -> Result<(), Failure> {
+    let unnamed = format!(
+        "FROM {schema}.dead_letter_origins o \
          WHERE NOT EXISTS (SELECT FROM {schema}.dead_letters l WHERE l.resource_id = o.id) \
-         AND NOT EXISTS (SELECT FROM {schema}.dead_letters l WHERE l.scope_id = o.id); COMMIT"
+         AND NOT EXISTS (SELECT FROM {schema}.dead_letters l WHERE l.scope_id = o.id)"
+    );
+    let any = format!("SELECT EXISTS (SELECT {unnamed})");
+    if !connection.query_one(&any, &[]).await?.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let forget = format!(
+        "{IN_A_MOMENT}; LOCK TABLE {schema}.dead_letter_origins IN SHARE ROW EXCLUSIVE MODE; DELETE {unnamed}; COMMIT"
     );
     Ok(connection.batch_execute(&forget).await?)
 }

@@ -109,9 +109,7 @@ impl DeadLetters {
     /// Moves those of the letters that are still there.
     async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
         match self.connected(async |c| self.transfer(c, ids).await).await {
-            Err(failure) if failure.leaves_connection_usable() || is_of_a_row(&failure) => {
-                Ok(Sent::Refused(failure))
-            }
+            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
             other => other,
         }
     }
@@ -213,7 +211,7 @@ fn is_of_a_row(failure: &Failure) -> bool {
         Class::Poison | Class::Unknown => failure.class != Class::Refused,
         _ => matches!(code, "08P01" | "42703" | "53200" | "57014"),
     };
-    failure.sqlstate.as_deref().map_or(failure.class == Class::Unknown, of_code)
+    failure.class == Class::Unknown || failure.sqlstate.as_deref().is_some_and(of_code)
 }
 
 #[cfg(test)]
@@ -232,9 +230,12 @@ mod tests {
         }
         assert!(is_of_a_row(&failure(Class::Refused, Some("42703"))), "its column is gone");
         assert!(is_of_a_row(&failure(Class::Unknown, None)), "it was not stored, and nothing says why");
-        for code in ["42501", "53100", "57P01", "25006", "55P03"] {
-            assert!(!is_of_a_row(&failure(Class::of_sqlstate(code, None), Some(code))), "{code}");
+        for code in ["42501", "53100", "57P01", "25006", "55P03", "40001"] {
+            let mut failure = failure(Class::of_sqlstate(code, None), Some(code));
+            failure.copy_line = Some(1);
+            assert!(!is_of_a_row(&failure), "{code}, whatever line it names");
         }
+        assert!(is_of_a_row(&failure(Class::Unknown, Some("40001"))), "a trigger has raised it");
         assert!(!is_of_a_row(&failure(Class::Refused, Some("23514"))), "a partition is missing");
         assert!(!is_of_a_row(&failure(Class::Connection, None)));
     }

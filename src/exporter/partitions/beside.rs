@@ -1,24 +1,30 @@
 //! What retention deletes from the tables beside the records: resources and scopes that no kept record names, and losses and dead
-//! letters that are too old, or take too much.
+//! letters that are too old, or take too much, with what nothing but these letters named.
 //!
 //! Which resources records name is not looked up in the partitions, which would be to read all of them. A lane notes once a day that
 //! it uses one. A record's time is at most some days after it is stored, or it is in the default partition, which is
-//! looked through. So one that was last used some days before the oldest partition begins is named nowhere else.
+//! looked through. So one that was last used some days before the oldest partition begins is named nowhere else. Where a record has
+//! come to a partition long before its time, from the default one (`make.rs`) or because somebody has made it ahead, it is a use as well.
 
 use super::catalogue::{Partition, default_of, partitions};
 use super::retention::Reason;
-use super::sweep::delete_by_pages;
+use super::sweep::{delete_by_pages, make_room};
 use super::{ahead, periods_ahead};
 use crate::exporter::Exporter;
-use crate::exporter::error::Failure;
+use crate::exporter::dead_letters::forget_origins;
+use crate::exporter::error::{Class, Failure};
+use crate::exporter::origins::note_use_by;
 use crate::exporter::pool::Connection;
 use crate::table::identifier::Schema;
 
 /// The tables that are bounded beside the partitions, in the order of the sizes that [`sizes`] gives.
-const TABLES: [&str; 4] = ["resources", "scopes", "losses", "dead_letters"];
+const TABLES: [&str; 5] = ["resources", "scopes", "losses", "dead_letters", "dead_letter_origins"];
 /// Those of which the old rows are deleted: the column of their time, and how much a row takes.
-const DATED: [(&str, &str, &str); 2] =
+const DATED: [Dated; 2] =
     [("losses", "until", "pg_column_size(t.*)"), ("dead_letters", "at", "octet_length(row) + 200")];
+type Dated = (&'static str, &'static str, &'static str);
+/// What records name, and by which column.
+pub(super) const NAMED: [(&str, &str); 2] = [("resources", "resource_id"), ("scopes", "scope_id")];
 /// The same number of rows goes in one transaction.
 const ROWS: u64 = 10_000;
 /// A use is noted within two days, and those of the last days before the oldest partition may be of records in it.
@@ -38,41 +44,62 @@ async fn sizes(connection: &Connection, schema: &Schema) -> Result<Vec<u64>, Fai
 }
 
 impl Exporter {
-    /// Deletes what the tables beside the partitions have too much.
-    pub(super) async fn tidy_beside(&self, connection: &Connection) -> Result<(), Failure> {
+    /// Deletes losses and dead letters that are too old or too many, and what only these named.
+    pub(super) async fn tidy_dated(&self, connection: &Connection) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !policy.drops() && !policy.drop_when_disk_is_full {
             return Ok(());
         }
-        self.forget_unused(connection).await?;
         let (age, share) = (policy.max_age.0.as_secs(), policy.share());
-        for ((table, time, size), bytes) in
-            DATED.into_iter().zip(sizes(connection, &self.schema).await?.split_off(2))
-        {
+        for (dated, bytes) in DATED.into_iter().zip(sizes(connection, &self.schema).await?.split_off(2)) {
+            let (_, time, _) = dated;
             if age > 0 {
                 let goes = format!("{time} < now() - interval '{age} seconds'");
-                self.delete_dated(connection, table, &goes, Reason::MaxAge).await?;
+                self.delete_dated(connection, dated, &goes, Reason::MaxAge).await?;
             }
-            if policy.max_size.0 > 0 && bytes > share {
-                let goes = format!(
-                    "{time} <= (SELECT max({time}) FROM (SELECT {time}, sum({size}) OVER (ORDER BY {time} DESC) AS bytes \
-                     FROM {}.{table} t) newest WHERE bytes > {share})",
-                    self.schema
-                );
-                self.delete_dated(connection, table, &goes, Reason::MaxSize).await?;
+            if policy.max_size.0 > 0
+                && bytes > share
+                && let Some(goes) = self.beyond(connection, dated, share).await?
+            {
+                self.delete_dated(connection, dated, &goes, Reason::MaxSize).await?;
             }
         }
-        Ok(())
+        self.forget_unnamed(connection).await
+    }
+
+    /// The condition that a row is older than the newest ones, which take `share` bytes; `None` where all fit.
+    async fn beyond(
+        &self,
+        connection: &Connection,
+        (table, time, size): Dated,
+        share: u64,
+    ) -> Result<Option<String>, Failure> {
+        let last = format!(
+            "SELECT (extract(epoch FROM max({time})) * 1000000)::int8 FROM (SELECT {time}, \
+             sum({size}) OVER (ORDER BY {time} DESC) AS bytes FROM {}.{table} t) newest WHERE bytes > {share}",
+            self.schema
+        );
+        let last: Option<i64> = connection.query_one(&last, &[]).await?.get(0);
+        Ok(last.map(|last| format!("{time} <= timestamptz 'epoch' + interval '{last} microseconds'")))
+    }
+
+    /// Deletes what no dead letter names any more. Lanes that keep letters wait meanwhile, so that it is done in a moment or another time.
+    async fn forget_unnamed(&self, connection: &Connection) -> Result<(), Failure> {
+        match forget_origins(connection, &self.schema).await {
+            Err(failure) if failure.class == Class::Busy => Ok(connection.batch_execute("ROLLBACK").await?),
+            other => other,
+        }
     }
 
     async fn delete_dated(
         &self,
         connection: &Connection,
-        table: &'static str,
+        (table, ..): Dated,
         goes: &str,
         reason: Reason,
     ) -> Result<(), Failure> {
-        let deleted = delete_by_pages(connection, &format!("{}.{table}", self.schema), goes).await?;
+        let qualified = format!("{}.{table}", self.schema);
+        let deleted = delete_by_pages(connection, &qualified, goes).await?;
         self.metrics.deleted(table, reason.label(), deleted);
         match table {
             _ if deleted == 0 => {}
@@ -83,11 +110,17 @@ impl Exporter {
             ),
             _ => tracing::info!(table, rows = deleted, reason = reason.label(), "deleted the oldest losses"),
         }
+        if deleted > 0 {
+            make_room(connection, &qualified).await;
+        }
         Ok(())
     }
 
     /// Deletes resources and scopes that no kept record names.
-    async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
+    pub(super) async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
+        if !self.config.retention.drops() && !self.config.retention.drop_when_disk_is_full {
+            return Ok(());
+        }
         let there = partitions(connection, &self.schema).await?;
         let width = self.partitions.width;
         let Some(reach) = periods_ahead(width, super::now()).last() else { return Ok(()) };
@@ -96,12 +129,21 @@ impl Exporter {
         else {
             return Ok(());
         };
+        let is_ahead = |partition: &&Partition| partition.range.is_some_and(|(from, _)| from > super::now());
+        for partition in there.iter().filter(is_ahead) {
+            for (table, column) in NAMED {
+                let named = format!("SELECT {column} FROM {}", partition.qualified);
+                note_use_by(connection, &self.schema, table, &named).await?;
+            }
+        }
         // In partitions that somebody has made for later there may be records that were stored long before.
         if there.iter().any(|partition| partition.range.is_some_and(|(from, _)| from > reach.end())) {
             return Ok(());
         }
-        let before = oldest - (ahead(width) + 1) * width.seconds() - MARGIN;
-        for (table, column) in [("resources", "resource_id"), ("scopes", "scope_id")] {
+        let Some(before) = oldest.checked_sub((ahead(width) + 1) * width.seconds() + MARGIN) else {
+            return Ok(());
+        };
+        for (table, column) in NAMED {
             let deleted = self.delete_unused(connection, table, column, default, before).await?;
             self.metrics.deleted(table, "unused", deleted);
             if deleted > 0 {

@@ -8,6 +8,9 @@
 //! not any more. So where any are moved, all wait in that moment, before they are planned; but for a default partition that
 //! PostgreSQL has to look through for longer than that.
 //!
+//! What the moved records name is noted as used before, in transactions of its own: they may have lain there for long, and where they
+//! are then nobody looks for what they name (`beside.rs`).
+//!
 //! A lock on the default partition that excludes itself, and nobody who reads or writes, keeps several gateways from moving the
 //! same. It is taken before the lock for DDL, which is held at the end only: nothing else waits for a long move.
 
@@ -15,8 +18,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::beside::NAMED;
 use super::catalogue::{Partition, bytes, partitions, ranges};
 use crate::exporter::error::{Class, Failure};
+use crate::exporter::origins::note_use_by;
 use crate::exporter::pool::Connection;
 use crate::exporter::schema::DDL_LOCK;
 use crate::table::ddl::LOG_RECORDS;
@@ -64,6 +69,7 @@ impl Maker<'_> {
 
     async fn make(&self, period: Period) -> Result<(), Failure> {
         let Self { connection, schema, .. } = *self;
+        self.note_use(period).await?;
         connection.batch_execute("BEGIN").await?;
         match self.default {
             Some(default) => {
@@ -99,6 +105,16 @@ impl Maker<'_> {
         connection.batch_execute("COMMIT").await?;
         for (period, moved) in missing.iter().zip(moved) {
             tracing::info!(partition = period.name(), moved, "made a partition");
+        }
+        Ok(())
+    }
+
+    /// Notes the use of what the records of `period` in the default partition name.
+    async fn note_use(&self, period: Period) -> Result<(), Failure> {
+        let Some(default) = self.default else { return Ok(()) };
+        for (table, column) in NAMED {
+            let named = period.select_statement(&default.qualified, column);
+            note_use_by(self.connection, self.schema, table, &named).await?;
         }
         Ok(())
     }

@@ -62,6 +62,8 @@ enum Done {
 const EVERY: Duration = Duration::from_secs(60);
 /// The first wait where somebody was in the way; each further one is twice as long, up to [`EVERY`].
 const AGAIN: Duration = Duration::from_secs(1);
+/// So long what is astray is waited for where the disk is full, before a partition is dropped instead.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Somebody who has been in the way for so long is worth a word.
 const LONG: Duration = Duration::from_secs(300);
 /// One part of so many of `max_size` is for the default partition, and for each table beside the partitions.
@@ -69,7 +71,7 @@ const SHARE: u64 = 10;
 /// What ended less than this before, in seconds, may still get rows that were on their way.
 pub(super) const GRACE: i64 = 600;
 /// The waits for locks are the only ones in which others wait as well: for the table, the partition, the default one.
-pub(super) const IN_A_MOMENT: &str =
+pub(in crate::exporter) const IN_A_MOMENT: &str =
     "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '2s'";
 
 impl Room {
@@ -97,7 +99,8 @@ impl Exporter {
             let asked = *wanted.borrow();
             room_is_due |= asked > served && self.config.retention.drop_when_disk_is_full;
             served = asked;
-            match self.drop_what_is_due(&mut room_is_due).await {
+            let is_patient = in_the_way.is_none_or(|since: Instant| since.elapsed() < PATIENCE);
+            match self.drop_what_is_due(&mut room_is_due, is_patient).await {
                 Ok(()) => (in_the_way, wait, room_is_due) = (None, EVERY, false),
                 Err(failure) => {
                     let since = *in_the_way.get_or_insert_with(Instant::now);
@@ -115,21 +118,22 @@ impl Exporter {
     }
 
     /// One after the other, each in a transaction of its own, so that writers get their turn. Room is due no longer once one is
-    /// dropped, also where what comes after that fails.
-    async fn drop_what_is_due(&self, room_is_due: &mut bool) -> Result<(), Failure> {
+    /// dropped, also where what comes after that fails. Where it `is_patient`, somebody who has the default partition costs no other one.
+    async fn drop_what_is_due(&self, room_is_due: &mut bool, is_patient: bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !(policy.drops() || *room_is_due) {
             return Ok(());
         }
-        if *room_is_due
-            && self
-                .pool
-                .session(HOUSEKEEPING, async |c: &Connection| self.clear_strays_for_room(c).await)
-                .await
-                .unwrap_or(false)
-        {
-            *room_is_due = false;
-            self.room.made.send_replace(Some(Instant::now()));
+        if *room_is_due {
+            let clear = async |c: &Connection| self.clear_strays_for_room(c).await;
+            match self.pool.session(HOUSEKEEPING, clear).await {
+                Ok(true) => {
+                    *room_is_due = false;
+                    self.room.made.send_replace(Some(Instant::now()));
+                }
+                Err(failure) if failure.class == Class::Busy && is_patient => return Err(failure),
+                Ok(false) | Err(_) => {}
+            }
         }
         let mut refused = HashSet::new();
         loop {

@@ -12,7 +12,7 @@ use super::catalogue::{Partition, bytes, default_of, partitions};
 use super::indexer::LONGEST;
 use super::make::Maker;
 use super::now;
-use crate::exporter::error::Failure;
+use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
 use crate::exporter::{Exporter, HOUSEKEEPING};
 use crate::table::partition::Period;
@@ -61,6 +61,24 @@ impl Exporter {
     }
 }
 
+/// What failed by itself keeps nothing else from its turn. It is said where it is not tried again for an hour.
+async fn went_on(
+    connection: &Connection,
+    done: Result<(), Failure>,
+    for_an_hour: bool,
+) -> Result<(), Failure> {
+    let Err(failure) = done else { return Ok(()) };
+    if for_an_hour {
+        tracing::warn!(%failure, "retention could not do all of its work beside the partitions; it tries again in an hour");
+    } else {
+        tracing::debug!(%failure, "stray records cannot be looked after now");
+    }
+    if failure.class == Class::Connection {
+        return Err(failure);
+    }
+    Ok(connection.batch_execute("ROLLBACK").await?)
+}
+
 impl Strays<'_> {
     async fn round(&mut self) -> Result<(), Failure> {
         let exporter = self.exporter;
@@ -79,20 +97,27 @@ impl Strays<'_> {
         }
         // It ends with its work, as it is not needed for long.
         let session = exporter.builders.get().await?;
-        let work = async {
-            if is_tried || hour_is_due {
-                self.place(&session, default.as_ref()).await?;
-            }
-            exporter.sweep(&session, hour_is_due).await?;
-            if hour_is_due { exporter.tidy_beside(&session).await } else { Ok(()) }
-        };
-        let done = timeout(LONGEST, work).await;
-        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))?;
-        drop(session);
         if hour_is_due {
+            // Whatever becomes of it: to look through everything is not for each minute.
             self.seen = Some(Instant::now());
         }
-        Ok(())
+        let work = async {
+            if is_tried || hour_is_due {
+                let placed = self.place(&session, default.as_ref()).await;
+                went_on(&session, placed, hour_is_due).await?;
+            }
+            let swept = exporter.sweep(&session, hour_is_due).await;
+            went_on(&session, swept, hour_is_due).await?;
+            if hour_is_due {
+                let forgotten = exporter.forget_unused(&session).await;
+                went_on(&session, forgotten, true).await?;
+                let tidied = exporter.tidy_dated(&session).await;
+                went_on(&session, tidied, true).await?;
+            }
+            Ok(())
+        };
+        let done = timeout(LONGEST, work).await;
+        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))
     }
 
     /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.

@@ -55,7 +55,8 @@ impl Exporter {
             return Ok(false);
         }
         let kept = self.reach(&self.clocks(connection).await?);
-        self.truncate(connection, &default.partition, &kept, Reason::DiskFull).await
+        let rows = Some(default.rows.unwrap_or(0));
+        self.truncate(connection, &default.partition, &kept, Reason::DiskFull, rows).await
     }
 
     /// From the clock of forebay and PostgreSQL that is behind to the one that is ahead: what one of them is wrong about stays.
@@ -84,7 +85,7 @@ impl Exporter {
         if !connection.query_one(&goes, &[]).await?.get::<_, bool>(0) {
             return Ok(());
         }
-        match self.truncate(connection, default, kept, reason).await {
+        match self.truncate(connection, default, kept, reason, None).await {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             // Somebody reads it, or to look at all of it takes too long while nobody may write to it.
@@ -102,16 +103,19 @@ impl Exporter {
             reason = reason.label(),
             "deleted records of times out of reach from the default partition"
         );
+        make_room(connection, &default.qualified).await;
         Ok(())
     }
 
-    /// Truncates the default partition where nothing in it is `kept`; gives whether it did.
+    /// Truncates the default partition where nothing in it is `kept`; gives whether it did. Its `rows` are counted before, but where
+    /// they are estimated, because there is no time.
     async fn truncate(
         &self,
         connection: &Connection,
         default: &Partition,
         kept: &Kept,
         reason: Reason,
+        rows: Option<i64>,
     ) -> Result<bool, Failure> {
         let table = &default.qualified;
         let stays = format!("SELECT EXISTS (SELECT FROM {table} WHERE {})", is_kept(kept));
@@ -119,13 +123,14 @@ impl Exporter {
             return Ok(false);
         }
         let size = bytes(connection, Some(default)).await?;
+        let records: i64 = match rows {
+            Some(rows) => rows,
+            None => connection.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?.get(0),
+        };
         connection.batch_execute(IN_A_MOMENT).await?;
         connection.batch_execute(DDL_LOCK).await?;
         connection.batch_execute(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
-        let all = format!("SELECT count(*), count(*) FILTER (WHERE {}) FROM {table}", is_kept(kept));
-        let row = connection.query_one(&all, &[]).await?;
-        let (records, staying): (i64, i64) = (row.get(0), row.get(1));
-        if staying > 0 {
+        if connection.query_one(&stays, &[]).await?.get(0) {
             connection.batch_execute("ROLLBACK").await?;
             return Ok(false);
         }
@@ -147,8 +152,7 @@ fn is_kept(kept: &Kept) -> String {
     format!("(time >= to_timestamp({}) AND time < to_timestamp({}))", kept.start, kept.end)
 }
 
-/// Deletes the rows of `table`, which is quoted, of which this is true, some pages in each transaction, and makes their room free;
-/// gives their number.
+/// Deletes the rows of `table`, which is quoted, of which this is true, some pages in each transaction; gives their number.
 pub(super) async fn delete_by_pages(
     connection: &Connection,
     table: &str,
@@ -167,8 +171,12 @@ pub(super) async fn delete_by_pages(
         deleted +=
             connection.execute(&format!("DELETE FROM ONLY {table} WHERE {pages} AND {goes}"), &[]).await?;
     }
-    if deleted > 0 {
-        connection.batch_execute(&format!("VACUUM {table}")).await?;
-    }
     Ok(deleted)
+}
+
+/// Makes the room free that deleted rows of `table` took. Where somebody else is at it, or it fails, autovacuum does so later.
+pub(super) async fn make_room(connection: &Connection, table: &str) {
+    if let Err(error) = connection.batch_execute(&format!("VACUUM (SKIP_LOCKED) {table}")).await {
+        tracing::debug!(table, %error, "the room of deleted rows is not free yet");
+    }
 }

@@ -1,0 +1,83 @@
+//! Which resources and scopes a lane knows to be stored, so that it does not insert them again.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::table::interned::Id;
+
+/// How many a lane remembers, and for how long. One that it has forgotten is inserted again, which does nothing where
+/// it is still stored, and notes that it is used.
+const MOST: usize = 20_000;
+const FOR: Duration = Duration::from_secs(300);
+
+/// The ids that are known.
+pub(super) struct Known {
+    ids: BTreeSet<Id>,
+    since: Instant,
+}
+
+impl Known {
+    /// Nothing is known.
+    pub(super) fn new() -> Self {
+        Self { ids: BTreeSet::new(), since: Instant::now() }
+    }
+
+    /// Whether this one is stored.
+    pub(super) fn has(&self, id: &Id) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// These are stored.
+    pub(super) fn add(&mut self, ids: impl Iterator<Item = Id>) {
+        if self.ids.len() > MOST {
+            self.clear();
+        }
+        self.ids.extend(ids);
+    }
+
+    /// Forgets what was noted too long ago. It comes before a batch is written: an idle lane forgets as well.
+    pub(super) fn forget_old(&mut self) {
+        if self.since.elapsed() > FOR {
+            self.clear();
+        }
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.ids.clear();
+        self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_old_is_forgotten_whether_or_not_anything_was_stored_since() {
+        let (mut known, one, other) = (Known::new(), [1; 16], [2; 16]);
+        known.add([one].into_iter());
+        tokio::time::advance(FOR).await;
+        known.add([other].into_iter());
+        known.forget_old();
+        assert!(known.has(&one) && known.has(&other));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        known.forget_old();
+        assert!(!known.has(&one) && !known.has(&other), "what came later is forgotten with it");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_remembered_than_there_is_room_for() {
+        let id = |number: usize| {
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&number.to_le_bytes());
+            id
+        };
+        let mut known = Known::new();
+        known.add((0..=MOST).map(id));
+        known.add([id(MOST + 1)].into_iter());
+        assert_eq!(known.ids.len(), 1);
+    }
+}

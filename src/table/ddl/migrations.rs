@@ -1,0 +1,137 @@
+//! The migrations: each leads from one version of the schema to the next, and finds nothing to do in a new store.
+
+use std::fmt::Write as _;
+
+use super::*;
+use crate::table::{counts, reading};
+
+/// One step from one version of the schema to the next.
+#[derive(Debug)]
+pub struct Migration {
+    /// The version that it leads to.
+    pub version: i32,
+    /// Its statements, for a schema.
+    pub sql: fn(&Schema) -> String,
+}
+
+/// All migrations, in order.
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, sql: create_store },
+    Migration { version: 2, sql: keep_service_and_attempts },
+    Migration { version: 3, sql: keep_losses },
+    Migration { version: 4, sql: help_reading },
+    Migration { version: 5, sql: keep_destination },
+    Migration { version: 6, sql: keep_counts },
+    Migration { version: 7, sql: shut_doors },
+    Migration { version: 8, sql: bound_the_store },
+    Migration { version: 9, sql: keep_origins },
+];
+
+/// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
+/// further migrations lead older ones there, and find nothing to do in new ones.
+fn create_store(schema: &Schema) -> String {
+    let mut sql = String::new();
+    TABLES.iter().for_each(|table| sql.push_str(&table.definition(schema, "CREATE TABLE")));
+    let _ = writeln!(
+        sql,
+        "ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n\
+         CREATE INDEX resources_service_name ON {schema}.resources USING hash (service_name);\n\
+         CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
+         CREATE INDEX log_records_time ON {schema}.log_records USING brin (time) WITH (autosummarize = on);"
+    );
+    sql + &index_counts(schema) + &reading::view(schema)
+}
+
+/// Version 2: dead letters name their service, and say how often they were tried.
+fn keep_service_and_attempts(schema: &Schema) -> String {
+    add_to_dead_letters(schema, SERVICE) + &add_to_dead_letters(schema, ATTEMPTS)
+}
+
+/// Version 3: losses are written down.
+fn keep_losses(schema: &Schema) -> String {
+    let lane = literal(LANE.comment);
+    losses().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &format!("COMMENT ON COLUMN {schema}.lanes.lane IS {lane};\n")
+}
+
+/// Version 4: the view says which transaction stored a record, and there are functions for what is often asked.
+fn help_reading(schema: &Schema) -> String {
+    reading::view(schema) + &reading::functions(schema)
+}
+
+/// Version 5: dead letters name the existing table that they were for.
+fn keep_destination(schema: &Schema) -> String {
+    let comment = literal(DEAD_LETTERS);
+    add_to_dead_letters(schema, DESTINATION)
+        + &format!("COMMENT ON TABLE {schema}.dead_letters IS {comment};\n")
+}
+
+/// Version 6: closed partitions are counted, and the view has the resource's id, by which a service's records are found.
+fn keep_counts(schema: &Schema) -> String {
+    log_counts().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &index_counts(schema)
+        + &counts::function(schema)
+        + &help_reading(schema)
+}
+
+/// Version 7: functions look nothing up by the caller's search_path, and nobody else makes a trigger of the one that writes as
+/// the owner.
+fn shut_doors(schema: &Schema) -> String {
+    counts::function(schema) + &help_reading(schema)
+}
+
+/// Version 8: resources and scopes say when they were used, which takes further privileges. All rows of the default partition and
+/// of what has no primary key can be deleted, also where a publication wants to say which ones.
+fn bound_the_store(schema: &Schema) -> String {
+    let mut sql = String::new();
+    for table in ["resources", "scopes"] {
+        let (definition, comment) = (LAST_USED.definition(), literal(LAST_USED.comment));
+        let grant = grant_to_those(schema, "INSERT", table, "SELECT, UPDATE", table);
+        let _ = writeln!(
+            sql,
+            "ALTER TABLE {schema}.{table} ADD COLUMN IF NOT EXISTS {definition};\n\
+             COMMENT ON COLUMN {schema}.{table}.last_used IS {comment};\n{grant}"
+        );
+    }
+    for table in ["log_records_default", "losses", LOG_COUNTS] {
+        let _ = writeln!(sql, "ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;");
+    }
+    sql
+}
+
+/// The statement that grants `privileges` on `table` to those who may do `what` with the table `of`.
+fn grant_to_those(schema: &Schema, what: &str, of: &str, privileges: &str, table: &str) -> String {
+    let [of, table] = [of, table].map(|name| literal(&format!("{schema}.{name}")));
+    let grant = literal(&format!(
+        "DECLARE writer regrole; BEGIN FOR writer IN \
+         SELECT DISTINCT a.grantee::regrole FROM pg_class c, LATERAL aclexplode(c.relacl) a \
+         WHERE c.oid = {of}::regclass AND a.privilege_type = '{what}' AND a.grantee NOT IN (0, c.relowner) \
+         LOOP EXECUTE format('GRANT {privileges} ON %s TO %s', {table}::regclass, writer); END LOOP; END"
+    ));
+    format!("DO {grant};\n")
+}
+
+/// Version 9: dead letters keep the resource and the scope of their rows, for those who write letters and those who send them again.
+fn keep_origins(schema: &Schema) -> String {
+    let columns: String = ORIGINS.into_iter().map(|column| add_to_dead_letters(schema, column)).collect();
+    let [letters, origins] = ["dead_letters", "dead_letter_origins"];
+    dead_letter_origins().definition(schema, "CREATE TABLE IF NOT EXISTS")
+        + &columns
+        + &grant_to_those(schema, "INSERT", letters, "INSERT", origins)
+        + &grant_to_those(schema, "DELETE", letters, "SELECT, DELETE", origins)
+}
+
+fn index_counts(schema: &Schema) -> String {
+    format!(
+        "CREATE INDEX IF NOT EXISTS log_counts_partition_key ON {schema}.{LOG_COUNTS} (partition_key, start);\n\
+         CREATE INDEX IF NOT EXISTS log_counts_is_late ON {schema}.{LOG_COUNTS} (partition_key) WHERE is_late;\n"
+    )
+}
+
+fn add_to_dead_letters(schema: &Schema, column: TableColumn) -> String {
+    let (name, definition, comment) = (column.name, column.definition(), literal(column.comment));
+    format!(
+        "ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS {definition};\n\
+         COMMENT ON COLUMN {schema}.dead_letters.{name} IS {comment};\n"
+    )
+}
