@@ -6,6 +6,7 @@ use crate::partitions::{count, exists, partition, with_days};
 use crate::reading::first_column;
 use crate::support::eventually;
 use crate::support::forebay::Forebay;
+use crate::support::postgres::database;
 use crate::support::records::numbered_request;
 
 /// Resources and scopes of these names, which were last used so many days ago.
@@ -152,4 +153,32 @@ async fn what_was_stored_long_before_its_time_keeps_what_it_names() {
         assert_eq!((status, said.iter().find(is_bad)), (Some(0), None));
         assert_eq!(count(&client, names).await, left, "from {from}");
     }
+}
+
+/// Scenario: the database loses what it had committed, as a standby does that lagged when it took over: the last batches with their
+/// resource and scope. Guarantee: the next batch stores these again, whatever the lane knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_with_batches_is_stored_again() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let (client, sender) = (database.connect().await, forebay.sender().await);
+    let send = async |from: u64| {
+        for batch in 0..6 {
+            let first = from + batch * 10;
+            sender.send(numbered_request(first..first + 10)).await.unwrap();
+            forebay.settles().await;
+        }
+    };
+    send(0).await;
+    client
+        .batch_execute(
+            "UPDATE otel.lanes SET sequence = 0 WHERE lane >= 0;
+             TRUNCATE otel.log_records, otel.resources, otel.scopes",
+        )
+        .await
+        .unwrap();
+    send(100).await;
+    assert_eq!(count(&client, "otel.logs WHERE service_name = 'shop' AND scope_name = 'tests'").await, 60);
+    let (_, said) = forebay.terminate().await;
+    assert!(said.iter().any(|line| line.contains("PostgreSQL has lost batches")), "{said:#?}");
 }
