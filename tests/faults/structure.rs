@@ -54,7 +54,7 @@ fn shapes() -> Vec<(&'static str, Shape)> {
             record(request).attributes.push(KeyValue { key: "array".into(), value: Some(array) });
         }),
         ("key", |request, beyond| {
-            record(request).attributes.push(pair(&"k".repeat(LIMITS().key_bytes + beyond), text("v")));
+            record(request).attributes.push(pair("k".repeat(LIMITS().key_bytes + beyond), text("v")));
         }),
         ("bytes of a record", |request, beyond| {
             let record = record(request);

@@ -329,7 +329,7 @@ fn rows_take_no_more_memory_than_was_asked_for() {
         request(vec![pair("host.name", text(&"h".repeat(200_000)))], vec![LogRecord::default(); 1000]);
     let mut left = 64_usize << 20;
     let mut more = |bytes: usize| {
-        left = left.checked_sub(bytes).unwrap_or_default();
+        left = left.saturating_sub(bytes);
         left > 0
     };
     let made = transcoder.transcode(&copied.encode_to_vec(), 1000, ARRIVAL, &mut Space::new(0, &mut more));

@@ -118,8 +118,8 @@ impl Transcoder {
         arrival: u64,
         space: &mut Space<'_>,
     ) -> Result<Transcoded, Untranscoded> {
-        let mut done = Transcoded::default();
-        done.rows = Rows::with_space(self.width, request, records, space)?;
+        let rows = Rows::with_space(self.width, request, records, space)?;
+        let mut done = Transcoded { rows, ..Transcoded::default() };
         let mut pass = Pass {
             layout,
             record: LogRecord::default(),
