@@ -97,7 +97,9 @@ impl Exporter {
         let (mut in_the_way, mut wait) = (None, EVERY);
         loop {
             let asked = *wanted.borrow();
-            room_is_due |= asked > served && self.config.retention.drop_when_disk_is_full;
+            // Room that was made since a try began is room for it, also where the try failed before that.
+            let unserved = asked > served.max(*self.room.made.borrow());
+            room_is_due |= unserved && self.config.retention.drop_when_disk_is_full;
             served = asked;
             let is_patient = in_the_way.is_none_or(|since: Instant| since.elapsed() < PATIENCE);
             match self.drop_what_is_due(&mut room_is_due, is_patient).await {
