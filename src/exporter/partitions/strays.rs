@@ -79,36 +79,46 @@ async fn went_on(
     Ok(connection.batch_execute("ROLLBACK").await?)
 }
 
+async fn has_rows(connection: &Connection, default: &Partition) -> Result<bool, Failure> {
+    let exists = format!("SELECT EXISTS (SELECT FROM {})", default.qualified);
+    Ok(connection.query_one(&exists, &[]).await?.get(0))
+}
+
 impl Strays<'_> {
     async fn round(&mut self) -> Result<(), Failure> {
         let exporter = self.exporter;
         let look = async |c: &Connection| {
             let default = default_of(&partitions(c, &exporter.schema).await?).cloned();
             let bytes = bytes(c, default.as_ref()).await?;
-            Ok((default, bytes))
+            let has_rows = match &default {
+                Some(default) => has_rows(c, default).await?,
+                None => false,
+            };
+            Ok((default, bytes, has_rows))
         };
-        let (default, bytes) = exporter.pool.session(HOUSEKEEPING, look).await?;
+        let (default, bytes, has_rows) = exporter.pool.session(HOUSEKEEPING, look).await?;
         let policy = &exporter.config.retention;
         let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR);
         let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
         let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
-        if !(hour_is_due || is_too_large || is_tried) {
-            return Ok(());
-        }
-        // It ends with its work, as it is not needed for long.
-        let session = exporter.builders.get().await?;
         if hour_is_due {
             // Whatever becomes of it: to look through everything is not for each minute.
             self.seen = Some(Instant::now());
         }
+        let all_is_due = hour_is_due && (has_rows || policy.drops());
+        if !(all_is_due || is_too_large || is_tried) {
+            return Ok(());
+        }
+        // It is one more than the lanes have, and ends with its work.
+        let session = exporter.builders.get().await?;
         let work = async {
-            if is_tried || hour_is_due {
+            if is_tried || all_is_due {
                 let placed = self.place(&session, default.as_ref()).await;
-                went_on(&session, placed, hour_is_due).await?;
+                went_on(&session, placed, all_is_due).await?;
             }
-            let swept = exporter.sweep(&session, hour_is_due).await;
-            went_on(&session, swept, hour_is_due).await?;
-            if hour_is_due {
+            let swept = exporter.sweep(&session, all_is_due).await;
+            went_on(&session, swept, all_is_due).await?;
+            if all_is_due {
                 let forgotten = exporter.forget_unused(&session).await;
                 went_on(&session, forgotten, true).await?;
                 let tidied = exporter.tidy_dated(&session).await;
