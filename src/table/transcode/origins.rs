@@ -11,6 +11,9 @@ use crate::table::space::{NoSpace, Space};
 #[derive(Debug)]
 pub(super) struct Origins<'a, T> {
     met: Vec<Origin<T>>,
+    /// In the order of `met`.
+    keys: Vec<Key<'a>>,
+    /// Once there are more than a few.
     by_message: HashMap<Key<'a>, usize>,
     last: Option<(Key<'a>, usize)>,
     /// Where they are copied into rows: the field of their attributes.
@@ -29,13 +32,16 @@ pub(super) struct Origin<T> {
     pub(super) values: usize,
 }
 
+/// So many are looked through one by one, which is quicker than to hash them.
+const FEW: usize = 8;
+
 /// Its message and its schema URL.
 type Key<'a> = (&'a [u8], &'a [u8]);
 
 impl<'a, T> Origins<'a, T> {
     /// None yet.
     pub(super) fn new(limits: Limits, copied: Option<u32>) -> Self {
-        Self { met: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
+        Self { met: Vec::new(), keys: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
     }
 
     /// The one of `key`, which `make` makes where it is new.
@@ -48,22 +54,34 @@ impl<'a, T> Origins<'a, T> {
         let known = match self.last {
             // Most requests have one of them.
             Some((last, index)) if is_same(last, key) || last == key => Some(index),
+            _ if self.met.len() <= FEW => self.keys.iter().position(|known| *known == key),
             _ => self.by_message.get(&key).copied(),
         };
         let index = match known {
             Some(index) => index,
             None => {
-                // Both collections double as they grow.
-                space.take(4 * (size_of::<Origin<T>>() + size_of::<(Key<'_>, usize)>()))?;
+                // All collections double as they grow.
+                space.take(4 * (size_of::<Origin<T>>() + 2 * size_of::<(Key<'_>, usize)>()))?;
                 let content = make(space)?;
                 let values = self.copied.map_or(0, |attributes| self.copied_bytes(key, attributes));
                 self.met.push(Origin { content, place: None, values });
-                self.by_message.insert(key, self.met.len() - 1);
+                self.keys.push(key);
+                self.index();
                 self.met.len() - 1
             }
         };
         self.last = Some((key, index));
         Ok(&mut self.met[index])
+    }
+
+    /// Has what was met last found by its key, and all before it where these were few.
+    fn index(&mut self) {
+        let from = match self.keys.len() - 1 {
+            ..FEW => return,
+            FEW => 0,
+            last => last,
+        };
+        self.by_message.extend((from..self.keys.len()).map(|index| (self.keys[index], index)));
     }
 
     /// The most bytes that the values of an origin become. A service's name that is no string is JSON, and may be escaped once more.

@@ -115,3 +115,41 @@ fn truncating_gives_the_severities_of_what_is_cut() {
     );
     assert_eq!(rows.bytes(), &before[..rows.range(0, 3).end]);
 }
+
+#[test]
+fn each_resource_is_stored_once_however_many_there_are_and_in_which_order() {
+    for count in [1, 2, 8, 9, 10, 40] {
+        let resource = |number: usize| ResourceMessage {
+            scope_logs: vec![ScopeMessage { log_records: vec![record(DAY, 9, "x")], ..Default::default() }],
+            schema_url: format!("https://{number}"),
+            ..Default::default()
+        };
+        let order = (0..count).chain((0..count).rev()).chain(0..count);
+        let request = ExportLogsServiceRequest { resource_logs: order.clone().map(resource).collect() };
+        let rows = transcode(&request.encode_to_vec(), 1000).rows;
+        assert_eq!((rows.len(), rows.resources.len(), rows.scopes.len()), (3 * count, count, 1));
+        let named = (0..rows.len()).map(|row| rows.resource(row).unwrap().schema_url.clone().unwrap());
+        assert!(named.eq(order.map(|number| format!("https://{number}"))), "{count}");
+    }
+}
+
+#[test]
+fn what_is_cut_off_takes_what_only_it_names_with_it() {
+    let resource = |number: usize| ResourceMessage {
+        scope_logs: vec![ScopeMessage {
+            log_records: vec![record(DAY, 9, "x"); 2],
+            schema_url: format!("https://scope/{number}"),
+            ..Default::default()
+        }],
+        schema_url: format!("https://{number}"),
+        ..Default::default()
+    };
+    let request = ExportLogsServiceRequest { resource_logs: (0..3).map(resource).collect() };
+    let mut rows = transcode(&request.encode_to_vec(), 1000).rows;
+    let before = rows.held_bytes();
+    assert_eq!(rows.truncate(3).total(), 3);
+    assert_eq!((rows.resources.len(), rows.scopes.len()), (2, 2));
+    assert!(rows.held_bytes() < before);
+    rows.truncate(0);
+    assert_eq!((rows.resources.len(), rows.scopes.len()), (0, 0));
+}
