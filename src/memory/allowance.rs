@@ -1,4 +1,4 @@
-//! What requests and buffer may take in all until the process is looked at again.
+//! The memory that requests and buffer may take in all until the process is looked at again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

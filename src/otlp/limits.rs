@@ -60,7 +60,7 @@ pub enum Invalid {
     TooComplex(Limit),
 }
 
-/// What a message has besides bytes.
+/// The structure of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Structure {
     /// Attributes of the message itself.
@@ -71,7 +71,7 @@ pub struct Structure {
 
 /// Values deeper than this are neither counted nor stored: what stores them stops before.
 const DEEPEST: usize = 100;
-/// What is so small takes little memory whatever is in it.
+/// So few bytes take little memory, whatever is in them.
 const SMALL: usize = 4096;
 /// The fewest bytes on the wire of an attribute, an element or an entry.
 const SMALLEST: usize = 2;
@@ -170,7 +170,7 @@ impl Limits {
     }
 }
 
-/// What was met in a message so far.
+/// The structure of a message so far.
 struct Count<'a> {
     limits: &'a Limits,
     met: Structure,

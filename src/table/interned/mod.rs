@@ -80,7 +80,7 @@ struct Known<T> {
     bytes: usize,
 }
 
-/// What an entry takes beside its content and its key: its place in the table, boxes, counts.
+/// An entry takes so much beside its content and its key: its place in the table, boxes, counts.
 const ENTRY: usize = 256;
 /// The most bytes that each cache keeps.
 const RECENT_BYTES: usize = 2 << 20;

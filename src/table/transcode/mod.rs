@@ -76,7 +76,7 @@ struct Pass<'a, 's, 'm, L> {
     space: &'s mut Space<'m>,
 }
 
-/// What memory an attribute takes while its record is read, in vectors that double.
+/// The memory that an attribute takes while its record is read, in vectors that double.
 const OF_AN_ATTRIBUTE: usize = 256;
 
 impl Transcoder {

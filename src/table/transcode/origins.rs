@@ -7,7 +7,7 @@ use crate::otlp::{Invalid, Limits};
 use crate::table::json::most_bytes;
 use crate::table::space::{NoSpace, Space};
 
-/// What a request has of resources, or of scopes.
+/// The resources of a request, or its scopes.
 #[derive(Debug)]
 pub(super) struct Origins<'a, T> {
     met: Vec<Origin<T>>,
