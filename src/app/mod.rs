@@ -96,7 +96,11 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     std::thread::spawn(logs.writer());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(receiver::worker_threads())
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     let level = logs.threshold();
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));

@@ -12,7 +12,6 @@ use opentelemetry::metrics::Meter;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::config::AdmissionConfig;
-use super::file::aside;
 use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
 use super::room::{NoRoom, Room, Share};
@@ -70,8 +69,7 @@ pub enum Refusal {
     Unavailable,
 }
 
-/// With more bytes, which take some milliseconds, work is done while other tasks move away from this thread. It takes a thread
-/// for that, and what a thread has allocated others free at a price, so that it is not for what honest senders send.
+/// More bytes are worked on by fewer threads than there are, since they keep one for some milliseconds.
 const LARGE: usize = 2 << 20;
 
 const TOO_COMPLEX: &str = "refused because they have";
@@ -324,13 +322,16 @@ impl Admitted {
     }
 }
 
-/// Does `work` on so many bytes, which is not to keep other tasks waiting where they are many. It waits for its turn then.
+/// Does `work` on so many bytes. Where they are many it waits for its turn, of which there are fewer than threads: the others serve
+/// everybody else meanwhile. It is done on this very thread, since each thread keeps memory for itself.
 pub(super) async fn beside_others<T>(bytes: usize, turns: &Semaphore, work: impl FnOnce() -> T) -> T {
     if bytes <= LARGE {
         return work();
     }
     let _turn = turns.acquire().await;
-    aside(work)
+    // The task that this thread would run next cannot be taken over by another thread, and goes first.
+    tokio::task::yield_now().await;
+    work()
 }
 
 /// Nanoseconds since 1970.

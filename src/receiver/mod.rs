@@ -48,4 +48,4 @@ pub use intake::{Accepted, Intake, Refusal};
 pub use message::Message;
 pub use metrics::Transport;
 pub use ports::Ports;
-pub use room::NoRoom;
+pub use room::{NoRoom, worker_threads};

@@ -73,6 +73,11 @@ const AT_ONCE: usize = 16;
 /// How long a request may arrive while room is scarce. Batches are there at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// The threads that take requests, a large one on all but one of them: as many as there are processors, and two at least.
+pub fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
+}
+
 impl Room {
     /// A room of `most` bytes.
     pub(super) fn new(most: usize) -> Arc<Self> {
@@ -85,11 +90,11 @@ impl Room {
     }
 
     fn of(most: usize, outer: Option<(Arc<Allowance>, Arc<Buffer>)>) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { most, levels: vec![Arc::default()], outer, turns: Arc::new(Semaphore::new(processors)) }
+        let turns = Arc::new(Semaphore::new(worker_threads() - 1));
+        Self { most, levels: vec![Arc::default()], outer, turns }
     }
 
-    /// The turns of requests that are much work, as many as there are processors. Each has a thread of its own then.
+    /// The turns of requests that are much work, one fewer than there are threads.
     pub(super) fn turns(&self) -> &Semaphore {
         &self.turns
     }

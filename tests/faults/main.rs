@@ -15,6 +15,7 @@ mod disk;
 mod failover;
 mod hostile;
 mod inject;
+mod large;
 mod link;
 mod load;
 mod network;
