@@ -111,6 +111,9 @@ impl<'a> Lane<'a> {
             }
             Err(failed) => failed,
         };
+        if self.exporter.makes_again(&failed.failure, tried).await {
+            return vec![part];
+        }
         let was_mismatched = std::mem::take(&mut part.mismatched);
         let (verdict, failure) = self.judge(&mut part, &failed).await;
         if was_mismatched && !part.mismatched && failure.class == Class::Poison {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Failure;
 use super::pool::Connection;
@@ -67,8 +67,10 @@ impl Clerk<'_> {
         loop {
             sleep(self.exporter.config.losses_window.0).await;
             self.close_window();
+            let began = Instant::now();
             if self.exporter.takes_batches()
                 && let Err(failure) = self.write().await
+                && !self.exporter.makes_again(&failure, began).await
             {
                 tracing::warn!(%failure, "losses cannot be written down yet");
             }

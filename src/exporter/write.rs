@@ -15,7 +15,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
-use super::known::Known;
+use super::known::{Files, Known};
 use super::origins::{store_resources, store_scopes};
 use super::pool::Connection;
 use super::sample::Stored;
@@ -93,8 +93,8 @@ pub(super) enum Written {
 /// What the lane's sequence row tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advanced {
-    /// The batch is the next one.
-    Next,
+    /// The batch is the next one; resources and scopes are in these files.
+    Next(Files),
     /// It is the next one, but the database has lost batches before it.
     AfterALoss,
     /// An earlier try wrote it.
@@ -116,7 +116,8 @@ pub(super) async fn write(
 ) -> Result<Written, Failure> {
     match begin(connection, job.turn).await? {
         Advanced::Before => return Ok(Written::Before),
-        Advanced::Next => {}
+        // Where somebody has emptied their tables, or made them again, none is stored.
+        Advanced::Next(files) => job.known.is_of(files),
         // What came with the lost batches is not stored either.
         Advanced::AfterALoss => job.known.clear(),
     }
@@ -163,11 +164,17 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     let upsert = format!(
         "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
          ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
-         WHERE l.sequence = excluded.sequence - 1"
+         WHERE l.sequence = excluded.sequence - 1 RETURNING l.xmax = 0 AND l.sequence > 1, \
+         pg_relation_filenode(to_regclass($4)), pg_relation_filenode(to_regclass($5))"
     );
     let statement = connection.prepare_cached(&upsert).await?;
-    if connection.execute(&statement, &[&gateway, &lane, &sequence]).await? == 1 {
-        return Ok(Advanced::Next);
+    let [resources, scopes] = ["resources", "scopes"].map(|table| format!("{schema}.{table}"));
+    let advanced =
+        connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
+    if let Some(row) = advanced {
+        // A row that has to be made for a later batch than the first is one that somebody has deleted.
+        let is_anew: bool = row.get(0);
+        return Ok(if is_anew { Advanced::AfterALoss } else { Advanced::Next([row.get(1), row.get(2)]) });
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
     let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
@@ -182,7 +189,8 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     tracing::error!(
         lane,
         batches = sequence - 1 - found,
-        "PostgreSQL has lost batches that it had committed; was there a failover to a standby that lagged?"
+        "PostgreSQL has lost batches that it had committed; was the store made again, or was there a failover to a standby \
+         that lagged?"
     );
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;

@@ -20,6 +20,7 @@ mod dashboards;
 mod dead_letters;
 mod docs;
 mod doctor;
+mod dropped;
 mod embedded;
 mod existing;
 mod fields;
