@@ -246,12 +246,12 @@ impl<'a> Lane<'a> {
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
-        if let Some(DeadLetter { sqlstate, message: reason }) = dead.values().next() {
+        if let Some(DeadLetter { sqlstate, message: error }) = dead.values().next() {
             let records = dead.len();
             tracing::warn!(
                 records,
                 sqlstate,
-                reason,
+                error,
                 "PostgreSQL refused records; they are kept in dead_letters"
             );
         }
