@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::error::{Class, Failure};
 use super::known::{Files, Known};
 use super::origins::{store_resources, store_scopes};
-use super::pool::Connection;
+use super::pool::{AS_THE_ROLE_HAS_THEM, Connection};
 use super::sample::Stored;
 use crate::buffer::Batch;
 use crate::table::decode::{resource_id, scope_id};
@@ -101,10 +101,6 @@ pub(super) enum Advanced {
     Before,
 }
 
-/// The triggers of an existing table may rely on the search_path that the role's sessions have; they see it from here to the end
-/// of the transaction, in which nothing of forebay's own is called any more.
-pub(super) const ROLES_PATH: &str = "SET LOCAL search_path TO DEFAULT";
-
 /// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
 const COPY_DATA: usize = 128 << 10;
 
@@ -128,7 +124,7 @@ pub(super) async fn write(
         insert_scopes(connection, job).await?;
     }
     if job.destination.mapping().is_some() {
-        connection.batch_execute(ROLES_PATH).await?;
+        connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy_rows(connection, job).await?;
     *progress = Progress::Committing;
@@ -292,7 +288,7 @@ pub(super) async fn end_holder(
         "SELECT pg_terminate_backend(session.pid) FROM {schema}.lanes \
          JOIN pg_locks held ON held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted \
             AND held.transactionid = lanes.xmax \
-         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user \
+         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename IN (current_user, session_user) \
          WHERE gateway = $1 AND lane = $2 AND session.pid <> pg_backend_pid() \
             AND session.xact_start < clock_timestamp() - make_interval(secs => $3)"
     );
@@ -322,7 +318,7 @@ pub(super) async fn takes(
     let letter = connection.prepare_cached(&letter).await?;
     connection.execute(&letter, &[&&sample.row[..]]).await?;
     if destination.mapping().is_some() {
-        connection.batch_execute(ROLES_PATH).await?;
+        connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy(connection, &destination.copy_statement(), destination.table(), [sample.row.clone()], 1).await?;
     // What would be checked by the COMMIT only.

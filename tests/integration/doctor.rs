@@ -207,13 +207,6 @@ async fn settings_in_the_way_are_found() {
             "problem",
             "RESET default_transaction_read_only",
         ),
-        (
-            "SET idle_session_timeout = '30s'",
-            "RESET ALL",
-            "timeouts",
-            "warning",
-            "SET idle_session_timeout = 0",
-        ),
     ] {
         scene.execute(&format!("ALTER ROLE {{role}} {set}")).await;
         let told = scene.doctor().await;

@@ -42,6 +42,7 @@ mod retention;
 mod schema;
 mod sdk;
 mod securing;
+mod settings;
 mod strays;
 mod support;
 mod tail;
