@@ -127,7 +127,7 @@ impl Clerk<'_> {
 
     async fn write_parcel(&self, connection: &Connection) -> Result<(), Failure> {
         let Exporter { schema, gateway, .. } = self.exporter;
-        let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence };
+        let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence, before: None };
         connection.batch_execute("BEGIN").await?;
         if advance(connection, turn).await? == Advanced::Before {
             // As a lane does, for the standby's sake.

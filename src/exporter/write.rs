@@ -44,9 +44,12 @@ pub(super) struct Job<'a> {
 pub(super) struct Turn<'a> {
     pub(super) schema: &'a Schema,
     pub(super) gateway: Uuid,
+    /// The number of the lane's row.
     pub(super) lane: i16,
-    /// The number of this batch in its lane; a retry has the same.
+    /// The number of this batch in that row; a retry has the same.
     pub(super) sequence: i64,
+    /// Of the first batch in a row: the number that the row had before, and that of the last batch then.
+    pub(super) before: Option<(i16, i64)>,
 }
 
 impl Job<'_> {
@@ -156,11 +159,15 @@ async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Fail
 
 /// Moves the lane's sequence row to this batch.
 pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
-    let Turn { schema, gateway, lane, sequence } = turn;
+    let Turn { schema, gateway, lane, sequence, before } = turn;
+    let is_moved = match before {
+        Some(before) => move_row(connection, turn, before).await?,
+        None => sequence == 1,
+    };
     let upsert = format!(
         "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
          ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
-         WHERE l.sequence = excluded.sequence - 1 RETURNING l.xmax = 0 AND l.sequence > 1, \
+         WHERE l.sequence = excluded.sequence - 1 RETURNING l.xmax = 0, \
          pg_relation_filenode(to_regclass($4)), pg_relation_filenode(to_regclass($5))"
     );
     let statement = connection.prepare_cached(&upsert).await?;
@@ -168,9 +175,9 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     let advanced =
         connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
     if let Some(row) = advanced {
-        // A row that has to be made for a later batch than the first is one that somebody has deleted.
-        let is_anew: bool = row.get(0);
-        return Ok(if is_anew { Advanced::AfterALoss } else { Advanced::Next([row.get(1), row.get(2)]) });
+        // A row that has to be made, and is not the first one, is one that somebody has deleted.
+        let is_lost = row.get::<_, bool>(0) && !is_moved;
+        return Ok(if is_lost { Advanced::AfterALoss } else { Advanced::Next([row.get(1), row.get(2)]) });
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
     let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
@@ -191,6 +198,21 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
     Ok(Advanced::AfterALoss)
+}
+
+/// Gives the lane's row its next number; gives whether it had the one `before`. The last batch then becomes batch 0, so that those which
+/// the database has lost since are counted below it. Where an earlier try has done so, nothing is done, and where one is at it,
+/// that is waited for.
+async fn move_row(
+    connection: &Connection,
+    Turn { schema, gateway, lane, .. }: Turn<'_>,
+    (before, last): (i16, i64),
+) -> Result<bool, Failure> {
+    let update = format!(
+        "UPDATE {schema}.lanes SET lane = $2, sequence = sequence - $4 WHERE gateway = $1 AND lane = $3 \
+         AND NOT EXISTS (SELECT FROM {schema}.lanes WHERE gateway = $1 AND lane = $2)"
+    );
+    Ok(connection.execute(&update, &[&gateway, &lane, &before, &last]).await? == 1)
 }
 
 /// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
@@ -279,9 +301,7 @@ fn json(origin: &impl Serialize) -> Vec<u8> {
 /// Ends sessions that have been in the lane's transaction for longer than `timeout`; gives how many.
 pub(super) async fn end_holder(
     connection: &Connection,
-    schema: &Schema,
-    gateway: Uuid,
-    lane: i16,
+    Turn { schema, gateway, lane, before, .. }: Turn<'_>,
     timeout: Duration,
 ) -> Result<u64, Failure> {
     let end = format!(
@@ -289,10 +309,11 @@ pub(super) async fn end_holder(
          JOIN pg_locks held ON held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted \
             AND held.transactionid = lanes.xmax \
          JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename IN (current_user, session_user) \
-         WHERE gateway = $1 AND lane = $2 AND session.pid <> pg_backend_pid() \
+         WHERE gateway = $1 AND lane = ANY ($2) AND session.pid <> pg_backend_pid() \
             AND session.xact_start < clock_timestamp() - make_interval(secs => $3)"
     );
-    Ok(connection.execute(&end, &[&gateway, &lane, &timeout.as_secs_f64()]).await?)
+    let lanes: Vec<i16> = before.iter().map(|(before, _)| *before).chain([lane]).collect();
+    Ok(connection.execute(&end, &[&gateway, &lanes, &timeout.as_secs_f64()]).await?)
 }
 
 /// Whether the tables take a record that they have taken before, and take dead letters. Nothing of it stays.

@@ -34,6 +34,7 @@ mod over_http;
 mod partitions;
 mod pictures;
 mod prometheus;
+mod publication;
 mod push;
 mod query;
 mod reading;
