@@ -84,7 +84,7 @@ impl<'a> Lane<'a> {
 
     fn turn(&self) -> Turn<'a> {
         let Exporter { schema, gateway, .. } = self.exporter;
-        Turn { schema, gateway: *gateway, lane: self.number, sequence: self.sequence }
+        Turn { schema, gateway: *gateway, lane: self.row, sequence: self.sequence, before: self.before }
     }
 
     /// Decides whose fault the failed try was; gives with it the failure that says why.
@@ -164,10 +164,7 @@ impl<'a> Lane<'a> {
         let exporter = self.exporter;
         // A COMMIT has the time to be carried out.
         let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
-        let end = async |connection: &Connection| {
-            let Exporter { schema, gateway, .. } = exporter;
-            end_holder(connection, schema, *gateway, self.number, age).await
-        };
+        let end = async |connection: &Connection| end_holder(connection, self.turn(), age).await;
         match exporter.pool.session(HOUSEKEEPING, end).await {
             Ok(0) => {}
             Ok(sessions) => {

@@ -189,6 +189,11 @@ impl Failure {
         matches!(self.class, Class::Poison | Class::Refused) || self.sqlstate.as_deref() == Some("08P01")
     }
 
+    /// Whether it may be that somebody has dropped a table, or the schema.
+    pub fn may_be_a_missing_table(&self) -> bool {
+        matches!(self.sqlstate.as_deref(), Some("42P01" | "3F000"))
+    }
+
     /// Whether the table is not what the configuration says.
     pub fn is_a_mismatch(&self) -> bool {
         self.origin == Origin::Catalogue

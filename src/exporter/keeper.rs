@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::Exporter;
 use super::backoff::Backoff;
 use super::error::{Class, Failure};
 use super::existing;
 use super::pool::Connection;
 use super::schema::{self, SchemaError};
+use super::{Exporter, HOUSEKEEPING};
 use crate::telemetry::StoreTrouble;
 
 /// How often an idle store is asked whether it still answers.
@@ -20,6 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 /// How often the metrics are told how far the store is prepared.
 const HORIZON_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether somebody has dropped what no batch would miss.
+const PARTS_EVERY: Duration = Duration::from_secs(30);
 /// The longest that preparing the store may take at a time.
 const PREPARING: Duration = Duration::from_secs(60);
 
@@ -43,14 +45,19 @@ impl Exporter {
     /// Makes partitions ahead, and looks whether the store still answers.
     async fn look_after(&self) {
         let mut partitions_made = Instant::now();
-        let mut horizon_seen = Instant::now();
+        let (mut horizon_seen, mut parts_seen) = (Instant::now(), Instant::now());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            if parts_seen.elapsed() >= PARTS_EVERY {
+                parts_seen = Instant::now();
+                self.look_for_parts().await;
+            }
             let partitions_due = partitions_made.elapsed() >= PARTITIONS_EVERY;
             let horizon_due = partitions_due || horizon_seen.elapsed() >= HORIZON_EVERY;
             if self.wrote_lately.swap(false, Ordering::Relaxed) && !horizon_due {
                 continue;
             }
+            let began = Instant::now();
             match self.look(partitions_due, horizon_due).await {
                 Ok(()) => {
                     self.met();
@@ -60,6 +67,7 @@ impl Exporter {
                 }
                 // Both connections are at work: that is an answer as well.
                 Err(failure) if failure.class == Class::Busy => {}
+                Err(failure) if self.makes_again(&failure, began).await => {}
                 Err(failure) => self.report(&failure),
             }
             if horizon_due {
@@ -74,17 +82,18 @@ impl Exporter {
         self.took();
     }
 
-    /// Creates or checks the schema, and makes the partitions of the next days.
-    async fn prepare(&self) -> Result<(), SchemaError> {
+    /// Creates or checks the schema, and makes the partitions of the next days. Gives whether it has made anything of the schema.
+    pub(super) async fn prepare(&self) -> Result<bool, SchemaError> {
         let session = self.pool.get().await?;
         let connection = &*session;
         let create = self.config.create_schema;
         let prepared = timeout(PREPARING, async {
-            schema::prepare(connection, &self.schema, create).await?;
+            let made = schema::prepare(connection, &self.schema, create).await?;
             if let Some(mapping) = self.destination.mapping() {
                 existing::check(connection, mapping).await?;
             }
             if self.makes_partitions() {
+                self.partitions.forget();
                 self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
             schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
@@ -93,7 +102,7 @@ impl Exporter {
             if let Err(failure) = self.look_ahead(connection).await {
                 tracing::warn!(%failure, "cannot look how far the partitions reach");
             }
-            Ok(())
+            Ok(made)
         });
         let prepared =
             prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
@@ -116,6 +125,15 @@ impl Exporter {
             if horizon_due { self.look_ahead(connection).await } else { Ok(()) }
         };
         self.pool.session(PREPARING, look).await
+    }
+
+    /// Makes again what somebody has dropped: the view is missed by nobody who writes.
+    async fn look_for_parts(&self) {
+        let parts = async |connection: &Connection| schema::parts(connection, &self.schema).await;
+        let there = self.pool.session(HOUSEKEEPING, parts).await;
+        if self.config.create_schema && there.is_ok_and(|there| !there.are_complete(&self.schema)) {
+            self.renew().await;
+        }
     }
 
     /// Looks how far the partitions reach. Those of an existing table are somebody else's.

@@ -12,16 +12,21 @@ use crate::table::interned::Id;
 const MOST: usize = 20_000;
 const FOR: Duration = Duration::from_secs(300);
 
+/// The files that PostgreSQL has resources and scopes in. A table that is emptied or made again has another one.
+pub(super) type Files = [Option<u32>; 2];
+
 /// The ids that are known.
 pub(super) struct Known {
     ids: BTreeSet<Id>,
     since: Instant,
+    /// They are stored there.
+    files: Files,
 }
 
 impl Known {
     /// Nothing is known.
     pub(super) fn new() -> Self {
-        Self { ids: BTreeSet::new(), since: Instant::now() }
+        Self { ids: BTreeSet::new(), since: Instant::now(), files: [None; 2] }
     }
 
     /// Whether this one is stored.
@@ -35,6 +40,14 @@ impl Known {
             self.clear();
         }
         self.ids.extend(ids);
+    }
+
+    /// What is stored is in these files, and nothing that is known to be in others.
+    pub(super) fn is_of(&mut self, files: Files) {
+        if self.files != files {
+            self.clear();
+            self.files = files;
+        }
     }
 
     /// Forgets what was noted too long ago. It comes before a batch is written: an idle lane forgets as well.
@@ -66,6 +79,20 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         known.forget_old();
         assert!(!known.has(&one) && !known.has(&other), "what came later is forgotten with it");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_another_file_is_not_known() {
+        let (mut known, one) = (Known::new(), [1; 16]);
+        known.is_of([Some(1), Some(2)]);
+        known.add([one].into_iter());
+        known.is_of([Some(1), Some(2)]);
+        assert!(known.has(&one));
+        for files in [[Some(1), Some(3)], [None, Some(3)]] {
+            known.is_of(files);
+            assert!(!known.has(&one), "{files:?}");
+            known.add([one].into_iter());
+        }
     }
 
     #[tokio::test]

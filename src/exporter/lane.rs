@@ -16,6 +16,8 @@ use crate::buffer::{Batch, DropReason};
 
 /// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
 const SMALLEST: usize = 100;
+/// So many batches are written under one number of the lane's row.
+const BATCHES_IN_A_ROW: i64 = 200;
 /// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
 const MOST_AMONG_FAULTS: usize = 1000;
 /// The most parts of a batch while nothing tells whether a row is at fault at all.
@@ -32,8 +34,12 @@ const GIVEN_UP_LATELY: Duration = Duration::from_secs(300);
 pub(super) struct Lane<'a> {
     pub(super) exporter: &'a Exporter,
     pub(super) number: i16,
-    /// The number of the batch to be written next.
+    /// The number of its row.
+    pub(super) row: i16,
+    /// The number in that row of the batch to be written next.
     pub(super) sequence: i64,
+    /// The number that the row had before, and that of the last batch then, until a batch is written in this one.
+    pub(super) before: Option<(i16, i64)>,
     /// Resources and scopes that are stored.
     pub(super) known: Known,
     /// Whether the last try went well, so that a lost connection is worth an immediate second try.
@@ -56,10 +62,13 @@ impl Exporter {
     /// Runs lane `number` until the buffer is closed and empty.
     pub async fn run_lane(&self, number: usize) {
         self.store_is_ready().await;
+        let number = i16::try_from(number).unwrap_or(i16::MAX);
         let mut lane = Lane {
             exporter: self,
-            number: i16::try_from(number).unwrap_or(i16::MAX),
+            number,
+            row: number,
             sequence: 1,
+            before: None,
             known: Known::new(),
             healthy: true,
             backoff: Backoff::new(self.retry()),
@@ -111,6 +120,9 @@ impl<'a> Lane<'a> {
             }
             Err(failed) => failed,
         };
+        if self.exporter.makes_again(&failed.failure, tried).await {
+            return vec![part];
+        }
         let was_mismatched = std::mem::take(&mut part.mismatched);
         let (verdict, failure) = self.judge(&mut part, &failed).await;
         if was_mismatched && !part.mismatched && failure.class == Class::Poison {
@@ -230,7 +242,7 @@ impl<'a> Lane<'a> {
         let divided = part.is_divided();
         let Delivery { batch, dead, .. } = part;
         self.trouble = None;
-        self.sequence += 1;
+        self.next_turn();
         if !std::mem::replace(&mut self.healthy, true) {
             self.backoff = Backoff::new(exporter.retry());
         }
@@ -243,12 +255,12 @@ impl<'a> Lane<'a> {
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.wrote();
-        if let Some(DeadLetter { sqlstate, message: reason }) = dead.values().next() {
+        if let Some(DeadLetter { sqlstate, message: error }) = dead.values().next() {
             let records = dead.len();
             tracing::warn!(
                 records,
                 sqlstate,
-                reason,
+                error,
                 "PostgreSQL refused records; they are kept in dead_letters"
             );
         }
@@ -258,6 +270,19 @@ impl<'a> Lane<'a> {
             exporter.sample.renew(&batch, stored, slowly);
         }
         batch.settle_written(&dead.into_keys().collect());
+    }
+
+    /// The next batch has the next number; and after some of them the lane's row another one. As long as somebody has a transaction
+    /// open, all versions of a row stay, and each look for it by its number goes past those with the same.
+    fn next_turn(&mut self) {
+        self.before = None;
+        self.sequence += 1;
+        if self.sequence > BATCHES_IN_A_ROW {
+            self.before = Some((self.row, self.sequence - 1));
+            let lanes = i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX);
+            self.row = self.row.checked_add(lanes).unwrap_or(self.number);
+            self.sequence = 1;
+        }
     }
 
     /// Takes the row at fault out of the batch, or divides the batch so that it will be found.

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::Failure;
 use super::pool::Connection;
@@ -67,8 +67,10 @@ impl Clerk<'_> {
         loop {
             sleep(self.exporter.config.losses_window.0).await;
             self.close_window();
+            let began = Instant::now();
             if self.exporter.takes_batches()
                 && let Err(failure) = self.write().await
+                && !self.exporter.makes_again(&failure, began).await
             {
                 tracing::warn!(%failure, "losses cannot be written down yet");
             }
@@ -125,7 +127,7 @@ impl Clerk<'_> {
 
     async fn write_parcel(&self, connection: &Connection) -> Result<(), Failure> {
         let Exporter { schema, gateway, .. } = self.exporter;
-        let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence };
+        let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence, before: None };
         connection.batch_execute("BEGIN").await?;
         if advance(connection, turn).await? == Advanced::Before {
             // As a lane does, for the standby's sake.

@@ -33,6 +33,7 @@ pub mod partitions;
 pub mod pool;
 pub mod reading;
 mod redact;
+mod renewal;
 mod sample;
 pub mod schema;
 pub mod size;
@@ -62,6 +63,7 @@ use partitions::Partitions;
 use partitions::indexer;
 use partitions::retention::Room;
 use pool::Pool;
+use renewal::Renewal;
 use sample::Sample;
 
 /// What the lanes and the keeper share.
@@ -86,6 +88,8 @@ pub struct Exporter {
     metrics: Metrics,
     health: Health,
     store_ready: watch::Sender<bool>,
+    /// Of what somebody drops.
+    renewal: Renewal,
     /// For the lanes that suspect the table.
     sample: Sample,
     /// A lane has written a batch since the keeper last looked.
@@ -133,6 +137,7 @@ impl Exporter {
             metrics: Metrics::new(meter),
             health,
             store_ready: watch::Sender::new(false),
+            renewal: Renewal::default(),
             sample: Sample::default(),
             wrote_lately: AtomicBool::new(false),
             troubled: AtomicUsize::new(0),

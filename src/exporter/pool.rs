@@ -1,6 +1,7 @@
 //! The connections: a pool of their own, bounded waits, and sessions that end by themselves when we vanish.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use deadpool_postgres::{
@@ -51,7 +52,7 @@ impl Pool {
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             let settings = settings.clone();
             Box::pin(answered(PREPARING, async move {
-                client.batch_execute(&settings).await.map_err(HookError::Backend)
+                set_up(client, &settings).await.map_err(HookError::Backend)
             }))
         });
         let check = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
@@ -163,14 +164,50 @@ impl DerefMut for Session {
     }
 }
 
-/// The session's own timeouts, all of which a plain role may set (context "user"). A setting that this server
-/// does not have is passed over.
+/// What our SQL means, whatever the role's, the database's or the server's settings are: how literals are read and values are
+/// written, by which partitions' bounds are read back, what a transaction sees, how a table is stored. A plain role may set all
+/// of it (context "user"), in every version.
+const MEANING: [(&str, &str); 15] = [
+    ("standard_conforming_strings", "on"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+    ("quote_all_identifiers", "off"),
+    ("client_min_messages", "warning"),
+    ("check_function_bodies", "on"),
+    ("gin_fuzzy_search_limit", "0"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("default_table_access_method", "heap"),
+];
+
+/// The triggers of an existing table may rely on the settings that the role's sessions have, and on their search_path; they see these
+/// from here to the end of the transaction, in which nothing of forebay's own is called any more.
+pub(super) static AS_THE_ROLE_HAS_THEM: LazyLock<String> = LazyLock::new(|| {
+    let names = MEANING.iter().map(|(name, _)| *name).chain(["search_path"]);
+    names.map(|name| format!("SET LOCAL {name} TO DEFAULT")).collect::<Vec<_>>().join("; ")
+});
+
+/// Sets what holds for the session. The first statements call nothing: from then on no name is looked up elsewhere, and what follows
+/// has time.
+async fn set_up(
+    client: &deadpool_postgres::ClientWrapper,
+    settings: &str,
+) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute(&format!("SET search_path = {SEARCH_PATH}; SET statement_timeout = 0")).await?;
+    client.batch_execute(settings).await
+}
+
+/// The session's own settings, all of which a plain role may set (context "user"). One that this server does not have is passed
+/// over.
 ///
 /// `synchronous_commit` is set because a role's or database's default of `off` would let a crash take back what
 /// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
 /// with it the lock on its lane's row.
-///
-/// The path comes first, and by a statement that calls nothing: from then on no name is looked up elsewhere.
 fn session_settings(statement_timeout: Duration) -> String {
     // PostgreSQL 17 and newer. Like the others it does not end a COPY that waits for us before we send something.
     let transaction_timeout = format!("{}ms", (statement_timeout + Duration::from_secs(5)).as_millis());
@@ -183,16 +220,17 @@ fn session_settings(statement_timeout: Duration) -> String {
         ("transaction_timeout", &transaction_timeout),
         ("lock_timeout", &lock_timeout),
         ("idle_in_transaction_session_timeout", "10s"),
+        ("idle_session_timeout", "0"),
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
         ("tcp_user_timeout", "20000"),
         ("client_connection_check_interval", "5000"),
     ];
-    let values: Vec<_> = settings.iter().map(|(name, value)| format!("('{name}', '{value}')")).collect();
+    let all = settings.iter().chain(&MEANING);
+    let values: Vec<_> = all.map(|(name, value)| format!("('{name}', '{value}')")).collect();
     format!(
-        "SET search_path = {SEARCH_PATH}; SELECT set_config(name, wanted.value, false) FROM (VALUES {}) wanted(name, value) \
-         JOIN pg_settings USING (name)",
+        "SELECT set_config(name, wanted.value, false) FROM (VALUES {}) wanted(name, value) JOIN pg_settings USING (name)",
         values.join(", ")
     )
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::error::Failure;
 use super::losses::CLERK;
 use super::pool::Connection;
-use crate::table::ddl::{MIGRATIONS, TABLES, migrations_table};
+use crate::table::ddl::{LOG_RECORDS, MIGRATIONS, Parts, TABLES, migrations_table};
 use crate::table::identifier::Schema;
 
 /// Why the schema cannot be used.
@@ -56,17 +56,19 @@ impl From<tokio_postgres::Error> for SchemaError {
 pub(super) const DDL_LOCK: &str = "SELECT pg_advisory_xact_lock(7310310021550413)";
 
 /// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without
-/// `create`, by checking it.
-pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> Result<(), SchemaError> {
-    if create {
-        migrate(connection, schema).await?;
-    }
+/// `create`, by checking it. Gives whether anything was made.
+pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> Result<bool, SchemaError> {
+    let made = create && migrate(connection, schema).await?;
     let mut problems = differences(connection, schema).await?;
     let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
     if encoding != "UTF8" {
         problems.insert(0, format!("the database's encoding is {encoding} and should be UTF8"));
     }
-    if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
+    if problems.is_empty() {
+        Ok(made)
+    } else {
+        Err(SchemaError::Mismatch { schema: schema.clone(), problems })
+    }
 }
 
 /// Makes the sequence rows of this forebay's lanes and of its clerk, so that a session that holds one can be found by it from the first
@@ -109,23 +111,72 @@ pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Resul
     }
 }
 
-/// Applies the migrations that are missing, all in one transaction, one forebay at a time.
-async fn migrate(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
+/// Applies the migrations that are missing, and makes again what somebody has dropped, all in one transaction, one forebay at a time.
+async fn migrate(connection: &Connection, schema: &Schema) -> Result<bool, SchemaError> {
     connection.batch_execute("BEGIN").await?;
     connection.batch_execute(DDL_LOCK).await?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
-    let found = version(connection, schema).await?;
+    let mut found = version(connection, schema).await?;
     if found > known {
         return Err(SchemaError::TooNew { schema: schema.clone(), found, known });
     }
+    let there = parts(connection, schema).await?;
+    let mut again = String::new();
+    if there.has_tables() || found > 0 {
+        again = there.tables_again(schema);
+        connection.batch_execute(&again).await?;
+    }
+    if found == 0 && there.has_tables() && differences(connection, schema).await?.is_empty() {
+        // Somebody has dropped the table that says so.
+        note_versions(connection, schema, found, known).await?;
+        found = known;
+    }
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
         connection.batch_execute(&(migration.sql)(schema)).await?;
-        let note = format!("INSERT INTO {schema}.schema_migrations (version) VALUES ($1)");
-        connection.execute(&note, &[&migration.version]).await?;
+        note_versions(connection, schema, migration.version - 1, migration.version).await?;
         tracing::info!(%schema, version = migration.version, "migrated the schema");
     }
+    if found > 0 {
+        let reading = parts(connection, schema).await?.reading_again(schema);
+        connection.batch_execute(&reading).await?;
+        again += &reading;
+    }
     connection.batch_execute("COMMIT").await?;
+    if !again.is_empty() {
+        tracing::warn!(%schema, "made again what was missing of the store; somebody has dropped it");
+    }
+    Ok(found < known || !again.is_empty())
+}
+
+/// Notes that the migrations after version `from` up to `to` are applied.
+async fn note_versions(
+    connection: &Connection,
+    schema: &Schema,
+    from: i32,
+    to: i32,
+) -> Result<(), SchemaError> {
+    let note = format!(
+        "INSERT INTO {schema}.schema_migrations (version) SELECT generate_series($1::int4 + 1, $2::int4)"
+    );
+    connection.execute(&note, &[&from, &to]).await?;
     Ok(())
+}
+
+/// What there is of the store. It is asked without to_regclass, which wants the schema's USAGE.
+pub(super) async fn parts(connection: &Connection, schema: &Schema) -> Result<Parts, Failure> {
+    let select = "SELECT ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'f') \
+                  AND relname NOT LIKE 'log\\_records\\_%'), \
+                  ARRAY(SELECT proname::text FROM pg_proc WHERE pronamespace = n.oid), \
+                  NOT EXISTS (SELECT FROM pg_class c JOIN pg_partitioned_table ON partrelid = c.oid \
+                  WHERE relnamespace = n.oid AND relname = $2 AND partdefid = 0) \
+                  OR EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = $2 || '_default') \
+                  FROM pg_namespace n WHERE nspname = $1";
+    let row = connection.query_opt(select, &[&schema.name(), &LOG_RECORDS]).await?;
+    Ok(row.map_or_else(Parts::default, |row| Parts {
+        relations: row.get(0),
+        functions: row.get(1),
+        has_default: row.get(2),
+    }))
 }
 
 /// The version of the schema; it and its table of migrations are created where they are missing.

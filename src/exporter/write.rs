@@ -15,9 +15,9 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::error::{Class, Failure};
-use super::known::Known;
+use super::known::{Files, Known};
 use super::origins::{store_resources, store_scopes};
-use super::pool::Connection;
+use super::pool::{AS_THE_ROLE_HAS_THEM, Connection};
 use super::sample::Stored;
 use crate::buffer::Batch;
 use crate::table::decode::{resource_id, scope_id};
@@ -44,9 +44,12 @@ pub(super) struct Job<'a> {
 pub(super) struct Turn<'a> {
     pub(super) schema: &'a Schema,
     pub(super) gateway: Uuid,
+    /// The number of the lane's row.
     pub(super) lane: i16,
-    /// The number of this batch in its lane; a retry has the same.
+    /// The number of this batch in that row; a retry has the same.
     pub(super) sequence: i64,
+    /// Of the first batch in a row: the number that the row had before, and that of the last batch then.
+    pub(super) before: Option<(i16, i64)>,
 }
 
 impl Job<'_> {
@@ -93,17 +96,13 @@ pub(super) enum Written {
 /// What the lane's sequence row tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advanced {
-    /// The batch is the next one.
-    Next,
+    /// The batch is the next one; resources and scopes are in these files.
+    Next(Files),
     /// It is the next one, but the database has lost batches before it.
     AfterALoss,
     /// An earlier try wrote it.
     Before,
 }
-
-/// The triggers of an existing table may rely on the search_path that the role's sessions have; they see it from here to the end
-/// of the transaction, in which nothing of forebay's own is called any more.
-pub(super) const ROLES_PATH: &str = "SET LOCAL search_path TO DEFAULT";
 
 /// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
 const COPY_DATA: usize = 128 << 10;
@@ -116,7 +115,8 @@ pub(super) async fn write(
 ) -> Result<Written, Failure> {
     match begin(connection, job.turn).await? {
         Advanced::Before => return Ok(Written::Before),
-        Advanced::Next => {}
+        // Where somebody has emptied their tables, or made them again, none is stored.
+        Advanced::Next(files) => job.known.is_of(files),
         // What came with the lost batches is not stored either.
         Advanced::AfterALoss => job.known.clear(),
     }
@@ -127,7 +127,7 @@ pub(super) async fn write(
         insert_scopes(connection, job).await?;
     }
     if job.destination.mapping().is_some() {
-        connection.batch_execute(ROLES_PATH).await?;
+        connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy_rows(connection, job).await?;
     *progress = Progress::Committing;
@@ -159,15 +159,25 @@ async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Fail
 
 /// Moves the lane's sequence row to this batch.
 pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
-    let Turn { schema, gateway, lane, sequence } = turn;
+    let Turn { schema, gateway, lane, sequence, before } = turn;
+    let is_moved = match before {
+        Some(before) => move_row(connection, turn, before).await?,
+        None => sequence == 1,
+    };
     let upsert = format!(
         "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
          ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
-         WHERE l.sequence = excluded.sequence - 1"
+         WHERE l.sequence = excluded.sequence - 1 RETURNING l.xmax = 0, \
+         pg_relation_filenode(to_regclass($4)), pg_relation_filenode(to_regclass($5))"
     );
     let statement = connection.prepare_cached(&upsert).await?;
-    if connection.execute(&statement, &[&gateway, &lane, &sequence]).await? == 1 {
-        return Ok(Advanced::Next);
+    let [resources, scopes] = ["resources", "scopes"].map(|table| format!("{schema}.{table}"));
+    let advanced =
+        connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
+    if let Some(row) = advanced {
+        // A row that has to be made, and is not the first one, is one that somebody has deleted.
+        let is_lost = row.get::<_, bool>(0) && !is_moved;
+        return Ok(if is_lost { Advanced::AfterALoss } else { Advanced::Next([row.get(1), row.get(2)]) });
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
     let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
@@ -182,11 +192,27 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     tracing::error!(
         lane,
         batches = sequence - 1 - found,
-        "PostgreSQL has lost batches that it had committed; was there a failover to a standby that lagged?"
+        "PostgreSQL has lost batches that it had committed; was the store made again, or was there a failover to a standby \
+         that lagged?"
     );
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
     Ok(Advanced::AfterALoss)
+}
+
+/// Gives the lane's row its next number; gives whether it had the one `before`. The last batch then becomes batch 0, so that those which
+/// the database has lost since are counted below it. Where an earlier try has done so, nothing is done, and where one is at it,
+/// that is waited for.
+async fn move_row(
+    connection: &Connection,
+    Turn { schema, gateway, lane, .. }: Turn<'_>,
+    (before, last): (i16, i64),
+) -> Result<bool, Failure> {
+    let update = format!(
+        "UPDATE {schema}.lanes SET lane = $2, sequence = sequence - $4 WHERE gateway = $1 AND lane = $3 \
+         AND NOT EXISTS (SELECT FROM {schema}.lanes WHERE gateway = $1 AND lane = $2)"
+    );
+    Ok(connection.execute(&update, &[&gateway, &lane, &before, &last]).await? == 1)
 }
 
 /// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
@@ -275,20 +301,19 @@ fn json(origin: &impl Serialize) -> Vec<u8> {
 /// Ends sessions that have been in the lane's transaction for longer than `timeout`; gives how many.
 pub(super) async fn end_holder(
     connection: &Connection,
-    schema: &Schema,
-    gateway: Uuid,
-    lane: i16,
+    Turn { schema, gateway, lane, before, .. }: Turn<'_>,
     timeout: Duration,
 ) -> Result<u64, Failure> {
     let end = format!(
         "SELECT pg_terminate_backend(session.pid) FROM {schema}.lanes \
          JOIN pg_locks held ON held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted \
             AND held.transactionid = lanes.xmax \
-         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename = current_user \
-         WHERE gateway = $1 AND lane = $2 AND session.pid <> pg_backend_pid() \
+         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename IN (current_user, session_user) \
+         WHERE gateway = $1 AND lane = ANY ($2) AND session.pid <> pg_backend_pid() \
             AND session.xact_start < clock_timestamp() - make_interval(secs => $3)"
     );
-    Ok(connection.execute(&end, &[&gateway, &lane, &timeout.as_secs_f64()]).await?)
+    let lanes: Vec<i16> = before.iter().map(|(before, _)| *before).chain([lane]).collect();
+    Ok(connection.execute(&end, &[&gateway, &lanes, &timeout.as_secs_f64()]).await?)
 }
 
 /// Whether the tables take a record that they have taken before, and take dead letters. Nothing of it stays.
@@ -314,7 +339,7 @@ pub(super) async fn takes(
     let letter = connection.prepare_cached(&letter).await?;
     connection.execute(&letter, &[&&sample.row[..]]).await?;
     if destination.mapping().is_some() {
-        connection.batch_execute(ROLES_PATH).await?;
+        connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy(connection, &destination.copy_statement(), destination.table(), [sample.row.clone()], 1).await?;
     // What would be checked by the COMMIT only.

@@ -74,6 +74,19 @@ impl Reason {
             Self::TooManyConnections => "too_many_connections",
         }
     }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::PlainText => "a client speaks plain text to a port with TLS; ",
+            Self::Tls => "a client speaks TLS to a port without; ",
+            Self::ClientCertificate => "a client has no certificate that is taken: ",
+            Self::HandshakeTimeout => "a TLS handshake took too long; ",
+            Self::Handshake => "a TLS handshake failed: ",
+            Self::NoCredentials | Self::WrongCredentials => "a request is refused: ",
+            Self::VerifierBusy => "a request is sent back: ",
+            Self::TooManyConnections => "one address has too many connections; ",
+        }
+    }
 }
 
 impl TurnedAway {
@@ -88,7 +101,9 @@ impl TurnedAway {
         let so_far = count.times.fetch_add(1, Ordering::Relaxed) + 1;
         let second = self.begun.elapsed().as_secs() + 1;
         if count.told.swap(second, Ordering::Relaxed) != second {
-            self.tell(reason, peer.map(|peer| peer.ip().to_string()).unwrap_or_default(), why, so_far);
+            let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+            let (transport, label) = (self.transport, reason.label());
+            warn!(transport, reason = label, peer, so_far, "{}{why}", reason.words());
         }
     }
 
@@ -96,30 +111,6 @@ impl TurnedAway {
     #[cfg(test)]
     pub(super) fn times(&self, reason: Reason) -> u64 {
         self.counts[reason as usize].times.load(Ordering::Relaxed)
-    }
-
-    /// Repeats are folded by their place in the code, so that each reason has its own.
-    fn tell(&self, reason: Reason, peer: String, why: &dyn Display, so_far: u64) {
-        let transport = self.transport;
-        match reason {
-            Reason::PlainText => {
-                warn!(transport, peer, so_far, "a client speaks plain text to a port with TLS; {why}");
-            }
-            Reason::Tls => warn!(transport, peer, so_far, "a client speaks TLS to a port without; {why}"),
-            Reason::ClientCertificate => {
-                warn!(transport, peer, so_far, "a client has no certificate that is taken: {why}");
-            }
-            Reason::HandshakeTimeout => {
-                warn!(transport, peer, so_far, "a TLS handshake took too long; {why}")
-            }
-            Reason::Handshake => warn!(transport, peer, so_far, "a TLS handshake failed: {why}"),
-            Reason::NoCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
-            Reason::WrongCredentials => warn!(transport, peer, so_far, "a request is refused: {why}"),
-            Reason::VerifierBusy => warn!(transport, peer, so_far, "a request is sent back: {why}"),
-            Reason::TooManyConnections => {
-                warn!(transport, peer, so_far, "one address has too many connections; {why}");
-            }
-        }
     }
 }
 

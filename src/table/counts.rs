@@ -25,6 +25,8 @@ pub enum Counts {
     Off,
 }
 
+/// The name of the trigger's function.
+pub(super) const FUNCTION: &str = "keep_counts";
 /// The name of the trigger.
 const TRIGGER: &str = "forebay_keep_counts";
 const BEGUN: &str = "counting as ";
@@ -61,16 +63,22 @@ impl Counts {
 }
 
 /// The statements that have a trigger keep the counts of `partition`, which is quoted, under `key`. They need the lock
-/// behind which nobody writes to it.
+/// behind which nobody writes to it. A trigger that is there came with a copy of another table; only PostgreSQL 14 and newer could
+/// replace it, and to drop one that is not there takes no lock that anybody waits for.
 pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
     let (argument, comment) = (literal(key), literal(&format!("{BEGUN}{key}")));
-    let run = format!("EXECUTE FUNCTION {schema}.keep_counts({argument})");
-    format!(
-        "CREATE OR REPLACE TRIGGER {TRIGGER} AFTER INSERT OR DELETE OR UPDATE OF time_unix_nano, resource_id, severity_number \
-         ON {partition} FOR EACH ROW {run};\n\
-         CREATE OR REPLACE TRIGGER forebay_empty_counts AFTER TRUNCATE ON {partition} FOR EACH STATEMENT {run};\n\
-         COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}"
-    )
+    let trigger = |name: &str, fires: &str| {
+        format!(
+            "DROP TRIGGER IF EXISTS {name} ON {partition};\n\
+             CREATE TRIGGER {name} AFTER {fires} EXECUTE FUNCTION {schema}.{FUNCTION}({argument});\n"
+        )
+    };
+    let changes = format!(
+        "INSERT OR DELETE OR UPDATE OF time_unix_nano, resource_id, severity_number ON {partition} FOR EACH ROW"
+    );
+    trigger(TRIGGER, &changes)
+        + &trigger("forebay_empty_counts", &format!("TRUNCATE ON {partition} FOR EACH STATEMENT"))
+        + &format!("COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}")
 }
 
 /// The statements that count the records of `partition`, in a transaction that is isolated by a snapshot.

@@ -110,14 +110,18 @@ impl Period {
     /// The table is made beside the parent and then attached, because attaching lets reads and writes of the
     /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). It has the parent's
     /// constraints, without which it could not be attached. A table of that name that is not attached is somebody's who has
-    /// detached it, and an error.
+    /// detached it, and an error. Its rows can be changed by hand although a publication has it.
     pub fn create_statements(self, schema: &Schema, indexes: &[Index]) -> String {
         let table = self.name();
         let kept = indexes.iter().filter(|index| index.is_kept_while_written());
         let indexes: String =
             kept.map(|index| format!(";\n{}", index.statement_for_new(schema, &table))).collect();
         let like = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING COMMENTS";
-        format!("CREATE TABLE {schema}.{} (LIKE {schema}.{LOG_RECORDS} {like}){indexes}", quoted(&table))
+        format!(
+            "CREATE TABLE {schema}.{0} (LIKE {schema}.{LOG_RECORDS} {like});\n\
+             ALTER TABLE {schema}.{0} REPLICA IDENTITY FULL{indexes}",
+            quoted(&table)
+        )
     }
 
     /// The statement that moves the rows of its time into its table from the table `default`, by `columns`; both are quoted.

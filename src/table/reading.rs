@@ -2,6 +2,10 @@
 
 use super::identifier::{Schema, literal};
 
+/// The functions.
+pub(super) const FUNCTIONS: [&str; 6] =
+    ["severity_number", "search", "trace", "counted", "histogram", "errors_by_service"];
+
 /// The view's columns, each with what it is made of. A view that is there can only be given more at its end.
 const VIEW: &[(&str, &str)] = &[
     ("time", "l.time"),

@@ -77,7 +77,7 @@ COMMENT ON FUNCTION {schema}.trace(text, timestamp with time zone, timestamp wit
 CREATE OR REPLACE FUNCTION {schema}.counted(
     since timestamp with time zone, until timestamp with time zone
 ) RETURNS TABLE (partition_key text, first_minute bigint, end_minute bigint)
-LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET "DateStyle" = 'ISO' SET "TimeZone" = 'UTC' AS $forebay$
 SELECT substring(d.comment FROM '^counted as (.*)$'),
     ceil(extract(epoch FROM greatest(b.lower, counted.since)) / 60)::bigint,
     floor(extract(epoch FROM least(b.upper, counted.until)) / 60)::bigint

@@ -1,9 +1,12 @@
 //! The fold: of a message that repeats, one line in a window, with the count of those left out.
 //!
-//! A message is known by the place in the code that emits it, whatever its fields say. The first one is printed at
-//! once. Those that follow within the window are counted and only the latest is kept; it is printed when the window
-//! is over, so that the last thing said is always the latest news. Printed lines plus their repeats are the messages
-//! emitted, exactly. Time comes from the caller.
+//! A message is known by the place in the code that emits it, and by what it is about: two partitions that fail are two pieces of
+//! news. The first one is printed at once. Those that follow within the window are counted and only the latest is kept; it is
+//! printed when the window is over, so that the last thing said is always the latest news. Printed lines plus their repeats are the
+//! messages emitted, exactly. Time comes from the caller.
+//!
+//! What a message is about may come from others, who must not fill the log by it: a place tells so many apart within a window,
+//! and the others by the place alone.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,25 +14,36 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Places known one by one; there are fewer in the program. Those above share one window, so memory has a bound.
-const PLACES: usize = 1024;
+/// Messages known one by one, by place and what they are about. Those above share one window, so memory has a bound.
+const KNOWN: usize = 4096;
+/// As many of what it is about are told apart at one place.
+const SUBJECTS: usize = 32;
 
-/// What was said lately, by place.
+/// What was said lately.
 pub(super) struct Fold<K> {
     window: Duration,
-    places: Mutex<HashMap<Option<K>, Place>>,
+    said: Mutex<Said<K>>,
 }
+
+struct Said<K> {
+    messages: HashMap<Option<(K, Subject)>, Message>,
+    /// How many of the messages are from each place.
+    subjects: HashMap<K, usize>,
+}
+
+/// What a message is about, as far as it says; 0 is nothing.
+pub(super) type Subject = u64;
 
 /// A line to print now.
 #[derive(Debug, PartialEq)]
 pub(super) struct Printed {
     /// The message.
     pub(super) line: String,
-    /// How many from the same place were left out since the last line that was printed.
+    /// How many of the same were left out since the last line that was printed.
     pub(super) repeats: u64,
 }
 
-struct Place {
+struct Message {
     printed: Instant,
     held: Option<Held>,
 }
@@ -41,20 +55,19 @@ struct Held {
     count: u64,
 }
 
-impl<K: Eq + Hash> Fold<K> {
-    /// A fold that lets one line per place and `window` through.
+impl<K: Eq + Hash + Clone> Fold<K> {
+    /// A fold that lets one line of each message and `window` through.
     pub(super) fn new(window: Duration) -> Self {
-        Self { window, places: Mutex::default() }
+        Self { window, said: Mutex::new(Said { messages: HashMap::new(), subjects: HashMap::new() }) }
     }
 
-    /// Takes the `line` said at `key`, and gives it back if it is to be printed now.
-    pub(super) fn admit(&self, key: K, line: String, now: Instant) -> Option<Printed> {
-        let mut places = self.lock();
-        let key = Some(key);
-        let known = places.len() < PLACES || places.contains_key(&key);
-        match places.entry(if known { key } else { None }) {
+    /// Takes the `line` said at `place` about `subject`, and gives it back if it is to be printed now.
+    pub(super) fn admit(&self, place: K, subject: Subject, line: String, now: Instant) -> Option<Printed> {
+        let mut said = self.lock();
+        let key = said.key(place, subject);
+        match said.messages.entry(key) {
             Entry::Vacant(entry) => {
-                entry.insert(Place { printed: now, held: None });
+                entry.insert(Message { printed: now, held: None });
                 Some(Printed { line, repeats: 0 })
             }
             Entry::Occupied(entry) => entry.into_mut().admit(line, now, self.window),
@@ -64,7 +77,9 @@ impl<K: Eq + Hash> Fold<K> {
     /// What is left to print of the windows that are over.
     pub(super) fn due(&self, now: Instant) -> Vec<Printed> {
         let window = self.window;
-        self.release(now, |place| place.is_over(now, window))
+        let due = self.release(now, |message| message.is_over(now, window));
+        self.lock().forget(now, window);
+        due
     }
 
     /// What is left to print of all windows.
@@ -72,23 +87,51 @@ impl<K: Eq + Hash> Fold<K> {
         self.release(now, |_| true)
     }
 
-    fn release(&self, now: Instant, which: impl Fn(&Place) -> bool) -> Vec<Printed> {
-        let mut places = self.lock();
-        let mut held: Vec<Held> = places
+    fn release(&self, now: Instant, which: impl Fn(&Message) -> bool) -> Vec<Printed> {
+        let mut said = self.lock();
+        let mut held: Vec<Held> = said
+            .messages
             .values_mut()
-            .filter(|place| which(place))
-            .filter_map(|place| place.held.take().inspect(|_| place.printed = now))
+            .filter(|message| which(message))
+            .filter_map(|message| message.held.take().inspect(|_| message.printed = now))
             .collect();
         held.sort_by_key(|held| held.at);
         held.into_iter().map(|held| Printed { line: held.line, repeats: held.count - 1 }).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<K>, Place>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Said<K>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl<K: Eq + Hash + Clone> Said<K> {
+    /// By what a message is known, within the bounds.
+    fn key(&mut self, place: K, subject: Subject) -> Option<(K, Subject)> {
+        let known = Some((place.clone(), subject));
+        if self.messages.contains_key(&known) {
+            return known;
+        }
+        let has_room = self.messages.len() < KNOWN;
+        let subjects = self.subjects.entry(place.clone()).or_default();
+        if has_room && *subjects < SUBJECTS {
+            *subjects += 1;
+            return known;
+        }
+        let alone = Some((place, 0));
+        if has_room || self.messages.contains_key(&alone) { alone } else { None }
+    }
+
+    /// Forgets what was said before the window.
+    fn forget(&mut self, now: Instant, window: Duration) {
+        self.messages.retain(|_, message| message.held.is_some() || !message.is_over(now, window));
+        self.subjects.clear();
+        for (place, _) in self.messages.keys().flatten() {
+            *self.subjects.entry(place.clone()).or_default() += 1;
+        }
+    }
+}
+
+impl Message {
     fn admit(&mut self, line: String, now: Instant, window: Duration) -> Option<Printed> {
         if self.is_over(now, window) {
             self.printed = now;
@@ -122,30 +165,30 @@ mod tests {
     #[test]
     fn the_first_is_printed_and_the_next_waits_for_the_window() {
         let (fold, start) = (Fold::new(WINDOW), Instant::now());
-        assert_eq!(fold.admit("a", "one".into(), start), Some(printed("one", 0)));
-        assert_eq!(fold.admit("a", "two".into(), seconds(start, 1)), None);
-        assert_eq!(fold.admit("a", "three".into(), seconds(start, 9)), None);
-        assert_eq!(fold.admit("a", "four".into(), seconds(start, 10)), Some(printed("four", 2)));
-        assert_eq!(fold.admit("a", "five".into(), seconds(start, 11)), None);
+        assert_eq!(fold.admit("a", 0, "one".into(), start), Some(printed("one", 0)));
+        assert_eq!(fold.admit("a", 0, "two".into(), seconds(start, 1)), None);
+        assert_eq!(fold.admit("a", 0, "three".into(), seconds(start, 9)), None);
+        assert_eq!(fold.admit("a", 0, "four".into(), seconds(start, 10)), Some(printed("four", 2)));
+        assert_eq!(fold.admit("a", 0, "five".into(), seconds(start, 11)), None);
     }
 
     #[test]
     fn places_do_not_fold_each_other() {
         let (fold, now) = (Fold::new(WINDOW), Instant::now());
-        assert_eq!(fold.admit("a", "one".into(), now), Some(printed("one", 0)));
-        assert_eq!(fold.admit("b", "two".into(), now), Some(printed("two", 0)));
+        assert_eq!(fold.admit("a", 0, "one".into(), now), Some(printed("one", 0)));
+        assert_eq!(fold.admit("b", 0, "two".into(), now), Some(printed("two", 0)));
     }
 
     #[test]
     fn the_latest_is_printed_when_the_window_is_over() {
         let (fold, start) = (Fold::new(WINDOW), Instant::now());
         for (line, at) in [("one", 0), ("two", 1), ("three", 2)] {
-            fold.admit("a", line.into(), seconds(start, at));
+            fold.admit("a", 0, line.into(), seconds(start, at));
         }
         assert_eq!(fold.due(seconds(start, 9)), []);
         assert_eq!(fold.due(seconds(start, 10)), [printed("three", 1)]);
         // That line opened a window of its own.
-        assert_eq!(fold.admit("a", "four".into(), seconds(start, 11)), None);
+        assert_eq!(fold.admit("a", 0, "four".into(), seconds(start, 11)), None);
         assert_eq!(fold.due(seconds(start, 19)), []);
         assert_eq!(fold.due(seconds(start, 20)), [printed("four", 0)]);
     }
@@ -156,7 +199,7 @@ mod tests {
         for (key, line, at) in
             [("a", "a1", 0), ("b", "b1", 0), ("b", "b2", 1), ("a", "a2", 2), ("a", "a3", 3)]
         {
-            fold.admit(key, line.into(), seconds(start, at));
+            fold.admit(key, 0, line.into(), seconds(start, at));
         }
         assert_eq!(fold.rest(seconds(start, 4)), [printed("b2", 0), printed("a3", 1)]);
         assert_eq!(fold.rest(seconds(start, 5)), []);
@@ -168,7 +211,7 @@ mod tests {
         let mut lines = Vec::new();
         for tenth in 0..1_000u64 {
             let now = start + Duration::from_millis(tenth * 100);
-            lines.extend(fold.admit("a", String::new(), now));
+            lines.extend(fold.admit("a", 0, String::new(), now));
             if tenth % 10 == 0 {
                 lines.extend(fold.due(now));
             }
@@ -179,10 +222,33 @@ mod tests {
     }
 
     #[test]
-    fn places_beyond_the_bound_share_one_window() {
+    fn what_a_message_is_about_tells_it_apart() {
+        let (fold, start) = (Fold::new(WINDOW), Instant::now());
+        assert_eq!(fold.admit("a", 1, "one".into(), start), Some(printed("one", 0)));
+        assert_eq!(fold.admit("a", 2, "two".into(), start), Some(printed("two", 0)));
+        assert_eq!(fold.admit("a", 1, "one again".into(), seconds(start, 1)), None);
+        assert_eq!(fold.admit("a", 2, "two again".into(), seconds(start, 2)), None);
+        assert_eq!(fold.due(seconds(start, 10)), [printed("one again", 0), printed("two again", 0)]);
+    }
+
+    #[test]
+    fn subjects_beyond_the_bound_are_one_and_no_other_places() {
+        let (fold, start) = (Fold::new(WINDOW), Instant::now());
+        let say = |subject, now| fold.admit("a", subject, String::new(), now).is_some();
+        let through = (1..=1000).filter(|subject| say(*subject, start)).count();
+        assert_eq!(through, SUBJECTS + 1);
+        assert_eq!(fold.admit("b", 1, "other".into(), start), Some(printed("other", 0)));
+        assert_eq!(fold.due(seconds(start, 10)), [printed("", 1000 - SUBJECTS as u64 - 2)]);
+        assert!(fold.due(seconds(start, 20)).is_empty());
+        let through = (2001..=3000).filter(|subject| say(*subject, seconds(start, 20))).count();
+        assert_eq!(through, SUBJECTS + 1, "those of before are forgotten");
+    }
+
+    #[test]
+    fn messages_beyond_the_bound_share_one_window() {
         let (fold, now) = (Fold::new(WINDOW), Instant::now());
-        let through = (0..10 * PLACES).filter(|key| fold.admit(*key, String::new(), now).is_some()).count();
-        assert_eq!(through, PLACES + 1);
-        assert_eq!(fold.lock().len(), PLACES + 1);
+        let through = (0..10 * KNOWN).filter(|key| fold.admit(*key, 0, String::new(), now).is_some()).count();
+        assert_eq!(through, KNOWN + 1);
+        assert_eq!(fold.lock().messages.len(), KNOWN + 1);
     }
 }

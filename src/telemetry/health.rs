@@ -175,8 +175,8 @@ impl State {
     }
 }
 
-/// Says a change in the log. Each has a place of its own, so that the fold never lets one hide another; the good news
-/// after trouble is a warning, because who was warned must hear the end of it at the same level.
+/// Says a change in the log. The good news after trouble is a warning, because who was warned must hear the end of it at the same
+/// level.
 fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: &str) {
     match (from, to) {
         (Some(Reason::Store(trouble)), None) => {
@@ -186,14 +186,14 @@ fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: 
         (_, None) => info!("ready: the database takes rows"),
         // Nothing to say, and the memory has words of its own.
         (_, Some(Reason::Starting | Reason::MemoryLimit)) => {}
-        (_, Some(Reason::Store(StoreTrouble::DatabaseUnreachable))) => {
-            warn!(detail, "the database cannot be reached; records are held and shed by the overflow policy");
-        }
-        (_, Some(Reason::Store(StoreTrouble::SchemaMismatch))) => {
-            warn!(detail, "the tables do not fit; records are held and shed by the overflow policy");
-        }
-        (_, Some(Reason::Store(StoreTrouble::DatabaseRefuses))) => {
-            warn!(detail, "the database refuses rows; records are held and shed by the overflow policy");
+        (_, Some(Reason::Store(trouble))) => {
+            let what = match trouble {
+                StoreTrouble::DatabaseUnreachable => "the database cannot be reached",
+                StoreTrouble::SchemaMismatch => "the tables do not fit",
+                StoreTrouble::DatabaseRefuses => "the database refuses rows",
+            };
+            let reason = Reason::Store(trouble).as_str();
+            warn!(reason, detail, "{what}; records are held and shed by the overflow policy");
         }
         (_, Some(Reason::Draining)) => info!("draining: nothing more is accepted"),
     }

@@ -1,7 +1,7 @@
 //! forebay's own messages: `tracing` events, to stderr and nowhere else.
 //!
-//! Warnings and errors are folded: each place in the code prints one line in ten seconds at most, with the count of
-//! those left out. Other crates are held to warnings whatever the level is, and deadpool is silenced, because the
+//! Warnings and errors are folded: each place in the code prints one line in ten seconds at most about each partition, lane and so on,
+//! with the count of those left out. Other crates are held to warnings whatever the level is, and deadpool is silenced, because the
 //! exporter says the same with more sense. Writing never fails or holds up the program: a line that stderr refuses is lost,
 //! and a stderr that blocks keeps one thread waiting, which does nothing else.
 //! Spans are not printed.
@@ -22,9 +22,10 @@ use super::config::{Encoding, LogsConfig};
 use super::fold::{Fold, Printed};
 use super::line::Style;
 use super::outlet::{Inlet, Outlet};
+use super::subject::subject;
 use super::threshold::Threshold;
 
-/// The window in which a place prints one line.
+/// The window in which a place prints one line about each of them.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// How often [`Logs::tell_repeats`] looks for windows that are over.
@@ -144,7 +145,7 @@ impl Printer {
         if *metadata.level() > Level::WARN {
             return self.print([Printed { line, repeats: 0 }]);
         }
-        self.print(self.fold.admit(metadata.callsite(), line, now.steady));
+        self.print(self.fold.admit(metadata.callsite(), subject(event), line, now.steady));
     }
 
     fn print_due(&self) {
@@ -320,6 +321,20 @@ mod tests {
             said,
             ["WARN  the database c", "WARN  the database r", "WARN  the database t", "INFO  draining: noth"]
         );
+    }
+
+    #[test]
+    fn each_partition_that_fails_is_said_and_not_each_failure() {
+        let (printer, paper, seconds) = printer(CONSOLE);
+        with_default(subscriber(targets(config::Level::Info), printer.clone()), || {
+            for (partition, attempt) in [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3)] {
+                seconds.fetch_add(1, Ordering::Relaxed);
+                warn!(partition, attempt, "cannot be made");
+            }
+            printer.print_rest();
+        });
+        let said: Vec<String> = paper.lines().iter().map(|line| line[56..].to_owned()).collect();
+        assert_eq!(said, ["a attempt=1", "b attempt=1", "b attempt=2", "a attempt=3 repeats=1"]);
     }
 
     #[test]

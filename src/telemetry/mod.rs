@@ -26,6 +26,7 @@ mod process;
 mod push;
 mod report;
 mod serve;
+mod subject;
 mod threshold;
 
 pub use error::Error;

@@ -122,6 +122,7 @@ async fn the_privileges_that_are_asked_for_are_enough() {
         "durability",
         "durability",
         "timeouts",
+        "transactions",
         "connections",
         "schema",
         "privileges",
@@ -206,13 +207,6 @@ async fn settings_in_the_way_are_found() {
             "connection",
             "problem",
             "RESET default_transaction_read_only",
-        ),
-        (
-            "SET idle_session_timeout = '30s'",
-            "RESET ALL",
-            "timeouts",
-            "warning",
-            "SET idle_session_timeout = 0",
         ),
     ] {
         scene.execute(&format!("ALTER ROLE {{role}} {set}")).await;
@@ -450,6 +444,30 @@ async fn people_read_lines() {
         looked.out.ends_with(" ok, 3 warnings, 0 problems\n"),
         "superuser, fsync, full_page_writes: {looked:?}"
     );
+}
+
+/// Scenario: a session has left a transaction open, in which it has read something, and a hundred thousand others have come since.
+/// Guarantee: the doctor warns of it with its number, role and name, as a role that sees no more of it than that; and no longer once
+/// it has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_left_open_is_found() {
+    let scene = Scene::begin().await;
+    let forgotten = scene.database.connect().await;
+    let read = "SET application_name = 'forgotten'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM otel.log_records";
+    forgotten.batch_execute(read).await.unwrap();
+    let pid: i32 = forgotten.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    scene.doctor().await.has_only(&[]);
+    let others = "CREATE TABLE others (number integer);
+        DO $$ BEGIN FOR number IN 1..100001 LOOP
+            BEGIN INSERT INTO others VALUES (number); EXCEPTION WHEN division_by_zero THEN NULL; END;
+        END LOOP; END $$";
+    scene.execute(others).await;
+    let told = scene.doctor().await;
+    told.has_only(&["transactions"]);
+    let session = format!("session {pid} of role {} (forgotten)", ::forebay::embedded::NAME);
+    told.has("transactions", "warning", &[&session, "pg_terminate_backend"]);
+    forgotten.batch_execute("COMMIT").await.unwrap();
+    scene.doctor().await.has_only(&[]);
 }
 
 /// Scenario: a database as it was before PostgreSQL 15, a store as it was before version 7, and a role whose name has to be quoted.

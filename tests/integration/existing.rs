@@ -396,18 +396,23 @@ async fn the_mapping_to_begin_with_is_one() {
 }
 
 /// Scenario: a table with triggers that name what is in `public` without saying so, one of them as late as the COMMIT, in a database
-/// where somebody may create there; and a column of citext, where PostgreSQL has that. Guarantee: they work as for everybody else,
+/// where somebody may create there, with a time zone and a DateStyle that triggers see; and a column of citext, where PostgreSQL has that. Guarantee: they work as for everybody else,
 /// for dead letters that are sent again as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn triggers_find_what_they_rely_on() {
     let scene = Scene::begin().await;
     let triggers = "CREATE TABLE public.audit (what text);
         CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN INSERT INTO audit VALUES (TG_NAME); RETURN NULL; END $$;
+            BEGIN INSERT INTO audit VALUES (concat_ws(' ', TG_NAME, current_setting('TimeZone'), current_setting('DateStyle'))); RETURN NULL; END $$;
         CREATE TRIGGER at_once AFTER INSERT ON app.\"Logs\" FOR EACH ROW EXECUTE FUNCTION app.note();
         CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON app.\"Logs\" INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.note();
         ALTER TABLE app.\"Logs\" ADD CONSTRAINT refused CHECK (number <> 3)";
     scene.execute(triggers).await;
+    let zone = format!(
+        "ALTER DATABASE {0} SET TimeZone = 'Asia/Tokyo'; ALTER DATABASE {0} SET DateStyle = 'German'",
+        scene.database.name()
+    );
+    scene.execute(&zone).await;
     if scene.client.batch_execute("CREATE EXTENSION citext").await.is_ok() {
         scene.execute("ALTER TABLE app.\"Logs\" ALTER host TYPE citext").await;
         assert_eq!(scene.problems().await, [""; 0]);
@@ -425,7 +430,8 @@ async fn triggers_find_what_they_rely_on() {
     let again = scene.run("dead-letters retry --all").await;
     assert_eq!(again.out, "1 stored, 0 refused again\n", "{again:?}");
     for name in ["at_once", "at_commit"] {
-        assert_eq!(scene.count(&format!("public.audit WHERE what = '{name}'")).await, 10, "{name}");
+        let fired = format!("public.audit WHERE what = '{name} Asia/Tokyo German, DMY'");
+        assert_eq!(scene.count(&fired).await, 10, "{name}");
     }
 }
 

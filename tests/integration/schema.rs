@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::reading::first_column;
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command};
 use crate::support::postgres::database;
@@ -259,4 +260,37 @@ async fn the_lanes_of_a_gateway_that_lives_are_kept() {
     let lanes = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i16>>();
     assert_eq!(lanes(client.query(left, &[&lives]).await.unwrap()), [-1, 0, 1]);
     assert!(client.query(left, &[&ended]).await.unwrap().is_empty());
+}
+
+/// Scenario: somebody leaves a transaction open, and two thousand batches are written one after the other. Guarantee: the lanes have
+/// counted each of them, all are stored once, and no lane has to look at more than a few pages to find its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_left_open_slows_no_batch_down() {
+    let database = database().await;
+    let sets = ["exporters.postgres.sending_queue.enabled=false", "processors.batch.timeout=0s"];
+    let forebay = Forebay::ready(database.dsn(), &sets).await;
+    let (client, forgotten, sender) =
+        (database.connect().await, database.connect().await, forebay.sender().await);
+    let read = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM otel.lanes";
+    forgotten.batch_execute(read).await.unwrap();
+    for number in 0..2000 {
+        sender.send(numbered_request(number..number + 1)).await.unwrap();
+    }
+    assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 2000);
+    stored(&database).await.assert_holds_each_once(&[0..2000]);
+    let rows = client.query("SELECT lane, sequence FROM otel.lanes WHERE lane >= 0", &[]).await.unwrap();
+    let rows: Vec<(i16, i64)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let batches = rows.iter().map(|(row, sequence)| i64::from(row / 2) * 200 + sequence);
+    assert_eq!((rows.len(), batches.sum()), (2, 2000), "{rows:?}");
+    client.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off").await.unwrap();
+    for (row, _) in rows {
+        let gateway = first_column(&client, "SELECT DISTINCT gateway::text FROM otel.lanes").await.remove(0);
+        let look = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF) SELECT updated_at FROM otel.lanes WHERE gateway = '{gateway}' AND lane = {row}"
+        );
+        let plan = first_column(&client, &look).await;
+        let pages = plan.iter().find_map(|line| line.trim().strip_prefix("Buffers: shared hit=")).unwrap();
+        assert!(pages.parse::<u32>().unwrap() <= 8, "{plan:#?}");
+    }
+    forgotten.batch_execute("COMMIT").await.unwrap();
 }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::origins::{Named, lacking, restore};
 use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
-use crate::exporter::pool::Connection;
-use crate::exporter::write::{ROLES_PATH, copy};
+use crate::exporter::pool::{AS_THE_ROLE_HAS_THEM, Connection};
+use crate::exporter::write::copy;
 use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
 
@@ -168,7 +168,7 @@ impl DeadLetters {
         let (table, name) = match destination {
             None => (format!("{}.{LOG_RECORDS}", self.schema), LOG_RECORDS),
             Some(mark) if self.destination.mark().as_ref() == Some(&mark) => {
-                connection.batch_execute(ROLES_PATH).await?;
+                connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
                 (mark, self.destination.table())
             }
             Some(mark) => {

@@ -13,6 +13,7 @@ mod server;
 mod slots;
 mod store;
 mod table;
+mod transactions;
 
 use std::time::Duration;
 
@@ -95,6 +96,7 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("clock", server::clock(p).await);
     report("durability", server::durability(p).await);
     report("timeouts", server::timeouts(p).await);
+    report("transactions", transactions::check(p).await);
     report("connections", slots::check(p).await);
     report("schema", store::schema(p).await);
     report("privileges", privileges::check(p).await);

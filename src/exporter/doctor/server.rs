@@ -119,20 +119,26 @@ pub(super) async fn durability(p: &Patient<'_>) -> Checked {
     Ok(found)
 }
 
-/// forebay sets its sessions' statement_timeout, lock_timeout and idle_in_transaction_session_timeout itself; these
-/// are the others that end a session or a transaction.
+/// What else than forebay's own deadlines may end a session or a transaction. forebay sets both for its sessions, which a pooler may
+/// have swallowed.
 pub(super) async fn timeouts(p: &Patient<'_>) -> Checked {
     let (role, _) = p.role().await?;
     let mut found = Vec::new();
-    for (name, consequence) in [
-        ("idle_session_timeout", "idle connections are cut, and opened anew"),
-        ("transaction_timeout", "a batch that takes longer is cut off and tried again"),
+    for (name, harmless_from, consequence) in [
+        ("idle_session_timeout", u128::MAX, "idle connections are cut, and opened anew"),
+        (
+            "transaction_timeout",
+            p.config.timeout.0.as_millis(),
+            "a batch that takes longer is cut off and tried again",
+        ),
     ] {
-        let value = p.setting(name).await?.and_then(|value| value.parse().ok()).unwrap_or(0_u64);
-        let harmless = name == "transaction_timeout" && u128::from(value) > p.config.timeout.0.as_millis();
-        if value > 0 && !harmless {
+        let select = "SELECT setting FROM pg_settings WHERE name = $1";
+        let value: Option<String> =
+            p.connection.query_opt(select, &[&name]).await?.and_then(|row| row.get(0));
+        let value: u128 = value.and_then(|value| value.parse().ok()).unwrap_or(0);
+        if value > 0 && value < harmless_from {
             found.push(warning(format!(
-                "{name} is {value} ms, by which {consequence}: ALTER ROLE {role} SET {name} = 0"
+                "{name} is {value} ms in spite of forebay's own setting, by which {consequence}: ALTER ROLE {role} SET {name} = 0"
             )));
         }
     }

@@ -6,6 +6,8 @@
 //! looked through. So one that was last used some days before the oldest partition begins is named nowhere else. Where a record has
 //! come to a partition long before its time, from the default one (`make.rs`) or because somebody has made it ahead, it is a use as well.
 
+use std::time::SystemTime;
+
 use super::catalogue::{Partition, default_of, partitions};
 use super::retention::Reason;
 use super::sweep::{delete_by_pages, make_room};
@@ -75,12 +77,16 @@ impl Exporter {
         share: u64,
     ) -> Result<Option<String>, Failure> {
         let last = format!(
-            "SELECT (extract(epoch FROM max({time})) * 1000000)::int8 FROM (SELECT {time}, \
+            "SELECT max({time}) FROM (SELECT {time}, \
              sum({size}) OVER (ORDER BY {time} DESC) AS bytes FROM {}.{table} t) newest WHERE bytes > {share}",
             self.schema
         );
-        let last: Option<i64> = connection.query_one(&last, &[]).await?.get(0);
-        Ok(last.map(|last| format!("{time} <= timestamptz 'epoch' + interval '{last} microseconds'")))
+        let last: Option<SystemTime> = connection.query_one(&last, &[]).await?.get(0);
+        let since_1970 = last.map(|last| last.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        // Numbers all the way: before PostgreSQL 14, extract gives a double, which has not all of the digits.
+        Ok(since_1970.map(|last| {
+            format!("{time} <= timestamptz 'epoch' + interval '{} microseconds'", last.as_micros())
+        }))
     }
 
     /// Deletes what no dead letter names any more. Lanes that keep letters wait meanwhile, so that it is done in a moment or another time.

@@ -264,7 +264,7 @@ impl Indexer<'_> {
             Counts::None | Counts::Off => {
                 let key = counts::key(&partition.name, partition.oid);
                 let keep = counts::keep(schema, &partition.qualified, &key);
-                let keep = format!("BEGIN; SET LOCAL lock_timeout = '200ms'; {keep}; COMMIT");
+                let keep = format!("{}; {keep}; COMMIT", to_lock(partition, "200ms"));
                 in_time(async { Ok(connection.batch_execute(&keep).await?) }).await?;
                 counts::count(schema, &partition.qualified, &key)
             }
@@ -383,5 +383,5 @@ fn is_of_a_long_value(failure: &Failure) -> bool {
 
 /// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.
 fn is_rivalry(failure: &Failure) -> bool {
-    matches!(failure.sqlstate.as_deref(), Some("42P07" | "23505" | "40P01"))
+    matches!(failure.sqlstate.as_deref(), Some("42P07" | "42710" | "23505" | "40P01"))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::parts::{complete, publish};
 use super::*;
 use crate::table::{counts, reading};
 
@@ -25,21 +26,15 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, sql: shut_doors },
     Migration { version: 8, sql: bound_the_store },
     Migration { version: 9, sql: keep_origins },
+    Migration { version: 10, sql: let_all_be_published },
 ];
 
 /// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
 /// further migrations lead older ones there, and find nothing to do in new ones.
 fn create_store(schema: &Schema) -> String {
-    let mut sql = String::new();
-    TABLES.iter().for_each(|table| sql.push_str(&table.definition(schema, "CREATE TABLE")));
-    let _ = writeln!(
-        sql,
-        "ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n\
-         CREATE INDEX resources_service_name ON {schema}.resources USING hash (service_name);\n\
-         CREATE TABLE {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
-         CREATE INDEX log_records_time ON {schema}.log_records USING brin (time) WITH (autosummarize = on);"
-    );
-    sql + &index_counts(schema) + &reading::view(schema)
+    let mut sql: String = TABLES.iter().map(|table| table.definition(schema, "CREATE TABLE")).collect();
+    TABLES.iter().for_each(|table| sql += &complete(schema, table.name));
+    sql + &reading::view(schema)
 }
 
 /// Version 2: dead letters name their service, and say how often they were tried.
@@ -94,7 +89,7 @@ fn bound_the_store(schema: &Schema) -> String {
         );
     }
     for table in ["log_records_default", "losses", LOG_COUNTS] {
-        let _ = writeln!(sql, "ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;");
+        sql += &publish(schema, table);
     }
     sql
 }
@@ -121,7 +116,24 @@ fn keep_origins(schema: &Schema) -> String {
         + &grant_to_those(schema, "DELETE", letters, "SELECT, DELETE", origins)
 }
 
-fn index_counts(schema: &Schema) -> String {
+/// Version 10: partitions can be changed by hand although a publication has them, as all other tables can. One that somebody holds a
+/// lock on stays as it is: nothing of forebay's own needs it. The bounds of counted partitions are read by the same words whatever
+/// the caller's settings are.
+fn let_all_be_published(schema: &Schema) -> String {
+    let records = literal(&format!("{schema}.{LOG_RECORDS}"));
+    let publish = literal(&format!(
+        "DECLARE partition regclass; patience text := current_setting('lock_timeout'); BEGIN \
+         PERFORM set_config('lock_timeout', '100ms', true); \
+         FOR partition IN SELECT c.oid FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid \
+         WHERE inhparent = {records}::regclass AND c.relkind = 'r' AND c.relreplident = 'd' \
+         LOOP BEGIN EXECUTE format('ALTER TABLE ONLY %s REPLICA IDENTITY FULL', partition); \
+         EXCEPTION WHEN lock_not_available THEN NULL; END; END LOOP; \
+         PERFORM set_config('lock_timeout', patience, true); END"
+    ));
+    format!("DO {publish};\n") + &reading::functions(schema)
+}
+
+pub(super) fn index_counts(schema: &Schema) -> String {
     format!(
         "CREATE INDEX IF NOT EXISTS log_counts_partition_key ON {schema}.{LOG_COUNTS} (partition_key, start);\n\
          CREATE INDEX IF NOT EXISTS log_counts_is_late ON {schema}.{LOG_COUNTS} (partition_key) WHERE is_late;\n"

@@ -5,6 +5,7 @@
 //! added to.
 
 mod migrations;
+mod parts;
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -13,6 +14,7 @@ use super::columns::COLUMNS;
 use super::identifier::{Schema, literal, quoted};
 
 pub use migrations::{MIGRATIONS, Migration};
+pub use parts::Parts;
 
 /// A table of the store.
 #[derive(Debug)]

@@ -53,13 +53,21 @@ const TEST_SETTINGS: [(&str, &str); 4] =
 
 /// Where `./dev` puts the newest PostgreSQL.
 const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/postgresql");
-/// Set to anything, this has all tests run on it.
-const ON_NEWEST: &str = "FOREBAY_TEST_NEWEST";
+/// Set to a directory that `./dev` has put a PostgreSQL into, this has all tests run on that one.
+const CHOSEN: &str = "FOREBAY_TEST_POSTGRESQL";
 
 static RUN: LazyLock<Run> = LazyLock::new(Run::begin);
 static SHARED: OnceCell<Postgres> = OnceCell::const_new();
 /// The programs of the newest PostgreSQL, where it is there.
-static NEWEST_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(newest_programs);
+static NEWEST_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| programs_in(NEWEST));
+/// The programs of the one that was chosen, if one was.
+static CHOSEN_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let made = env::var(CHOSEN).ok()?;
+    let programs = programs_in(&made);
+    Some(programs.unwrap_or_else(|| {
+        panic!("there is no PostgreSQL in {made}; ./dev newest and ./dev oldest fetch one")
+    }))
+});
 /// A cluster that was made and never started, to be copied: `initdb` is what takes the time.
 static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
 
@@ -256,26 +264,18 @@ pub(crate) fn run_name() -> String {
 
 /// How the tests' clusters are made.
 fn options<'a>(settings: &'a [(&'a str, &'a str)], durable: bool) -> Options<'a> {
-    let programs = if env::var_os(ON_NEWEST).is_some() {
-        Some(
-            NEWEST_PROGRAMS
-                .as_deref()
-                .unwrap_or_else(|| panic!("{NEWEST} is missing; ./dev newest makes it")),
-        )
-    } else {
-        None
-    };
+    let programs = CHOSEN_PROGRAMS.as_deref();
     Options { access: Access::Trust, durable, settings, programs }
 }
 
-/// The newest PostgreSQL's programs, in a place where the user can get to that the server runs as.
-fn newest_programs() -> Option<PathBuf> {
-    let (made, reachable) = (Path::new(NEWEST).join("bin"), RUN.directory());
-    if !made.exists() {
+/// The programs of the PostgreSQL that `./dev` has put into `made`, in a place where the user can get to that the server runs as.
+fn programs_in(made: &str) -> Option<PathBuf> {
+    if !Path::new(made).join("bin").exists() {
         return None;
     }
-    let copied = Command::new("cp").args(["-a", NEWEST]).arg(&reachable).status().expect("cp");
-    assert!(copied.success(), "a copy of {NEWEST}");
+    let reachable = RUN.directory();
+    let copied = Command::new("cp").args(["-a", &format!("{made}/.")]).arg(&reachable).status().expect("cp");
+    assert!(copied.success(), "a copy of {made}");
     Some(reachable.join("bin"))
 }
 

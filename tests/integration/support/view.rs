@@ -64,7 +64,11 @@ pub fn sent(request: &ExportLogsServiceRequest) -> impl Iterator<Item = Sent<'_>
 pub async fn rows(client: &Client, rest: &str) -> Vec<Row> {
     let names: Vec<_> = TIMES.into_iter().chain(JSON).chain(OTHERS).collect();
     let expressions = names.iter().map(|name| match TIMES.contains(name) {
-        true => format!("(extract(epoch FROM {name}) * 1000000)::bigint::text"),
+        // In two parts, because a double, which PostgreSQL 13 gives, has not all of the digits.
+        true => format!(
+            "(extract(epoch FROM date_trunc('second', {name}))::bigint * 1000000 \
+             + extract(microseconds FROM {name})::bigint % 1000000)::text"
+        ),
         false => format!("{name}::text"),
     });
     let expressions = expressions.collect::<Vec<_>>().join(", ");

@@ -1,0 +1,148 @@
+//! The parts of a store by their names, and the statements that make again which of them somebody has dropped.
+
+use super::migrations::index_counts;
+use super::*;
+use crate::table::{counts, reading};
+
+/// What is there of a store of the newest version, by the names of its relations and functions.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Tables and the view.
+    pub relations: Vec<String>,
+    /// Functions.
+    pub functions: Vec<String>,
+    /// The table of the records has a default partition, or one that was is kept beside it.
+    pub has_default: bool,
+}
+
+/// The view.
+const VIEW: &str = "logs";
+/// What the view is made of. Dropping one of them drops the view as well, so that one that is missing beside the view has another
+/// name, or is in another schema: somebody is at work, and a second one would be in the way.
+const VIEWED: [&str; 3] = ["resources", "scopes", LOG_RECORDS];
+
+impl Parts {
+    /// The tables that are not there, and are to be made again.
+    pub fn missing_tables(&self) -> Vec<&'static str> {
+        let is_away = |table: &str| self.has(VIEW) && VIEWED.contains(&table);
+        let names = TABLES.iter().map(|table| table.name);
+        names.filter(|table| !self.has(table) && !is_away(table)).collect()
+    }
+
+    /// The statements that make them, and the default partition where that is missing.
+    pub fn tables_again(&self, schema: &Schema) -> String {
+        let missing = self.missing_tables();
+        let tables = || TABLES.iter().filter(|table| missing.contains(&table.name));
+        let mut sql: String = tables().map(|table| table.definition(schema, "CREATE TABLE")).collect();
+        tables().for_each(|table| sql += &complete(schema, table.name));
+        if self.has(LOG_RECORDS) && !self.has_default {
+            sql += &complete(schema, LOG_RECORDS);
+        }
+        sql
+    }
+
+    /// The statements that make the view and the functions, where some of them are missing.
+    pub fn reading_again(&self, schema: &Schema) -> String {
+        let has = |function: &str| self.functions.iter().any(|name| name == function);
+        let mut sql = String::new();
+        if !has(counts::FUNCTION) {
+            sql += &counts::function(schema);
+        }
+        if !self.has(VIEW) {
+            sql += &reading::view(schema);
+        }
+        if !self.has(VIEW) || !reading::FUNCTIONS.iter().all(|name| has(name)) {
+            sql += &reading::functions(schema);
+        }
+        sql
+    }
+
+    /// Whether nothing is to be made again.
+    pub fn are_complete(&self, schema: &Schema) -> bool {
+        self.tables_again(schema).is_empty() && self.reading_again(schema).is_empty()
+    }
+
+    /// Whether any table is there.
+    pub fn has_tables(&self) -> bool {
+        TABLES.iter().any(|table| self.has(table.name))
+    }
+
+    /// Whether this relation is there.
+    pub fn has(&self, relation: &str) -> bool {
+        self.relations.iter().any(|name| name == relation)
+    }
+}
+
+/// The statements that follow the definition of `table`: by these it can be searched, and its rows deleted where it is published.
+pub(super) fn complete(schema: &Schema, table: &str) -> String {
+    match table {
+        "resources" => format!(
+            "CREATE INDEX IF NOT EXISTS resources_service_name ON {schema}.resources USING hash (service_name);\n"
+        ),
+        "lanes" => format!("ALTER TABLE {schema}.lanes ADD PRIMARY KEY (gateway, lane);\n"),
+        LOG_RECORDS => format!(
+            "CREATE TABLE IF NOT EXISTS {schema}.log_records_default PARTITION OF {schema}.log_records DEFAULT;\n\
+             CREATE INDEX IF NOT EXISTS log_records_time ON {schema}.log_records USING brin (time) WITH (autosummarize = on);\n\
+             {}",
+            publish(schema, "log_records_default")
+        ),
+        "losses" => publish(schema, table),
+        LOG_COUNTS => index_counts(schema) + &publish(schema, table),
+        _ => String::new(),
+    }
+}
+
+/// The statement by which rows of a table without a primary key can be changed and deleted although a publication has the table.
+pub(super) fn publish(schema: &Schema, table: &str) -> String {
+    format!("ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Parts {
+        let relations = TABLES.iter().map(|table| table.name).chain([VIEW]);
+        let functions = reading::FUNCTIONS.into_iter().chain([counts::FUNCTION]);
+        Parts {
+            relations: relations.map(str::to_owned).collect(),
+            functions: functions.map(str::to_owned).collect(),
+            has_default: true,
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_made_again() {
+        let (parts, schema) = (all(), Schema::new("otel"));
+        assert!(parts.are_complete(&schema));
+    }
+
+    #[test]
+    fn a_table_without_which_there_is_no_view_is_away_as_long_as_there_is_one() {
+        let schema = Schema::new("otel");
+        for (dropped, is_made) in
+            [("resources", false), (LOG_RECORDS, false), ("lanes", true), (LOG_COUNTS, true)]
+        {
+            let mut parts = all();
+            parts.relations.retain(|name| name != dropped);
+            assert_eq!(parts.missing_tables() == [dropped], is_made, "{dropped}");
+            parts.relations.retain(|name| name != VIEW);
+            assert_eq!(parts.missing_tables(), [dropped]);
+            assert!(parts.tables_again(&schema).contains(&format!("CREATE TABLE \"otel\".{dropped} (")));
+            assert!(parts.reading_again(&schema).contains("VIEW \"otel\".logs AS"));
+        }
+    }
+
+    #[test]
+    fn every_function_is_named_where_it_is_looked_for() {
+        let (parts, schema) = (Parts::default(), Schema::new("otel"));
+        let sql = parts.reading_again(&schema);
+        let functions = reading::FUNCTIONS.into_iter().chain([counts::FUNCTION]);
+        assert!(
+            functions
+                .clone()
+                .all(|name| sql.contains(&format!("CREATE OR REPLACE FUNCTION \"otel\".{name}(")))
+        );
+        assert_eq!(sql.matches("CREATE OR REPLACE FUNCTION").count(), functions.count());
+    }
+}

@@ -1,0 +1,30 @@
+//! What a message is about, which tells it apart from others of the same place in the code.
+
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use tracing::Event;
+use tracing::field::{Field, Visit};
+
+use super::fold::Subject;
+
+/// The fields that say what a message is about: of two messages that differ in one of them, both are news. None of them has
+/// a value that grows with each message.
+const SUBJECTS: [&str; 10] =
+    ["partition", "step", "lane", "table", "sqlstate", "reason", "transport", "endpoint", "key", "file"];
+
+/// A hash of what the event is about.
+pub(super) fn subject(event: &Event<'_>) -> Subject {
+    struct Values(DefaultHasher, bool);
+    impl Visit for Values {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if SUBJECTS.contains(&field.name()) {
+                format!("{value:?}").hash(&mut self.0);
+                self.1 = true;
+            }
+        }
+    }
+    let mut values = Values(DefaultHasher::new(), false);
+    event.record(&mut values);
+    if values.1 { values.0.finish() } else { 0 }
+}
