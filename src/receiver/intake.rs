@@ -20,7 +20,7 @@ use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Se
 use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
-use crate::table::{Mapping, Space, Transcoder, Untranscoded};
+use crate::table::{Mapping, Replaced, Space, Transcoder, Untranscoded};
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -169,9 +169,10 @@ impl Intake {
         let mut answer = self.answers.begin(transport);
         let mut message = request.into();
         let bytes = message.bytes().len();
+        let replaced = message.replaced();
         let admit = || {
             let (request, share) = message.parts();
-            self.admit(request, share, &mut answer)
+            self.admit(request, share, replaced, &mut answer)
         };
         let mut admitted = beside_others(bytes, self.room.turns(), admit).await?;
         drop(message);
@@ -196,6 +197,7 @@ impl Intake {
         &self,
         request: &[u8],
         share: &mut Share,
+        mut replaced: Replaced,
         answer: &mut AnswerCount<'_>,
     ) -> Result<Admitted, Refusal> {
         let records = count_records(request, self.transcoder.limits())
@@ -262,7 +264,8 @@ impl Intake {
         admitted.receipt = receipt;
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
             Ok(shed) => {
-                books.replace(&transcoded.replaced);
+                replaced += transcoded.replaced;
+                books.replace(&replaced);
                 admitted.full += shed;
             }
             Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
