@@ -266,7 +266,9 @@ impl Intake {
             Ok(shed) => {
                 replaced += transcoded.replaced;
                 books.replace(&replaced);
-                admitted.full += shed;
+                self.transcoder.remember(transcoded.new);
+                admitted.full += shed.full;
+                admitted.too_large += shed.too_large;
             }
             Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
         }

@@ -27,7 +27,7 @@ use super::intake::Intake;
 use super::listen::{Acceptor, most_connections, most_of_one_address};
 use super::lobby::Lobby;
 use super::metrics::Transport;
-use super::peers::Peers;
+use super::peers::{Doorway, Peers};
 use super::reception::{REQUEST, Reception};
 
 /// The listeners.
@@ -97,7 +97,8 @@ impl Ports {
         shutdown: impl Future<Output = ()>,
     ) {
         let limit = (config.admission.request_limit_mib as usize) << 20;
-        let (room, lobby) = (intake.room().clone(), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
+        let (peers, lobby) =
+            (Peers::new(intake.room().clone()), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;
         let reception = |transport, gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
@@ -117,7 +118,7 @@ impl Ports {
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
             let of_one = most_of_one_address(grpc.max_connections_per_address, most);
-            let peers = Peers::new(room.clone(), of_one);
+            let peers = peers.at(Transport::Grpc, of_one);
             let port = Port { listener, most, peers, gate: grpc_gate, http1: None, http2, times: times.grpc };
             port.serve(
                 ended.clone(),
@@ -132,7 +133,7 @@ impl Ports {
             let port = Port {
                 listener,
                 most,
-                peers: Peers::new(room.clone(), most_of_one_address(http.max_connections_per_address, most)),
+                peers: peers.at(Transport::Http, most_of_one_address(http.max_connections_per_address, most)),
                 http2: http2(&http_gate),
                 gate: http_gate,
                 http1: Some(http.http1()),
@@ -177,7 +178,7 @@ fn http2(gate: &Gate) -> http2::Builder<TokioExecutor> {
 struct Port {
     listener: TcpListener,
     most: usize,
-    peers: Arc<Peers>,
+    peers: Doorway,
     gate: Gate,
     http1: Option<http1::Builder>,
     http2: http2::Builder<TokioExecutor>,

@@ -27,12 +27,6 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
-    pub(super) fn is_scalar(self) -> bool {
-        matches!(self, Self::Bool | Self::Number | Self::Text)
-    }
-}
-
 /// A string as it stands between its quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {

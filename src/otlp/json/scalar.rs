@@ -107,6 +107,12 @@ pub(super) fn integer(
     Ok(field.nearest(text, wire))
 }
 
+impl Kind {
+    pub(super) fn is_scalar(self) -> bool {
+        matches!(self, Self::Bool | Self::Number | Self::Text)
+    }
+}
+
 impl Integers {
     /// The one that is nearest to what `text` says; `None` where that is no number.
     pub(super) fn nearest(&self, text: Option<&str>, wire: &mut Writer<'_>) -> Option<i128> {

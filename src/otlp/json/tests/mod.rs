@@ -1,10 +1,12 @@
 //! OTLP/JSON against the protobuf that says the same, and what is not OTLP/JSON.
 
+mod memory;
 mod scalars;
 
 use prost::Message;
 use serde::de::IgnoredAny;
 
+use self::memory::granting;
 use super::*;
 use crate::otlp::logs::{LogRecord as Read, resource_logs};
 use crate::otlp::messages::any_value::Value;
@@ -13,34 +15,6 @@ use crate::otlp::messages::{
     Resource, ResourceLogs, ScopeLogs,
 };
 use crate::otlp::{Limits, count_records};
-
-/// Grants no more than `left` bytes, and notes the most that were taken at a time.
-struct Granting {
-    left: usize,
-    taken: usize,
-    most: usize,
-}
-
-impl Memory for Granting {
-    fn take(&mut self, bytes: usize) -> bool {
-        let granted = bytes <= self.left;
-        if granted {
-            self.left -= bytes;
-            self.taken += bytes;
-            self.most = self.most.max(self.taken);
-        }
-        granted
-    }
-
-    fn give_back(&mut self, bytes: usize) {
-        self.left += bytes;
-        self.taken -= bytes;
-    }
-}
-
-fn granting(left: usize) -> Granting {
-    Granting { left, taken: 0, most: 0 }
-}
 
 fn written(json: &str) -> Result<Vec<u8>, Unwritten> {
     to_wire(json.as_bytes(), &mut granting(usize::MAX)).map(|(wire, _)| wire)
@@ -324,28 +298,6 @@ fn what_is_too_deep_to_be_stored_is_left_out() {
         assert_eq!(has_the_bottom, depth == value::DEEPEST, "{depth}");
         assert_eq!(count_records(&wire, &Limits::default()), Ok(1));
     }
-}
-
-#[test]
-fn memory_is_asked_for_before_it_is_taken() {
-    let json = in_request(&[r#"{"body":{"stringValue":"some text of a record"}}"#; 1000].join(","));
-    let mut memory = granting(usize::MAX);
-    let (wire, _) = to_wire(json.as_bytes(), &mut memory).unwrap();
-    assert_eq!(wire.capacity(), memory.taken, "what is left is what was made");
-    assert!(memory.taken <= json.len(), "{} of {}", memory.taken, json.len());
-    assert_eq!(to_wire(json.as_bytes(), &mut granting(10_000)).unwrap_err(), Unwritten::NoRoom);
-}
-
-/// Half of what it may become is not enough here, so that it is copied into more.
-#[test]
-fn both_memories_are_charged_while_one_is_copied_into_the_other() {
-    let json = in_request(&format!(r#"{{"body":{{"stringValue":"{}"}}}}"#, "x".repeat(1 << 20)));
-    let mut memory = granting(usize::MAX);
-    let (wire, _) = to_wire(json.as_bytes(), &mut memory).unwrap();
-    assert_eq!(memory.most, json.len() / 2 + wire.capacity());
-    assert_eq!(memory.taken, wire.capacity(), "the first one is given back");
-    let refused = to_wire(json.as_bytes(), &mut granting(memory.most - json.len() / 4));
-    assert_eq!(refused.unwrap_err(), Unwritten::NoRoom);
 }
 
 /// What is JSON here is what is JSON for others, wherever it stands.
