@@ -155,6 +155,11 @@ impl Intake {
         self.unread.count(reason);
     }
 
+    /// Whether every request is refused, because forebay ends.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// From now on every request is refused, to be sent again to whoever comes next.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -212,7 +217,7 @@ impl Intake {
             books.reject(reason, records);
             Err(refusal)
         };
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
         if self.refusing.load(Ordering::Relaxed) {

@@ -22,6 +22,7 @@ use super::error::Error;
 use super::gate::Gate;
 use super::gates::Gates;
 use super::grpc;
+use super::health::Watches;
 use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections, most_of_one_address};
@@ -100,17 +101,19 @@ impl Ports {
         let (peers, lobby) =
             (Peers::new(intake.room().clone()), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;
+        // Its end is the signal that listeners and connections wait for.
+        let (running, ended) = watch::channel(());
         let reception = |transport, gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
             transport,
             intake: intake.clone(),
             lobby: lobby.clone(),
+            watches: Watches::default(),
+            ended: ended.clone(),
             arrival: times.arrival,
             limit,
             sender_attribute: config.sender_attribute.clone(),
         };
-        // Its end is the signal that listeners and connections wait for.
-        let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
             let reception = Arc::new(reception(Transport::Grpc, &grpc_gate, &times.grpc, grpc.limit(ratio)));
