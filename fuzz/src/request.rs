@@ -42,7 +42,7 @@ pub fn check(request: &[u8]) -> usize {
     done.rows.len()
 }
 
-fn transcode(request: &[u8], limit: usize) -> Option<Transcoded> {
+fn transcode(request: &[u8], limit: usize) -> Option<Transcoded<'_>> {
     Transcoder::default().transcode(request, limit, ARRIVAL, &mut Space::unlimited()).ok()
 }
 
@@ -60,7 +60,8 @@ fn check_limit(request: &[u8], limit: usize, count: usize, whole: &Transcoded) {
 /// Holds the rows of `message` against it. It is encoded again, for two differences that no encoder makes:
 /// where a message that OTLP has once comes twice, prost merges the two, and it skips groups.
 fn check_against(message: &ExportLogsServiceRequest) {
-    let done = transcode(&message.encode_to_vec(), usize::MAX).expect("prost encodes well");
+    let wire = message.encode_to_vec();
+    let done = transcode(&wire, usize::MAX).expect("prost encodes well");
     assert_eq!(done.malformed.total(), 0);
     let read = rows::read(&done.rows);
     assert_eq!(records(message).count(), read.len());

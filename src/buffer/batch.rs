@@ -75,6 +75,11 @@ impl Chunk {
         self.held.rows.range(self.start as usize, self.end as usize).len()
     }
 
+    /// The bytes that are free with the last of what shares its memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.bytes.bytes()
+    }
+
     /// Keeps the first `len` rows; gives the others, where there are any.
     pub(super) fn split_off(&mut self, len: usize) -> Option<Chunk> {
         let at = self.start + u32::try_from(len).unwrap_or(u32::MAX).min(self.end - self.start);

@@ -110,17 +110,21 @@ impl Room {
         self.bytes += bytes;
     }
 
+    /// Makes this room for `bytes` bytes where it is for less, as far as they are to be had; gives how many are missing.
+    pub(super) fn fill(&mut self, bytes: usize) -> usize {
+        let missing = bytes.saturating_sub(self.bytes);
+        let taken = self.ledger.budget.take(|_, free| (0, missing.min(free))).1;
+        self.bytes += taken;
+        missing - taken
+    }
+
     /// Makes this the room for `records` records (no more than now) and `bytes` bytes. Gives `false` where so
     /// many bytes are not to be had; this is then room for all those that are, and for as many records as before.
     pub(super) fn resize(&mut self, records: usize, bytes: usize) -> bool {
         debug_assert!(records <= self.records, "room for records only shrinks");
-        if bytes > self.bytes {
-            let missing = bytes - self.bytes;
-            self.bytes += self.ledger.budget.take(|_, free| (0, missing.min(free))).1;
-            // No rows need no room, whatever their container takes.
-            if self.bytes < bytes && records > 0 {
-                return false;
-            }
+        // No rows need no room, whatever their container takes.
+        if self.fill(bytes) > 0 && records > 0 {
+            return false;
         }
         self.ledger.budget.free(self.records - records, self.bytes.saturating_sub(bytes));
         self.records = records;

@@ -54,7 +54,10 @@ pub struct Buffer {
 #[derive(Debug)]
 pub struct Reservation {
     room: Room,
-    /// It is for all of the request's records.
+    /// The first so many records of the request are to be queued: those that `room` is for, or, where the oldest give way
+    /// for them, those for which room is made once it is known what they take.
+    records: usize,
+    /// These are all of the request's records.
     whole: bool,
     rest: Rest,
     /// Records of the request that are not among its rows.
@@ -64,6 +67,15 @@ pub struct Reservation {
 /// The rows are larger than was estimated, the buffer has no room for that just now, and its policy is to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
+
+/// Records that were to be queued, and were dropped instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shed {
+    /// There is no room for them.
+    pub full: usize,
+    /// Each of them is larger than the whole buffer.
+    pub too_large: usize,
+}
 
 /// What happens to the records of a request for which there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,34 +103,39 @@ impl Buffer {
     pub fn reserve(&self, records: usize, wire_bytes: usize) -> Reservation {
         // The bytes of the rows are known only after the work, which is not done for what is refused. So they
         // are estimated here and put right in `enqueue`.
+        let (max_records, max_bytes) = (self.budget().max_records(), self.budget().max_bytes());
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
-        if per_record > self.budget().max_bytes() {
-            return Reservation::new(self.no_room(), false, Rest::Shed(DropReason::TooLarge));
+        if records == 1 && per_record > max_bytes {
+            return Reservation::new(self.no_room(), records, Rest::Shed(DropReason::TooLarge));
         }
-        let mut room = Room::reserve(self.ledger, records, per_record);
+        let fits_when_empty = records <= max_records && records * per_record <= max_bytes;
+        // Where they do not fit, one of them may be the reason, which is not known yet.
+        let each = per_record.min(max_bytes / records.clamp(1, max_records.max(1)));
+        let room = Room::reserve(self.ledger, records, each);
         if room.records() < records {
             self.queue.press();
         }
-        match self.overflow() {
-            Overflow::DropNewest => {}
-            Overflow::DropOldest => self.evict_for(&mut room, records, per_record),
-            Overflow::Reject => {
-                let fits_when_empty = records <= self.budget().max_records()
-                    && records * per_record <= self.budget().max_bytes();
-                if room.records() < records && (fits_when_empty || room.records() == 0) {
-                    return Reservation::new(self.no_room(), false, Rest::Refused);
-                }
-            }
+        let overflow = self.overflow();
+        if overflow == Overflow::Reject
+            && room.records() < records
+            && (fits_when_empty || room.records() == 0)
+        {
+            return Reservation::new(self.no_room(), records, Rest::Refused);
         }
-        let whole = room.records() == records;
-        Reservation::new(room, whole, Rest::Shed(DropReason::DropNewest))
+        let mut reservation = Reservation::new(room, records, Rest::Shed(DropReason::DropNewest));
+        if overflow == Overflow::DropOldest {
+            // Nothing is dropped for records that may turn out to be malformed, or larger than the buffer.
+            reservation.records = records.min(max_records);
+            reservation.whole = reservation.records == records;
+        }
+        reservation
     }
 
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
-    /// Where the rows turn out larger than estimated and the buffer has no room for the difference, the last
-    /// rows are shed; gives their number. `reply` is answered when the last of the rows is settled. The records that
-    /// were shed or left out are counted here, or with that answer.
+    /// A row that is larger than the whole buffer is dropped alone. Where the rows turn out larger than estimated and the
+    /// buffer has no room for the difference, the last rows are shed; gives the numbers of both. `reply` is answered when the
+    /// last of the rows is settled. The records that were shed or left out are counted here, or with that answer.
     ///
     /// # Errors
     ///
@@ -129,21 +146,36 @@ impl Buffer {
         reservation: Reservation,
         mut rows: Rows,
         reply: Option<oneshot::Sender<Settled>>,
-    ) -> Result<usize, Full> {
+    ) -> Result<Shed, Full> {
         let Reservation { mut room, whole, mut left_out, .. } = reservation;
-        let mut shed = 0;
-        // Decided before anything is cut: what is left of rows that never fit as a whole might.
-        let fits_when_empty = whole && rows.held_bytes() <= self.budget().max_bytes();
+        let mut shed = Shed::default();
         // What was left out waits with the rows, where a sender does.
         let beside =
             if reply.is_some() { left_out.iter().map(|(_, records)| records.memory()).sum() } else { 0 };
+        let most = self.budget().max_bytes().saturating_sub(beside);
+        if rows.held_bytes() > most {
+            let large = rows.take_larger(most);
+            shed.too_large = large.total();
+            left_out.push((LossReason::Dropped(DropReason::TooLarge), large));
+        }
+        // Decided before anything is cut: what is left of rows that never fit as a whole might.
+        let fits_when_empty = whole && rows.held_bytes() <= most;
+        if self.overflow() == Overflow::DropOldest {
+            self.evict_for(&mut room, &rows, beside);
+        }
+        let mut cut = |rows: &mut Rows, len| {
+            let cut = rows.truncate(len);
+            shed.full += cut.total();
+            left_out.push((LossReason::Dropped(DropReason::DropNewest), cut));
+        };
+        if rows.len() > room.records() {
+            cut(&mut rows, room.records());
+        }
         let mut rounds = 0;
         while !room.resize(rows.len(), rows.held_bytes() + beside) {
             self.queue.press();
-            match self.overflow() {
-                Overflow::DropOldest if self.evict_bytes() => continue,
-                Overflow::Reject if fits_when_empty => return Err(Full),
-                _ => {}
+            if self.overflow() == Overflow::Reject && fits_when_empty {
+                return Err(Full);
             }
             // At most as many rows as the room has bytes for; one less where that is all of them. Where that does not help soon, it
             // is not the rows that are large.
@@ -152,9 +184,8 @@ impl Buffer {
                 1..=3 => rows.len() * room.bytes() / rows.held_bytes().max(1),
                 _ => rows.len() / 2,
             };
-            let cut = rows.truncate(fitting.min(rows.len().saturating_sub(1)));
-            shed += cut.total();
-            left_out.push((LossReason::Dropped(DropReason::DropNewest), cut));
+            let len = fitting.min(rows.len().saturating_sub(1));
+            cut(&mut rows, len);
         }
         let books = &self.ledger.books;
         if reply.is_none() {
@@ -204,7 +235,7 @@ impl Buffer {
         let before = self.budget().bytes() as u64;
         while self.overflow() == Overflow::DropOldest
             && before.saturating_sub(self.budget().bytes() as u64) < bytes
-            && self.evict_bytes()
+            && self.evict_bytes(1, 1)
         {}
     }
 
@@ -228,15 +259,24 @@ impl Buffer {
         Overflow::ALL.into_iter().find(|overflow| *overflow as u8 == number).unwrap_or(Overflow::DropNewest)
     }
 
-    /// Sheds the oldest records until `room` is for `records`, or nothing is left to shed.
-    fn evict_for(&self, room: &mut Room, records: usize, per_record: usize) {
-        while room.records() < records {
-            let missing = records - room.records();
-            let lacks_bytes = self.budget().max_records() - self.budget().records() >= missing;
-            let evicted = if lacks_bytes { self.evict_bytes() } else { self.evict_records(missing) };
-            room.grow(missing, per_record);
-            if !evicted {
-                // Everything that is held is being written.
+    /// Sheds the oldest records until `room` is for `rows` and the bytes `beside` them, or nothing is left to shed: everything
+    /// that is held is being written. None is shed where not even the first row would fit then.
+    fn evict_for(&self, room: &mut Room, rows: &Rows, beside: usize) {
+        if rows.is_empty() {
+            return;
+        }
+        let (needed, least) = (rows.held_bytes() + beside, rows.bytes_alone(0) + beside);
+        loop {
+            let missing = room.fill(needed);
+            if missing == 0 || !self.evict_bytes(missing, least.saturating_sub(room.bytes())) {
+                break;
+            }
+        }
+        loop {
+            let missing = rows.len().saturating_sub(room.records());
+            room.grow(missing, 0);
+            let missing = rows.len().saturating_sub(room.records());
+            if missing == 0 || room.bytes() < least || !self.evict_records(missing) {
                 return;
             }
         }
@@ -246,9 +286,13 @@ impl Buffer {
         self.queue.pop_oldest(most).map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
     }
 
-    /// Sheds the oldest chunk. The memory of its rows is free with the last of them only, so that less would not help.
-    fn evict_bytes(&self) -> bool {
-        self.queue.pop_unshared().map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
+    /// Sheds the oldest chunks until `wanted` bytes are free, and none where `least` are not to be had. The memory of their rows
+    /// is free with the last of them only, so that less would not help.
+    fn evict_bytes(&self, wanted: usize, least: usize) -> bool {
+        let chunks = self.queue.pop_unshared(wanted, least.max(1));
+        let evicted = !chunks.is_empty();
+        chunks.into_iter().for_each(|chunk| chunk.shed(DropReason::DropOldest));
+        evicted
     }
 
     fn no_room(&self) -> Room {
@@ -257,8 +301,10 @@ impl Buffer {
 }
 
 impl Reservation {
-    fn new(room: Room, whole: bool, rest: Rest) -> Self {
-        Self { room, whole, rest, left_out: Vec::new() }
+    /// For as many of a request's `records` as there is `room` for.
+    fn new(room: Room, records: usize, rest: Rest) -> Self {
+        let whole = room.records() == records;
+        Self { records: room.records(), room, whole, rest, left_out: Vec::new() }
     }
 
     /// Records of the request are not among its rows. They are counted with the rows, once it is known whether the sender
@@ -269,9 +315,9 @@ impl Reservation {
         }
     }
 
-    /// How many records there is room for; they are the first of the request.
+    /// How many records there is room for, or will be; they are the first of the request.
     pub fn records(&self) -> usize {
-        self.room.records()
+        self.records
     }
 
     /// The bytes that are reserved for their rows.

@@ -156,18 +156,21 @@ impl Queue {
         Some(chunk)
     }
 
-    /// Takes the oldest chunk whose memory is free with it. One that a lane is writing a part of stays.
-    pub(super) fn pop_unshared(&self) -> Option<Chunk> {
-        let mut shared = Vec::new();
-        let found = loop {
-            match self.pop(Chunk::len) {
-                Some(chunk) if chunk.is_shared() => shared.push(chunk),
-                found => break found,
-            }
-        };
-        shared.into_iter().for_each(|chunk| self.split.push(chunk));
-        self.leave(found.as_ref().map_or(0, Chunk::len));
-        found
+    /// Takes the oldest chunks whose memory is free with them until that is `wanted` bytes; none at all where it is less than
+    /// `least`. One that a lane is writing a part of stays.
+    pub(super) fn pop_unshared(&self, wanted: usize, least: usize) -> Vec<Chunk> {
+        let (mut popped, mut bytes) = (Vec::new(), 0);
+        while bytes < wanted
+            && let Some(chunk) = self.pop(Chunk::len)
+        {
+            bytes += if chunk.is_shared() { 0 } else { chunk.held_bytes() };
+            popped.push(chunk);
+        }
+        let (taken, kept): (Vec<_>, Vec<_>) =
+            popped.into_iter().partition(|chunk| bytes >= least && !chunk.is_shared());
+        kept.into_iter().for_each(|chunk| self.split.push(chunk));
+        self.leave(taken.iter().map(Chunk::len).sum());
+        taken
     }
 
     /// Nothing waits any longer for a full batch.

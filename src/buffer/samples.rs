@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Batch;
 use crate::table::columns::COLUMNS;
-use crate::table::{Interner, Replaced, Resource, Space};
+use crate::table::{Interner, Resource, Space};
 
 /// A record of severity INFO.
 pub(crate) fn record(body: &str) -> Vec<u8> {
@@ -34,10 +34,8 @@ pub(crate) fn resource_of(service: Option<&str>) -> Resource {
     let attributes =
         service.map(|name| [field(1, b"service.name"), field(2, &field(1, name.as_bytes()))].concat());
     let message = attributes.map_or_else(Vec::new, |attributes| field(1, &attributes));
-    let resource = Interner::default()
-        .resource(&message, &[], &mut Replaced::default(), &mut Space::unlimited())
-        .expect("no bound");
-    Arc::into_inner(resource.expect("protobuf")).expect("nobody else knows it")
+    let resource = Interner::default().resource(&message, &[], &mut Space::unlimited()).expect("no bound");
+    Arc::into_inner(resource.expect("protobuf").content).expect("nobody else knows it")
 }
 
 /// The bodies in the rows of a COPY.

@@ -39,6 +39,7 @@ impl<'a> Lane<'a> {
             return Err(Failed { failure, reached: Progress::Advanced });
         }
         self.known.forget_old();
+        let limit = self.limit(part);
         let (exporter, turn) = (self.exporter, self.turn());
         let mut job = Job {
             turn,
@@ -56,9 +57,8 @@ impl<'a> Lane<'a> {
             }
             write(connection, &mut job, &mut reached).await
         };
-        let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = exporter.pool.session(exporter.config.timeout.0 / hurry, writing).await;
+        let result = exporter.pool.session(limit, writing).await;
         let failure = match result {
             Ok(written) => return Ok(written),
             Err(failure) => failure,
@@ -71,6 +71,20 @@ impl<'a> Lane<'a> {
             self.known.clear();
         }
         Err(Failed { failure, reached })
+    }
+
+    /// How long a try may take. Where senders wait, it ends while they do, and leaves a row that is alone the time to become a
+    /// dead letter.
+    fn limit(&self, part: &Delivery) -> Duration {
+        let timeout = self.exporter.config.timeout.0;
+        let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
+        if !self.senders_wait() {
+            return timeout / hurry;
+        }
+        let least = timeout / (2 * HURRY);
+        let left = timeout.saturating_sub(part.started.elapsed());
+        let left = if part.sent().is_empty() { left } else { left.saturating_sub(least) };
+        (timeout / if hurry > 1 { 2 * hurry } else { 1 }).min(left.max(least))
     }
 
     /// Whether the batch, whose COMMIT had no answer, is stored.

@@ -88,7 +88,10 @@ impl<'a> Lane<'a> {
     /// Writes the batch or gives it up, in one piece or in several. When this is dropped on the way, what is left is
     /// counted as undelivered.
     async fn deliver(&mut self, batch: Batch) {
-        let mut parts = vec![Delivery::new(batch)];
+        let mut whole = Delivery::new(batch);
+        // A row that takes all of the deadline is to be found while senders still wait for the others.
+        whole.hurried = self.senders_wait();
+        let mut parts = vec![whole];
         // What is in doubt has the lane's number until that is known.
         while let Some(next) = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before))
         {
@@ -138,7 +141,8 @@ impl<'a> Lane<'a> {
             },
             Verdict::Row => self.suspect(part, &failure).await,
             Verdict::Unproven if others < MOST_PARTS => {
-                let held = self.hold(part, &failure, verdict, tried).await;
+                let mut held = self.hold(part, &failure, verdict, tried).await;
+                held.iter_mut().for_each(|part| part.hurried = self.senders_wait());
                 held.into_iter().flat_map(|part| part.divide(&failure)).collect()
             }
             verdict => self.hold(part, &failure, verdict, tried).await,
@@ -152,11 +156,16 @@ impl<'a> Lane<'a> {
         self.trouble = None;
         self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
         self.tell(failure, &part);
-        let mut wait = self.next_wait(failure);
+        let alone = part.sent().len() <= 1;
+        let mut wait = if self.senders_wait() && !alone { Duration::ZERO } else { self.next_wait(failure) };
         let is_last = self.gives_up(&part, wait);
-        if is_last && self.senders_wait() {
+        // One that is alone becomes a dead letter while its sender waits for that.
+        if is_last && self.senders_wait() && (!alone || part.batch.nobody_waits_any_more()) {
             self.give_up(part, failure);
             return Vec::new();
+        }
+        if is_last {
+            wait = Duration::ZERO;
         }
         part.suspicions += 1;
         if failure.may_be_a_lock() {
@@ -319,7 +328,7 @@ impl<'a> Lane<'a> {
     }
 
     /// Where the sender waits for the result, it keeps the records itself and sends them again.
-    fn senders_wait(&self) -> bool {
+    pub(super) fn senders_wait(&self) -> bool {
         !self.exporter.config.sending_queue.enabled
     }
 

@@ -15,6 +15,10 @@ use serde_json::json;
 #[path = "generated/mod.rs"]
 mod generated;
 
+pub use generated::grpc::health::v1::health_check_response::ServingStatus;
+pub use generated::grpc::health::v1::{
+    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+};
 pub use generated::opentelemetry::proto::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
 };
@@ -60,6 +64,22 @@ pub fn retry_info(delay: Duration) -> Bytes {
     tonic_types::pb::RetryInfo::from(tonic_types::RetryInfo::new(Some(delay))).encode_to_vec().into()
 }
 
+/// The service that a request of gRPC's health service asks for; `None` where it is none.
+pub fn health_service(request: &[u8]) -> Option<String> {
+    HealthCheckRequest::decode(request).ok().map(|request| request.service)
+}
+
+/// What that service answers.
+pub fn health_status(status: ServingStatus) -> Bytes {
+    HealthCheckResponse { status: status.into() }.encode_to_vec().into()
+}
+
+/// The same of each of these `services`.
+pub fn health_statuses(services: [&str; 2], status: ServingStatus) -> Bytes {
+    let of = |name: &str| (name.to_owned(), HealthCheckResponse { status: status.into() });
+    HealthListResponse { statuses: services.map(of).into() }.encode_to_vec().into()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -71,8 +91,9 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let kept = root.join("src/otlp/generated");
         let made = tempfile::tempdir().unwrap();
-        let service = "opentelemetry/proto/collector/logs/v1/logs_service.proto";
-        let descriptors = protox::compile([service], [root.join("proto")]).unwrap();
+        let services =
+            ["opentelemetry/proto/collector/logs/v1/logs_service.proto", "grpc/health/v1/health.proto"];
+        let descriptors = protox::compile(services, [root.join("proto")]).unwrap();
         prost_build::Config::new()
             .bytes(["."])
             .out_dir(made.path())

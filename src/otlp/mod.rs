@@ -12,6 +12,7 @@ mod limits;
 pub mod logs;
 pub mod mark;
 pub mod messages;
+pub mod replaced;
 pub mod value;
 pub mod wire;
 

@@ -14,6 +14,7 @@ use super::encoding::{KNOWN, Most};
 use super::intake::{Refusal, retry_after};
 use super::message::Unreadable;
 use super::room::NoRoom;
+use super::turned_away::Reason;
 use crate::otlp::Invalid;
 
 /// Why a request is not taken.
@@ -141,7 +142,17 @@ impl Failure {
 
     /// For a path that is not here.
     pub(super) fn unknown_path(path: &str, known: &str) -> Self {
-        Self::new(Why::UnknownPath, format!("{path} is not here; forebay takes logs only, at {known}"))
+        let cure = match Reason::of_path(path) {
+            Reason::Traces => {
+                "; set OTEL_TRACES_EXPORTER=none, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to what takes traces"
+            }
+            Reason::Metrics => {
+                "; set OTEL_METRICS_EXPORTER=none, or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to what takes metrics"
+            }
+            _ => "",
+        };
+        let message = format!("{path} is not here; forebay takes logs only, at {known}{cure}");
+        Self::new(Why::UnknownPath, message)
     }
 }
 

@@ -1,6 +1,7 @@
-//! The body of an answer, which is complete from the beginning.
+//! The body of an answer, which is complete from the beginning, or but for its end.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,8 +16,25 @@ use super::room::Share;
 pub(super) struct Answer {
     pub(super) data: Option<Bytes>,
     pub(super) trailers: Option<HeaderMap>,
+    /// What comes behind the data at last.
+    pub(super) last: Option<Last>,
     /// A client that does not take its answer has its request under way.
     pub(super) request: Option<Share>,
+}
+
+/// Waits for the end of an answer: perhaps more data, and the trailers.
+pub(super) struct Last(Pin<Box<dyn Future<Output = (Option<Bytes>, HeaderMap)> + Send>>);
+
+impl Last {
+    pub(super) fn of(last: impl Future<Output = (Option<Bytes>, HeaderMap)> + Send + 'static) -> Self {
+        Self(Box::pin(last))
+    }
+}
+
+impl fmt::Debug for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Last")
+    }
 }
 
 impl From<Bytes> for Answer {
@@ -31,17 +49,26 @@ impl Body for Answer {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.data.is_none()
+            && let Some(Last(last)) = &mut self.last
+        {
+            let (data, trailers) = std::task::ready!(last.as_mut().poll(context));
+            (self.data, self.trailers, self.last) = (data, Some(trailers), None);
+        }
         let data = self.data.take().map(Frame::data);
         Poll::Ready(data.or_else(|| self.trailers.take().map(Frame::trailers)).map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.trailers.is_none()
+        self.data.is_none() && self.trailers.is_none() && self.last.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.last.is_some() {
+            return SizeHint::default();
+        }
         SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 use super::crowd::Crowd;
+use super::metrics::Transport;
 use super::peers::{Origin, Peer, Visit};
 use super::room::Room;
 use super::tls::Presented;
@@ -24,6 +25,8 @@ pub(super) struct Client {
     port: Arc<Crowd>,
     /// All of its address.
     peer: Arc<Peer>,
+    /// The port that it is at.
+    transport: Transport,
     standing: AtomicU8,
     /// Requests of a stranger that were not admitted.
     denied: AtomicUsize,
@@ -45,7 +48,8 @@ impl Client {
     /// A stranger at `address`.
     pub(super) fn new(address: SocketAddr, visit: &Visit, port: Arc<Crowd>) -> Self {
         let peer = visit.peer.clone();
-        for crowd in [&*port, &peer.crowd] {
+        let transport = visit.transport();
+        for crowd in [&*port, peer.crowd(transport)] {
             crowd.stranger_comes();
         }
         Self {
@@ -55,6 +59,7 @@ impl Client {
             room: peer.room.part(),
             port,
             peer,
+            transport,
             standing: AtomicU8::new(STRANGER),
             denied: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -99,7 +104,7 @@ impl Client {
         let is_stranger = !self.is_known();
         tokio::select! {
             () = self.port.asked(is_stranger) => {}
-            () = self.peer.crowd.asked(is_stranger) => {}
+            () = self.peer.crowd(self.transport).asked(is_stranger) => {}
         }
     }
 
@@ -107,7 +112,7 @@ impl Client {
         let was = self.standing.compare_exchange(STRANGER, then, Ordering::Relaxed, Ordering::Relaxed);
         if was.is_ok() {
             self.port.stranger_goes();
-            self.peer.crowd.stranger_goes();
+            self.peer.crowd(self.transport).stranger_goes();
         }
         was.is_ok()
     }

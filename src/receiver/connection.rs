@@ -30,6 +30,7 @@ use super::crowd::Crowd;
 use super::gate::Gate;
 use super::listen::Newcomer;
 use super::opening::Opened;
+use super::ports::MAX_HEADERS;
 use super::tls::Refused;
 use super::turned_away::Reason;
 
@@ -87,6 +88,8 @@ const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
 const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
 const SPEAK_PLAIN_TEXT: &str =
     "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
+const SPEAK_GRPC: &str = "set the exporter's protocol to grpc (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that \
+     takes OTLP/HTTP";
 /// What is read of a request that was answered before its end, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
@@ -202,7 +205,12 @@ impl Terms {
                 let connection = http1.serve_connection(TokioIo::new(&mut stream), service);
                 self.run(connection, http1::Connection::graceful_shutdown, client, &activity).await
             }
-            None => timeout(UNREAD, stream.write_all(otherwise.as_bytes())).await.is_ok(),
+            None => {
+                if otherwise == NOT_HTTP2 && !stream.is_like_tls() {
+                    self.gate.turned_away.count(Reason::NotGrpc, Some(client.address), &SPEAK_GRPC);
+                }
+                timeout(UNREAD, stream.write_all(otherwise.as_bytes())).await.is_ok()
+            }
         };
         if ended {
             self.hear_out(client, stream).await;
@@ -210,7 +218,7 @@ impl Terms {
     }
 
     /// Runs a connection until it ends by itself, or has to be cut; gives whether it has ended by itself.
-    async fn run<C: Future>(
+    async fn run<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
         ask_to_go: impl Fn(Pin<&mut C>),
@@ -219,7 +227,13 @@ impl Terms {
     ) -> bool {
         let mut connection = pin!(connection);
         let grace = tokio::select! {
-            _ = connection.as_mut() => return true,
+            result = connection.as_mut() => {
+                if result.is_err_and(|error| error.is_parse_too_large()) {
+                    let why = format!("its headers are larger than {} KiB", MAX_HEADERS >> 10);
+                    self.gate.turned_away.count(Reason::HeadersTooLarge, Some(client.address), &why);
+                }
+                return true;
+            }
             () = old(self.times.age) => self.times.age_grace,
             grace = self.has_to_go(client, activity) => grace,
             () = self.distrusts(client) => IDLE_GRACE,

@@ -14,8 +14,8 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioExecutor;
-use tonic::Status;
 use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use super::answer::{Failure, Limit, Why};
@@ -24,15 +24,21 @@ use super::client::Client;
 use super::config::GrpcConfig;
 use super::connection::{ARRIVAL, GRACE, Times};
 use super::encoding::{Encoding, KNOWN, Most};
+use super::health;
 use super::intake::Accepted;
 use super::message::receive_framed;
+use super::probe;
 use super::reception::Reception;
 use super::room::Share;
+use super::turned_away::Reason;
 use crate::otlp::messages::{export_response, retry_info};
 
 /// The path of the method that takes logs.
 pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
+/// For what is not gRPC.
+const NOT_GRPC: &str = "this port takes OTLP/gRPC, whose content-type is application/grpc; set the exporter's protocol to grpc \
+    (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP";
 /// Where an answer says how further requests may be compressed.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 /// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
@@ -87,14 +93,24 @@ async fn response(
     body: &mut Incoming,
     client: &Client,
 ) -> Response<Answer> {
+    if let Some(page) = probe::page(&head, reception.is_ending(), "this port takes OTLP/gRPC") {
+        return page;
+    }
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
+        reception.gate.turned_away.count(Reason::NotGrpc, Some(client.address), &NOT_GRPC);
         return not_grpc();
+    }
+    if let Some(method) = head.uri.path().strip_prefix(health::PREFIX) {
+        if reception.gate.authenticator.is_none() {
+            client.admitted();
+        }
+        return health::answer(reception, method, body).await;
     }
     let sender = match reception.gate.admit(&head.headers, client).await {
         Ok(sender) => sender,
         Err(denial) => return status(denial.failure).into_http(),
     };
-    let admitted = admit(&head);
+    let admitted = admit(&head, reception, client);
     // Headers may be large, and a request may take long.
     drop(head);
     let taken = async {
@@ -110,9 +126,10 @@ async fn response(
 }
 
 /// Whether a request may go on, for all that its headers say; how its message is compressed.
-fn admit(head: &Parts) -> Result<Encoding, Failure> {
-    if head.uri.path() != PATH {
-        return Err(Failure::unknown_path(head.uri.path(), PATH));
+fn admit(head: &Parts, reception: &Reception, client: &Client) -> Result<Encoding, Failure> {
+    let path = head.uri.path();
+    if path != PATH {
+        return Err(reception.turn_away(Reason::of_path(path), client, Failure::unknown_path(path, PATH)));
     }
     let name = head.headers.get("grpc-encoding").map_or(b"identity".as_slice(), HeaderValue::as_bytes);
     Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("grpc-encoding", name))
@@ -129,8 +146,7 @@ fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
 }
 
 fn not_grpc() -> Response<Answer> {
-    let text = Bytes::from_static(b"this port takes OTLP/gRPC, whose content-type is application/grpc\n");
-    let mut response = Response::new(text.into());
+    let mut response = Response::new(Bytes::from(format!("{NOT_GRPC}\n")).into());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
@@ -139,13 +155,27 @@ fn not_grpc() -> Response<Answer> {
 
 /// The answer OK: one message in gRPC's frame, and the status behind it.
 fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
-    let message = export_response(accepted.rejected, &accepted.message);
+    let data = framed(&export_response(accepted.rejected, &accepted.message));
+    let trailers = Some(trailers(Code::Ok));
+    headed(Answer { data: Some(data), trailers, request: Some(request), ..Answer::default() })
+}
+
+/// A message in gRPC's frame.
+pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut data = BytesMut::with_capacity(5 + message.len());
     data.put_u8(0);
     data.put_u32(message.len() as u32);
     data.put(message);
-    let trailers = HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from_static("0"))]);
-    let answer = Answer { data: Some(data.freeze()), trailers: Some(trailers), request: Some(request) };
+    data.freeze()
+}
+
+/// The status behind an answer.
+pub(super) fn trailers(code: Code) -> HeaderMap {
+    HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from(code as i32))])
+}
+
+/// An answer with the headers that it has in gRPC.
+pub(super) fn headed(answer: Answer) -> Response<Answer> {
     let mut response = Response::new(answer);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -158,7 +188,7 @@ pub(super) fn unlooked(_: &HeaderMap, failure: Failure) -> Response<Answer> {
     status(failure).into_http()
 }
 
-fn status(failure: Failure) -> Status {
+pub(super) fn status(failure: Failure) -> Status {
     let Failure { why, message, retry_after } = failure;
     let mut metadata = MetadataMap::new();
     let mut hint = |delay| {
@@ -183,8 +213,6 @@ fn status(failure: Failure) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
     use crate::receiver::intake::Refusal;
 

@@ -30,8 +30,10 @@ use super::gate::Denial;
 use super::intake::Accepted;
 use super::message::receive_whole;
 use super::ports::MAX_HEADERS;
+use super::probe;
 use super::reception::Reception;
 use super::room::Share;
+use super::turned_away::Reason;
 
 /// What a connection reads ahead at most.
 const MAX_READ: usize = 64 << 10;
@@ -95,6 +97,10 @@ impl LogsPort {
         if let Some(preflight) = self.cors.as_ref().and_then(|cors| cors.preflight(&head)) {
             return preflight;
         }
+        let what = format!("this port takes OTLP/HTTP logs, by POST at {}", self.path);
+        if let Some(page) = probe::page(&head, self.reception.is_ending(), &what) {
+            return page;
+        }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
         // Who sends neither encoding is told so in the one that people read.
         let form = Form::of(&head.headers).unwrap_or(Form::Json);
@@ -102,7 +108,7 @@ impl LogsPort {
             Ok(sender) => sender,
             Err(denial) => return self.marked(denied(form, denial), origin),
         };
-        let admitted = self.admit(&head);
+        let admitted = self.admit(&head, client);
         // Headers may be large, and a request may take long.
         drop(head);
         let reception = &self.reception;
@@ -128,22 +134,30 @@ impl LogsPort {
     }
 
     /// Whether a request may go on, for all that its headers say; how its body is compressed.
-    fn admit(&self, head: &Parts) -> Result<Encoding, Failure> {
+    fn admit(&self, head: &Parts, client: &Client) -> Result<Encoding, Failure> {
         let Parts { method, uri, headers, .. } = head;
-        if uri.path() != self.path {
-            return Err(Failure::unknown_path(uri.path(), &self.path));
+        let turn_away = |reason, failure| Err(self.reception.turn_away(reason, client, failure));
+        if !is_same(uri.path(), &self.path) {
+            let failure = Failure::unknown_path(uri.path(), &self.path);
+            return turn_away(Reason::of_path(uri.path()), failure);
         }
         if method != Method::POST {
             let message = format!("{method} is not for {}; POST is", self.path);
-            return Err(Failure::new(Why::WrongMethod, message));
+            return turn_away(Reason::WrongMethod, Failure::new(Why::WrongMethod, message));
         }
         if Form::of(headers).is_none() {
             let message = format!("the content-types of requests are {}", form::KNOWN);
-            return Err(Failure::new(Why::UnknownType, message));
+            return turn_away(Reason::UnknownType, Failure::new(Why::UnknownType, message));
         }
         let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
         Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))
     }
+}
+
+/// Whether both are the same path, however many slashes are in it: an endpoint that ends in one is common.
+fn is_same(path: &str, known: &str) -> bool {
+    let steps = |path| str::split(path, '/').filter(|step| !step.is_empty());
+    steps(path).eq(steps(known))
 }
 
 fn ok(form: Form, accepted: &Accepted, request: Share) -> Response<Answer> {

@@ -19,7 +19,7 @@ use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Se
 use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
-use crate::table::{Mapping, Space, Transcoder, Untranscoded};
+use crate::table::{Mapping, Replaced, Space, Transcoder, Untranscoded};
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -153,6 +153,11 @@ impl Intake {
         self.unread.count(reason);
     }
 
+    /// Whether every request is refused, because forebay ends.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// From now on every request is refused, to be sent again to whoever comes next.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
@@ -167,9 +172,10 @@ impl Intake {
         let mut answer = self.answers.begin(transport);
         let mut message = request.into();
         let bytes = message.bytes().len();
+        let replaced = message.replaced();
         let admit = || {
             let (request, share) = message.parts();
-            self.admit(request, share, &mut answer)
+            self.admit(request, share, replaced, &mut answer)
         };
         let mut admitted = beside_others(bytes, self.room.turns(), admit).await?;
         drop(message);
@@ -194,6 +200,7 @@ impl Intake {
         &self,
         request: &[u8],
         share: &mut Share,
+        mut replaced: Replaced,
         answer: &mut AnswerCount<'_>,
     ) -> Result<Admitted, Refusal> {
         let records = count_records(request, self.transcoder.limits())
@@ -208,7 +215,7 @@ impl Intake {
             books.reject(reason, records);
             Err(refusal)
         };
-        if self.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return refuse(RejectReason::Draining, Refusal::Draining);
         }
         if self.refusing.load(Ordering::Relaxed) {
@@ -260,8 +267,11 @@ impl Intake {
         admitted.receipt = receipt;
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
             Ok(shed) => {
-                books.replace(&transcoded.replaced);
-                admitted.full += shed;
+                replaced += transcoded.replaced;
+                books.replace(&replaced);
+                self.transcoder.remember(transcoded.new);
+                admitted.full += shed.full;
+                admitted.too_large += shed.too_large;
             }
             Err(Full) => return refuse(RejectReason::Full, Refusal::Full),
         }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::crowd::Crowd;
-use super::peers::{Peers, Visit};
+use super::peers::{Doorway, Visit};
 use super::turned_away::{Reason, TurnedAway};
 
 /// File descriptors for everything else.
@@ -30,7 +30,7 @@ pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     /// The most connections at a time.
     pub(super) most: usize,
-    pub(super) peers: Arc<Peers>,
+    pub(super) peers: Doorway,
     pub(super) turned_away: Arc<TurnedAway>,
     /// Asked when there is no place for a connection that is there.
     pub(super) crowd: Arc<Crowd>,

@@ -49,7 +49,8 @@ impl Lobby {
         Ok(Begun { first, rest: body })
     }
 
-    async fn wait<T>(&self, first: impl Future<Output = T>) -> Result<T, NoRoom> {
+    /// Waits for `first` at a place.
+    pub(super) async fn wait<T>(&self, first: impl Future<Output = T>) -> Result<T, NoRoom> {
         let mut pushed_out = std::pin::pin!(self.crowded.notified());
         // From now on it has its turn among those who wait.
         if pushed_out.as_mut().enable() {

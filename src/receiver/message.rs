@@ -16,6 +16,7 @@ use super::intake::beside_others;
 use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
 use crate::otlp::json;
+use crate::otlp::replaced::Replaced;
 
 /// Why there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +60,21 @@ pub struct Message {
     /// What of the share is for these bytes.
     charged: usize,
     share: Share,
+    /// What was replaced in it when it was turned into protobuf.
+    replaced: Replaced,
 }
 
 impl Message {
+    fn new(bytes: Vec<u8>, share: Share, replaced: Replaced) -> Self {
+        Self { charged: bytes.capacity(), bytes: bytes.into(), share, replaced }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    pub(super) fn replaced(&self) -> Replaced {
+        self.replaced
     }
 
     /// Has `make` make other bytes of it, whose memory it takes from the share; that of the bytes before is given back.
@@ -89,7 +100,7 @@ impl Message {
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
         let share = Room::new(usize::MAX / 4).take(0).expect("there is no bound");
-        Self { bytes, charged: 0, share }
+        Self { bytes, charged: 0, share, replaced: Replaced::default() }
     }
 }
 
@@ -128,7 +139,7 @@ pub(super) async fn receive_framed(
         return Err(NOT_ONE);
     }
     let message = encoding.decompress(message, most, &mut share).await?;
-    Ok(Message { charged: message.capacity(), bytes: message.into(), share })
+    Ok(Message::new(message, share, Replaced::default()))
 }
 
 /// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
@@ -148,26 +159,41 @@ pub(super) async fn receive_whole(
     let message =
         Frames { body, rest: Bytes::new() }.until_the_end(announced, most.bytes, &mut share).await?;
     let message = encoding.decompress(message, most, &mut share).await?;
-    let message = match form {
-        Form::Protobuf => message,
+    let (message, replaced) = match form {
+        Form::Protobuf => (message, Replaced::default()),
         Form::Json => of_json(message, &mut share).await?,
     };
-    Ok(Message { charged: message.capacity(), bytes: message.into(), share })
+    Ok(Message::new(message, share, replaced))
+}
+
+/// The memory of a request, for what is made of it; and why there was none at last.
+struct OfShare<'a> {
+    share: &'a mut Share,
+    no_room: NoRoom,
+}
+
+impl json::Memory for OfShare<'_> {
+    fn take(&mut self, bytes: usize) -> bool {
+        self.share.grow(bytes).map_err(|error| self.no_room = error).is_ok()
+    }
+
+    fn give_back(&mut self, bytes: usize) {
+        self.share.give_back(bytes);
+    }
 }
 
 /// Turns a message of JSON into one of protobuf.
-async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
+async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<(Vec<u8>, Replaced), Unreadable> {
     let room = share.room().clone();
-    let mut no_room = NoRoom::Now;
-    let mut grow = |more| share.grow(more).map_err(|error| no_room = error).is_ok();
-    let written = beside_others(json.len(), room.turns(), || json::to_wire(&json, &mut grow)).await;
-    let wire = written.map_err(|why| match why {
+    let mut memory = OfShare { share, no_room: NoRoom::Now };
+    let written = beside_others(json.len(), room.turns(), || json::to_wire(&json, &mut memory)).await;
+    let (wire, replaced) = written.map_err(|why| match why {
         json::Unwritten::Malformed(why) => Unreadable::Json(why),
-        json::Unwritten::NoRoom => Unreadable::NoRoom(no_room),
+        json::Unwritten::NoRoom => Unreadable::NoRoom(memory.no_room),
     })?;
     drop(json);
     share.shrink_to(wire.capacity());
-    Ok(wire)
+    Ok((wire, replaced))
 }
 
 /// What is in the frames of HTTP/2, or in the pieces of an HTTP/1 body.

@@ -25,6 +25,7 @@ mod form;
 mod gate;
 mod gates;
 pub mod grpc;
+mod health;
 mod http;
 mod intake;
 mod listen;
@@ -34,6 +35,7 @@ mod metrics;
 mod opening;
 mod peers;
 mod ports;
+mod probe;
 mod reception;
 mod room;
 #[cfg(test)]

@@ -22,12 +22,13 @@ use super::error::Error;
 use super::gate::Gate;
 use super::gates::Gates;
 use super::grpc;
+use super::health::Watches;
 use super::http::{self, LogsPort};
 use super::intake::Intake;
 use super::listen::{Acceptor, most_connections, most_of_one_address};
 use super::lobby::Lobby;
 use super::metrics::Transport;
-use super::peers::Peers;
+use super::peers::{Doorway, Peers};
 use super::reception::{REQUEST, Reception};
 
 /// The listeners.
@@ -97,19 +98,22 @@ impl Ports {
         shutdown: impl Future<Output = ()>,
     ) {
         let limit = (config.admission.request_limit_mib as usize) << 20;
-        let (room, lobby) = (intake.room().clone(), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
+        let (peers, lobby) =
+            (Peers::new(intake.room().clone()), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;
+        // Its end is the signal that listeners and connections wait for.
+        let (running, ended) = watch::channel(());
         let reception = |transport, gate: &Gate, times: &Times, limit| Reception {
             gate: gate.clone(),
             transport,
             intake: intake.clone(),
             lobby: lobby.clone(),
+            watches: Watches::default(),
+            ended: ended.clone(),
             arrival: times.arrival,
             limit,
             sender_attribute: config.sender_attribute.clone(),
         };
-        // Its end is the signal that listeners and connections wait for.
-        let (running, ended) = watch::channel(());
         let ports = usize::from(self.grpc.is_some()) + usize::from(self.http.is_some());
         let grpc = self.grpc.zip(config.protocols.grpc.as_ref()).map(|(listener, grpc)| {
             let reception = Arc::new(reception(Transport::Grpc, &grpc_gate, &times.grpc, grpc.limit(ratio)));
@@ -117,7 +121,7 @@ impl Ports {
             grpc.adapt(&mut http2);
             let most = most_connections(grpc.max_connections, ports);
             let of_one = most_of_one_address(grpc.max_connections_per_address, most);
-            let peers = Peers::new(room.clone(), of_one);
+            let peers = peers.at(Transport::Grpc, of_one);
             let port = Port { listener, most, peers, gate: grpc_gate, http1: None, http2, times: times.grpc };
             port.serve(
                 ended.clone(),
@@ -132,7 +136,7 @@ impl Ports {
             let port = Port {
                 listener,
                 most,
-                peers: Peers::new(room.clone(), most_of_one_address(http.max_connections_per_address, most)),
+                peers: peers.at(Transport::Http, most_of_one_address(http.max_connections_per_address, most)),
                 http2: http2(&http_gate),
                 gate: http_gate,
                 http1: Some(http.http1()),
@@ -177,7 +181,7 @@ fn http2(gate: &Gate) -> http2::Builder<TokioExecutor> {
 struct Port {
     listener: TcpListener,
     most: usize,
-    peers: Arc<Peers>,
+    peers: Doorway,
     gate: Gate,
     http1: Option<http1::Builder>,
     http2: http2::Builder<TokioExecutor>,

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Failure, Limit, Why};
+use super::client::Client;
 use super::gate::Gate;
+use super::health::Watches;
 use super::intake::{Accepted, Intake, beside_others};
 use super::lobby::{Begun, Lobby};
 use super::message::{Message, Unreadable};
 use super::metrics::{Transport, Unread};
 use super::room::{NoRoom, Room, Share};
+use super::turned_away::Reason;
 use crate::otlp::mark::Mark;
 
 /// What a request takes beside its message while it is under way, a task among it.
@@ -31,6 +35,10 @@ pub(super) struct Reception {
     pub(super) intake: Arc<Intake>,
     /// Where requests are before they have a part of the room; it is the same for all ports.
     pub(super) lobby: Arc<Lobby>,
+    /// Who watches the health of the port.
+    pub(super) watches: Watches,
+    /// Its other side is dropped at the shutdown.
+    pub(super) ended: watch::Receiver<()>,
     /// From the headers of a request to its last byte.
     pub(super) arrival: Duration,
     pub(super) limit: Limit,
@@ -110,6 +118,17 @@ impl Reception {
     fn too_slow(&self) -> Failure {
         self.intake.refuse_unread(Unread::TooSlow);
         Failure::too_slow(self.arrival)
+    }
+
+    /// Whether records are to be sent elsewhere from now on.
+    pub(super) fn is_ending(&self) -> bool {
+        self.intake.is_draining() || self.ended.has_changed().is_err()
+    }
+
+    /// Counts a request of `client` that was sent to the wrong place, or in the wrong way.
+    pub(super) fn turn_away(&self, reason: Reason, client: &Client, failure: Failure) -> Failure {
+        self.gate.turned_away.count(reason, Some(client.address), &failure.message);
+        failure
     }
 
     /// Counts a request that is refused for what its headers say.

@@ -31,6 +31,20 @@ pub(super) enum Reason {
     VerifierBusy,
     /// Its address has as many connections as it may.
     TooManyConnections,
+    /// It sends traces.
+    Traces,
+    /// It sends metrics.
+    Metrics,
+    /// There is nothing at its path.
+    UnknownPath,
+    /// It is no POST.
+    WrongMethod,
+    /// Its media type is not OTLP's.
+    UnknownType,
+    /// It does not speak gRPC, at the port of that.
+    NotGrpc,
+    /// Its headers are too large.
+    HeadersTooLarge,
 }
 
 /// What was turned away at one port.
@@ -44,12 +58,12 @@ pub(super) struct TurnedAway {
 #[derive(Debug, Default)]
 struct Count {
     times: AtomicU64,
-    /// The second in which it was told of last, from 1 on.
+    /// The pause in which it was told of last, from 1 on.
     told: AtomicU64,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::PlainText,
         Self::Tls,
         Self::ClientCertificate,
@@ -59,7 +73,29 @@ impl Reason {
         Self::WrongCredentials,
         Self::VerifierBusy,
         Self::TooManyConnections,
+        Self::Traces,
+        Self::Metrics,
+        Self::UnknownPath,
+        Self::WrongMethod,
+        Self::UnknownType,
+        Self::NotGrpc,
+        Self::HeadersTooLarge,
     ];
+
+    /// For a request to `path`, which is not that of logs.
+    pub(super) fn of_path(path: &str) -> Self {
+        let has = |name: &str| path.split(['/', '.']).any(|step| step.eq_ignore_ascii_case(name));
+        match () {
+            () if has("traces") || has("TraceService") => Self::Traces,
+            () if has("metrics") || has("MetricsService") => Self::Metrics,
+            () => Self::UnknownPath,
+        }
+    }
+
+    /// A message says it once in so many seconds. An exporter that is set wrongly sends for as long as it runs.
+    fn pause(self) -> u64 {
+        if self as usize >= Self::Traces as usize { 3600 } else { 1 }
+    }
 
     fn label(self) -> &'static str {
         match self {
@@ -72,6 +108,13 @@ impl Reason {
             Self::WrongCredentials => "wrong_credentials",
             Self::VerifierBusy => "verifier_busy",
             Self::TooManyConnections => "too_many_connections",
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+            Self::UnknownPath => "unknown_path",
+            Self::WrongMethod => "wrong_method",
+            Self::UnknownType => "unknown_type",
+            Self::NotGrpc => "not_grpc",
+            Self::HeadersTooLarge => "headers_too_large",
         }
     }
 
@@ -82,7 +125,15 @@ impl Reason {
             Self::ClientCertificate => "a client has no certificate that is taken: ",
             Self::HandshakeTimeout => "a TLS handshake took too long; ",
             Self::Handshake => "a TLS handshake failed: ",
-            Self::NoCredentials | Self::WrongCredentials => "a request is refused: ",
+            Self::Traces => "a client sends traces: ",
+            Self::Metrics => "a client sends metrics: ",
+            Self::NotGrpc => "a client does not speak gRPC: ",
+            Self::NoCredentials
+            | Self::WrongCredentials
+            | Self::UnknownPath
+            | Self::WrongMethod
+            | Self::UnknownType
+            | Self::HeadersTooLarge => "a request is refused: ",
             Self::VerifierBusy => "a request is sent back: ",
             Self::TooManyConnections => "one address has too many connections; ",
         }
@@ -99,8 +150,8 @@ impl TurnedAway {
     pub(super) fn count(&self, reason: Reason, peer: Option<SocketAddr>, why: &dyn Display) {
         let count = &self.counts[reason as usize];
         let so_far = count.times.fetch_add(1, Ordering::Relaxed) + 1;
-        let second = self.begun.elapsed().as_secs() + 1;
-        if count.told.swap(second, Ordering::Relaxed) != second {
+        let now = self.begun.elapsed().as_secs() / reason.pause() + 1;
+        if count.told.swap(now, Ordering::Relaxed) != now {
             let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
             let (transport, label) = (self.transport, reason.label());
             warn!(transport, reason = label, peer, so_far, "{}{why}", reason.words());
@@ -119,7 +170,7 @@ pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
     meter
         .u64_observable_counter("log_receiver_turned_away")
         .with_description(
-            "Connections and requests that came no further than TLS and authentication, by reason.",
+            "Connections and requests that came no further than TLS, authentication and their path, by reason.",
         )
         .with_callback(move |observer| {
             for (port, reason) in ports.iter().flat_map(|port| Reason::ALL.map(|reason| (port, reason))) {

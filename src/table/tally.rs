@@ -64,14 +64,12 @@ mod tests {
     use super::*;
     use crate::table::interned::Interner;
     use crate::table::space::Space;
-    use crate::table::text::Replaced;
 
     #[test]
     fn records_are_counted_by_block_and_severity() {
         let interner = Interner::default();
-        let [one, two] = [&b"https://one"[..], b"https://two"].map(|url| {
-            interner.resource(&[], url, &mut Replaced::default(), &mut Space::unlimited()).unwrap().unwrap()
-        });
+        let [one, two] = [&b"https://one"[..], b"https://two"]
+            .map(|url| interner.resource(&[], url, &mut Space::unlimited()).unwrap().unwrap().content);
         let mut tally = Tally::default();
         for resource in [Some(&one), Some(&one), Some(&two), None, None] {
             tally.add(resource, Severity::Warn);

@@ -294,3 +294,24 @@ async fn such_a_row_with_the_queue_off() {
     let stored = client.query_one("SELECT count(*) FROM otel.log_records", &[]).await.unwrap();
     assert_eq!(stored.get::<_, i64>(0), 29);
 }
+
+/// Scenario: with the queue off, one record of twenty takes all of the deadline. Promise: it is a dead letter before the sender
+/// is answered, the others are stored and answered as that, and so are those of another sender.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_takes_all_of_the_time_with_the_queue_off() {
+    let database = database().await;
+    let off = ["exporters.postgres.sending_queue.enabled=false", "exporters.postgres.timeout=8s"];
+    let forebay = Forebay::ready(database.dsn(), &[QUICK, &off].concat()).await;
+    let (client, sender, other) = (database.connect().await, forebay.sender().await, forebay.sender().await);
+    sender.send(numbered_request(0..10)).await.unwrap();
+    let does = "IF (NEW.attributes->>'number')::bigint = 15 THEN PERFORM pg_sleep(100); END IF";
+    trigger(&client, "sleep", "BEFORE", does).await;
+    let (answer, innocent) =
+        tokio::join!(sender.send(numbered_request(10..30)), other.send(numbered_request(30..40)));
+    assert_eq!(answer.unwrap().partial_success.map(|partial| partial.rejected_log_records), Some(1));
+    assert_eq!(innocent.unwrap().partial_success, None);
+    let letters = letters(&database).await;
+    assert_eq!(letters.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [15]);
+    let stored = client.query_one("SELECT count(*) FROM otel.log_records", &[]).await.unwrap();
+    assert_eq!(stored.get::<_, i64>(0), 39);
+}

@@ -422,9 +422,9 @@ async fn every_row_that_is_written_can_be_read() {
         Config { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..Config::default() };
     let compared = Cell::new(0);
     let check = |request: ExportLogsServiceRequest| {
-        let done = Transcoder::default()
-            .transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL, &mut Space::unlimited())
-            .unwrap();
+        let wire = request.encode_to_vec();
+        let done =
+            Transcoder::default().transcode(&wire, usize::MAX, ARRIVAL, &mut Space::unlimited()).unwrap();
         let sent: Vec<_> = sent(&request).collect();
         assert_eq!((done.rows.len(), done.malformed.total()), (sent.len(), 0));
         let expected: Vec<_> = sent.iter().map(|sent| expected(*sent, ARRIVAL)).collect();

@@ -117,6 +117,55 @@ async fn every_encoding_is_stored() {
     assert_eq!(same, 300, "ids and attributes say the same number");
 }
 
+/// Scenario: JSON as SDKs and people write it, with scalars that their fields cannot hold, one in each record, and one record
+/// whose attributes are an object. Promise: no scalar costs its record; the nearest value or its text is stored, and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scalar_of_json_never_costs_its_record() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), QUICK).await;
+    let cases = [
+        (r#"{"intValue":18446744073709552000}"#, "18446744073709552000"),
+        (r#"{"intValue":1e21}"#, "1000000000000000000000"),
+        (r#"{"intValue":"18446744073709551617"}"#, r#""18446744073709551617""#),
+        (r#"{"intValue":1.5}"#, "1.5"),
+        (r#"{"intValue":"5.0"}"#, "5"),
+        (r#"{"doubleValue":1e309}"#, r#""1e309""#),
+        (r#"{"boolValue":"true"}"#, "true"),
+        (r#"{"stringValue":5}"#, r#""5""#),
+        (r#"{"bytesValue":"????"}"#, r#""????""#),
+        (r#""bare""#, r#""bare""#),
+    ];
+    let mut records: Vec<_> = cases
+        .iter()
+        .enumerate()
+        .map(|(at, (value, _))| {
+            format!(
+                r#"{{"severityNumber":"ERROR","traceId":"not hex","timeUnixNano":"soon",
+            "eventName":"{at}","attributes":[{{"key":"v","value":{value}}}]}}"#
+            )
+        })
+        .collect();
+    records.insert(3, r#"{"attributes":{"v":1}}"#.to_owned());
+    let json = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#, records.join(","));
+    let reply = post(&forebay, &[("content-type", "application/json")], json).await;
+    let said: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(
+        (reply.status.as_u16(), said["partialSuccess"]["rejectedLogRecords"].as_str()),
+        (200, Some("1"))
+    );
+    let scrape = forebay.settles().await;
+    let replaced = |kind| scrape.sum("log_buffer_replaced_values_total", &format!("kind=\"{kind}\""));
+    assert_eq!(["number", "type", "time", "id"].map(replaced), [5, 4 + 10, 10, 10]);
+    let rows = "SELECT (attributes -> 'v')::text, severity_number, trace_id IS NULL, time > now() - interval '1 hour'
+        FROM otel.logs ORDER BY event_name::int";
+    let client = database.connect().await;
+    let rows = client.query(rows, &[]).await.unwrap();
+    let stored: Vec<(String, i16, bool, bool)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let expected: Vec<_> = cases.map(|(_, value)| (value.to_owned(), 17_i16, true, true)).into();
+    assert_eq!(stored, expected);
+}
+
 /// Scenario: a database that is away, and a buffer of ten records. Guarantee: what does not fit is shed or given back as
 /// `overflow` says, the sender is told, and the books balance.
 #[tokio::test(flavor = "multi_thread")]

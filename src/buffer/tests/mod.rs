@@ -73,7 +73,7 @@ fn offer_with<B: AsRef<str>>(
     reservation.leave_out(LossReason::Dropped(reason), done.beyond);
     let reserved = done.rows.len();
     match buffer.enqueue(reservation, done.rows, receipt) {
-        Ok(shed) => Offered::Held(reserved - shed),
+        Ok(shed) => Offered::Held(reserved - shed.full - shed.too_large),
         Err(Full) => {
             buffer.books().reject(RejectReason::Full, records);
             Offered::Refused

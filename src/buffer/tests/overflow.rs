@@ -204,7 +204,7 @@ async fn rows_that_do_not_fit_at_all_leave_nothing() {
     let (reply, receipt) = oneshot::channel();
     assert_eq!(offer_with(&buffer, [swelling()], Some(reply)), Offered::Held(0));
     assert_eq!(receipt.await.unwrap(), Settled::default(), "nothing of it was queued");
-    assert_eq!(dropped(&buffer, DropReason::DropNewest), 1);
+    assert_eq!(dropped(&buffer, DropReason::TooLarge), 1);
     assert_empty(&buffer);
 }
 
@@ -215,4 +215,102 @@ async fn an_unused_reservation_frees_its_room() {
     assert_eq!((reservation.records(), buffer.budget().records()), (3, 3));
     drop(reservation);
     assert_empty(&buffer);
+}
+
+/// Fifty records that are held, and a buffer that they fill to the last byte and the last place.
+fn filled(overflow: Overflow) -> (Buffer, Vec<String>) {
+    let held: Vec<_> = (0..50).map(|number| format!("an error {number}")).collect();
+    let max_bytes = held.iter().map(|body| held_bytes([body])).sum();
+    let queue = QueueConfig { queue_size: 50, max_bytes, overflow, ..QueueConfig::default() };
+    let buffer = buffer_of(queue, batches(usize::MAX, 0));
+    held.iter().for_each(|body| assert_eq!(offer(&buffer, [body]), Offered::Held(1)));
+    (buffer, held)
+}
+
+/// A record that is smaller than the buffer by its bytes on the wire, and larger as a row.
+#[tokio::test]
+async fn a_record_that_swells_beyond_the_buffer_is_dropped_alone() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        let (buffer, held) = filled(overflow);
+        let max_bytes = buffer.budget().max_bytes();
+        let large = "\0".repeat(max_bytes / 2);
+        assert!(large.len() + ROW_OVERHEAD < max_bytes && held_bytes([&large]) > max_bytes);
+        assert_eq!(offer(&buffer, [&large]), Offered::Held(0), "{overflow:?}");
+        let reason = match overflow {
+            // It is not looked at where there is no room for any record.
+            Overflow::DropNewest => DropReason::DropNewest,
+            _ => DropReason::TooLarge,
+        };
+        assert_eq!((dropped(&buffer, reason), buffer.books().dropped_total()), (1, 1), "{overflow:?}");
+        assert_balanced(&buffer);
+        assert_eq!(drain(&buffer).await, held);
+    }
+    let (buffer, held) = filled(Overflow::Reject);
+    assert_eq!(offer(&buffer, ["\0".repeat(buffer.budget().max_bytes() / 2)]), Offered::Refused);
+    assert_eq!(drain(&buffer).await, held);
+}
+
+/// By any policy it costs none of those that came with it, nor those that are held, where there is room for them.
+#[tokio::test]
+async fn a_record_larger_than_the_buffer_costs_none_of_its_request() {
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
+        for large in ["\0".repeat(9_000), "x".repeat(40_000)] {
+            let buffer = buffer_of_bytes(20_000, overflow);
+            assert_eq!(offer(&buffer, ["held"]), Offered::Held(1));
+            let request = ["a".to_owned(), large, "b".to_owned(), "c".to_owned()];
+            assert!(held_bytes([&request[1]]) > 20_000);
+            let taken = offer(&buffer, &request);
+            let books = buffer.books();
+            if overflow == Overflow::Reject && taken == Offered::Refused {
+                // What is held may be gone a little later.
+                assert_eq!(drain(&buffer).await, ["held"]);
+                continue;
+            }
+            assert_eq!(
+                (books.dropped_for(DropReason::TooLarge), books.dropped_for(DropReason::DropOldest)),
+                (1, 0)
+            );
+            let kept = 3 - books.dropped_for(DropReason::DropNewest) as usize;
+            assert_eq!(taken, Offered::Held(kept));
+            if overflow == Overflow::DropOldest {
+                assert_eq!(kept, 3, "all others are there");
+            }
+            assert_balanced(&buffer);
+            assert_eq!(drain(&buffer).await, [&["held", "a", "b", "c"][..1 + kept]].concat());
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_for_records_that_are_malformed() {
+    let (buffer, held) = filled(Overflow::DropOldest);
+    let reservation = buffer.reserve(1, 100);
+    assert_eq!(reservation.records(), 1, "room is made for it once it is a row");
+    drop(reservation);
+    assert_eq!(buffer.books().dropped_total(), 0);
+    assert_eq!(drain(&buffer).await, held);
+}
+
+/// Scenario: most of the buffer is being written, and what waits is smaller than what comes. Promise: what waits is not
+/// dropped for a record for which there is no room then either.
+#[tokio::test]
+async fn nothing_is_dropped_where_that_makes_no_room() {
+    let body = "x".repeat(1000);
+    let (small, large) = (held_bytes(["small"]), held_bytes([&body; 4]));
+    let queue = QueueConfig {
+        max_bytes: large + 2 * small,
+        overflow: Overflow::DropOldest,
+        ..QueueConfig::default()
+    };
+    let buffer = buffer_of(queue, batches(1, 4));
+    offer(&buffer, [&body; 4]);
+    let in_flight = take_now(&buffer).await.unwrap();
+    assert_eq!((offer(&buffer, ["small"]), offer(&buffer, ["other"])), (Offered::Held(1), Offered::Held(1)));
+    assert_eq!(offer(&buffer, [&body]), Offered::Held(0));
+    let books = buffer.books();
+    assert_eq!((books.dropped_for(DropReason::DropNewest), books.dropped_total()), (1, 1));
+    assert_eq!(offer(&buffer, ["third"]), Offered::Held(1), "for this one there is");
+    assert_eq!((books.dropped_for(DropReason::DropOldest), books.dropped_total()), (1, 2));
+    in_flight.settle_written(&BTreeSet::new());
+    assert_eq!(drain(&buffer).await, ["other", "third"]);
 }

@@ -2,7 +2,8 @@
 
 use super::Unwritten;
 use super::reader::{Kind, Reader};
-use super::value::{any_value, dropped, id, integer, severity, text};
+use super::scalar::{integer, unless_scalar};
+use super::value::{FLAGS, TIME, dropped, id, severity, text, value};
 use super::writer::{Open, Writer};
 
 pub(super) type Done = Result<(), Unwritten>;
@@ -19,7 +20,7 @@ pub(super) fn request(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
 
 fn resource_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
-        b"resource" => by_itself(json, wire, 1, resource),
+        b"resource" => unless_scalar(json, wire, |json, wire| by_itself(json, wire, 1, resource)),
         b"scopeLogs" | b"scope_logs" => each(json, wire, |json, wire| message(json, wire, 2, scope_logs)),
         b"schemaUrl" | b"schema_url" => text(json, wire, 3),
         _ => skip(json),
@@ -28,7 +29,7 @@ fn resource_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> D
 
 fn scope_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
-        b"scope" => by_itself(json, wire, 1, scope),
+        b"scope" => unless_scalar(json, wire, |json, wire| by_itself(json, wire, 1, scope)),
         b"logRecords" | b"log_records" => each(json, wire, |json, wire| by_itself(json, wire, 2, record)),
         b"schemaUrl" | b"schema_url" => text(json, wire, 3),
         _ => skip(json),
@@ -58,11 +59,11 @@ fn record(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
         b"timeUnixNano" | b"time_unix_nano" => time(json, wire, 1),
         b"severityNumber" | b"severity_number" => severity(json, wire, 2),
         b"severityText" | b"severity_text" => text(json, wire, 3),
-        b"body" => message(json, wire, 5, |json, wire, name| any_value(json, wire, name, 0)),
+        b"body" => value(json, wire, 5, 0),
         b"attributes" => attributes(json, wire, 6),
         b"droppedAttributesCount" | b"dropped_attributes_count" => dropped(json, wire, 7),
-        b"flags" => match integer::<u32>(json, wire)? {
-            Some(flags) => wire.fixed32(8, flags),
+        b"flags" => match integer(json, wire, &FLAGS)? {
+            Some(flags) => wire.fixed32(8, flags as u32),
             None => Ok(()),
         },
         b"traceId" | b"trace_id" => id(json, wire, 9),
@@ -74,26 +75,26 @@ fn record(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
 }
 
 fn attributes(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    each(json, wire, |json, wire| {
+    let attribute = |json: &mut Reader<'_>, wire: &mut Writer<'_>| {
         message(json, wire, number, |json, wire, name| key_value(json, wire, name, 0))
+    };
+    unless_scalar(json, wire, |json, wire| {
+        each(json, wire, |json, wire| unless_scalar(json, wire, attribute))
     })
 }
 
 /// A member of a `KeyValue` with `depth` arrays and maps around it.
 pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
-    let value =
-        |json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
     match name {
         b"key" => text(json, wire, 1),
-        b"value" if depth > 0 => nested(json, wire, 2, value),
-        b"value" => message(json, wire, 2, value),
+        b"value" => value(json, wire, 2, depth),
         _ => skip(json),
     }
 }
 
 fn time(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    match integer::<u64>(json, wire)? {
-        Some(time) => wire.fixed64(number, time),
+    match integer(json, wire, &TIME)? {
+        Some(time) => wire.fixed64(number, time as u64),
         None => Ok(()),
     }
 }
@@ -158,7 +159,7 @@ fn by_itself<'j, 'w>(
     if json.kind()? == Kind::Null {
         return Ok(json.null()?);
     }
-    let before = wire.fault.take();
+    let (before, replaced) = (wire.fault.take(), wire.replaced);
     let open = wire.begin(number)?;
     match json.kind()? {
         Kind::Object => json.object(|json, key| member(json, wire, &key.name()))?,
@@ -166,6 +167,7 @@ fn by_itself<'j, 'w>(
     }
     if wire.fault.take().is_some() {
         wire.spoil(&open)?;
+        wire.replaced = replaced;
     }
     wire.fault = before;
     wire.end(open)

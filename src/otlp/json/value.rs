@@ -1,49 +1,165 @@
 //! Values: numbers, texts, ids, and OTLP's `AnyValue`.
 
 use super::Unwritten;
-use super::reader::{Kind, Reader, Text};
-use super::request::{Done, each, fault, key_value, nested, skip};
+use super::reader::{Kind, Reader};
+use super::request::{Done, each, fault, key_value, message, nested, skip};
+use super::scalar::{
+    BOOL, DOUBLE, INT, Integers, STRING, as_text, as_value, double, integer, number_as_value, plain,
+    unescaped, unless_scalar, whole,
+};
 use super::writer::Writer;
+use crate::otlp::replaced::ReplacedKind;
 
 /// The arrays and maps in each other that are written. It is more than is ever stored; what is deeper is passed over.
 pub(super) const DEEPEST: usize = 100;
 
-const BEYOND: &str = "a number is not what its field holds";
 const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+/// Of an id that is none: no id is so short, so that whoever stores it counts it.
+const NO_ID: &[u8] = b"?";
 
-/// A member of an `AnyValue` with `depth` arrays and maps around it.
-pub(super) fn any_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
-    match name {
-        b"stringValue" | b"string_value" => text(json, wire, 1),
-        b"boolValue" | b"bool_value" => match json.kind()? {
-            Kind::Bool => wire.varint(2, json.bool()?.into()),
-            Kind::Null => Ok(json.null()?),
-            _ => fault(json, wire, "there is neither true nor false here"),
-        },
-        b"intValue" | b"int_value" => match integer::<i64>(json, wire)? {
-            Some(number) => wire.varint(3, number as u64),
-            None => Ok(()),
-        },
-        b"doubleValue" | b"double_value" => match double(json, wire)? {
-            Some(number) => wire.fixed64(4, number.to_bits()),
-            None => Ok(()),
-        },
-        b"arrayValue" | b"array_value" => values(json, wire, 5, depth, |json, wire| {
-            if json.kind()? == Kind::Null {
-                json.null()?;
-                return wire.bytes(1, b"");
-            }
-            nested(json, wire, 1, |json, wire, name| any_value(json, wire, name, depth + 1))
-        }),
-        b"kvlistValue" | b"kvlist_value" => values(json, wire, 6, depth, |json, wire| {
-            nested(json, wire, 1, |json, wire, name| key_value(json, wire, name, depth + 1))
-        }),
-        b"bytesValue" | b"bytes_value" => decoded(json, wire, 7, base64),
-        _ => skip(json),
+/// `timeUnixNano`. A bigint ends before fixed64 does.
+pub(super) const TIME: Integers =
+    Integers { least: 0, most: u64::MAX as i128, kind: ReplacedKind::Time, stored: i64::MAX as i128 };
+/// `flags`.
+pub(super) const FLAGS: Integers =
+    Integers { least: 0, most: u32::MAX as i128, kind: ReplacedKind::Number, stored: u32::MAX as i128 };
+/// `droppedAttributesCount`.
+const DROPPED: Integers = Integers { stored: i32::MAX as i128, ..FLAGS };
+/// `severityNumber`.
+const SEVERITY: Integers = Integers {
+    least: i32::MIN as i128,
+    most: i32::MAX as i128,
+    kind: ReplacedKind::Number,
+    stored: i16::MAX as i128,
+};
+
+/// The field `number` of an `AnyValue`, with `depth` arrays and maps around it.
+pub(super) fn value(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8, depth: usize) -> Done {
+    let member =
+        |json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
+    match json.kind()? {
+        kind if kind.is_scalar() => {
+            let open = wire.begin(number)?;
+            as_value(json, wire)?;
+            wire.end(open)
+        }
+        _ if depth > 0 => nested(json, wire, number, member),
+        _ => message(json, wire, number, member),
     }
 }
 
-/// An `ArrayValue` or a `KeyValueList`.
+/// A member of an `AnyValue` with `depth` arrays and maps around it.
+fn any_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
+    let read = match name {
+        b"stringValue" | b"string_value" => return text(json, wire, STRING),
+        b"boolValue" | b"bool_value" => bool_value,
+        b"intValue" | b"int_value" => int_value,
+        b"doubleValue" | b"double_value" => double_value,
+        b"bytesValue" | b"bytes_value" => bytes_value,
+        b"arrayValue" | b"array_value" => {
+            return values(json, wire, 5, depth, |json, wire| match json.kind()? {
+                Kind::Null => {
+                    json.null()?;
+                    wire.bytes(1, b"")
+                }
+                _ => value(json, wire, 1, depth + 1),
+            });
+        }
+        b"kvlistValue" | b"kvlist_value" => {
+            return values(json, wire, 6, depth, |json, wire| {
+                unless_scalar(json, wire, |json, wire| {
+                    nested(json, wire, 1, |json, wire, name| key_value(json, wire, name, depth + 1))
+                })
+            });
+        }
+        _ => return skip(json),
+    };
+    match json.kind()? {
+        Kind::Null => Ok(json.null()?),
+        kind if kind.is_scalar() => read(json, wire),
+        _ => fault(json, wire, "there is no scalar here"),
+    }
+}
+
+fn bool_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+    match json.kind()? {
+        Kind::Bool => wire.varint(BOOL, json.bool()?.into()),
+        Kind::Text => {
+            wire.replaced.count(ReplacedKind::Type);
+            let text = json.text()?;
+            match plain(text).and_then(|text| text.to_ascii_lowercase().parse::<bool>().ok()) {
+                Some(value) => wire.varint(BOOL, value.into()),
+                None => unescaped(text, wire, STRING),
+            }
+        }
+        _ => as_value(json, wire),
+    }
+}
+
+fn int_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+    numeric(json, wire, |text| {
+        let number = i64::try_from(whole(text)?).ok()?;
+        Some((INT, number as u64))
+    })
+}
+
+fn double_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+    numeric(json, wire, |text| {
+        let number = match text {
+            "NaN" => f64::NAN,
+            "Infinity" => f64::INFINITY,
+            "-Infinity" => f64::NEG_INFINITY,
+            _ => double(text).filter(|number| number.is_finite())?,
+        };
+        Some((DOUBLE, number.to_bits()))
+    })
+}
+
+/// What `parse` makes of a number, or of a text: a field and its bits. Where that is nothing, it is the nearest value.
+fn numeric(json: &mut Reader<'_>, wire: &mut Writer<'_>, parse: impl Fn(&str) -> Option<(u8, u64)>) -> Done {
+    let text = match json.kind()? {
+        Kind::Number => Ok(json.number()?),
+        Kind::Text => {
+            let text = json.text()?;
+            plain(text).ok_or(text)
+        }
+        _ => return as_value(json, wire),
+    };
+    match text.map(|text| (text, parse(text))) {
+        Ok((_, Some((DOUBLE, bits)))) => wire.fixed64(DOUBLE, bits),
+        Ok((_, Some((field, bits)))) => wire.varint(field, bits),
+        Ok((text, None)) if double(text).is_some() => {
+            wire.replaced.count(ReplacedKind::Number);
+            number_as_value(text, wire)
+        }
+        Ok((text, None)) => {
+            wire.replaced.count(ReplacedKind::Type);
+            wire.bytes(STRING, text.as_bytes())
+        }
+        Err(text) => {
+            wire.replaced.count(ReplacedKind::Type);
+            unescaped(text, wire, STRING)
+        }
+    }
+}
+
+fn bytes_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+    if json.kind()? != Kind::Text {
+        return as_value(json, wire);
+    }
+    let text = json.text()?;
+    let open = wire.begin(7)?;
+    text.unescape(|piece| wire.put(piece))?;
+    if let Some(length) = base64(wire.content(&open)) {
+        wire.keep(&open, length);
+        return wire.end(open);
+    }
+    wire.undo(open);
+    wire.replaced.count(ReplacedKind::Type);
+    unescaped(text, wire, STRING)
+}
+
+/// An `ArrayValue` or a `KeyValueList`. A scalar in its place is the value itself.
 fn values<'j, 'w>(
     json: &mut Reader<'j>,
     wire: &mut Writer<'w>,
@@ -51,8 +167,11 @@ fn values<'j, 'w>(
     depth: usize,
     item: impl Fn(&mut Reader<'j>, &mut Writer<'w>) -> Done,
 ) -> Done {
+    if json.kind()?.is_scalar() {
+        return as_value(json, wire);
+    }
     nested(json, wire, number, |json, wire, name| match name {
-        b"values" if depth < DEEPEST => each(json, wire, &item),
+        b"values" if depth < DEEPEST => unless_scalar(json, wire, |json, wire| each(json, wire, &item)),
         _ => skip(json),
     })
 }
@@ -62,66 +181,72 @@ pub(super) fn text(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> 
     match json.kind()? {
         Kind::Text => {
             let text = json.text()?;
-            if !text.escaped {
-                return wire.bytes(number, text.raw);
-            }
-            let open = wire.begin(number)?;
-            text.unescape(|piece| wire.put(piece))?;
-            wire.end(open)
+            unescaped(text, wire, number)
         }
         Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no string here"),
+        _ => as_text(json, wire, number),
     }
 }
 
 /// A trace id or a span id, which are hex.
 pub(super) fn id(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    decoded(json, wire, number, hex)
-}
-
-/// Bytes that `decode` makes of a text, in its place.
-fn decoded(
-    json: &mut Reader<'_>,
-    wire: &mut Writer<'_>,
-    number: u8,
-    decode: impl Fn(&mut [u8]) -> Option<usize>,
-) -> Done {
     match json.kind()? {
         Kind::Text => {
             let open = wire.begin(number)?;
-            let fault = json.malformed("a text does not say the bytes that it should");
             json.text()?.unescape(|piece| wire.put(piece))?;
-            let length = decode(wire.content(&open));
-            if length.is_none() {
-                wire.fault.get_or_insert(fault);
+            match hex(wire.content(&open)) {
+                Some(length) => {
+                    wire.keep(&open, length);
+                    wire.end(open)
+                }
+                None => {
+                    wire.undo(open);
+                    wire.bytes(number, NO_ID)
+                }
             }
-            wire.keep(&open, length.unwrap_or_default());
-            wire.end(open)
         }
         Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no string here"),
+        Kind::Bool | Kind::Number => {
+            skip(json)?;
+            wire.bytes(number, NO_ID)
+        }
+        Kind::Array | Kind::Object => fault(json, wire, "there is no string here"),
     }
 }
 
 /// `droppedAttributesCount`.
 pub(super) fn dropped(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    match integer::<u32>(json, wire)? {
-        Some(count) => wire.varint(number, count.into()),
+    match integer(json, wire, &DROPPED)? {
+        Some(count) => wire.varint(number, count as u64),
         None => Ok(()),
     }
 }
 
 /// `severityNumber`, by its number or its name.
 pub(super) fn severity(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    let found = numeric(json, wire, |text| severity_of(text).or_else(|| in_range::<i32>(text)))?;
-    match found {
-        Some(severity) => wire.varint(number, i64::from(severity) as u64),
+    match severity_number(json, wire)? {
+        Some(severity) => wire.varint(number, severity as u64),
         None => Ok(()),
     }
 }
 
+fn severity_number(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Result<Option<i128>, Unwritten> {
+    if json.kind()? != Kind::Text {
+        return integer(json, wire, &SEVERITY);
+    }
+    let text = plain(json.text()?);
+    let Some(name) = text.map(str::to_ascii_uppercase) else { return Ok(SEVERITY.nearest(None, wire)) };
+    let full = name.strip_prefix("SEVERITY_NUMBER_");
+    let Some(severity) = severity_of(full.unwrap_or(&name)) else {
+        return Ok(SEVERITY.nearest(text, wire));
+    };
+    if full.is_none() {
+        wire.replaced.count(ReplacedKind::Type);
+    }
+    Ok(Some(severity.into()))
+}
+
 fn severity_of(name: &str) -> Option<i32> {
-    let name = name.strip_prefix("SEVERITY_NUMBER_")?;
     if name == "UNSPECIFIED" {
         return Some(0);
     }
@@ -131,62 +256,6 @@ fn severity_of(name: &str) -> Option<i32> {
     };
     let index = SEVERITIES.iter().position(|known| *known == word)?;
     Some(index as i32 * 4 + 1 + step)
-}
-
-/// An integer; `None` for null, and for what is not one.
-pub(super) fn integer<T: TryFrom<i128>>(
-    json: &mut Reader<'_>,
-    wire: &mut Writer<'_>,
-) -> Result<Option<T>, Unwritten> {
-    numeric(json, wire, in_range)
-}
-
-fn double(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Result<Option<f64>, Unwritten> {
-    numeric(json, wire, |text| match text {
-        "NaN" => Some(f64::NAN),
-        "Infinity" => Some(f64::INFINITY),
-        "-Infinity" => Some(f64::NEG_INFINITY),
-        // Not the further words that the parser knows.
-        _ => text.parse().ok().filter(|number: &f64| number.is_finite()),
-    })
-}
-
-/// What `parse` makes of a number, or of a text.
-fn numeric<T>(
-    json: &mut Reader<'_>,
-    wire: &mut Writer<'_>,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, Unwritten> {
-    let at = json.malformed(BEYOND);
-    let found = match json.kind()? {
-        Kind::Number => parse(json.number()?),
-        Kind::Text => {
-            let Text { raw, escaped } = json.text()?;
-            str::from_utf8(raw).ok().filter(|_| !escaped).and_then(parse)
-        }
-        Kind::Null => {
-            json.null()?;
-            return Ok(None);
-        }
-        _ => {
-            fault(json, wire, BEYOND)?;
-            return Ok(None);
-        }
-    };
-    if found.is_none() {
-        wire.fault.get_or_insert(at);
-    }
-    Ok(found)
-}
-
-fn in_range<T: TryFrom<i128>>(text: &str) -> Option<T> {
-    let number = text.parse::<u64>().map(i128::from).or_else(|_| text.parse::<i64>().map(i128::from));
-    let number = number.ok().or_else(|| {
-        // proto3 takes 1.0 and 1e3 for integers, too.
-        let number = text.parse::<f64>().ok()?;
-        (number.fract() == 0.0 && number.abs() < 2e19).then_some(number as i128)
-    });
-    T::try_from(number?).ok()
 }
 
 /// Hex in any case (RFC 4648, section 8).

@@ -1,17 +1,19 @@
 //! Protobuf's wire format, written while it is not known yet how long a message becomes.
 
-use super::Unwritten;
 use super::reader::Malformed;
+use super::{Memory, Unwritten};
+use crate::otlp::replaced::Replaced;
 
 /// Messages and their fields, one behind the other.
 pub(super) struct Writer<'a> {
     out: Vec<u8>,
-    /// Asked before so many more bytes are allocated.
-    grow: &'a mut dyn FnMut(usize) -> bool,
+    memory: &'a mut dyn Memory,
     /// The most that it is expected to become.
     expected: usize,
     /// The first value that could not be written in the message that is being written.
     pub(super) fault: Option<Malformed>,
+    /// What was replaced in messages that can be read.
+    pub(super) replaced: Replaced,
 }
 
 /// A message that is being written.
@@ -29,15 +31,16 @@ const UNREADABLE: u8 = 7;
 
 impl<'a> Writer<'a> {
     /// Writes what may become `expected` bytes long.
-    pub(super) fn new(expected: usize, grow: &'a mut dyn FnMut(usize) -> bool) -> Result<Self, Unwritten> {
-        let mut writer = Self { out: Vec::new(), grow, expected, fault: None };
+    pub(super) fn new(expected: usize, memory: &'a mut dyn Memory) -> Result<Self, Unwritten> {
+        let mut writer =
+            Self { out: Vec::new(), memory, expected, fault: None, replaced: Replaced::default() };
         // Mostly it is less than half of the JSON.
         writer.reserve(expected / 2)?;
         Ok(writer)
     }
 
-    pub(super) fn finish(self) -> Vec<u8> {
-        self.out
+    pub(super) fn finish(self) -> (Vec<u8>, Replaced) {
+        (self.out, self.replaced)
     }
 
     pub(super) fn varint(&mut self, number: u8, mut value: u64) -> Result<(), Unwritten> {
@@ -119,6 +122,11 @@ impl<'a> Writer<'a> {
         self.put(&[UNREADABLE])
     }
 
+    /// Leaves out a message after all.
+    pub(super) fn undo(&mut self, Open { start, width }: Open) {
+        self.out.truncate(start - width - 1);
+    }
+
     /// More content of a message.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
         self.reserve(bytes.len())?;
@@ -143,11 +151,13 @@ impl<'a> Writer<'a> {
 
     #[cold]
     fn enlarge(&mut self, more: usize) -> Result<(), Unwritten> {
-        let (needed, doubled) = (self.out.len() + more, 2 * self.out.capacity());
-        let capacity = if needed > self.expected { doubled } else { doubled.min(self.expected) };
-        let mut grow = |capacity: usize| (self.grow)(capacity - self.out.capacity()).then_some(capacity);
-        let capacity = grow(capacity.max(needed)).or_else(|| grow(needed)).ok_or(Unwritten::NoRoom)?;
+        let (needed, old) = (self.out.len() + more, self.out.capacity());
+        let doubled = if needed > self.expected { 2 * old } else { (2 * old).min(self.expected) };
+        // The old memory is there until its bytes are copied.
+        let mut take = |capacity: usize| self.memory.take(capacity).then_some(capacity);
+        let capacity = take(doubled.max(needed)).or_else(|| take(needed)).ok_or(Unwritten::NoRoom)?;
         self.out.reserve_exact(capacity - self.out.len());
+        self.memory.give_back(old);
         Ok(())
     }
 }

@@ -293,8 +293,13 @@ async fn what_is_stored_in_part_is_not_sent_again() {
         while gateway.buffer.budget().records() < 4 {
             tokio::task::yield_now().await;
         }
-        let evicting = gateway.buffer.reserve(1, 100);
-        drop(evicting);
+        let other = request(["e"]);
+        let rows = crate::table::Transcoder::default()
+            .transcode(&other, 1, 1, &mut crate::table::Space::unlimited())
+            .unwrap()
+            .rows;
+        gateway.buffer.books().receive(1);
+        gateway.buffer.enqueue(gateway.buffer.reserve(1, other.len()), rows, None).unwrap();
         gateway.take().await.settle_written(&all_but([]));
     };
     let (answer, ()) = tokio::join!(gateway.export(request(["a", "b", "c", "d"])), lane);

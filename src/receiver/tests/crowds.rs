@@ -7,6 +7,7 @@ use super::connections::{export_h2, h2_client, h2_request, last};
 use super::http1::Client;
 use super::*;
 use crate::buffer::samples::request;
+use crate::receiver::reception::REQUEST;
 use crate::receiver::turned_away::Reason;
 
 /// A head with this token.
@@ -187,5 +188,46 @@ async fn one_address_has_its_places() {
     assert_eq!((rest.len(), turned_away.times(Reason::TooManyConnections)), (0, 1));
     assert_eq!(export_h2(known[0].1.clone()).await, StatusCode::OK, "those that are there go on");
     drop(known);
+    gateway.stop().await;
+}
+
+/// Scenario: one address takes all that it may of the room at the port of gRPC. Promise: it finds no more at the port of HTTP,
+/// where another address does.
+#[tokio::test]
+async fn an_address_has_one_share_for_both_ports() {
+    let mut setup = Setup::default();
+    setup.config.admission.request_limit_mib = 2;
+    setup.grpc().max_connections = 64;
+    let gateway = setup.start().await;
+    let head = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/x-protobuf";
+    // A field that nobody knows.
+    let body = [&[15 << 3 | 2, 0xf0, 0xa2, 0x04][..], &[b'x'; 70_000]].concat();
+    let ask = async |address: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(address.parse().unwrap()).unwrap();
+        let stream = socket.connect(gateway.http).await.unwrap();
+        Client::over(stream).ask(head, &body).await.status.as_u16()
+    };
+    assert_eq!(ask("127.0.0.1:0").await, 200, "there is room");
+    soon(async {
+        loop {
+            let since = tokio::time::Instant::now();
+            let (bodies, mut answers) = open(&gateway, &[0]).await;
+            let mut sent_back = 0;
+            // Each of the others has its part of the room.
+            while sent_back + gateway.intake.receiving() / REQUEST < bodies.len() {
+                sent_back += usize::from(answers.try_join_next().is_some());
+                tokio::task::yield_now().await;
+            }
+            let found = (ask("127.0.0.1:0").await, ask("127.0.0.2:0").await);
+            // Who arrives for longer than a second makes place.
+            if since.elapsed() < Duration::from_millis(900) {
+                assert_eq!(found, (429, 200));
+                break;
+            }
+            drop((bodies, answers));
+        }
+    })
+    .await;
     gateway.stop().await;
 }

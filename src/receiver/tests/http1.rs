@@ -27,6 +27,11 @@ impl Client {
         Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()) }
     }
 
+    /// Over a stream that is there.
+    pub(super) fn over(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// Writes anything.
     pub(super) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         // A sender that was answered early may find the connection closed.

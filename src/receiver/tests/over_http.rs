@@ -139,7 +139,7 @@ async fn json_is_answered_in_json() {
     let mut setup = Setup::default();
     setup.queue.queue_size = 5;
     let gateway = setup.start().await;
-    let bad = r#"{"traceId":"not hex"}"#;
+    let bad = r#"{"traceId":{"hex":1}}"#;
     let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
     let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
     let malformed = r#"{"code":3,"message":"malformed JSON at byte 16: there is no list here"}"#;

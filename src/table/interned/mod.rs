@@ -5,8 +5,8 @@
 //! attributes sorted by key. (Two contents of one sender would have to collide on purpose, at about 2^64 tries,
 //! to mix up that sender's own resources.)
 //!
-//! [`Interner`] remembers what was met lately by its bytes on the wire, which senders repeat with each request, so that
-//! hash and JSON are made once.
+//! [`Interner`] remembers what was stored lately by its bytes on the wire, which senders repeat with each request, so that
+//! hash and JSON are made once. What only a refused request has named is forgotten with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +56,7 @@ pub struct Scope {
     pub dropped_attributes_count: i32,
 }
 
-/// The resources and scopes met lately.
+/// The resources and scopes stored lately.
 #[derive(Debug, Default)]
 pub struct Interner {
     limits: Limits,
@@ -86,7 +86,7 @@ const ENTRY: usize = 256;
 const RECENT_BYTES: usize = 2 << 20;
 
 /// What is stored once and named by an id.
-pub(super) trait Interned: Sized {
+pub(super) trait Storable: Sized {
     /// The field that has its attributes.
     const ATTRIBUTES: u32;
 
@@ -118,7 +118,31 @@ fn length(text: &Option<String>) -> usize {
 }
 
 /// Content as it is interned, or why it cannot be stored.
-type Met<T> = Result<Arc<T>, Invalid>;
+type Met<T> = Result<Interned<T>, Invalid>;
+
+/// A resource or a scope of a request.
+#[derive(Debug)]
+pub struct Interned<T> {
+    /// Itself.
+    pub content: Arc<T>,
+    /// What was replaced in it, where the interner does not remember it: then nobody has counted that yet.
+    pub new: Option<Replaced>,
+}
+
+/// What a request has named that the interner does not remember yet.
+#[derive(Debug)]
+pub(super) struct New<'a, T> {
+    pub(super) message: &'a [u8],
+    pub(super) schema_url: &'a [u8],
+    pub(super) content: Arc<T>,
+}
+
+impl<T: Storable> New<'_, T> {
+    /// The memory that remembering it takes.
+    pub(super) fn bytes(&self) -> usize {
+        ENTRY + self.content.memory() + self.message.len() + self.schema_url.len()
+    }
+}
 
 impl Interner {
     /// Interns what is within `limits`.
@@ -135,10 +159,9 @@ impl Interner {
         &self,
         message: &[u8],
         schema_url: &[u8],
-        replaced: &mut Replaced,
         space: &mut Space<'_>,
     ) -> Result<Met<Resource>, NoSpace> {
-        intern(&self.resources, &self.limits, message, schema_url, replaced, space)
+        intern(&self.resources, &self.limits, message, schema_url, space)
     }
 
     /// The scope of an `InstrumentationScope` message and its schema URL. A new one is made in `space`.
@@ -150,14 +173,19 @@ impl Interner {
         &self,
         message: &[u8],
         schema_url: &[u8],
-        replaced: &mut Replaced,
         space: &mut Space<'_>,
     ) -> Result<Met<Scope>, NoSpace> {
-        intern(&self.scopes, &self.limits, message, schema_url, replaced, space)
+        intern(&self.scopes, &self.limits, message, schema_url, space)
+    }
+
+    /// Remembers what is stored now, for the requests that come.
+    pub(super) fn remember(&self, resources: Vec<New<'_, Resource>>, scopes: Vec<New<'_, Scope>>) {
+        remember(&self.resources, resources);
+        remember(&self.scopes, scopes);
     }
 }
 
-impl Interned for Resource {
+impl Storable for Resource {
     const ATTRIBUTES: u32 = 1;
 
     fn memory(&self) -> usize {
@@ -185,7 +213,7 @@ impl Interned for Resource {
     }
 }
 
-impl Interned for Scope {
+impl Storable for Scope {
     const ATTRIBUTES: u32 = 3;
 
     fn memory(&self) -> usize {
@@ -229,31 +257,43 @@ impl<T> Recent<T> {
         (*known.schema_url == *schema_url).then(|| known.content.clone())
     }
 
-    fn remember(&mut self, message: &[u8], schema_url: &[u8], content: &Arc<T>, memory: usize) {
-        let bytes = ENTRY + memory + message.len() + schema_url.len();
+    fn remember(&mut self, new: New<'_, T>)
+    where
+        T: Storable,
+    {
+        let bytes = new.bytes();
+        let New { message, schema_url, content } = new;
         if self.bytes + bytes > RECENT_BYTES {
             *self = Self::default();
         }
         if bytes <= RECENT_BYTES {
-            let known = Known { schema_url: schema_url.into(), content: content.clone(), bytes };
+            let known = Known { schema_url: schema_url.into(), content, bytes };
             let before = self.entries.insert(message.into(), known);
             self.bytes = self.bytes + bytes - before.map_or(0, |before| before.bytes);
         }
     }
 }
 
-fn intern<T: Interned>(
+fn remember<T: Storable>(recent: &Mutex<Recent<T>>, new: Vec<New<'_, T>>) {
+    if !new.is_empty() {
+        let mut cache = recent.lock().unwrap_or_else(PoisonError::into_inner);
+        new.into_iter().for_each(|new| cache.remember(new));
+    }
+}
+
+fn intern<T: Storable>(
     recent: &Mutex<Recent<T>>,
     limits: &Limits,
     message: &[u8],
     schema_url: &[u8],
-    replaced: &mut Replaced,
     space: &mut Space<'_>,
 ) -> Result<Met<T>, NoSpace> {
     // A poisoned cache is still a cache: nothing in it is half written.
-    let cache = || recent.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = cache().get(message, schema_url) {
-        return Ok(Ok(known));
+    let cache = recent.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = cache.get(message, schema_url);
+    drop(cache);
+    if let Some(content) = known {
+        return Ok(Ok(Interned { content, new: None }));
     }
     let met = match limits.check_origin(message, schema_url, T::ATTRIBUTES) {
         Ok(met) => met,
@@ -261,9 +301,8 @@ fn intern<T: Interned>(
     };
     let most = memory_to_read(most_bytes(message, met) + 3 * schema_url.len(), met.attributes);
     space.take(most)?;
-    // Nothing of what is malformed is stored, so nothing of it has been replaced.
-    let mut own = Replaced::default();
-    let read = T::read(message, schema_url, &mut own).map(Arc::new);
+    let mut replaced = Replaced::default();
+    let read = T::read(message, schema_url, &mut replaced).map(Arc::new);
     space.give_back(most);
     let content = match read {
         Ok(content) => content,
@@ -271,9 +310,7 @@ fn intern<T: Interned>(
     };
     // It was part of what there was space for.
     space.take(content.memory())?;
-    *replaced += own;
-    cache().remember(message, schema_url, &content, content.memory());
-    Ok(Ok(content))
+    Ok(Ok(Interned { content, new: Some(replaced) }))
 }
 
 /// The most memory that reading a message takes, whose values become `values` bytes, what comes of it included.

@@ -14,13 +14,21 @@ fn pair(key: &str, value: &str) -> PairMessage {
     PairMessage { key: key.into(), value: Some(value) }
 }
 
-fn met<T>(met: Result<Met<T>, NoSpace>) -> Arc<T> {
+fn met<T>(met: Result<Met<T>, NoSpace>) -> Interned<T> {
     met.unwrap().unwrap()
+}
+
+fn replaced<T>(met: &Interned<T>) -> u64 {
+    met.new.iter().flat_map(Replaced::iter).map(|(_, count)| count).sum()
 }
 
 fn resource(interner: &Interner, attributes: Vec<PairMessage>, url: &str) -> Arc<Resource> {
     let message = ResourceMessage { attributes, dropped_attributes_count: 3 }.encode_to_vec();
-    met(interner.resource(&message, url.as_bytes(), &mut Replaced::default(), &mut Space::unlimited()))
+    let schema_url = url.as_bytes();
+    let met = met(interner.resource(&message, schema_url, &mut Space::unlimited()));
+    let content = met.content.clone();
+    interner.remember(vec![New { message: &message, schema_url, content }], Vec::new());
+    met.content
 }
 
 #[test]
@@ -45,9 +53,8 @@ fn the_id_depends_on_the_content_and_not_on_the_order() {
 #[test]
 fn a_scope_and_a_resource_of_nothing_differ() {
     let interner = Interner::default();
-    let mut replaced = Replaced::default();
-    let resource = met(interner.resource(&[], &[], &mut replaced, &mut Space::unlimited()));
-    let scope = met(interner.scope(&[], &[], &mut replaced, &mut Space::unlimited()));
+    let resource = met(interner.resource(&[], &[], &mut Space::unlimited())).content;
+    let scope = met(interner.scope(&[], &[], &mut Space::unlimited())).content;
     assert_ne!(resource.id, scope.id);
     assert_eq!((resource.attributes.as_str(), resource.service_name.as_deref()), ("{}", None));
     assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (None, None));
@@ -61,26 +68,19 @@ fn a_scope_keeps_its_fields() {
         attributes: vec![pair("k", "v")],
         dropped_attributes_count: u32::MAX,
     };
-    let mut replaced = Replaced::default();
-    let scope = met(Interner::default().scope(
-        &message.encode_to_vec(),
-        b"u",
-        &mut replaced,
-        &mut Space::unlimited(),
-    ));
+    let scope = met(Interner::default().scope(&message.encode_to_vec(), b"u", &mut Space::unlimited()));
+    assert_eq!(replaced(&scope), 1);
+    let scope = scope.content;
     assert_eq!((scope.name.as_deref(), scope.version.as_deref()), (Some("lib"), Some("1.2")));
     assert_eq!((scope.attributes.as_str(), scope.schema_url.as_deref()), (r#"{"k":"v"}"#, Some("u")));
     assert_eq!(scope.dropped_attributes_count, i32::MAX);
-    assert_eq!(replaced.iter().map(|(_, count)| count).sum::<u64>(), 1);
 }
 
 #[test]
 fn a_replacement_counts_once_and_only_where_it_is_stored() {
     let count = |message: &[u8]| {
-        let mut replaced = Replaced::default();
-        let space = &mut Space::unlimited();
-        let _ = Interner::default().resource(message, &[], &mut replaced, space);
-        replaced.iter().map(|(_, count)| count).sum::<u64>()
+        let met = Interner::default().resource(message, &[], &mut Space::unlimited()).unwrap();
+        met.as_ref().map_or(0, replaced)
     };
     let nul = ValueMessage { value: Some(Value::StringValue("\0".into())) };
     let list = ValueMessage { value: Some(Value::ArrayValue(ArrayValue { values: vec![nul.clone()] })) };
@@ -93,6 +93,20 @@ fn a_replacement_counts_once_and_only_where_it_is_stored() {
         let malformed = [&message[..], &[0x0a, 6, 0x12, 4, 0x2a, 2, 0x0a, 9]].concat();
         assert_eq!(count(&malformed), 0, "it is not stored");
     }
+}
+
+#[test]
+fn only_what_is_remembered_is_not_new_again() {
+    let interner = Interner::default();
+    let message =
+        ResourceMessage { attributes: vec![pair("k", "\0")], dropped_attributes_count: 0 }.encode_to_vec();
+    let meet = || met(interner.resource(&message, b"u", &mut Space::unlimited()));
+    assert_eq!(replaced(&meet()), 1);
+    assert_eq!(replaced(&meet()), 1, "nobody has said that it was stored");
+    assert_eq!(interner.resources.lock().unwrap().bytes, 0, "so that it takes no memory");
+    let content = meet().content;
+    interner.remember(vec![New { message: &message, schema_url: b"u", content }], Vec::new());
+    assert!(meet().new.is_none());
 }
 
 #[test]

@@ -100,9 +100,12 @@ impl<'a> Layout<'a> for Filler<'_, 'a> {
         if self.origin.interned.as_ref().is_some_and(is_last) {
             return Ok(());
         }
-        self.origin.interned = None;
+        let before = self.origin.interned.take();
         let Self { mapping, origin, found, shared, ends, shared_replaced, ids } = self;
-        origin.resource.read(&mapping.resource_keys, messages(place.resource_message, 1)?)?;
+        // A resource may have thousands of scopes.
+        if !before.is_some_and(|(resource, _)| Arc::ptr_eq(&resource, place.resource)) {
+            origin.resource.read(&mapping.resource_keys, messages(place.resource_message, 1)?)?;
+        }
         origin.scope.read(&mapping.scope_keys, messages(place.scope_message, 3)?)?;
         origin.values = place.values;
         origin.interned = Some((place.resource.clone(), place.scope.clone()));

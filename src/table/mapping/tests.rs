@@ -58,8 +58,9 @@ fn rows(mapping: Mapping, request: &ExportLogsServiceRequest) -> (Vec<serde_json
     let mapping = std::sync::Arc::new(mapping);
     let names: Vec<_> = mapping.columns().iter().map(|column| column.name.clone()).collect();
     let transcoder = Transcoder::new(Width::default(), Some(mapping.clone()), Limits::default());
-    let done: Transcoded =
-        transcoder.transcode(&request.encode_to_vec(), usize::MAX, ARRIVAL, &mut Space::unlimited()).unwrap();
+    let request = request.encode_to_vec();
+    let done: Transcoded<'_> =
+        transcoder.transcode(&request, usize::MAX, ARRIVAL, &mut Space::unlimited()).unwrap();
     assert!(done.rows.scopes.is_empty() && done.rows.periods.is_empty(), "nothing is stored beside them");
     let type_of =
         |name: &str| mapping.columns().iter().find(|column| column.name == name).map(|c| c.sql_type);
@@ -332,6 +333,7 @@ fn rows_take_no_more_memory_than_was_asked_for() {
         left = left.saturating_sub(bytes);
         left > 0
     };
-    let made = transcoder.transcode(&copied.encode_to_vec(), 1000, ARRIVAL, &mut Space::new(0, &mut more));
+    let copied = copied.encode_to_vec();
+    let made = transcoder.transcode(&copied, 1000, ARRIVAL, &mut Space::new(0, &mut more));
     assert!(matches!(made, Err(Untranscoded::NoSpace(_))), "a gigabyte of rows");
 }

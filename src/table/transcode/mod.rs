@@ -10,7 +10,7 @@ use std::sync::Arc;
 use self::origins::{Origin, Origins};
 pub use self::rows::{MAX_PERIODS, Rows};
 use crate::otlp::{Invalid, Limits, LogRecord, Malformed, ScopeLogs, resource_logs};
-use crate::table::interned::{Interned, Interner, Resource, Scope};
+use crate::table::interned::{Interner, New, Resource, Scope, Storable};
 use crate::table::json::{LARGEST_OF_A_BYTE, most_bytes};
 use crate::table::layout::{Layout, Own, Place};
 use crate::table::mapping::Mapping;
@@ -32,7 +32,7 @@ pub struct Transcoder {
 
 /// What became of a request's records.
 #[derive(Debug, Default)]
-pub struct Transcoded {
+pub struct Transcoded<'a> {
     /// The records that are rows now.
     pub rows: Rows,
     /// The records that are not protobuf, or whose resource or scope is not.
@@ -45,6 +45,15 @@ pub struct Transcoded {
     pub beyond: Tally,
     /// What had to be replaced in the rows.
     pub replaced: Replaced,
+    /// The resources and scopes that are new, to be remembered once the rows are in the buffer.
+    pub new: Met<'a>,
+}
+
+/// The resources and scopes of a request that the transcoder does not remember yet.
+#[derive(Debug, Default)]
+pub struct Met<'a> {
+    resources: Vec<New<'a, Resource>>,
+    scopes: Vec<New<'a, Scope>>,
 }
 
 /// Why there are no rows of a request.
@@ -97,13 +106,13 @@ impl Transcoder {
     /// # Errors
     ///
     /// There are no rows then, and nothing is counted.
-    pub fn transcode(
+    pub fn transcode<'a>(
         &self,
-        request: &[u8],
+        request: &'a [u8],
         records: usize,
         arrival: u64,
         space: &mut Space<'_>,
-    ) -> Result<Transcoded, Untranscoded> {
+    ) -> Result<Transcoded<'a>, Untranscoded> {
         match &self.mapping {
             None => self.transcode_by(Own::default(), request, records, arrival, space),
             Some(mapping) => self.transcode_by(mapping.filler(arrival), request, records, arrival, space),
@@ -117,7 +126,7 @@ impl Transcoder {
         records: usize,
         arrival: u64,
         space: &mut Space<'_>,
-    ) -> Result<Transcoded, Untranscoded> {
+    ) -> Result<Transcoded<'a>, Untranscoded> {
         let rows = Rows::with_space(self.width, request, records, space)?;
         let mut done = Transcoded { rows, ..Transcoded::default() };
         let mut pass = Pass {
@@ -132,11 +141,9 @@ impl Transcoder {
             sharing: 0,
             space,
         };
-        // What is not stored is not counted as replaced.
-        let mut unstored = Replaced::default();
         let copied = |attributes| (!L::IS_OWN).then_some(attributes);
-        let mut resources = Origins::new(self.limits, copied(Resource::ATTRIBUTES));
-        let mut scopes = Origins::new(self.limits, copied(Scope::ATTRIBUTES));
+        let mut resources = Origins::none(self.limits, copied(Resource::ATTRIBUTES));
+        let mut scopes = Origins::none(self.limits, copied(Scope::ATTRIBUTES));
         for resource in resource_logs(request) {
             let resource = resource?;
             for scope in resource.scope_logs() {
@@ -144,20 +151,28 @@ impl Transcoder {
                 if !scope.has_records() {
                     continue;
                 }
-                let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
                 let key = (resource.resource, resource.schema_url);
-                let of = resources
-                    .meet(key, pass.space, |space| self.interner.resource(key.0, key.1, replaced, space))?;
-                let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
+                let of =
+                    resources.meet(key, pass.space, |space| self.interner.resource(key.0, key.1, space))?;
                 let key = (scope.scope, scope.schema_url);
-                let within = scopes
-                    .meet(key, pass.space, |space| self.interner.scope(key.0, key.1, replaced, space))?;
+                let within =
+                    scopes.meet(key, pass.space, |space| self.interner.scope(key.0, key.1, space))?;
                 let entered = pass.enter(of, within, resource.resource, scope.scope)?;
                 done.transcode_scope(&mut pass, &scope, of, within, entered)?;
             }
         }
         done.rows.shrink(pass.space);
+        // Where they are copied into rows, each row counts what is replaced in its own.
+        let mut unstored = Replaced::default();
+        let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
+        done.new.resources = resources.new_ones(replaced, pass.space);
+        done.new.scopes = scopes.new_ones(replaced, pass.space);
         Ok(done)
+    }
+
+    /// The rows that came with these resources and scopes are in the buffer: they are remembered for further requests.
+    pub fn remember(&self, new: Met<'_>) {
+        self.interner.remember(new.resources, new.scopes);
     }
 
     /// The services and severities of a request of which nothing is taken. Where there is no `space` for a resource, its
@@ -176,8 +191,8 @@ impl Transcoder {
                     let severity = Severity::from_number(LogRecord::severity_of(record?));
                     let interned = interned.get_or_insert_with(|| {
                         let (message, url) = (resource.resource, resource.schema_url);
-                        let replaced = &mut Replaced::default();
-                        self.interner.resource(message, url, replaced, space).ok()?.ok()
+                        let interned = self.interner.resource(message, url, space).ok()?.ok()?;
+                        Some(interned.content)
                     });
                     tally.add(interned.as_ref(), severity);
                 }
@@ -232,7 +247,7 @@ fn raise(taken: &mut usize, bytes: usize, space: &mut Space<'_>) -> Result<(), N
     Ok(())
 }
 
-impl Transcoded {
+impl Transcoded<'_> {
     /// `entered` says whether the records can be stored for all that their resource and scope are.
     fn transcode_scope<'a, L: Layout<'a>>(
         &mut self,

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::otlp::{Invalid, Limits};
+use crate::table::interned::{Interned, New, Storable};
 use crate::table::json::most_bytes;
 use crate::table::space::{NoSpace, Space};
+use crate::table::text::Replaced;
 
 /// The resources of a request, or its scopes.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Origin<T> {
     pub(super) place: Option<usize>,
     /// The most bytes that its values become where they are copied into rows.
     pub(super) values: usize,
+    /// What was replaced in it, where it is new.
+    new: Option<Replaced>,
 }
 
 /// So many are looked through one by one, which is quicker than to hash them.
@@ -40,7 +44,7 @@ type Key<'a> = (&'a [u8], &'a [u8]);
 
 impl<'a, T> Origins<'a, T> {
     /// None yet.
-    pub(super) fn new(limits: Limits, copied: Option<u32>) -> Self {
+    pub(super) fn none(limits: Limits, copied: Option<u32>) -> Self {
         Self { met: Vec::new(), keys: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
     }
 
@@ -49,7 +53,7 @@ impl<'a, T> Origins<'a, T> {
         &mut self,
         key: Key<'a>,
         space: &mut Space<'_>,
-        make: impl FnOnce(&mut Space<'_>) -> Result<Result<Arc<T>, Invalid>, NoSpace>,
+        make: impl FnOnce(&mut Space<'_>) -> Result<Result<Interned<T>, Invalid>, NoSpace>,
     ) -> Result<&mut Origin<T>, NoSpace> {
         let known = match self.last {
             // Most requests have one of them.
@@ -62,9 +66,12 @@ impl<'a, T> Origins<'a, T> {
             None => {
                 // All collections double as they grow.
                 space.take(4 * (size_of::<Origin<T>>() + 2 * size_of::<(Key<'_>, usize)>()))?;
-                let content = make(space)?;
+                let (content, new) = match make(space)? {
+                    Ok(Interned { content, new }) => (Ok(content), new),
+                    Err(invalid) => (Err(invalid), None),
+                };
                 let values = self.copied.map_or(0, |attributes| self.copied_bytes(key, attributes));
-                self.met.push(Origin { content, place: None, values });
+                self.met.push(Origin { content, place: None, values, new });
                 self.keys.push(key);
                 self.index();
                 self.met.len() - 1
@@ -82,6 +89,25 @@ impl<'a, T> Origins<'a, T> {
             last => last,
         };
         self.by_message.extend((from..self.keys.len()).map(|index| (self.keys[index], index)));
+    }
+
+    /// Those that are new, as far as there is space for remembering them. What was replaced in those that rows name is counted.
+    pub(super) fn new_ones(&self, replaced: &mut Replaced, space: &mut Space<'_>) -> Vec<New<'a, T>>
+    where
+        T: Storable,
+    {
+        let mut all = Vec::new();
+        for (origin, &(message, schema_url)) in self.met.iter().zip(&self.keys) {
+            let (Some(own), Ok(content)) = (origin.new, &origin.content) else { continue };
+            if origin.place.is_some() {
+                *replaced += own;
+            }
+            let new = New { message, schema_url, content: content.clone() };
+            if space.take(new.bytes() + 2 * size_of::<New<'_, T>>()).is_ok() {
+                all.push(new);
+            }
+        }
+        all
     }
 
     /// The most bytes that the values of an origin become. A service's name that is no string is JSON, and may be escaped once more.

@@ -110,6 +110,51 @@ impl Rows {
             + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
     }
 
+    /// The memory that row `row` would hold on to if it were the only one, in bytes.
+    pub fn bytes_alone(&self, row: usize) -> usize {
+        let own = size_of::<Self>() + size_of::<RowEnd>() + size_of::<Period>();
+        let scope = || {
+            let id = scope_id(&self.bytes[self.range(row, row + 1)])?;
+            self.scopes.iter().find(|scope| scope.id == id)
+        };
+        own + self.range(row, row + 1).len()
+            + self.resource(row).map_or(0, |resource| resource.size())
+            + (!self.scopes.is_empty()).then(scope).flatten().map_or(0, |scope| scope.size())
+    }
+
+    /// Takes out the rows that hold on to more than `most` bytes each by themselves, and what only they name; gives their
+    /// services and severities.
+    pub fn take_larger(&mut self, most: usize) -> Tally {
+        let mut taken = Tally::default();
+        let scope = self.scopes.iter().map(|scope| scope.size()).max().unwrap_or(0);
+        let large: BTreeSet<_> = (0..self.len())
+            .filter(|&row| self.range(row, row + 1).len() + scope > most / 2 && self.bytes_alone(row) > most)
+            .collect();
+        if large.is_empty() {
+            return taken;
+        }
+        let mut kept =
+            Self { width: self.width, periods: std::mem::take(&mut self.periods), ..Self::default() };
+        let mut places = vec![None; self.resources.len()];
+        for row in 0..self.len() {
+            let end = self.rows[row];
+            if large.contains(&row) {
+                taken.add(self.resource(row), end.severity());
+                continue;
+            }
+            let place = *places[end.resource()].get_or_insert_with(|| {
+                kept.resources.push(self.resources[end.resource()].clone());
+                kept.resources.len() - 1
+            });
+            kept.bytes.extend_from_slice(&self.bytes[self.range(row, row + 1)]);
+            kept.rows.push(RowEnd::new(kept.bytes.len() as u32, end.severity(), place));
+        }
+        kept.scopes = std::mem::take(&mut self.scopes);
+        *self = kept;
+        self.truncate(self.len());
+        taken
+    }
+
     /// Keeps the first `len` rows only, and of resources and scopes those that they name; gives the services and severities
     /// of the others.
     pub fn truncate(&mut self, len: usize) -> Tally {

@@ -5,8 +5,8 @@ use prost::Message;
 use super::*;
 use crate::otlp::messages::any_value::Value;
 use crate::otlp::messages::{
-    AnyValue, ExportLogsServiceRequest, LogRecord as RecordMessage, ResourceLogs as ResourceMessage,
-    ScopeLogs as ScopeMessage,
+    AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord as RecordMessage,
+    ResourceLogs as ResourceMessage, ScopeLogs as ScopeMessage,
 };
 use crate::table::columns::COLUMNS;
 
@@ -23,7 +23,7 @@ fn request(records: Vec<RecordMessage>) -> Vec<u8> {
     ExportLogsServiceRequest { resource_logs }.encode_to_vec()
 }
 
-fn transcode(request: &[u8], limit: usize) -> Transcoded {
+fn transcode(request: &[u8], limit: usize) -> Transcoded<'_> {
     Transcoder::default().transcode(request, limit, 5 * DAY, &mut Space::unlimited()).unwrap()
 }
 
@@ -43,7 +43,8 @@ fn field_lengths(mut row: &[u8]) -> Vec<i32> {
 
 #[test]
 fn each_row_has_every_column() {
-    let done = transcode(&request(vec![record(DAY, 9, "hello"), RecordMessage::default()]), 10);
+    let request = request(vec![record(DAY, 9, "hello"), RecordMessage::default()]);
+    let done = transcode(&request, 10);
     assert_eq!(done.rows.len(), 2);
     let rows: Vec<_> =
         (0..2).map(|row| field_lengths(&done.rows.bytes()[done.rows.range(row, row + 1)])).collect();
@@ -58,7 +59,8 @@ fn each_row_has_every_column() {
 #[test]
 fn what_is_beyond_the_limit_is_counted_by_severity_and_not_written() {
     let records = [9, 9, 17, 17, 17, 0].into_iter().map(|severity| record(DAY, severity, "x")).collect();
-    let done = transcode(&request(records), 2);
+    let request = request(records);
+    let done = transcode(&request, 2);
     assert_eq!((done.rows.len(), done.malformed.total()), (2, 0));
     let expected = [(Severity::Error, 3), (Severity::Unspecified, 1)];
     for (severity, count) in done.beyond.severities().iter() {
@@ -92,8 +94,9 @@ fn periods_are_noted_once_and_a_record_without_time_arrives_today() {
     let times = [3 * DAY, 3 * DAY + DAY / 2, 4 * DAY, 3 * DAY, 0];
     let request_of = |times: &[u64]| request(times.iter().map(|&time| record(time, 0, "")).collect());
     let noted = |width, times: &[u64]| {
+        let request = request_of(times);
         let done = Transcoder::new(width, None, Limits::default())
-            .transcode(&request_of(times), 500, 5 * DAY, &mut Space::unlimited())
+            .transcode(&request, 500, 5 * DAY, &mut Space::unlimited())
             .unwrap();
         done.rows.periods.iter().map(|period| period.start() / 3600).collect::<Vec<_>>()
     };
@@ -152,4 +155,53 @@ fn what_is_cut_off_takes_what_only_it_names_with_it() {
     assert!(rows.held_bytes() < before);
     rows.truncate(0);
     assert_eq!((rows.resources.len(), rows.scopes.len()), (0, 0));
+}
+
+/// Scenario: a resource of which a value is replaced, in a request that finds no space, in one that is not put into the buffer
+/// after all, and twice in one that is. Promise: what is replaced is counted with the one that is stored, once.
+#[test]
+fn what_is_replaced_in_a_resource_counts_with_the_first_request_that_is_stored() {
+    use crate::otlp::messages::Resource;
+    let attribute =
+        KeyValue { key: "k".into(), value: Some(AnyValue { value: Some(Value::StringValue("\0".into())) }) };
+    let resource = Resource { attributes: vec![attribute], dropped_attributes_count: 0 };
+    let records = |body: &str| ResourceMessage {
+        resource: Some(resource.clone()),
+        scope_logs: vec![ScopeMessage { log_records: vec![record(DAY, 9, body)], ..Default::default() }],
+        schema_url: String::new(),
+    };
+    let encoded =
+        |body: &str| ExportLogsServiceRequest { resource_logs: vec![records(body)] }.encode_to_vec();
+    let transcoder = Transcoder::default();
+    let (small, large) = (encoded("x"), encoded(&"x".repeat(1 << 20)));
+    let mut asked = 0;
+    let mut more = |bytes| {
+        asked += bytes;
+        asked < 64 << 10
+    };
+    // The resource finds space, and the row does not.
+    let refused = transcoder.transcode(&large, 1, DAY, &mut Space::new(0, &mut more));
+    assert!(matches!(refused, Err(Untranscoded::NoSpace(_))));
+    let count = |done: &Transcoded<'_>| done.replaced.iter().map(|(_, count)| count).sum::<u64>();
+    let transcode = || transcoder.transcode(&small, 1, DAY, &mut Space::unlimited()).unwrap();
+    assert_eq!(count(&transcode()), 1);
+    let stored = transcode();
+    assert_eq!(count(&stored), 1, "the one before was not put into the buffer");
+    transcoder.remember(stored.new);
+    assert_eq!(count(&transcode()), 0);
+}
+
+/// What is remembered of a request is in its space, and nothing is remembered where there is none.
+#[test]
+fn what_is_remembered_has_its_space() {
+    let request = request(vec![record(DAY, 9, "x")]);
+    let transcoder = Transcoder::default();
+    let space_for = |remembered: bool| {
+        (0..64 << 10).find(|&bytes| {
+            let done = transcoder.transcode(&request, 1, DAY, &mut Space::new(bytes, &mut |_| false));
+            done.is_ok_and(|done| !remembered || done.new.resources.len() + done.new.scopes.len() == 2)
+        })
+    };
+    let (rows, all) = (space_for(false).unwrap(), space_for(true).unwrap());
+    assert!(all >= rows + 2 * 256, "{rows} bytes for the rows, {all} with what is remembered");
 }

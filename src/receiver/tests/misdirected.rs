@@ -1,0 +1,83 @@
+//! Requests that were sent to the wrong place, or in the wrong way: each is answered, and counted by why.
+
+use super::http1::Client;
+use super::over_http::POST_JSON;
+use super::*;
+use crate::buffer::samples::request;
+use crate::receiver::turned_away::Reason;
+
+#[tokio::test]
+async fn what_is_misdirected_by_http_is_counted_by_reason() {
+    let setup = Setup::default();
+    let turned_away = setup.gates[1].turned_away.clone();
+    let gateway = setup.start().await;
+    let large = format!("{POST_JSON}\r\nx-large: {}", "x".repeat(20_000));
+    for (head, status, reason, said) in [
+        ("POST /v1/traces HTTP/1.1", 404, Reason::Traces, "OTEL_TRACES_EXPORTER=none"),
+        ("POST //v1/traces/ HTTP/1.1", 404, Reason::Traces, "OTEL_TRACES_EXPORTER=none"),
+        ("POST /v1/metrics HTTP/1.1", 404, Reason::Metrics, "OTEL_METRICS_EXPORTER=none"),
+        ("POST /v1 HTTP/1.1", 404, Reason::UnknownPath, "at /v1/logs"),
+        ("POST /v1/logs/traces2 HTTP/1.1", 404, Reason::UnknownPath, "at /v1/logs"),
+        ("PUT /v1/logs HTTP/1.1", 405, Reason::WrongMethod, "POST is"),
+        ("GET /v1/logs/ HTTP/1.1", 405, Reason::WrongMethod, "POST is"),
+        ("POST /v1/logs HTTP/1.1\r\ncontent-type: text/plain", 415, Reason::UnknownType, "content-types"),
+        (&large, 431, Reason::HeadersTooLarge, ""),
+    ] {
+        let before = turned_away.times(reason);
+        let reply = Client::connect(gateway.http).await.ask(head, b"{}").await;
+        assert_eq!(reply.status.as_u16(), status, "{head:.40}");
+        let body = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(body.contains(said), "{head:.40}: {body}");
+        soon(async {
+            while turned_away.times(reason) == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(turned_away.times(reason), before + 1, "{head:.40}");
+    }
+    let all: u64 = Reason::ALL.iter().map(|reason| turned_away.times(*reason)).sum();
+    assert_eq!(all, 9, "each for one reason");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn slashes_too_many_are_passed_over() {
+    let gateway = Setup::default().start().await;
+    for path in ["/v1/logs", "//v1/logs", "/v1/logs/", "/v1//logs", "//v1/logs//"] {
+        let head = POST_JSON.replacen("/v1/logs", path, 1);
+        assert_eq!(Client::connect(gateway.http).await.ask(&head, b"{}").await.status, 200, "{path}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_misdirected_by_grpc_is_counted_by_reason() {
+    let setup = Setup::default();
+    let turned_away = setup.gates[0].turned_away.clone();
+    let gateway = setup.start().await;
+    for (path, reason, said) in [
+        (
+            "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+            Reason::Traces,
+            "OTEL_TRACES_EXPORTER=none",
+        ),
+        (
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            Reason::Metrics,
+            "OTEL_METRICS_EXPORTER=none",
+        ),
+        ("/elsewhere", Reason::UnknownPath, "logs only"),
+    ] {
+        let mut client = Grpc::new(gateway.channel().await);
+        client.ready().await.unwrap();
+        let call = client.unary(Request::new(request(["a"])), path.parse().unwrap(), RawRequest);
+        let status = soon(call).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().contains(said), "{status}");
+        assert_eq!(turned_away.times(reason), 1, "{path}");
+    }
+    let reply = Client::connect(gateway.address).await.ask(POST_JSON, b"{}").await;
+    assert_eq!((reply.status.as_u16(), turned_away.times(Reason::NotGrpc)), (415, 1));
+    gateway.stop().await;
+}
