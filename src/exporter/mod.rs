@@ -38,6 +38,8 @@ pub mod schema;
 pub mod size;
 mod tls;
 mod verdict;
+mod view;
+mod waits;
 pub mod when;
 mod write;
 
@@ -63,6 +65,7 @@ use partitions::indexer;
 use partitions::retention::Room;
 use pool::Pool;
 use sample::Sample;
+use waits::Waits;
 
 /// What the lanes and the keeper share.
 #[derive(Debug)]
@@ -81,6 +84,7 @@ pub struct Exporter {
     buffer: Arc<Buffer>,
     partitions: Partitions,
     horizon: Horizon,
+    waits: Waits,
     /// On a disk that is full.
     room: Room,
     metrics: Metrics,
@@ -129,6 +133,7 @@ impl Exporter {
             buffer,
             partitions: Partitions::new(&config),
             horizon: Horizon::new(meter),
+            waits: Waits::default(),
             room: Room::default(),
             metrics: Metrics::new(meter),
             health,

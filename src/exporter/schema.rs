@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::error::Failure;
 use super::losses::CLERK;
 use super::pool::Connection;
+use super::view;
 use crate::table::ddl::{MIGRATIONS, TABLES, migrations_table};
 use crate::table::identifier::Schema;
 
@@ -16,6 +17,9 @@ pub enum SchemaError {
     /// PostgreSQL did not let us look or create.
     #[error("{0}")]
     Store(#[from] Failure),
+    /// A step to a newer version could not be done.
+    #[error("{0}")]
+    Migration(Failure),
     /// It is not what this version of forebay writes to.
     #[error("schema {schema} does not fit: {}; run `forebay schema` for the DDL, or set create_schema: true", .problems.join("; "))]
     Mismatch {
@@ -56,11 +60,39 @@ impl From<tokio_postgres::Error> for SchemaError {
 pub(super) const DDL_LOCK: &str = "SELECT pg_advisory_xact_lock(7310310021550413)";
 
 /// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without
-/// `create`, by checking it.
-pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> Result<(), SchemaError> {
-    if create {
-        migrate(connection, schema).await?;
+/// `create`, by checking it. Gives what waits that nothing is written takes, each with its cure; with `again` what has waited is
+/// tried again.
+pub async fn prepare(
+    connection: &Connection,
+    schema: &Schema,
+    create: bool,
+    again: bool,
+) -> Result<Vec<String>, SchemaError> {
+    if !create {
+        check(connection, schema).await?;
+        return Ok(Vec::new());
     }
+    let mut waits = Vec::new();
+    let mut all = again;
+    match migrate(connection, schema).await {
+        Ok(reading) => all |= reading,
+        // What others may have made by hand is as good.
+        Err(SchemaError::Migration(failure)) if failure.leaves_session() => {
+            connection.batch_execute("ROLLBACK").await?;
+            if !differences(connection, schema).await?.is_empty() {
+                return Err(failure.into());
+            }
+            waits.push(failure.to_string());
+        }
+        Err(error) => return Err(error),
+    }
+    check(connection, schema).await?;
+    waits.extend(view::renew(connection, schema, all).await?);
+    Ok(waits)
+}
+
+/// Whether all is there that is written to.
+async fn check(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
     let mut problems = differences(connection, schema).await?;
     let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
     if encoding != "UTF8" {
@@ -109,8 +141,9 @@ pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Resul
     }
 }
 
-/// Applies the migrations that are missing, all in one transaction, one forebay at a time.
-async fn migrate(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
+/// Applies the migrations that are missing, all in one transaction, one forebay at a time. Gives whether the view or the functions
+/// have become others.
+async fn migrate(connection: &Connection, schema: &Schema) -> Result<bool, SchemaError> {
     connection.batch_execute("BEGIN").await?;
     connection.batch_execute(DDL_LOCK).await?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
@@ -118,14 +151,23 @@ async fn migrate(connection: &Connection, schema: &Schema) -> Result<(), SchemaE
     if found > known {
         return Err(SchemaError::TooNew { schema: schema.clone(), found, known });
     }
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
-        connection.batch_execute(&(migration.sql)(schema)).await?;
+    let missing = || MIGRATIONS.iter().filter(|migration| migration.version > found);
+    for migration in missing() {
+        let step = |failure: tokio_postgres::Error| {
+            let to = migration.version;
+            let step =
+                format!("schema {schema} has version {found} and cannot be migrated to {known}, at {to}");
+            SchemaError::Migration(Failure::from(failure).of_migration(&step))
+        };
+        connection.batch_execute(&(migration.sql)(schema)).await.map_err(step)?;
         let note = format!("INSERT INTO {schema}.schema_migrations (version) VALUES ($1)");
-        connection.execute(&note, &[&migration.version]).await?;
-        tracing::info!(%schema, version = migration.version, "migrated the schema");
+        connection.execute(&note, &[&migration.version]).await.map_err(step)?;
     }
     connection.batch_execute("COMMIT").await?;
-    Ok(())
+    if found < known {
+        tracing::info!(%schema, from = found, to = known, "migrated the schema");
+    }
+    Ok(missing().any(|migration| migration.reading))
 }
 
 /// The version of the schema; it and its table of migrations are created where they are missing.

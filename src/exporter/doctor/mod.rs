@@ -13,6 +13,7 @@ mod server;
 mod slots;
 mod store;
 mod table;
+mod view;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("timeouts", server::timeouts(p).await);
     report("connections", slots::check(p).await);
     report("schema", store::schema(p).await);
+    report("view", view::check(p).await);
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
     report("public", public::check(p).await);
