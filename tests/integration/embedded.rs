@@ -211,3 +211,21 @@ async fn a_server_that_is_killed_during_the_end_is_started_again_for_what_is_hel
     assert_eq!(rows(&forebay).await, "20");
     assert_eq!(forebay.terminate().await.0, Some(0));
 }
+
+/// Scenario: one of the server's processes is killed, for which the server itself starts all of them anew. Promise: that is no
+/// restart of forebay's; what is sent is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_inside_the_server_is_its_own_matter() {
+    let (dir, forebay) = begin().await;
+    let first = postmaster(dir.path());
+    let session = "SELECT pid FROM pg_stat_activity WHERE application_name = $$forebay$$ LIMIT 1";
+    let session = psql(&forebay, session).output().await.unwrap().stdout;
+    kill("-KILL", String::from_utf8(session).unwrap().trim()).await;
+    forebay.sender().await.send(numbered_request(0..20)).await.unwrap();
+    forebay.settles().await;
+    forebay.becomes_ready().await;
+    assert_eq!(rows(&forebay).await, "20");
+    assert_eq!(postmaster(dir.path()), first);
+    assert_eq!(forebay.scrape().await.value("log_buffer_postgresql_restarts_total"), 0);
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
