@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::{Error, target};
 use crate::config::Config;
-use crate::embedded::{self, Embedded};
+use crate::embedded::{self, Reached};
 use crate::exporter::dead_letters::{self, Outcome};
 use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
@@ -90,6 +90,9 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         Err(error @ Error::NoStore(_)) => {
             tell(Finding { check: "connection", verdict: Verdict::Ok, text: error.to_string() });
         }
+        Err(error @ Error::Embedded(embedded::Error::Down { .. })) => {
+            tell(Finding { check: "connection", verdict: Verdict::Problem, text: error.to_string() });
+        }
         other => other?,
     }
     written.map_err(Error::Output)?;
@@ -150,14 +153,12 @@ pub(super) async fn at_the_store<T>(
     if let Some(target) = target {
         return work(target).await;
     }
-    if let Some(dsn) = embedded::running(dir) {
-        return work(Target::parse(&dsn)?).await;
-    }
-    if !dir.join("cluster").exists() {
-        return Err(Error::NoStore(dir.clone()));
-    }
     let mut signals = Signals::listen().map_err(Error::Runtime)?;
-    let embedded = Embedded::start(dir).await?;
+    let embedded = match embedded::reach(dir).await? {
+        Reached::Running(dsn) => return work(Target::parse(&dsn)?).await,
+        Reached::Started(embedded) => embedded,
+        Reached::Nothing => return Err(Error::NoStore(dir.clone())),
+    };
     let target = Target::parse(&embedded.dsn())?;
     let done = tokio::select! {
         // Who ends at a signal is asked first.

@@ -86,10 +86,11 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     }
     let summary = Summary::of(app.buffer.books());
     tell(summary);
-    if let Some(embedded) = app.embedded
-        && let Err(error) = embedded.stop().await
-    {
-        warn!(%error, "the private PostgreSQL did not end as it should");
+    tasks.stop_private();
+    while let Some(ended) = tasks.private.join_next().await {
+        if let Ok(Err(error)) = ended {
+            warn!(%error, "the private PostgreSQL did not end as it should");
+        }
     }
     if let Err(error) = app.metrics.shutdown() {
         warn!(%error, "the metrics did not end as they should");

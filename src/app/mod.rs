@@ -53,6 +53,7 @@ struct App {
     gates: Arc<Gates>,
     limiter: Option<Arc<Limiter>>,
     level: Threshold,
+    /// Until it runs.
     embedded: Option<Embedded>,
 }
 
@@ -177,6 +178,9 @@ impl App {
         let (metrics, pushes) = Metrics::with(&config.telemetry)?;
         let health = Health::new();
         health.observe(&metrics.meter("health"));
+        if let Some(embedded) = &embedded {
+            embedded.observe(&metrics.meter("embedded"));
+        }
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
@@ -238,7 +242,8 @@ impl App {
             "forebay takes records"
         );
         let pushes = std::mem::take(&mut self.pushes);
-        let mut tasks = Tasks::start(&self, listeners, pushes);
+        let embedded = self.embedded.take();
+        let mut tasks = Tasks::start(&self, listeners, pushes, embedded);
         supervisor::ready();
         // Beside the others, so that a file on a disk that does not answer holds up no signal.
         let mut reading = JoinSet::new();

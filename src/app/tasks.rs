@@ -7,6 +7,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{App, Listeners, flagged};
 use crate::buffer::Buffer;
+use crate::embedded::{self, Embedded};
 use crate::memory::Pressure;
 use crate::supervisor;
 use crate::telemetry::pages::Page;
@@ -32,11 +33,26 @@ pub(super) struct Tasks {
     /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
+    /// Keeps the private PostgreSQL running, where there is one, until `stop_private`.
+    pub(super) private: JoinSet<Result<(), embedded::Error>>,
+    stop_private: watch::Sender<bool>,
 }
 
 impl Tasks {
     /// Starts everything, downstream first.
-    pub(super) fn start(app: &App, listeners: Listeners, pushes: Vec<Push>) -> Self {
+    pub(super) fn start(
+        app: &App,
+        listeners: Listeners,
+        pushes: Vec<Push>,
+        private: Option<Embedded>,
+    ) -> Self {
+        let (stop_private, privately) = watch::channel(false);
+        let health = app.health.clone();
+        let keep = |embedded: Embedded| async move {
+            embedded.keep(|trouble| health.private_server(trouble), flagged(privately)).await
+        };
+        let mut private_server = JoinSet::new();
+        private.map(keep).map(|kept| private_server.spawn(kept));
         let (stop_receiving, receiving) = watch::channel(false);
         let (stop_pages, paging) = watch::channel(false);
         let mut pages = JoinSet::new();
@@ -93,6 +109,8 @@ impl Tasks {
             watchers,
             pages,
             stop_pages,
+            private: private_server,
+            stop_private,
         }
     }
 
@@ -106,6 +124,7 @@ impl Tasks {
             _ = &mut self.indexer => "the indexer",
             Some(_) = self.watchers.join_next() => "the memory limiter, what looks after files or gives signs of life",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
+            Some(_) = self.private.join_next() => "what keeps the private PostgreSQL running",
         }
     }
 
@@ -122,6 +141,11 @@ impl Tasks {
     /// Nothing more will be lost.
     pub(super) fn stop_clerk(&self) {
         self.stop_clerk.send_replace(true);
+    }
+
+    /// Nobody needs the private PostgreSQL any more.
+    pub(super) fn stop_private(&self) {
+        self.stop_private.send_replace(true);
     }
 
     /// Health and metrics go away; these are pushed a last time.

@@ -3,17 +3,17 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::NAME;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::error::Error;
-use super::home::{Home, create_dir};
+use super::home::{Home, create_dir, is_free};
 use super::lock::Lock;
 use super::own;
 use super::passfile::{Passfile, write_private};
@@ -24,7 +24,11 @@ use super::server::{self, Server};
 const INIT_LIMIT: Duration = Duration::from_secs(180);
 /// How long a start is tried again when what stood in its way is something that passes.
 const PASSING_LIMIT: Duration = Duration::from_secs(10);
-/// The pause before that.
+/// How long the processes of a server that was killed are given to notice that.
+const ORPHANS_LIMIT: Duration = Duration::from_secs(2);
+/// PostgreSQL's words for that they have not.
+const IN_USE: &str = "pre-existing shared memory block";
+/// The pause before the next try.
 const PASSING_PAUSE: Duration = Duration::from_millis(100);
 /// What the directories begin with in which new clusters are made.
 const NEW: &str = "cluster.new.";
@@ -90,16 +94,56 @@ impl Cluster {
     /// Starts the server and waits until it accepts connections. One that was left over on this cluster is ended
     /// first. The port is the one of the start before where it is still free.
     pub async fn start(&self) -> Result<Server, Error> {
-        let limit = Instant::now() + PASSING_LIMIT;
+        self.start_on(|| Ok((self.home.port()?, false))).await
+    }
+
+    /// Starts the server again on the `port` that it had, by which it is known; where somebody else has taken that since, on its
+    /// socket alone.
+    pub(super) async fn start_again(&self, port: u16) -> Result<Server, Error> {
+        if !self.home.data().exists() {
+            return Err(Error::Gone { data: self.home.data().to_owned() });
+        }
+        let is_taken = || {
+            let is_taken = !is_free(port);
+            if is_taken {
+                warn!(
+                    port,
+                    "another program has the port: until forebay's next start, only the socket leads to PostgreSQL"
+                );
+            }
+            is_taken
+        };
+        self.start_on(|| Ok((port, is_taken()))).await
+    }
+
+    async fn start_on(&self, port: impl Fn() -> Result<(u16, bool), Error>) -> Result<Server, Error> {
+        let began = Instant::now();
         loop {
             server::end_leftover(self.home.data()).await?;
-            match Server::start(&self.home, &self.binaries).await {
-                Err(Error::Died { tail, .. }) if passes(&tail) && Instant::now() < limit => {
-                    sleep(PASSING_PAUSE).await;
-                }
+            let (port, sockets_only) = port()?;
+            let died = match Server::start(&self.home, &self.binaries, port, sockets_only).await {
+                Err(died @ Error::Died { .. }) => died,
                 other => return other,
+            };
+            let Error::Died { tail, .. } = &died else { return Err(died) };
+            if !passes(tail) || began.elapsed() >= PASSING_LIMIT {
+                return Err(died);
             }
+            if tail.contains(IN_USE) && began.elapsed() >= ORPHANS_LIMIT {
+                server::end_orphans(self.home.data());
+            }
+            sleep(PASSING_PAUSE).await;
         }
+    }
+
+    /// PostgreSQL's own directory.
+    pub(super) fn data(&self) -> &Path {
+        self.home.data()
+    }
+
+    /// The server's log.
+    pub(super) fn log(&self) -> PathBuf {
+        self.home.log()
     }
 
     /// The version of the server, for instance `15.18`.
@@ -210,7 +254,7 @@ fn append_settings(new: &Path, options: &Options<'_>) -> Result<(), Error> {
 /// Whether a server that ended with these words may well start a moment later: the port was taken between choosing
 /// and using it, the processes of a killed server have not yet noticed, or another one was about to start.
 fn passes(tail: &str) -> bool {
-    ["could not bind", "pre-existing shared memory block", "lock file \"postmaster.pid\" already exists"]
+    ["could not bind", IN_USE, "lock file \"postmaster.pid\" already exists"]
         .iter()
         .any(|reason| tail.contains(reason))
 }

@@ -123,6 +123,29 @@ pub enum Error {
         tail: String,
     },
 
+    /// The cluster was taken away under its server.
+    #[error(
+        "the cluster in {} is gone: put it back, or restart forebay, which makes a new and empty one",
+        data.display()
+    )]
+    Gone {
+        /// The cluster's directory.
+        data: PathBuf,
+    },
+
+    /// Another forebay keeps the cluster, and its server does not run.
+    #[error(
+        "the private PostgreSQL in {} does not accept connections: the forebay that runs it (pid {pid}) starts it again as soon as that \
+         is possible; its messages and postgresql.log in that directory say what is in the way",
+        dir.display()
+    )]
+    Down {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, or a question mark.
+        pid: String,
+    },
+
     /// A server outlived even SIGKILL for a while.
     #[error("PostgreSQL (pid {pid}) did not end, not even when killed: it probably waits for a disk")]
     Unstoppable {
@@ -143,6 +166,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same in a line, without what PostgreSQL wrote into its log, which may repeat a row.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Died { status, log, .. } => {
+                format!("it ended while starting ({status}); {} says why", log.display())
+            }
+            Self::Slow { seconds, log, .. } => {
+                format!("it was not ready after {seconds} s; {} says why", log.display())
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// An [`Error::Io`] from an [`io::Error`], for `map_err`.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |cause| Self::Io { action, path: path.to_owned(), cause }

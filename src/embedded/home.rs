@@ -18,6 +18,7 @@ use tracing::info;
 
 use super::account::Account;
 use super::error::Error;
+use super::lock::is_held;
 use super::own;
 use super::passfile::write_private;
 
@@ -144,6 +145,18 @@ impl Home {
         }
         Ok(port)
     }
+}
+
+/// Whether a forebay keeps the cluster of the data directory `dir`, be the cluster there or not.
+pub(super) fn is_kept(dir: &Path) -> bool {
+    let data = dir.join("cluster");
+    let data = fs::read_link(&data).map_or(data, |target| dir.join(target));
+    data.parent().is_some_and(|server_dir| is_held(&server_dir.join("lock")))
+}
+
+/// Whether nobody has this port of the loopback address.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Creates `dir` and those above it, `dir` with `mode`; leaves a directory that exists as it is.

@@ -37,6 +37,12 @@ impl Lock {
     }
 }
 
+/// Whether somebody holds the lock that is the file at `path`.
+pub(super) fn is_held(path: &Path) -> bool {
+    let file = own::open(path, OpenOptions::new().read(true));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,11 +51,14 @@ mod tests {
     fn one_holder_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
+        assert!(!is_held(&path));
         let first = Lock::acquire(&path, dir.path()).unwrap();
+        assert!(is_held(&path));
         let refused = Lock::acquire(&path, dir.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         assert!(refused.contains(dir.path().to_str().unwrap()), "{refused}");
         drop(first);
+        assert!(!is_held(&path));
         Lock::acquire(&path, dir.path()).unwrap();
     }
 }

@@ -13,6 +13,7 @@ mod binaries;
 mod cluster;
 mod error;
 mod home;
+mod keep;
 mod lock;
 mod log;
 mod own;
@@ -23,13 +24,18 @@ mod server;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use opentelemetry::metrics::Meter;
+use tokio::time::{Instant, sleep};
 use tracing::info;
 
 pub use cluster::{Access, Cluster, Options};
 pub use error::Error;
 pub use process::Stop;
-pub use server::{Server, running};
+pub use server::Server;
 
 /// The role that owns a cluster made here, and the database it is given.
 pub const NAME: &str = "forebay";
@@ -46,12 +52,49 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_min_error_statement", "panic"),
 ];
 
+/// How long a server that its own forebay is starting again is waited for.
+const DOWN_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether it runs.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A private PostgreSQL that can be connected to.
+#[derive(Debug)]
+pub enum Reached {
+    /// Another forebay runs it, or has left it running; by this connection string.
+    Running(String),
+    /// None was running.
+    Started(Box<Embedded>),
+    /// No forebay has made one yet.
+    Nothing,
+}
+
+/// The private PostgreSQL that is kept in `dir`, for those who are not its forebay: the one that runs, or else one that is
+/// started for this.
+pub async fn reach(dir: &Path) -> Result<Reached, Error> {
+    if !dir.join("cluster").exists() && !home::is_kept(dir) {
+        return Ok(Reached::Nothing);
+    }
+    let limit = Instant::now() + DOWN_LIMIT;
+    loop {
+        if let Some(dsn) = server::running(dir) {
+            return Ok(Reached::Running(dsn));
+        }
+        match Embedded::start(dir).await {
+            Err(Error::Locked { .. }) if Instant::now() < limit => sleep(LOOK).await,
+            Err(Error::Locked { dir, pid }) => return Err(Error::Down { dir, pid }),
+            started => return started.map(|embedded| Reached::Started(Box::new(embedded))),
+        }
+    }
+}
+
 /// A running private PostgreSQL. Dropping it without [`stop`](Embedded::stop) still ends the server, unwaited for.
 #[derive(Debug)]
 pub struct Embedded {
     // Declared before the cluster, whose lock must be the last thing to go.
     server: Server,
     cluster: Cluster,
+    /// How often it was started again after it had ended by itself.
+    restarts: Arc<AtomicU64>,
 }
 
 impl Embedded {
@@ -62,7 +105,7 @@ impl Embedded {
         let options = Options { access: Access::Password, durable: true, settings: SETTINGS, programs: None };
         let cluster = Cluster::open(data_dir, &options).await?;
         let server = cluster.start().await?;
-        let embedded = Self { server, cluster };
+        let embedded = Self { server, cluster, restarts: Arc::default() };
         info!(
             version = embedded.cluster.version(),
             port = embedded.server.port(),
@@ -71,6 +114,18 @@ impl Embedded {
         // On a line of its own, so that it can be copied whole.
         info!("to look in: {}", embedded.psql_command());
         Ok(embedded)
+    }
+
+    /// Shows among the metrics how often it was started again.
+    pub fn observe(&self, meter: &Meter) {
+        let restarts = self.restarts.clone();
+        meter
+            .u64_observable_counter("log_buffer_postgresql_restarts")
+            .with_description(
+                "Times that the private PostgreSQL was started again after it had ended by itself.",
+            )
+            .with_callback(move |counter| counter.observe(restarts.load(Ordering::Relaxed), &[]))
+            .build();
     }
 
     /// The connection string: the Unix socket, the database and its owner, and the password.

@@ -72,6 +72,19 @@ pub(super) fn serves(pid: Pid, data: &Path) -> bool {
     line.windows(data.len()).any(|part| part == data)
 }
 
+/// The server's processes that live on after their postmaster was killed: those in the cluster in `data` with a title
+/// that only PostgreSQL gives. Each notices that end only where it waits, so that one at work may go on for long.
+pub(super) fn orphans(data: &Path) -> Vec<Pid> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    let is_orphan = |pid: &Pid| {
+        let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+        fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == data)
+            && fs::read(process.join("cmdline")).is_ok_and(|title| title.starts_with(b"postgres: "))
+    };
+    pids.filter(is_orphan).collect()
+}
+
 /// Runs `command` to its end, with `input`, for at most `limit`; what it printed, or the error it printed.
 pub(super) async fn run(command: Command, input: &str, limit: Duration) -> Result<String, Error> {
     let program = command.get_program().to_owned();

@@ -8,6 +8,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tokio::signal::unix::Signal as Signals;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ use super::error::Error;
 use super::home::Home;
 use super::log::Log;
 use super::passfile;
-use super::process::{POLL, Stop, end, serves};
+use super::process::{POLL, Stop, end, orphans, serves};
 
 /// How long a start may take. It is short, unless there is a crash to recover from.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -34,14 +35,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it accepts connections; there must not be another one on this cluster.
-    pub(super) async fn start(home: &Home, binaries: &Binaries) -> Result<Self, Error> {
-        let (data, sockets, port) = (home.data().to_owned(), home.sockets()?, home.port()?);
+    /// Starts a server on `port` and waits until it accepts connections; there must not be another one on this cluster.
+    /// With `sockets_only` it does so by the Unix socket, which is called after the port.
+    pub(super) async fn start(
+        home: &Home,
+        binaries: &Binaries,
+        port: u16,
+        sockets_only: bool,
+    ) -> Result<Self, Error> {
+        let (data, sockets) = (home.data().to_owned(), home.sockets()?);
+        let addresses = if sockets_only { "" } else { "127.0.0.1" };
         let (log, output) = Log::open(home.log())?;
         let mut command = home.account().command(binaries.postgres());
         command.arg("-D").arg(&data);
         for setting in [
-            "listen_addresses=127.0.0.1",
+            &format!("listen_addresses={addresses}"),
             &format!("port={port}"),
             &format!("unix_socket_directories={}", sockets.display()),
             "logging_collector=off",
@@ -82,6 +90,16 @@ impl Server {
             dsn.push_str(password);
         }
         dsn
+    }
+
+    /// Waits until the server ends by itself, which `children`, the signal SIGCHLD, is awaited for.
+    pub(super) async fn ended(&mut self, children: &mut Signals) -> ExitStatus {
+        loop {
+            if let Some(status) = self.status() {
+                return status;
+            }
+            children.recv().await;
+        }
     }
 
     /// Ends the server, beginning with the means `stop`, and waits for it.
@@ -131,19 +149,31 @@ impl Drop for Server {
 
 /// Ends a server that an earlier forebay, killed, has left on the cluster in `data`.
 pub(super) async fn end_leftover(data: &Path) -> Result<(), Error> {
+    let Some(pid) = leftover(data)? else { return Ok(()) };
+    warn!(pid = pid.as_raw_nonzero(), "ending the PostgreSQL that an earlier forebay left running");
+    end_other(pid, data).await
+}
+
+/// Ends the server `pid` on the cluster in `data`, which is no child of ours, or no longer held as one.
+pub(super) async fn end_other(pid: Pid, data: &Path) -> Result<(), Error> {
+    end(pid, Stop::Fast, || !serves(pid, data)).await
+}
+
+/// The server that runs on the cluster in `data`, by the file that it keeps there; a file that names something else goes.
+pub(super) fn leftover(data: &Path) -> Result<Option<Pid>, Error> {
     let path = data.join("postmaster.pid");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(Error::io("read", &path)(cause)),
     };
     // Negative for a server without a postmaster. What cannot be read is left to PostgreSQL's judgement.
     let number = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()?.checked_abs());
-    let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(()) };
+    let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(None) };
     if serves(pid, data) {
-        warn!(pid = pid.as_raw_nonzero(), "ending the PostgreSQL that an earlier forebay left running");
-        end(pid, Stop::Fast, || !serves(pid, data)).await
-    } else if test_kill_process(pid).is_ok() {
+        return Ok(Some(pid));
+    }
+    if test_kill_process(pid).is_ok() {
         // The number is somebody else's by now, perhaps a thread of forebay's own, as it goes in containers.
         // PostgreSQL would take that for a running server. It notices real ones by their shared memory, too.
         info!(
@@ -151,19 +181,28 @@ pub(super) async fn end_leftover(data: &Path) -> Result<(), Error> {
             "removing {}, which names a process that is not PostgreSQL",
             path.display()
         );
-        fs::remove_file(&path).map_err(Error::io("remove", &path))
-    } else {
-        Ok(())
+        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(None)
+}
+
+/// Ends what a postmaster that was killed has left at work on the cluster in `data`, as that would have done itself after
+/// a crash.
+pub(super) fn end_orphans(data: &Path) {
+    for pid in orphans(data) {
+        warn!(pid = pid.as_raw_nonzero(), "ending a process of a PostgreSQL whose first process was killed");
+        // It can only fail because the process is gone already.
+        let _ = kill_process(pid, Signal::QUIT);
     }
 }
 
-/// The connection string of the server that runs on the cluster kept in `dir`, for those who are not its forebay;
-/// `None` where none runs, or what is needed to connect cannot be read.
-pub fn running(dir: &Path) -> Option<String> {
+/// The connection string of the server that accepts connections to the cluster kept in `dir`, for those who are not its
+/// forebay; `None` where none does, or what is needed to connect cannot be read.
+pub(super) fn running(dir: &Path) -> Option<String> {
     let data = fs::canonicalize(dir.join("cluster")).ok()?;
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?)?;
-    if !serves(pid, &data) {
+    if !serves(pid, &data) || !is_ready(&text, pid.as_raw_nonzero().get().unsigned_abs()) {
         return None;
     }
     // PostgreSQL's own order (`pidfile.h`): the process, the directory, the start, the port, the socket's directory.

@@ -124,13 +124,13 @@ async fn recovers_from_kills_of_the_server_and_of_forebay() {
     let first = Embedded::start(place.path()).await.unwrap();
     let port = first.server.port();
     assert_eq!(add_row(&first).await, 1);
-    let Embedded { server, cluster } = first;
+    let Embedded { server, cluster, .. } = first;
     server.stop(Stop::Kill).await.unwrap();
     drop(cluster);
 
     let second = Embedded::start(place.path()).await.unwrap();
     assert_eq!(add_row(&second).await, 2);
-    let Embedded { server, cluster } = second;
+    let Embedded { server, cluster, .. } = second;
     let left = server.pid();
     // What SIGKILL does to forebay: nothing of it runs any more, and the kernel takes the lock back.
     std::mem::forget(server);
@@ -293,4 +293,20 @@ async fn root_is_not_misled_in_a_directory_of_others() {
     std::os::unix::fs::lchown(place.path().join("cluster"), Some(65_534), None).unwrap();
     let refused = Embedded::start(place.path()).await.unwrap_err();
     assert!(matches!(refused, Error::NotOurs { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_is_started_again_by_the_name_that_it_had_though_its_port_is_taken() {
+    let place = place();
+    let embedded = Embedded::start(&place.path().join(".forebay")).await.unwrap();
+    assert_eq!(add_row(&embedded).await, 1);
+    let Embedded { server, cluster, restarts } = embedded;
+    let (dsn, port) = (server.dsn(NAME, cluster.password()), server.port());
+    server.stop(Stop::Kill).await.unwrap();
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let server = cluster.start_again(port).await.unwrap();
+    let again = Embedded { server, cluster, restarts };
+    assert_eq!(again.dsn(), dsn);
+    assert_eq!(add_row(&again).await, 2);
+    again.stop().await.unwrap();
 }

@@ -131,6 +131,18 @@ impl Failure {
         self.origin == Origin::SessionEnd
     }
 
+    /// Whether PostgreSQL answered with it, and the session goes on, if only with a rollback.
+    pub(super) fn leaves_session(&self) -> bool {
+        self.sqlstate.is_some() && !self.ends_the_session()
+    }
+
+    /// The same, as what keeps `step` of a migration from being done.
+    pub(super) fn of_migration(self, step: &str) -> Self {
+        let lock = "; a session that has used its tables for long is in the way (pg_stat_activity), and it is tried again";
+        let message = format!("{step}: {}{}", self.message, if self.may_be_a_lock() { lock } else { "" });
+        Self { message, ..self }
+    }
+
     /// "No partition of relation found for row".
     pub fn is_a_missing_partition(&self) -> bool {
         self.class == Class::Refused && self.sqlstate.as_deref() == Some("23514")

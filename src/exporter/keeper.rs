@@ -10,7 +10,7 @@ use super::backoff::Backoff;
 use super::error::{Class, Failure};
 use super::existing;
 use super::pool::Connection;
-use super::schema::{self, SchemaError};
+use super::schema::{self, Prepared, SchemaError};
 use super::{Exporter, HOUSEKEEPING};
 use crate::telemetry::StoreTrouble;
 
@@ -22,6 +22,8 @@ const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 const HORIZON_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked whether somebody has dropped what no batch would miss.
 const PARTS_EVERY: Duration = Duration::from_secs(30);
+/// How often what waits of a migration is tried again.
+const WAITS_EVERY: Duration = Duration::from_secs(30);
 /// The longest that preparing the store may take at a time.
 const PREPARING: Duration = Duration::from_secs(60);
 
@@ -31,7 +33,7 @@ impl Exporter {
         let mut backoff = Backoff::new(self.retry());
         while let Err(error) = self.prepare().await {
             match error {
-                SchemaError::Store(failure) => self.report(&failure),
+                SchemaError::Store(failure) | SchemaError::Migration(failure) => self.report(&failure),
                 other => self.health.store_unavailable(StoreTrouble::SchemaMismatch, other.to_string()),
             }
             backoff.follow(self.retry());
@@ -46,6 +48,7 @@ impl Exporter {
     async fn look_after(&self) {
         let mut partitions_made = Instant::now();
         let (mut horizon_seen, mut parts_seen) = (Instant::now(), Instant::now());
+        let mut caught_up = Instant::now();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if parts_seen.elapsed() >= PARTS_EVERY {
@@ -54,11 +57,12 @@ impl Exporter {
             }
             let partitions_due = partitions_made.elapsed() >= PARTITIONS_EVERY;
             let horizon_due = partitions_due || horizon_seen.elapsed() >= HORIZON_EVERY;
-            if self.wrote_lately.swap(false, Ordering::Relaxed) && !horizon_due {
+            let waits_due = self.waits.any() && caught_up.elapsed() >= WAITS_EVERY;
+            if self.wrote_lately.swap(false, Ordering::Relaxed) && !horizon_due && !waits_due {
                 continue;
             }
             let began = Instant::now();
-            match self.look(partitions_due, horizon_due).await {
+            match self.look(partitions_due, horizon_due, waits_due).await {
                 Ok(()) => {
                     self.met();
                     if partitions_due {
@@ -72,6 +76,9 @@ impl Exporter {
             }
             if horizon_due {
                 horizon_seen = Instant::now();
+            }
+            if waits_due {
+                caught_up = Instant::now();
             }
         }
     }
@@ -88,7 +95,9 @@ impl Exporter {
         let connection = &*session;
         let create = self.config.create_schema;
         let prepared = timeout(PREPARING, async {
-            let made = schema::prepare(connection, &self.schema, create).await?;
+            let again = self.waits.any();
+            let Prepared { made, waits } = schema::prepare(connection, &self.schema, create, again).await?;
+            self.waits.are(waits, &self.health);
             if let Some(mapping) = self.destination.mapping() {
                 existing::check(connection, mapping).await?;
             }
@@ -113,7 +122,7 @@ impl Exporter {
     }
 
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
-    async fn look(&self, partitions_due: bool, horizon_due: bool) -> Result<(), Failure> {
+    async fn look(&self, partitions_due: bool, horizon_due: bool, waits_due: bool) -> Result<(), Failure> {
         let look = async |connection: &Connection| {
             if partitions_due {
                 schema::keep_lanes(connection, &self.schema, self.gateway).await?;
@@ -122,18 +131,42 @@ impl Exporter {
                 self.partitions.forget();
                 self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
+            if waits_due {
+                self.catch_up(connection).await?;
+            }
             if horizon_due { self.look_ahead(connection).await } else { Ok(()) }
         };
         self.pool.session(PREPARING, look).await
     }
 
-    /// Makes again what somebody has dropped: the view is missed by nobody who writes.
+    /// Makes again what somebody has dropped: the view is missed by nobody who writes. What waits is tried again beside this.
     async fn look_for_parts(&self) {
         let parts = async |connection: &Connection| schema::parts(connection, &self.schema).await;
         let there = self.pool.session(HOUSEKEEPING, parts).await;
-        if self.config.create_schema && there.is_ok_and(|there| !there.are_complete(&self.schema)) {
+        let is_looked_for = self.config.create_schema && !self.waits.any();
+        if is_looked_for && there.is_ok_and(|there| !there.are_complete(&self.schema)) {
             self.renew().await;
         }
+    }
+
+    /// Tries again what waits.
+    async fn catch_up(&self, connection: &Connection) -> Result<(), Failure> {
+        match schema::prepare(connection, &self.schema, true, true).await {
+            Ok(prepared) => self.waits.are(prepared.waits, &self.health),
+            // What waited is the newer forebay's by now.
+            Err(SchemaError::TooNew { .. }) => {
+                connection.batch_execute("ROLLBACK").await?;
+                self.waits.are(Vec::new(), &self.health);
+            }
+            Err(SchemaError::Store(failure) | SchemaError::Migration(failure))
+                if !failure.leaves_session() =>
+            {
+                return Err(failure);
+            }
+            // Its transaction has to end. Lanes say for themselves what they cannot write to.
+            Err(_) => connection.batch_execute("ROLLBACK").await?,
+        }
+        Ok(())
     }
 
     /// Looks how far the partitions reach. Those of an existing table are somebody else's.

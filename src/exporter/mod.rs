@@ -39,6 +39,8 @@ pub mod schema;
 pub mod size;
 mod tls;
 mod verdict;
+mod view;
+mod waits;
 pub mod when;
 mod write;
 
@@ -65,6 +67,7 @@ use partitions::retention::Room;
 use pool::Pool;
 use renewal::Renewal;
 use sample::Sample;
+use waits::Waits;
 
 /// What the lanes and the keeper share.
 #[derive(Debug)]
@@ -83,6 +86,7 @@ pub struct Exporter {
     buffer: Arc<Buffer>,
     partitions: Partitions,
     horizon: Horizon,
+    waits: Waits,
     /// On a disk that is full.
     room: Room,
     metrics: Metrics,
@@ -133,6 +137,7 @@ impl Exporter {
             buffer,
             partitions: Partitions::new(&config),
             horizon: Horizon::new(meter),
+            waits: Waits::default(),
             room: Room::default(),
             metrics: Metrics::new(meter),
             health,

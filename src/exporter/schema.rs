@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::error::Failure;
 use super::losses::CLERK;
 use super::pool::Connection;
+use super::view;
 use crate::table::ddl::{LOG_RECORDS, MIGRATIONS, Parts, TABLES, migrations_table};
 use crate::table::identifier::Schema;
 
@@ -16,6 +17,9 @@ pub enum SchemaError {
     /// PostgreSQL did not let us look or create.
     #[error("{0}")]
     Store(#[from] Failure),
+    /// A step to a newer version could not be done.
+    #[error("{0}")]
+    Migration(Failure),
     /// It is not what this version of forebay writes to.
     #[error("schema {schema} does not fit: {}; run `forebay schema` for the DDL, or set create_schema: true", .problems.join("; "))]
     Mismatch {
@@ -52,23 +56,67 @@ impl From<tokio_postgres::Error> for SchemaError {
     }
 }
 
+/// What preparing the schema has come to.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Tables were made or changed, so that a try which missed one is worth another.
+    pub(super) made: bool,
+    /// What waits that nothing is written takes, each with its cure.
+    pub waits: Vec<String>,
+}
+
+/// What a migration has come to.
+struct Migrated {
+    made: bool,
+    /// The view or the functions have become others.
+    reading: bool,
+}
+
 /// Serialises everything that forebays do to schemas and partitions of one database. The number is arbitrary.
 pub(super) const DDL_LOCK: &str = "SELECT pg_advisory_xact_lock(7310310021550413)";
 
 /// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without
-/// `create`, by checking it. Gives whether anything was made.
-pub async fn prepare(connection: &Connection, schema: &Schema, create: bool) -> Result<bool, SchemaError> {
-    let made = create && migrate(connection, schema).await?;
+/// `create`, by checking it. With `again` what has waited is tried again.
+pub async fn prepare(
+    connection: &Connection,
+    schema: &Schema,
+    create: bool,
+    again: bool,
+) -> Result<Prepared, SchemaError> {
+    let mut prepared = Prepared::default();
+    if !create {
+        check(connection, schema).await?;
+        return Ok(prepared);
+    }
+    let mut all = again;
+    match migrate(connection, schema).await {
+        Ok(migrated) => {
+            prepared.made = migrated.made;
+            all |= migrated.reading;
+        }
+        // What others may have made by hand is as good.
+        Err(SchemaError::Migration(failure)) if failure.leaves_session() => {
+            connection.batch_execute("ROLLBACK").await?;
+            if !differences(connection, schema).await?.is_empty() {
+                return Err(failure.into());
+            }
+            prepared.waits.push(failure.to_string());
+        }
+        Err(error) => return Err(error),
+    }
+    check(connection, schema).await?;
+    prepared.waits.extend(view::renew(connection, schema, all).await?);
+    Ok(prepared)
+}
+
+/// Whether all is there that is written to.
+async fn check(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
     let mut problems = differences(connection, schema).await?;
     let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
     if encoding != "UTF8" {
         problems.insert(0, format!("the database's encoding is {encoding} and should be UTF8"));
     }
-    if problems.is_empty() {
-        Ok(made)
-    } else {
-        Err(SchemaError::Mismatch { schema: schema.clone(), problems })
-    }
+    if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
 }
 
 /// Makes the sequence rows of this forebay's lanes and of its clerk, so that a session that holds one can be found by it from the first
@@ -111,8 +159,9 @@ pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Resul
     }
 }
 
-/// Applies the migrations that are missing, and makes again what somebody has dropped, all in one transaction, one forebay at a time.
-async fn migrate(connection: &Connection, schema: &Schema) -> Result<bool, SchemaError> {
+/// Applies the migrations that are missing, and makes again tables that somebody has dropped, all in one transaction, one forebay at a
+/// time.
+async fn migrate(connection: &Connection, schema: &Schema) -> Result<Migrated, SchemaError> {
     connection.batch_execute("BEGIN").await?;
     connection.batch_execute(DDL_LOCK).await?;
     let known = MIGRATIONS.last().map_or(0, |migration| migration.version);
@@ -131,21 +180,27 @@ async fn migrate(connection: &Connection, schema: &Schema) -> Result<bool, Schem
         note_versions(connection, schema, found, known).await?;
         found = known;
     }
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
-        connection.batch_execute(&(migration.sql)(schema)).await?;
-        note_versions(connection, schema, migration.version - 1, migration.version).await?;
-        tracing::info!(%schema, version = migration.version, "migrated the schema");
-    }
-    if found > 0 {
-        let reading = parts(connection, schema).await?.reading_again(schema);
-        connection.batch_execute(&reading).await?;
-        again += &reading;
+    let missing = || MIGRATIONS.iter().filter(|migration| migration.version > found);
+    for migration in missing() {
+        let step = |failure: tokio_postgres::Error| {
+            let to = migration.version;
+            let step =
+                format!("schema {schema} has version {found} and cannot be migrated to {known}, at {to}");
+            SchemaError::Migration(Failure::from(failure).of_migration(&step))
+        };
+        connection.batch_execute(&(migration.sql)(schema)).await.map_err(step)?;
+        note_versions(connection, schema, migration.version - 1, migration.version).await.map_err(step)?;
     }
     connection.batch_execute("COMMIT").await?;
-    if !again.is_empty() {
+    if found < known {
+        tracing::info!(%schema, from = found, to = known, "migrated the schema");
+    } else if !again.is_empty() {
         tracing::warn!(%schema, "made again what was missing of the store; somebody has dropped it");
     }
-    Ok(found < known || !again.is_empty())
+    Ok(Migrated {
+        made: found < known || !again.is_empty(),
+        reading: missing().any(|migration| migration.reading),
+    })
 }
 
 /// Notes that the migrations after version `from` up to `to` are applied.
@@ -154,7 +209,7 @@ async fn note_versions(
     schema: &Schema,
     from: i32,
     to: i32,
-) -> Result<(), SchemaError> {
+) -> Result<(), tokio_postgres::Error> {
     let note = format!(
         "INSERT INTO {schema}.schema_migrations (version) SELECT generate_series($1::int4 + 1, $2::int4)"
     );

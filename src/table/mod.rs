@@ -22,7 +22,7 @@ mod json;
 mod layout;
 pub mod mapping;
 pub mod partition;
-mod reading;
+pub mod reading;
 pub mod row;
 mod row_end;
 mod scan;

@@ -2,6 +2,8 @@
 
 use super::identifier::{Schema, literal};
 
+/// The view's name.
+pub const NAME: &str = "logs";
 /// The functions.
 pub(super) const FUNCTIONS: [&str; 6] =
     ["severity_number", "search", "trace", "counted", "histogram", "errors_by_service"];
@@ -51,37 +53,79 @@ pub(super) fn view_expression(column: &str) -> Option<&'static str> {
     VIEW.iter().find(|(name, _)| *name == column).map(|(_, expression)| *expression)
 }
 
-/// The statements that make the view, or make of an older one the newest.
-pub(super) fn view(schema: &Schema) -> String {
+/// The names of the view's columns, in their order.
+pub fn columns() -> impl Iterator<Item = &'static str> {
+    VIEW.iter().map(|(name, _)| *name)
+}
+
+/// The statement that makes the view, or of an older one the newest, under `name`, which is quoted: its first `count` columns,
+/// as an older version had them, and what follows the name.
+pub fn view_as(schema: &Schema, name: &str, options: &str, count: usize) -> String {
     let columns: Vec<_> =
-        VIEW.iter().map(|(name, expression)| format!("    {expression} AS {name}")).collect();
+        VIEW.iter().take(count).map(|(name, expression)| format!("    {expression} AS {name}")).collect();
     format!(
-        "CREATE OR REPLACE VIEW {schema}.logs AS\nSELECT\n{}\nFROM {schema}.log_records l\n\
+        "CREATE OR REPLACE VIEW {schema}.{name}{options} AS\nSELECT\n{}\nFROM {schema}.log_records l\n\
          LEFT JOIN {schema}.resources r ON r.id = l.resource_id\n\
-         LEFT JOIN {schema}.scopes s ON s.id = l.scope_id;\n\
-         COMMENT ON VIEW {schema}.logs IS 'Log records, for reading';\n\
-         COMMENT ON COLUMN {schema}.logs.stored_by IS \
-         'The transaction that stored it, by which forebay tail tells what is new';\n",
+         LEFT JOIN {schema}.scopes s ON s.id = l.scope_id;\n",
         columns.join(",\n")
     )
 }
 
-/// The statements that make the functions, or make of older ones the newest.
-pub(super) fn functions(schema: &Schema) -> String {
-    in_schema(include_str!("reading.sql"), schema)
+/// The same of all columns, under its own name. PostgreSQL takes away the options of a view that is replaced; `options` are those
+/// to have.
+pub fn view(schema: &Schema, options: &str) -> String {
+    view_as(schema, NAME, options, VIEW.len())
+}
+
+/// The statements that say what the view is.
+pub fn comments(schema: &Schema) -> String {
+    format!(
+        "COMMENT ON VIEW {schema}.{NAME} IS 'Log records, for reading';\n\
+         COMMENT ON COLUMN {schema}.{NAME}.stored_by IS \
+         'The transaction that stored it, by which forebay tail tells what is new';\n"
+    )
+}
+
+/// A function over the view.
+#[derive(Debug)]
+pub struct Function {
+    /// Its name, with the schema, and the types of its parameters.
+    pub signature: String,
+    /// What PostgreSQL keeps as its source.
+    pub body: String,
+    /// The statements that make it, or of an older one the newest.
+    pub sql: String,
+}
+
+/// The functions over the view.
+pub fn functions(schema: &Schema) -> Vec<Function> {
+    const CREATE: &str = "CREATE OR REPLACE FUNCTION ";
+    let (all, quote) = (in_schema(include_str!("reading.sql"), schema), quote(schema));
+    let function = |sql: &str| {
+        let mut parts = sql.split(&quote);
+        let body = parts.nth(1)?.to_owned();
+        let (_, comment) = parts.next()?.split_once("COMMENT ON FUNCTION ")?;
+        let (signature, _) = comment.split_once(" IS\n")?;
+        Some(Function { signature: signature.to_owned(), body, sql: format!("{CREATE}{sql}") })
+    };
+    all.split(CREATE).filter_map(function).collect()
 }
 
 /// Functions as a file has them, without what it says of itself, in `schema`.
 pub(super) fn in_schema(sql: &str, schema: &Schema) -> String {
-    let mut quotes = (0..).map(|number| format!("$forebay{number}$"));
-    let quote = quotes.find(|quote| !schema.name().contains(quote)).expect("a name ends");
     sql.lines()
         .skip_while(|line| line.starts_with("--"))
         .map(|line| format!("{line}\n"))
         .collect::<String>()
-        .replace("$forebay$", &quote)
+        .replace("$forebay$", &quote(schema))
         .replace("{name}", &literal(schema.name()))
         .replace("{schema}", &schema.to_string())
+}
+
+/// What a function's source is quoted by.
+fn quote(schema: &Schema) -> String {
+    let mut quotes = (0..).map(|number| format!("$forebay{number}$"));
+    quotes.find(|quote| !schema.name().contains(quote)).expect("a name ends")
 }
 
 #[cfg(test)]
@@ -89,8 +133,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_function_is_found_in_the_file_with_its_signature() {
+        let found = functions(&Schema::new("otel"));
+        assert_eq!(found.len(), include_str!("reading.sql").matches("CREATE OR REPLACE FUNCTION").count());
+        assert_eq!(found[0].signature, r#""otel".severity_number(text)"#);
+        for function in found {
+            let name = function.signature.split('(').next().unwrap();
+            assert!(function.sql.starts_with(&format!("CREATE OR REPLACE FUNCTION {name}(")), "{function:?}");
+            assert!(function.sql.contains(&function.body) && function.body.ends_with('\n'), "{function:?}");
+        }
+    }
+
+    #[test]
     fn no_name_of_a_schema_ends_a_function() {
-        let sql = functions(&Schema::new("a$forebay0$'\"b"));
+        let functions = functions(&Schema::new("a$forebay0$'\"b"));
+        let sql: String = functions.into_iter().map(|function| function.sql).collect();
         assert!(sql.contains("AS $forebay1$") && !sql.contains("AS $forebay0$"), "{sql}");
         assert!(sql.contains(r#"FUNCTION "a$forebay0$'""b".search("#), "{sql}");
         assert!(

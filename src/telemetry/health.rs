@@ -12,7 +12,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use tracing::{info, warn};
 
-use super::report::{InGo, Reason, Report, STUCK, StoreTrouble};
+use super::report::{Degraded, InGo, Reason, Report, StoreTrouble};
 
 /// The program's health; clones share it.
 #[derive(Clone, Debug)]
@@ -27,13 +27,16 @@ struct State {
     /// The wall clock may jump; durations are taken from this one.
     steady_since: Instant,
     /// What is to be said of the memory while there is too much taken, whatever the store does.
-    memory: Option<Memory>,
-    /// What the store says to the records of a batch that is held up by them.
-    stuck: Option<String>,
+    memory: Option<Lasting>,
+    /// Why the private PostgreSQL does not run, whatever those find who look for it meanwhile.
+    private_server: Option<Lasting>,
+    /// What is not as it should be while records are written, each with what is said of it.
+    degraded: [Option<String>; Degraded::ALL.len()],
 }
 
+/// A trouble that is told apart from what is heard of the store.
 #[derive(Debug)]
-struct Memory {
+struct Lasting {
     detail: String,
     since: Timestamp,
     steady_since: Instant,
@@ -49,7 +52,8 @@ impl Health {
             since: Timestamp::now(),
             steady_since: Instant::now(),
             memory: None,
-            stuck: None,
+            private_server: None,
+            degraded: Default::default(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -71,9 +75,15 @@ impl Health {
         let health = self.clone();
         meter
             .u64_observable_gauge("log_buffer_degraded")
-            .with_description("1 while a batch is held up by its own records, and PostgreSQL takes others.")
+            .with_description(
+                "1 for what is not as it should be while records are written, as on the health page.",
+            )
             .with_callback(move |gauge| {
-                gauge.observe(u64::from(health.report().stuck.is_some()), &[KeyValue::new("reason", STUCK)]);
+                let holds = health.report().degraded;
+                for degraded in Degraded::ALL {
+                    let is = holds.iter().any(|(held, _)| *held == degraded);
+                    gauge.observe(u64::from(is), &[KeyValue::new("reason", degraded.as_str())]);
+                }
             })
             .build();
     }
@@ -98,7 +108,7 @@ impl Health {
     /// A batch is held up by its own records, of which the store says `detail`; it takes others. Cheap to repeat.
     pub fn stuck(&self, detail: impl Into<String>) {
         let detail = detail.into();
-        let before = self.lock().stuck.replace(detail.clone());
+        let before = self.degraded(Degraded::Stuck, Some(detail.clone()));
         if before.is_none() {
             warn!(detail, "a batch is held up by its own records; PostgreSQL takes others");
         }
@@ -106,9 +116,28 @@ impl Health {
 
     /// No batch is held up by its own records any more.
     pub fn moves(&self) {
-        if self.lock().stuck.take().is_some() {
+        if self.degraded(Degraded::Stuck, None).is_some() {
             warn!("no batch is held up by its own records any more");
         }
+    }
+
+    /// Something of the store is older than it should be, as `waits` says; `None` while nothing is. Records are written.
+    pub fn migration_waits(&self, waits: Option<String>) {
+        self.degraded(Degraded::MigrationWaits, waits);
+    }
+
+    /// The private PostgreSQL does not run, because of `trouble`; `None` while it does.
+    pub fn private_server(&self, trouble: Option<String>) {
+        let mut state = self.lock();
+        match (&mut state.private_server, trouble) {
+            (Some(lasting), Some(detail)) => lasting.detail = detail,
+            (lasting, trouble) => *lasting = trouble.map(Lasting::from_now),
+        }
+    }
+
+    /// Gives what was said of this before.
+    fn degraded(&self, what: Degraded, detail: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.lock().degraded[what as usize], detail)
     }
 
     /// The program is ending; whatever the store does from here on, this stays.
@@ -124,7 +153,7 @@ impl Health {
             (Some(memory), Some(detail)) => memory.detail = detail,
             (memory @ None, Some(detail)) => {
                 warn!(detail, "too much memory is taken; requests are refused, to be sent again");
-                *memory = Some(Memory { detail, since: Timestamp::now(), steady_since: Instant::now() });
+                *memory = Some(Lasting::from_now(detail));
             }
             (Some(_), None) => {
                 let lasted = state.memory.take().map(|memory| InGo(memory.steady_since.elapsed()));
@@ -136,14 +165,19 @@ impl Health {
     /// How it stands now.
     pub fn report(&self) -> Report {
         let state = self.lock();
-        let memory = state.memory.as_ref().filter(|_| state.reason() != Some(Reason::Draining));
-        if let Some(Memory { detail, since, steady_since }) = memory {
-            let trouble = Some((Reason::MemoryLimit, detail.clone()));
-            return Report { trouble, stuck: None, since: *since, lasting: steady_since.elapsed() };
+        let is_draining = state.reason() == Some(Reason::Draining);
+        let memory = state.memory.as_ref().map(|lasting| (Reason::MemoryLimit, lasting));
+        let away = Reason::Store(StoreTrouble::DatabaseUnreachable);
+        let server = state.private_server.as_ref().map(|lasting| (away, lasting));
+        if let Some((reason, lasting)) = memory.or(server).filter(|_| !is_draining) {
+            let (trouble, since) = (Some((reason, lasting.detail.clone())), lasting.since);
+            return Report { trouble, degraded: Vec::new(), since, lasting: lasting.steady_since.elapsed() };
         }
-        let stuck = state.stuck.clone().filter(|_| state.trouble.is_none());
+        let held = Degraded::ALL.into_iter().zip(&state.degraded);
+        let held = held.filter_map(|(what, detail)| Some((what, detail.clone()?)));
+        let degraded = held.filter(|_| state.trouble.is_none()).collect();
         let lasting = state.steady_since.elapsed();
-        Report { trouble: state.trouble.clone(), stuck, since: state.since, lasting }
+        Report { trouble: state.trouble.clone(), degraded, since: state.since, lasting }
     }
 
     fn change(&self, to: Option<(Reason, String)>) {
@@ -166,6 +200,12 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lasting {
+    fn from_now(detail: String) -> Self {
+        Self { detail, since: Timestamp::now(), steady_since: Instant::now() }
     }
 }
 
@@ -268,20 +308,54 @@ mod tests {
         health.observe(&metrics.meter("health"));
         let gauge = || {
             let page = metrics.render().unwrap();
-            let line = page.lines().find(|line| line.starts_with("log_buffer_degraded{"));
+            let line = page.lines().find(|line| line.starts_with(r#"log_buffer_degraded{reason="stuck"#));
             line.unwrap().to_owned()
         };
         health.store_ready();
         health.stuck("no (SQLSTATE XX000)");
         assert!(health.report().ready());
-        assert_eq!(health.report().stuck.as_deref(), Some("no (SQLSTATE XX000)"));
+        assert_eq!(health.report().degraded, [(Degraded::Stuck, "no (SQLSTATE XX000)".to_owned())]);
         assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 1"#);
         health.store_unavailable(UNREACHABLE, "gone");
-        assert_eq!(health.report().stuck, None, "the store's trouble goes before");
+        assert_eq!(health.report().degraded, [], "the store's trouble goes before");
         health.store_ready();
         health.moves();
-        assert_eq!(health.report().stuck, None);
+        assert_eq!(health.report().degraded, []);
         assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 0"#);
+    }
+
+    #[test]
+    fn a_private_server_that_is_away_is_told_whatever_is_heard_of_the_store() {
+        let health = Health::new();
+        health.store_ready();
+        health.private_server(Some("has ended".to_owned()));
+        let first = health.report();
+        assert_eq!(first.trouble, Some((Reason::Store(UNREACHABLE), "has ended".to_owned())));
+        health.store_unavailable(UNREACHABLE, "connection refused");
+        health.private_server(Some("cannot be started".to_owned()));
+        let second = health.report();
+        assert_eq!(second.trouble, Some((Reason::Store(UNREACHABLE), "cannot be started".to_owned())));
+        assert_eq!(second.since, first.since);
+        health.store_ready();
+        assert_eq!(reason(&health), Some("database_unreachable"));
+        health.private_server(None);
+        assert!(health.report().ready());
+        health.draining();
+        health.private_server(Some("has ended".to_owned()));
+        assert_eq!(reason(&health), Some("draining"));
+    }
+
+    #[test]
+    fn a_migration_that_waits_leaves_it_ready() {
+        let health = Health::new();
+        health.store_ready();
+        health.stuck("no");
+        health.migration_waits(Some("the view".to_owned()));
+        assert!(health.report().ready());
+        let both = [(Degraded::Stuck, "no".to_owned()), (Degraded::MigrationWaits, "the view".to_owned())];
+        assert_eq!(health.report().degraded, both);
+        health.migration_waits(None);
+        assert_eq!(health.report().degraded, both[..1]);
     }
 
     #[test]

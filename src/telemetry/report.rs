@@ -35,16 +35,34 @@ pub enum StoreTrouble {
 pub struct Report {
     /// Why forebay is not ready, and the detail for people; `None` while it is.
     pub trouble: Option<(Reason, String)>,
-    /// While a batch is held up by its own records: what the store says to them. It takes others, and forebay is ready.
-    pub stuck: Option<String>,
+    /// What is not as it should be while forebay is ready, each with what is said of it; the worst first.
+    pub degraded: Vec<(Degraded, String)>,
     /// Since when it has been so.
     pub since: Timestamp,
     /// For how long it has been so.
     pub lasting: Duration,
 }
 
-/// The name of what holds up a batch while forebay is ready.
-pub(super) const STUCK: &str = "stuck_on_records";
+/// What is not as it should be while records are accepted and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Degraded {
+    /// A batch is held up by its own records.
+    Stuck,
+    /// A step of a migration cannot be done yet.
+    MigrationWaits,
+}
+
+impl Degraded {
+    pub(super) const ALL: [Self; 2] = [Self::Stuck, Self::MigrationWaits];
+
+    /// Its name on the health page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stuck => "stuck_on_records",
+            Self::MigrationWaits => "migration_waits",
+        }
+    }
+}
 
 impl Report {
     /// Whether forebay can accept and write.
@@ -59,8 +77,8 @@ impl Report {
             None => {
                 let uptime = InGo(self.lasting).to_string();
                 let mut page = json!({ "status": "Server available", "upSince": since, "uptime": uptime });
-                if let Some(detail) = &self.stuck {
-                    page["degraded"] = STUCK.into();
+                if let Some((what, detail)) = self.degraded.first() {
+                    page["degraded"] = what.as_str().into();
                     page["detail"] = detail.as_str().into();
                 }
                 page
@@ -137,12 +155,12 @@ mod tests {
     fn the_page_is_worded_like_the_collectors() {
         let since = Timestamp::from_second(1_795_428_000).unwrap();
         let lasting = Duration::from_millis(182_900);
-        let mut report = Report { trouble: None, stuck: None, since, lasting };
+        let mut report = Report { trouble: None, degraded: Vec::new(), since, lasting };
         assert_eq!(
             report.to_json(),
             r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
         );
-        report.stuck = Some("invalid memory alloc request (SQLSTATE XX000)".to_owned());
+        report.degraded = vec![(Degraded::Stuck, "invalid memory alloc request (SQLSTATE XX000)".to_owned())];
         assert_eq!(
             report.to_json(),
             concat!(

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use tokio::process::Command;
 
-use crate::support::forebay::{Forebay, arguments, command};
+use crate::support::eventually;
+use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, ran};
 use crate::support::records::numbered_request;
 
 fn in_directory(dir: &Path) -> Command {
@@ -14,17 +15,24 @@ fn in_directory(dir: &Path) -> Command {
     command
 }
 
-/// The rows that the printed psql line finds.
-async fn rows(forebay: &Forebay) -> String {
+/// The printed psql line, with `sql` to be executed.
+fn psql(forebay: &Forebay, sql: &str) -> Command {
     let said = forebay.said();
     let line = said.iter().find_map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         event["message"].as_str()?.strip_prefix("to look in: ").map(str::to_owned)
     });
     let line = line.expect("the psql line is printed");
-    let script = format!("{line} -Atc 'SELECT count(*) FROM otel.logs'");
-    let output = Command::new("bash").args(["-c", &script]).output().await.unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("exec env {line} -Atc '{sql}'")]).kill_on_drop(true);
+    command
+}
+
+/// The rows that the printed psql line finds.
+async fn rows(forebay: &Forebay) -> String {
+    let mut script = psql(forebay, "SELECT count(*) FROM otel.logs");
+    let output = script.output().await.unwrap();
+    assert!(output.status.success(), "{script:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -53,5 +61,171 @@ async fn data_is_kept_over_the_end_and_over_a_kill() {
     let forebay = Forebay::spawn(in_directory(dir.path())).await;
     forebay.becomes_ready().await;
     assert_eq!(rows(&forebay).await, "150");
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// A forebay in a directory of its own, that takes failures and batches quickly.
+async fn begin() -> (tempfile::TempDir, Forebay) {
+    let dir = tempfile::tempdir().unwrap();
+    let forebay = start_in(dir.path()).await;
+    (dir, forebay)
+}
+
+async fn start_in(dir: &Path) -> Forebay {
+    let mut command = command();
+    command.current_dir(dir).args(arguments(QUICK));
+    let forebay = Forebay::spawn(command).await;
+    forebay.becomes_ready().await;
+    forebay
+}
+
+/// The server's first process.
+fn postmaster(dir: &Path) -> String {
+    let file = std::fs::read_to_string(dir.join(".forebay/cluster/postmaster.pid")).unwrap();
+    file.lines().next().unwrap().to_owned()
+}
+
+async fn kill(signal: &str, pid: &str) {
+    assert!(Command::new("kill").args([signal, pid]).status().await.unwrap().success());
+}
+
+async fn run_in(dir: &Path, arguments: &str) -> Ran {
+    ran(command().current_dir(dir).args(arguments.split(' '))).await
+}
+
+/// How often it was started again, once that is so often.
+async fn restarts(forebay: &Forebay, times: u64) {
+    eventually("PostgreSQL is started again", || async {
+        (forebay.scrape().await.value("log_buffer_postgresql_restarts_total") == times).then_some(())
+    })
+    .await;
+}
+
+/// The warnings that say so.
+fn told(forebay: &Forebay, says: &str) -> usize {
+    forebay.said().iter().filter(|line| line.contains(says)).count()
+}
+
+/// Scenario: the server's first process is killed, as the kernel does when memory runs out, twice in a row, and is then stopped by
+/// somebody else. Promise: it is started again each time, which is counted and logged with the reason; what was sent meanwhile is
+/// stored; the commands reach it as before, and the end is an orderly one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_by_itself_is_started_again() {
+    let (dir, forebay) = begin().await;
+    assert_eq!(forebay.scrape().await.value("log_buffer_postgresql_restarts_total"), 0);
+    for (times, signal) in (1..).zip(["-KILL", "-KILL", "-INT"]) {
+        kill(signal, &postmaster(dir.path())).await;
+        forebay.sender().await.send(numbered_request((times - 1) * 10..times * 10)).await.unwrap();
+        restarts(&forebay, times).await;
+        forebay.settles().await;
+        forebay.becomes_ready().await;
+        assert_eq!(rows(&forebay).await, (times * 10).to_string(), "{:#?}", forebay.said());
+    }
+    assert_eq!(run_in(dir.path(), "query --json --since 1h").await.json().len(), 30);
+    let doctor = run_in(dir.path(), "doctor").await;
+    assert_eq!(doctor.status, Some(0), "{doctor:?}");
+    let pid = postmaster(dir.path());
+    let (status, said) = forebay.terminate().await;
+    assert_eq!(status, Some(0), "{said:#?}");
+    assert!(!Path::new("/proc").join(pid).exists(), "it ended with forebay");
+    // Repeats within ten seconds are one line, so that the first and the last are there.
+    let says = |text: &str| said.iter().any(|line| line.contains("ended by itself") && line.contains(text));
+    assert!(says("killed by SIGKILL") && says("pg_ctl stop"), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("the private PostgreSQL runs again")), "{said:#?}");
+}
+
+/// Scenario: the cluster's directory is taken away, and the server is killed; later it is put back. Promise: health, `doctor` and
+/// `query` say that the server does not run and why, and not that somebody else should stop; records are accepted and held; they are
+/// stored once it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_started_is_tried_again_and_told_of() {
+    let (dir, forebay) = begin().await;
+    let cluster = std::fs::canonicalize(dir.path().join(".forebay/cluster")).unwrap();
+    let (away, pid) = (cluster.with_file_name("away"), postmaster(dir.path()));
+    std::fs::rename(&cluster, &away).unwrap();
+    kill("-KILL", &pid).await;
+    eventually("health says that the cluster is gone", || async {
+        let (status, body) = forebay.health().await;
+        let says = body["detail"].as_str().is_some_and(|detail| detail.contains("is gone: put it back"));
+        (status == 503 && body["reason"] == "database_unreachable" && says).then_some(())
+    })
+    .await;
+    forebay.sender().await.send(numbered_request(0..20)).await.unwrap();
+    assert_eq!(forebay.scrape().await.value("log_buffer_size"), 20);
+    let down = format!("the forebay that runs it (pid {}) starts it again", forebay.pid());
+    let doctor = run_in(dir.path(), "doctor").await;
+    assert_eq!(doctor.status, Some(1), "{doctor:?}");
+    assert!(doctor.out.contains("PROBLEM  connection") && doctor.out.contains(&down), "{doctor:?}");
+    let query = run_in(dir.path(), "query --since 1h").await;
+    assert!(query.status == Some(1) && query.err.contains(&down), "{query:?}");
+    std::fs::rename(&away, &cluster).unwrap();
+    restarts(&forebay, 1).await;
+    forebay.settles().await;
+    assert_eq!(rows(&forebay).await, "20");
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// Scenario: the first process is killed while another one of the server's works on without noticing, which keeps its shared memory.
+/// Promise: that one is ended, and the server is started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_server_leaves_at_work_is_in_nobodys_way() {
+    let (dir, forebay) = begin().await;
+    let mut at_work = psql(&forebay, "DO $$BEGIN LOOP END LOOP; END$$").spawn().unwrap();
+    eventually("it works", || async {
+        let working =
+            "SELECT count(*) FROM pg_stat_activity WHERE state = $$active$$ AND query LIKE $$DO %$$";
+        let output = psql(&forebay, working).output().await.unwrap();
+        (output.stdout == b"1\n").then_some(())
+    })
+    .await;
+    kill("-KILL", &postmaster(dir.path())).await;
+    forebay.sender().await.send(numbered_request(0..20)).await.unwrap();
+    restarts(&forebay, 1).await;
+    forebay.settles().await;
+    assert_eq!(rows(&forebay).await, "20");
+    assert_eq!(told(&forebay, "whose first process was killed"), 1, "{:#?}", forebay.said());
+    assert!(!at_work.wait().await.unwrap().success());
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// Scenario: forebay is asked to end while a lock keeps it from writing, and then the server is killed. Promise: it is started
+/// again for what is held, which is stored before the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_during_the_end_is_started_again_for_what_is_held() {
+    let (dir, mut forebay) = begin().await;
+    let lock = "BEGIN; LOCK TABLE otel.log_records; SELECT pg_sleep(600)";
+    let mut locking = psql(&forebay, lock).spawn().unwrap();
+    eventually("the table is locked", || async {
+        let locked = "SELECT count(*) FROM pg_locks WHERE mode = $$AccessExclusiveLock$$ AND granted AND relation = $$otel.log_records$$::regclass";
+        let output = psql(&forebay, locked).output().await.unwrap();
+        (output.stdout == b"1\n").then_some(())
+    })
+    .await;
+    forebay.sender().await.send(numbered_request(0..20)).await.unwrap();
+    forebay.signal("TERM").await;
+    forebay.becomes_unready("draining").await;
+    kill("-KILL", &postmaster(dir.path())).await;
+    assert_eq!(forebay.ends().await.code(), Some(0), "{:#?}", forebay.said());
+    assert!(!locking.wait().await.unwrap().success());
+    let forebay = start_in(dir.path()).await;
+    assert_eq!(rows(&forebay).await, "20");
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// Scenario: one of the server's processes is killed, for which the server itself starts all of them anew. Promise: that is no
+/// restart of forebay's; what is sent is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_inside_the_server_is_its_own_matter() {
+    let (dir, forebay) = begin().await;
+    let first = postmaster(dir.path());
+    let session = "SELECT pid FROM pg_stat_activity WHERE application_name = $$forebay$$ LIMIT 1";
+    let session = psql(&forebay, session).output().await.unwrap().stdout;
+    kill("-KILL", String::from_utf8(session).unwrap().trim()).await;
+    forebay.sender().await.send(numbered_request(0..20)).await.unwrap();
+    forebay.settles().await;
+    forebay.becomes_ready().await;
+    assert_eq!(rows(&forebay).await, "20");
+    assert_eq!(postmaster(dir.path()), first);
+    assert_eq!(forebay.scrape().await.value("log_buffer_postgresql_restarts_total"), 0);
     assert_eq!(forebay.terminate().await.0, Some(0));
 }

@@ -29,6 +29,7 @@ mod indexes;
 mod lifecycle;
 mod load;
 mod losses;
+mod migrations;
 mod outage;
 mod over_http;
 mod partitions;

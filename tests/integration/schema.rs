@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::migrations::back_to;
 use crate::reading::first_column;
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, command};
@@ -130,17 +131,6 @@ async fn a_resource_that_is_refused_costs_only_its_own_records() {
     assert_eq!(stored(&database).await.rows(), 37);
 }
 
-/// Takes the store back to what forebay's first version made.
-pub async fn back_to_version_1(client: &tokio_postgres::Client) {
-    let back =
-        "ALTER TABLE otel.dead_letters DROP COLUMN service, DROP COLUMN attempts, DROP COLUMN destination,
-            DROP COLUMN resource_id, DROP COLUMN scope_id;
-        DROP TABLE otel.losses, otel.dead_letter_origins;
-         ALTER TABLE otel.resources DROP COLUMN last_used; ALTER TABLE otel.scopes DROP COLUMN last_used;
-        DELETE FROM otel.schema_migrations WHERE version > 1";
-    client.batch_execute(back).await.unwrap();
-}
-
 /// Scenario: a store of version 1 with a dead letter in it. Guarantee: the migration makes of it what is made anew,
 /// comments included, and keeps what is in it.
 #[tokio::test(flavor = "multi_thread")]
@@ -160,8 +150,8 @@ async fn an_older_store_becomes_a_new_one() {
         rows.iter().map(column).collect::<Vec<Column>>()
     };
     let new = columns().await;
-    back_to_version_1(&client).await;
-    assert_eq!(columns().await.len(), new.len() - 3 - 7 - 4 - 2);
+    back_to(&client, 1).await;
+    assert_eq!(columns().await.len(), new.len() - 3 - 7 - 4 - 2 - 6);
     let letter =
         "INSERT INTO otel.dead_letters (sqlstate, message, columns, row) VALUES ('23514', 'old', '{}', '')";
     client.batch_execute(letter).await.unwrap();

@@ -14,6 +14,7 @@ mod slots;
 mod store;
 mod table;
 mod transactions;
+mod view;
 
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("transactions", transactions::check(p).await);
     report("connections", slots::check(p).await);
     report("schema", store::schema(p).await);
+    report("view", view::check(p).await);
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
     report("public", public::check(p).await);

@@ -46,7 +46,7 @@ pub(super) async fn schema(p: &Patient<'_>) -> Checked {
 }
 
 /// The version of the store; `None` where there is none, or the role may not see it.
-async fn version(p: &Patient<'_>) -> Result<Option<i32>, Failure> {
+pub(super) async fn version(p: &Patient<'_>) -> Result<Option<i32>, Failure> {
     if !p.has("schema_migrations").await? {
         return Ok(None);
     }

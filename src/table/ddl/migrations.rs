@@ -4,37 +4,40 @@ use std::fmt::Write as _;
 
 use super::parts::{complete, publish};
 use super::*;
-use crate::table::{counts, reading};
+use crate::table::counts;
 
 /// One step from one version of the schema to the next.
 #[derive(Debug)]
 pub struct Migration {
     /// The version that it leads to.
     pub version: i32,
-    /// Its statements, for a schema.
+    /// Its statements, for a schema: what is written takes these.
     pub sql: fn(&Schema) -> String,
+    /// Whether it leads to another view or other functions as well. Nothing that is written takes those, and users change them, so
+    /// that they are made apart, after the tables.
+    pub reading: bool,
 }
 
 /// All migrations, in order.
 pub const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, sql: create_store },
-    Migration { version: 2, sql: keep_service_and_attempts },
-    Migration { version: 3, sql: keep_losses },
-    Migration { version: 4, sql: help_reading },
-    Migration { version: 5, sql: keep_destination },
-    Migration { version: 6, sql: keep_counts },
-    Migration { version: 7, sql: shut_doors },
-    Migration { version: 8, sql: bound_the_store },
-    Migration { version: 9, sql: keep_origins },
-    Migration { version: 10, sql: let_all_be_published },
+    Migration { version: 1, sql: create_store, reading: true },
+    Migration { version: 2, sql: keep_service_and_attempts, reading: false },
+    Migration { version: 3, sql: keep_losses, reading: false },
+    Migration { version: 4, sql: help_reading, reading: true },
+    Migration { version: 5, sql: keep_destination, reading: false },
+    Migration { version: 6, sql: keep_counts, reading: true },
+    Migration { version: 7, sql: shut_doors, reading: true },
+    Migration { version: 8, sql: bound_the_store, reading: false },
+    Migration { version: 9, sql: keep_origins, reading: false },
+    Migration { version: 10, sql: let_all_be_published, reading: true },
 ];
 
-/// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version;
+/// Version 1: the tables, the default partition and the index; and the view. The tables are those of the newest version;
 /// further migrations lead older ones there, and find nothing to do in new ones.
 fn create_store(schema: &Schema) -> String {
     let mut sql: String = TABLES.iter().map(|table| table.definition(schema, "CREATE TABLE")).collect();
     TABLES.iter().for_each(|table| sql += &complete(schema, table.name));
-    sql + &reading::view(schema)
+    sql
 }
 
 /// Version 2: dead letters name their service, and say how often they were tried.
@@ -42,16 +45,17 @@ fn keep_service_and_attempts(schema: &Schema) -> String {
     add_to_dead_letters(schema, SERVICE) + &add_to_dead_letters(schema, ATTEMPTS)
 }
 
-/// Version 3: losses are written down.
+/// Version 3: losses are written down, by those who write dead letters.
 fn keep_losses(schema: &Schema) -> String {
     let lane = literal(LANE.comment);
     losses().definition(schema, "CREATE TABLE IF NOT EXISTS")
         + &format!("COMMENT ON COLUMN {schema}.lanes.lane IS {lane};\n")
+        + &grant_to_those(schema, "INSERT", "dead_letters", "INSERT", "losses")
 }
 
 /// Version 4: the view says which transaction stored a record, and there are functions for what is often asked.
-fn help_reading(schema: &Schema) -> String {
-    reading::view(schema) + &reading::functions(schema)
+fn help_reading(_: &Schema) -> String {
+    String::new()
 }
 
 /// Version 5: dead letters name the existing table that they were for.
@@ -66,13 +70,12 @@ fn keep_counts(schema: &Schema) -> String {
     log_counts().definition(schema, "CREATE TABLE IF NOT EXISTS")
         + &index_counts(schema)
         + &counts::function(schema)
-        + &help_reading(schema)
 }
 
 /// Version 7: functions look nothing up by the caller's search_path, and nobody else makes a trigger of the one that writes as
 /// the owner.
 fn shut_doors(schema: &Schema) -> String {
-    counts::function(schema) + &help_reading(schema)
+    counts::function(schema)
 }
 
 /// Version 8: resources and scopes say when they were used, which takes further privileges. All rows of the default partition and
@@ -130,7 +133,7 @@ fn let_all_be_published(schema: &Schema) -> String {
          EXCEPTION WHEN lock_not_available THEN NULL; END; END LOOP; \
          PERFORM set_config('lock_timeout', patience, true); END"
     ));
-    format!("DO {publish};\n") + &reading::functions(schema)
+    format!("DO {publish};\n")
 }
 
 pub(super) fn index_counts(schema: &Schema) -> String {

@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use super::columns::COLUMNS;
 use super::identifier::{Schema, literal, quoted};
+use super::reading;
 
 pub use migrations::{MIGRATIONS, Migration};
 pub use parts::Parts;
@@ -69,16 +70,30 @@ pub fn copy_statement_into(table: &str, names: &[impl AsRef<str>]) -> String {
 
 /// Everything that a database whose store has `version` needs (0: that has none), as a DBA would run it.
 pub fn ddl_since(version: i32, schema: &Schema) -> String {
-    let mut ddl = format!(
-        "BEGIN;\nSET LOCAL search_path = {SEARCH_PATH};\nCREATE SCHEMA IF NOT EXISTS {schema};\n{};\n",
-        migrations_table(schema)
-    );
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > version) {
+    let begin = format!("BEGIN;\nSET LOCAL search_path = {SEARCH_PATH};\n");
+    let tables = migrations_table(schema);
+    // Even where the schema is there, that takes the right to create one, which an owner of the store need not have.
+    let create =
+        if version == 0 { format!("CREATE SCHEMA IF NOT EXISTS {schema};\n") } else { String::new() };
+    let mut ddl = format!("{begin}{create}{tables};\n");
+    let missing = || MIGRATIONS.iter().filter(|migration| migration.version > version);
+    for migration in missing() {
         ddl.push_str(&(migration.sql)(schema));
         let _ =
             writeln!(ddl, "INSERT INTO {schema}.schema_migrations (version) VALUES ({});", migration.version);
     }
-    ddl + "COMMIT;\n"
+    ddl.push_str("COMMIT;\n");
+    if missing().any(|migration| migration.reading) {
+        let (view, comments) = (reading::view(schema, ""), reading::comments(schema));
+        let functions: String = reading::functions(schema).into_iter().map(|function| function.sql).collect();
+        let _ = write!(
+            ddl,
+            "\n-- For reading only: records are stored whether this succeeds or not. A view that somebody has changed is left as it is by\n\
+             -- leaving these statements out; under another name (ALTER VIEW ... RENAME TO ...) it is in nobody's way.\n\
+             {begin}{view}{comments}COMMIT;\n\n{begin}{functions}COMMIT;\n"
+        );
+    }
+    ddl
 }
 
 /// The statement that makes the table of applied migrations.

@@ -2,7 +2,8 @@
 
 use super::migrations::index_counts;
 use super::*;
-use crate::table::{counts, reading};
+use crate::table::counts;
+use crate::table::reading::{self, NAME};
 
 /// What is there of a store of the newest version, by the names of its relations and functions.
 #[derive(Debug, Default)]
@@ -15,8 +16,6 @@ pub struct Parts {
     pub has_default: bool,
 }
 
-/// The view.
-const VIEW: &str = "logs";
 /// What the view is made of. Dropping one of them drops the view as well, so that one that is missing beside the view has another
 /// name, or is in another schema: somebody is at work, and a second one would be in the way.
 const VIEWED: [&str; 3] = ["resources", "scopes", LOG_RECORDS];
@@ -24,12 +23,12 @@ const VIEWED: [&str; 3] = ["resources", "scopes", LOG_RECORDS];
 impl Parts {
     /// The tables that are not there, and are to be made again.
     pub fn missing_tables(&self) -> Vec<&'static str> {
-        let is_away = |table: &str| self.has(VIEW) && VIEWED.contains(&table);
+        let is_away = |table: &str| self.has(NAME) && VIEWED.contains(&table);
         let names = TABLES.iter().map(|table| table.name);
         names.filter(|table| !self.has(table) && !is_away(table)).collect()
     }
 
-    /// The statements that make them, and the default partition where that is missing.
+    /// The statements that make them, the default partition where that is missing, and the function that counts.
     pub fn tables_again(&self, schema: &Schema) -> String {
         let missing = self.missing_tables();
         let tables = || TABLES.iter().filter(|table| missing.contains(&table.name));
@@ -38,28 +37,20 @@ impl Parts {
         if self.has(LOG_RECORDS) && !self.has_default {
             sql += &complete(schema, LOG_RECORDS);
         }
-        sql
-    }
-
-    /// The statements that make the view and the functions, where some of them are missing.
-    pub fn reading_again(&self, schema: &Schema) -> String {
-        let has = |function: &str| self.functions.iter().any(|name| name == function);
-        let mut sql = String::new();
-        if !has(counts::FUNCTION) {
+        if !self.has_function(counts::FUNCTION) {
             sql += &counts::function(schema);
         }
-        if !self.has(VIEW) {
-            sql += &reading::view(schema);
-        }
-        if !self.has(VIEW) || !reading::FUNCTIONS.iter().all(|name| has(name)) {
-            sql += &reading::functions(schema);
-        }
         sql
     }
 
-    /// Whether nothing is to be made again.
+    /// Whether nothing is to be made again, the view and the functions over it included.
     pub fn are_complete(&self, schema: &Schema) -> bool {
-        self.tables_again(schema).is_empty() && self.reading_again(schema).is_empty()
+        let has_functions = reading::FUNCTIONS.iter().all(|name| self.has_function(name));
+        self.tables_again(schema).is_empty() && self.has(NAME) && has_functions
+    }
+
+    fn has_function(&self, function: &str) -> bool {
+        self.functions.iter().any(|name| name == function)
     }
 
     /// Whether any table is there.
@@ -102,7 +93,7 @@ mod tests {
     use super::*;
 
     fn all() -> Parts {
-        let relations = TABLES.iter().map(|table| table.name).chain([VIEW]);
+        let relations = TABLES.iter().map(|table| table.name).chain([NAME]);
         let functions = reading::FUNCTIONS.into_iter().chain([counts::FUNCTION]);
         Parts {
             relations: relations.map(str::to_owned).collect(),
@@ -126,23 +117,21 @@ mod tests {
             let mut parts = all();
             parts.relations.retain(|name| name != dropped);
             assert_eq!(parts.missing_tables() == [dropped], is_made, "{dropped}");
-            parts.relations.retain(|name| name != VIEW);
+            parts.relations.retain(|name| name != NAME);
             assert_eq!(parts.missing_tables(), [dropped]);
             assert!(parts.tables_again(&schema).contains(&format!("CREATE TABLE \"otel\".{dropped} (")));
-            assert!(parts.reading_again(&schema).contains("VIEW \"otel\".logs AS"));
         }
     }
 
     #[test]
     fn every_function_is_named_where_it_is_looked_for() {
-        let (parts, schema) = (Parts::default(), Schema::new("otel"));
-        let sql = parts.reading_again(&schema);
-        let functions = reading::FUNCTIONS.into_iter().chain([counts::FUNCTION]);
-        assert!(
-            functions
-                .clone()
-                .all(|name| sql.contains(&format!("CREATE OR REPLACE FUNCTION \"otel\".{name}(")))
-        );
-        assert_eq!(sql.matches("CREATE OR REPLACE FUNCTION").count(), functions.count());
+        let (schema, mut found) = (Schema::new("otel"), reading::functions(&Schema::new("otel")));
+        assert_eq!(found.len(), reading::FUNCTIONS.len());
+        found.retain(|function| {
+            !reading::FUNCTIONS.iter().any(|name| function.signature.contains(&format!(".{name}(")))
+        });
+        assert_eq!(found.len(), 0, "{found:?}");
+        let parts = Parts { functions: Vec::new(), ..all() };
+        assert!(parts.tables_again(&schema).contains(&format!("FUNCTION \"otel\".{}(", counts::FUNCTION)));
     }
 }
