@@ -40,7 +40,12 @@ const SIDEWAYS: &[(&str, &str)] =
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
-    (&["tonic", "http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
+    (
+        &["tonic"],
+        &["receiver", "telemetry/otlp.rs"],
+        "speak gRPC in receiver, or as a client in telemetry/otlp.rs",
+    ),
+    (&["http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
     (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
     (
@@ -51,11 +56,11 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
     (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
     (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
-    (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
+    (&["prost", "prost_types"], &["otlp", "telemetry/otlp.rs"], "encode messages in otlp/messages.rs"),
     (
         &[
             "opentelemetry_sdk",
-            "opentelemetry_otlp",
+            "opentelemetry_proto",
             "opentelemetry_prometheus",
             "prometheus",
             "tracing_subscriber",
