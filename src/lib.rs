@@ -29,6 +29,7 @@ pub mod plain;
 pub mod receiver;
 pub mod secret;
 pub mod shutdown;
+pub mod size;
 pub mod supervisor;
 pub mod table;
 pub mod telemetry;

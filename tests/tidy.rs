@@ -16,6 +16,7 @@ use source::{code, paths, tokens};
 const FLOORS: &[(&str, u8)] = &[
     ("duration", 0),
     ("secret", 0),
+    ("size", 0),
     ("shutdown", 0),
     ("supervisor", 0),
     ("version", 0),

@@ -35,7 +35,6 @@ pub mod reading;
 mod redact;
 mod sample;
 pub mod schema;
-pub mod size;
 mod tls;
 mod verdict;
 pub mod when;
