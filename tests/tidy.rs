@@ -23,6 +23,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("telemetry", 0),
     ("otlp", 0),
     ("plain", 0),
+    ("text", 0),
     ("embedded", 0),
     ("memory", 1),
     ("table", 1),
