@@ -56,8 +56,13 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         "speak to PostgreSQL in exporter",
     ),
     (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
-    (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
-    (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
+    (&["rustls"], &["exporter/tls", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
+    (&["tokio_rustls"], &["receiver/tls"], "shake hands in receiver/tls"),
+    (
+        &["x509_cert"],
+        &["exporter/tls", "receiver/tls"],
+        "read certificates in the tls of exporter and receiver",
+    ),
     (&["prost", "prost_types"], &["otlp", "telemetry/otlp.rs"], "encode messages in otlp/messages.rs"),
     (
         &[
@@ -85,7 +90,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
             "env::vars",
             "env::vars_os",
         ],
-        &["config", "telemetry/logs.rs", "embedded"],
+        &["config", "telemetry/logs.rs", "embedded", "exporter/dsn/surroundings.rs"],
         "make it a key of the configuration",
     ),
     (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),

@@ -156,8 +156,8 @@ async fn files_of_windows_editors_have_their_first_line() {
     std::fs::write(&path, "\u{feff}first \r\n\r\n second\r\n").unwrap();
     let tokens = open_tokens().unwrap();
     for (token, is_known) in [("first", true), ("second", true), ("\u{feff}first", false), ("third", false)] {
-        let known = tokens.identify(&authorization(&format!("Bearer {token}")), here());
-        assert_eq!(known.await.is_ok(), is_known, "{token}");
+        let known = tokens.identify(&authorization(&format!("Bearer {token}")), here()).await;
+        assert_eq!(known.is_ok(), is_known, "{token}");
     }
     std::fs::write(
         &path,
