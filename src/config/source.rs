@@ -265,7 +265,7 @@ mod tests {
                 "cannot read the configuration file /none: No such file or directory (os error 2)",
             ),
             (folder.path().to_owned(), "cannot read the configuration file : Is a directory (os error 21)"),
-            (file(&folder, "utf16", b"\xff\xfea\0:\0 \01\0"), "/utf16: it is UTF-16; save the file as UTF-8"),
+            (file(&folder, "utf16", b"\xff\xfea\0:\0"), "/utf16: it is UTF-16; save the file as UTF-8"),
             (file(&folder, "latin", b"a: caf\xe9"), "/latin: byte 6 is not UTF-8; save the file as UTF-8"),
             (
                 file(&folder, "empty", ""),

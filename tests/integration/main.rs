@@ -12,6 +12,7 @@ mod backup;
 mod bad_config;
 mod bad_input;
 mod beside;
+mod certificates;
 mod clusters;
 mod connections;
 mod contextforge;

@@ -49,12 +49,10 @@ impl ServerCertVerifier for Verifier {
             // The chain has been checked before the name.
             Err(error) if is_of_name(&error) || self.is_vouched_for(shown, now) => {
                 if !self.checks_name || is_for(shown, name) {
-                    Ok(ServerCertVerified::assertion())
-                } else if is_of_name(&error) {
-                    Err(error)
-                } else {
-                    Err(CertificateError::NotValidForName.into())
+                    return Ok(ServerCertVerified::assertion());
                 }
+                let (expected, presented) = (name.to_owned(), presented(shown));
+                Err(CertificateError::NotValidForNameContext { expected, presented }.into())
             }
             Err(error) => Err(error),
         }
@@ -179,15 +177,32 @@ fn is_valid(certificate: &Certificate, now: UnixTime) -> bool {
     (seconds(validity.not_before)..=seconds(validity.not_after)).contains(&now.as_secs())
 }
 
+/// The last common name of the subject.
+fn common_name(certificate: &Certificate) -> Option<&str> {
+    let mut parts = certificate.tbs_certificate.subject.0.iter().flat_map(|part| part.0.iter());
+    let name = parts.rfind(|part| part.oid == COMMON_NAME)?;
+    str::from_utf8(name.value.value()).ok()
+}
+
+fn alternative_names(certificate: &Certificate) -> Option<Vec<GeneralName>> {
+    Some(certificate.tbs_certificate.get::<SubjectAltName>().ok()?.map_or(Vec::new(), |(_, names)| names.0))
+}
+
+/// The names that it was issued for, for messages.
+fn presented(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
+    let alternative = alternative_names(&certificate).unwrap_or_default();
+    let dns = alternative.iter().filter_map(|name| match name {
+        GeneralName::DnsName(name) => Some(format!("DNS:{name}")),
+        _ => None,
+    });
+    dns.chain(common_name(&certificate).map(|name| format!("CN={name}"))).collect()
+}
+
 /// Whether it was issued for the host `name`: by an alternative name, or where it has none of that kind, by its common name.
 fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else { return false };
-    let tbs = certificate.tbs_certificate;
-    let names = match tbs.get::<SubjectAltName>() {
-        Ok(Some((_, names))) => names.0,
-        Ok(None) => Vec::new(),
-        Err(_) => return false,
-    };
+    let Some(names) = alternative_names(&certificate) else { return false };
     let host = name.to_str();
     let (mut has_kind, mut fits) = (false, false);
     for one in &names {
@@ -209,11 +224,7 @@ fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     if has_kind {
         return fits;
     }
-    let mut parts = tbs.subject.0.iter().flat_map(|part| part.0.iter());
-    let common = parts.rfind(|part| part.oid == COMMON_NAME);
-    common
-        .and_then(|part| str::from_utf8(part.value.value()).ok())
-        .is_some_and(|pattern| matches(pattern, &host))
+    common_name(&certificate).is_some_and(|pattern| matches(pattern, &host))
 }
 
 /// Whether a host has the name in a certificate. A star is one label, the first, and no part of one.
