@@ -14,6 +14,7 @@ mod bad_input;
 mod beside;
 mod certificates;
 mod clusters;
+mod connection_strings;
 mod connections;
 mod contextforge;
 mod counts;
