@@ -1,4 +1,4 @@
-//! Durations as the Collector's YAML writes them: Go's syntax, `300ms`, `1.5s`, `1m30s`.
+//! Durations as the Collector's YAML writes them: Go's syntax, `300ms`, `1.5s`, `1m30s`, and days and weeks as well.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 /// What a duration in the configuration may look like, for error messages.
-pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1.5s or 1m30s";
+pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1m30s or 30d";
 
-/// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`.
+/// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`,
+/// and `d` (24 hours) and `w` (7 days), which Go does not have and everybody writes.
 ///
 /// A number without a unit is refused: the Collector would read it as nanoseconds, which nobody means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ fn unit_nanos(unit: &str) -> Option<u128> {
         "s" => 1_000_000_000,
         "m" => 60_000_000_000,
         "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        "w" => 604_800_000_000_000,
         _ => return None,
     })
 }
@@ -95,7 +98,7 @@ impl<'de> Deserialize<'de> for GoDuration {
                 f.write_str(EXPECTED)
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GoDuration, E> {
-                GoDuration::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                GoDuration::parse(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
             }
             fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<GoDuration, E> {
                 if number == 0 {
@@ -122,6 +125,11 @@ mod tests {
         assert_eq!(read("0.2s"), Some(Duration::from_millis(200)));
         assert_eq!(read("0"), Some(Duration::ZERO));
         assert_eq!(read("1h"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("30d"), Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(read("2w1d12h"), Some(Duration::from_secs(15 * 86_400 + 43_200)));
+        assert_eq!(read("0.5d"), Some(Duration::from_secs(43_200)));
+        assert_eq!(read("106751d"), Some(Duration::from_secs(106_751 * 86_400)));
+        assert_eq!(read("106752d"), None);
         assert_eq!(read("7ns"), Some(Duration::from_nanos(7)));
         assert_eq!(read(".5m1.s"), Some(Duration::from_secs(31)));
         assert_eq!(read("9223372036.854775807s"), Some(Duration::from_nanos(i64::MAX as u64)));
@@ -150,9 +158,21 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_duration() {
-        for text in
-            ["", "1", "10", "s", ".s", "1 s", "1sec", "-1s", "1.2.3s", "1d", "999999999h", "one second"]
-        {
+        for text in [
+            "",
+            "1",
+            "10",
+            "s",
+            ".s",
+            "1 s",
+            "1sec",
+            "-1s",
+            "1.2.3s",
+            "1mo",
+            "1y",
+            "999999999h",
+            "one second",
+        ] {
             assert_eq!(GoDuration::parse(text), None, "{text:?}");
         }
     }

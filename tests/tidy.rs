@@ -16,12 +16,14 @@ use source::{code, paths, tokens};
 const FLOORS: &[(&str, u8)] = &[
     ("duration", 0),
     ("secret", 0),
+    ("size", 0),
     ("shutdown", 0),
     ("supervisor", 0),
     ("version", 0),
     ("telemetry", 0),
     ("otlp", 0),
     ("plain", 0),
+    ("text", 0),
     ("embedded", 0),
     ("memory", 1),
     ("table", 1),
@@ -40,7 +42,12 @@ const SIDEWAYS: &[(&str, &str)] =
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
-    (&["tonic", "http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
+    (
+        &["tonic"],
+        &["receiver", "telemetry/otlp.rs"],
+        "speak gRPC in receiver, or as a client in telemetry/otlp.rs",
+    ),
+    (&["http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
     (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
     (
@@ -49,13 +56,18 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         "speak to PostgreSQL in exporter",
     ),
     (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
-    (&["rustls"], &["exporter/tls.rs", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
-    (&["tokio_rustls", "x509_cert"], &["receiver/tls"], "read certificates and shake hands in receiver/tls"),
-    (&["prost", "prost_types"], &["otlp"], "encode messages in otlp/messages.rs"),
+    (&["rustls"], &["exporter/tls", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
+    (&["tokio_rustls"], &["receiver/tls"], "shake hands in receiver/tls"),
+    (
+        &["x509_cert"],
+        &["exporter/tls", "receiver/tls"],
+        "read certificates in the tls of exporter and receiver",
+    ),
+    (&["prost", "prost_types"], &["otlp", "telemetry/otlp.rs"], "encode messages in otlp/messages.rs"),
     (
         &[
             "opentelemetry_sdk",
-            "opentelemetry_otlp",
+            "opentelemetry_proto",
             "opentelemetry_prometheus",
             "prometheus",
             "tracing_subscriber",
@@ -78,7 +90,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
             "env::vars",
             "env::vars_os",
         ],
-        &["config", "telemetry/logs.rs", "embedded"],
+        &["config", "telemetry/logs.rs", "embedded", "exporter/dsn/surroundings.rs"],
         "make it a key of the configuration",
     ),
     (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),

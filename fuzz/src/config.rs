@@ -54,7 +54,7 @@ fn check_error(error: &ConfigError) {
         ConfigError::Set(_) => message.starts_with("--set "),
         ConfigError::Key(_) => message.split_once(": ").is_some_and(|(key, _)| !key.is_empty()),
         ConfigError::Read { .. }
-        | ConfigError::NotUtf8 { .. }
+        | ConfigError::NotText { .. }
         | ConfigError::Unset(_)
         | ConfigError::Remote(_) => false,
     };

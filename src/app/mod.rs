@@ -33,6 +33,7 @@ use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
 use crate::exporter::dsn::Target;
+use crate::exporter::dsn::surroundings::of_process;
 use crate::memory::{self, Limiter};
 use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
@@ -82,7 +83,7 @@ fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
-    let target = Target::parse(&config.exporter.dsn.0)?;
+    let target = Target::open(&config.exporter.dsn.0, &of_process)?;
     target.check_certificates()?;
     Ok(Some(target))
 }

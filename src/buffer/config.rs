@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
+use crate::size;
 
 /// `exporters.postgres.sending_queue`: how much is held, and what happens to what does not fit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -15,6 +16,7 @@ pub struct QueueConfig {
     /// The most records held at a time, those being written included.
     pub queue_size: usize,
     /// The most bytes of rows held at a time, those being written included.
+    #[serde(deserialize_with = "size::bytes")]
     pub max_bytes: usize,
     /// What happens to records for which there is no room.
     pub overflow: Overflow,

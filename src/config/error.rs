@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::de::{Error, Expected, Unexpected};
 
 use super::absent;
+use crate::text::NotText;
 
 /// Why forebay does not start with the configuration it was given.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +23,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// A `--config` file is not text.
-    #[error("{}: byte {offset} is not UTF-8; save the file as UTF-8", path.display())]
-    NotUtf8 {
+    #[error("{}: {source}", path.display())]
+    NotText {
         /// The file.
         path: PathBuf,
-        /// Where the text ends.
-        offset: usize,
+        /// What it is instead.
+        source: NotText,
     },
     /// `--config env:NAME` of a variable that is not set.
     #[error("--config env:{0}: the environment variable {0} is not set")]

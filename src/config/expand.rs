@@ -69,7 +69,9 @@ fn resolve(body: &str, env: Env<'_>) -> Result<String, KeyError> {
              and $$ for a literal $"
         )));
     }
-    match (env(name), default) {
+    // A secret that comes from a file often ends as its file does.
+    let value = env(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
+    match (value, default) {
         (Some(value), None) => Ok(value),
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => {
@@ -119,6 +121,9 @@ mod tests {
         match name {
             "PORT" => Some("4317".to_owned()),
             "EMPTY" => Some(String::new()),
+            "OF_A_FILE" => Some("hunter2\r\n".to_owned()),
+            "TWO_LINES" => Some("a\nb\n\n".to_owned()),
+            "LINE_END" => Some("\n".to_owned()),
             "DOLLARS" => Some("a$$b${env:PORT}".to_owned()),
             _ => None,
         }
@@ -144,6 +149,13 @@ mod tests {
     fn an_empty_variable_takes_the_default() {
         assert_eq!(text("${env:EMPTY:-x}"), "x");
         assert_eq!(text("${env:EMPTY}"), "");
+    }
+
+    #[test]
+    fn the_end_of_the_line_is_no_part_of_a_value() {
+        assert_eq!(text("postgres://u:${env:OF_A_FILE}@h/db"), "postgres://u:hunter2@h/db");
+        assert_eq!(text("${env:TWO_LINES}"), "a\nb");
+        assert_eq!(text("${env:LINE_END:-x}"), "x");
     }
 
     #[test]

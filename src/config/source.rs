@@ -28,7 +28,7 @@ fn source(argument: &Path, env: Env<'_>) -> Result<Named, ConfigError> {
         Some(("yaml", yaml)) => Ok(("yaml".to_owned(), yaml.to_owned())),
         Some(("env", name)) => {
             let text = env(name).ok_or_else(|| ConfigError::Unset(presentable(name)))?;
-            Ok((format!("env:{name}"), text))
+            Ok((format!("env:{name}"), text.trim_start_matches('\u{feff}').to_owned()))
         }
         Some((scheme @ ("http" | "https"), _)) => Err(ConfigError::Remote(scheme.to_owned())),
         Some(("file", path)) => Ok((path.to_owned(), text(Path::new(path))?)),
@@ -62,10 +62,7 @@ pub(super) fn scalar(text: String) -> Value {
 
 fn text(path: &Path) -> Result<String, ConfigError> {
     let bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    String::from_utf8(bytes).map_err(|error| ConfigError::NotUtf8 {
-        path: path.to_owned(),
-        offset: error.utf8_error().valid_up_to(),
-    })
+    crate::text::decode(bytes).map_err(|source| ConfigError::NotText { path: path.to_owned(), source })
 }
 
 fn document(name: &str, text: &str) -> Result<Value, ConfigError> {
@@ -183,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_a_windows_editor_is_read_as_any_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder, "a.yaml", "\u{feff}a: {b: 1}\r\nc: \"d\"   \r\n");
+        assert_eq!(tree(&[path], &[]).unwrap(), json!({"a": {"b": 1}, "c": "d"}));
+        let env = |_: &str| Some("\u{feff}a: {b: 2}\r\n".to_owned());
+        let texts = texts(&["env:ANY".into()], &env).unwrap();
+        assert_eq!(super::tree(&texts, &[]).unwrap(), json!({"a": {"b": 2}}));
+    }
+
+    #[test]
     fn sources_have_the_collectors_schemes() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(&folder, "a.yaml", "a: {b: 1}\n");
@@ -252,12 +259,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().display().to_string();
         let refusal = |path: PathBuf| tree(&[path], &[]).unwrap_err().to_string().replace(&root, "");
-        let cases: [(PathBuf, &str); 11] = [
+        let cases: [(PathBuf, &str); 12] = [
             (
                 folder.path().join("none"),
                 "cannot read the configuration file /none: No such file or directory (os error 2)",
             ),
             (folder.path().to_owned(), "cannot read the configuration file : Is a directory (os error 21)"),
+            (file(&folder, "utf16", b"\xff\xfea\0:\0"), "/utf16: it is UTF-16; save the file as UTF-8"),
             (file(&folder, "latin", b"a: caf\xe9"), "/latin: byte 6 is not UTF-8; save the file as UTF-8"),
             (
                 file(&folder, "empty", ""),

@@ -36,6 +36,19 @@ pub(super) fn variables_at(tree: &Value, path: &[String], env: Env<'_>) -> Vec<S
     }
 }
 
+/// Readers of numbers, which may stand in quotes.
+macro_rules! numbers {
+    ($($reader:ident)*) => {$(
+        fn $reader<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
+            let value = self.typed()?;
+            match value.as_str().map(|text| scalar(text.to_owned())) {
+                Some(number @ Value::Number(_)) => visit(&number, visitor),
+                _ => visit(&value, visitor),
+            }
+        }
+    )*};
+}
+
 /// One value of the tree.
 #[derive(Clone, Copy)]
 struct Node<'a> {
@@ -89,17 +102,15 @@ impl<'de> Deserializer<'de> for Node<'_> {
     type Error = KeyError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
-        match self.typed()?.as_ref() {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(value), _, _) => visitor.visit_u64(value),
-                (_, Some(value), _) => visitor.visit_i64(value),
-                (_, _, value) => visitor.visit_f64(value.unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => visitor.visit_str(text),
-            Value::Array(_) => Err(Error::invalid_type(Unexpected::Seq, &visitor)),
-            Value::Object(_) => Err(Error::invalid_type(Unexpected::Map, &visitor)),
+        visit(self.typed()?.as_ref(), visitor)
+    }
+
+    /// In quotes as well, and in the words of YAML 1.1, which the Collector's parser knows.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
+        let value = self.typed()?;
+        match value.as_str().and_then(truth) {
+            Some(value) => visitor.visit_bool(value),
+            None => visit(&value, visitor),
         }
     }
 
@@ -122,7 +133,10 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, KeyError> {
         match self.text()? {
             Some(text) => {
-                let text: StrDeserializer<'_, KeyError> = text.as_ref().into_deserializer();
+                let text = text.trim();
+                let known = |variant: &&&str| variant.eq_ignore_ascii_case(text);
+                let text = variants.iter().find(known).copied().unwrap_or(text);
+                let text: StrDeserializer<'_, KeyError> = text.into_deserializer();
                 visitor.visit_enum(text)
             }
             None => {
@@ -179,9 +193,38 @@ impl<'de> Deserializer<'de> for Node<'_> {
         }
     }
 
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16 deserialize_u32
+        deserialize_u64 deserialize_f32 deserialize_f64
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple
-        tuple_struct identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+fn visit<'de, V: Visitor<'de>>(value: &Value, visitor: V) -> Result<V::Value, KeyError> {
+    match value {
+        Value::Null => visitor.visit_unit(),
+        Value::Bool(value) => visitor.visit_bool(*value),
+        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+            (Some(value), _, _) => visitor.visit_u64(value),
+            (_, Some(value), _) => visitor.visit_i64(value),
+            (_, _, value) => visitor.visit_f64(value.unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => visitor.visit_str(text),
+        Value::Array(_) => Err(Error::invalid_type(Unexpected::Seq, &visitor)),
+        Value::Object(_) => Err(Error::invalid_type(Unexpected::Map, &visitor)),
+    }
+}
+
+/// The truth that `text` says, if it is one.
+fn truth(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text.trim()));
+    match () {
+        () if is(&["true", "yes", "on", "y"]) => Some(true),
+        () if is(&["false", "no", "off", "n"]) => Some(false),
+        () => None,
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::redact::without_password;
-use super::size::ByteSize;
 use crate::buffer::config::QueueConfig;
 use crate::duration::GoDuration;
 use crate::secret::REDACTED;
+use crate::size::ByteSize;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;

@@ -13,7 +13,7 @@ use deadpool_postgres::{ConfigConnectImpl, Connect};
 use tokio::net::lookup_host;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -22,7 +22,7 @@ use super::dsn::Target;
 /// Connects to any of a target's addresses.
 pub(super) struct Connector {
     one: ConfigConnectImpl<MakeRustlsConnect>,
-    hosts: Vec<Config>,
+    target: Target,
     /// What an address may take.
     each: Duration,
     /// Where the next turn begins, counted around the addresses.
@@ -34,13 +34,13 @@ type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 impl Connector {
     /// A connector to the hosts of `target`, which takes `tls` there.
-    pub(super) fn new(target: &Target, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(target: Target, tls: MakeRustlsConnect) -> Self {
         Self {
             one: ConfigConnectImpl { tls },
-            hosts: target.each_host(),
             each: target.connect_timeout(),
             next: AtomicUsize::new(0),
-            random: target.config.get_load_balance_hosts() == LoadBalanceHosts::Random,
+            random: target.is_random(),
+            target,
         }
     }
 
@@ -74,11 +74,11 @@ impl Connector {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Every address of every host, looked up anew, since names move.
+    /// Every address of every host, looked up anew, since names move and passwords change.
     async fn addresses(&self) -> Vec<Config> {
         let mut addresses = Vec::new();
-        for host in &self.hosts {
-            addresses.extend(self.addresses_of(host).await);
+        for host in self.target.each_host() {
+            addresses.extend(self.addresses_of(&host).await);
         }
         addresses
     }

@@ -36,7 +36,6 @@ mod redact;
 mod renewal;
 mod sample;
 pub mod schema;
-pub mod size;
 mod tls;
 mod verdict;
 mod view;

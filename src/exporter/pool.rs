@@ -46,8 +46,8 @@ impl Pool {
         let connector = tls::connector(&target.tls)?;
         let creating = target.connecting();
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let connector = Connector::new(&target, connector);
-        let manager = Manager::from_connect(target.config.clone(), connector, recycling);
+        let connector = Connector::new(target.clone(), connector);
+        let manager = Manager::from_connect(tokio_postgres::Config::new(), connector, recycling);
         let settings = session_settings(statement_timeout);
         let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
             let settings = settings.clone();

@@ -1,54 +1,23 @@
 //! A connection string as it may be shown: all of it but its password.
 
-use super::dsn::{Target, key_value, percent_decode};
+use super::dsn::Target;
+use super::dsn::conninfo::places;
 use crate::secret::REDACTED;
 
-/// `dsn` without its password. What cannot be read is not shown at all.
+/// `dsn` without its passwords. What cannot be read is not shown at all, since where a password ends is only known of what can.
 pub(super) fn without_password(dsn: &str) -> String {
-    let shown = match dsn.split_once("://") {
-        _ if dsn == "embedded" => Some(dsn.to_owned()),
-        // Where a password ends is only known of what can be read.
-        _ if Target::parse(dsn).is_err() => None,
-        Some((scheme @ ("postgres" | "postgresql"), rest)) => Some(format!("{scheme}://{}", url(rest))),
-        _ => pairs(dsn),
-    };
-    shown.unwrap_or_else(|| REDACTED.to_owned())
-}
-
-/// What stands behind the `://` of a URL. As in tokio-postgres, the first @ ends the password.
-fn url(rest: &str) -> String {
-    let (before, query) = rest.split_once('?').map_or((rest, None), |(before, query)| (before, Some(query)));
-    let mut shown = match before.split_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{name}:{REDACTED}@{host}"),
-            None => before.to_owned(),
-        },
-        None => before.to_owned(),
-    };
-    for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
-        shown.push(if index == 0 { '?' } else { '&' });
-        match pair.split_once('=') {
-            Some((key, _)) if is_secret(&percent_decode(key)) => shown += &format!("{key}={REDACTED}"),
-            _ => shown += pair,
+    if dsn == "embedded" {
+        return dsn.to_owned();
+    }
+    let Ok(places) = Target::parse(dsn).and_then(|_| places(dsn)) else { return REDACTED.to_owned() };
+    let mut shown = dsn.to_owned();
+    // From the end, so that what is before stays where it is.
+    for (key, place) in places.into_iter().rev() {
+        if key.contains("password") {
+            shown.replace_range(place, REDACTED);
         }
     }
     shown
-}
-
-fn pairs(dsn: &str) -> Option<String> {
-    let mut shown = Vec::new();
-    let mut rest = dsn.trim();
-    while !rest.is_empty() {
-        let (key, _, tail) = key_value(rest).ok()?;
-        let pair = rest[..rest.len() - tail.len()].trim_end();
-        shown.push(if is_secret(key) { format!("{key}={REDACTED}") } else { pair.to_owned() });
-        rest = tail;
-    }
-    Some(shown.join(" "))
-}
-
-fn is_secret(key: &str) -> bool {
-    key.contains("password")
 }
 
 #[cfg(test)]
@@ -66,7 +35,7 @@ mod tests {
             ("postgresql://me@db/logs", "postgresql://me@db/logs"),
             ("postgres://db/logs?user=me&password=hunter2", "postgres://db/logs?user=me&password=[REDACTED]"),
             ("host=db password=hunter2 user=me", "host=db password=[REDACTED] user=me"),
-            ("password = 'hunter2 \\' x'  host = /run", "password=[REDACTED] host = /run"),
+            ("password = 'hunter2 \\' x'  host = /run", "password = [REDACTED]  host = /run"),
         ] {
             assert_eq!(without_password(dsn), shown);
         }

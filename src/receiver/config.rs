@@ -9,6 +9,7 @@ use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::duration::GoDuration;
 use crate::otlp::Limits;
+use crate::size;
 
 /// `receivers.otlp`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -39,16 +40,19 @@ pub struct AdmissionConfig {
     /// The most `ScopeLogs` in a request.
     pub max_scopes: usize,
     /// The most bytes of a resource or a scope, its schema URL among them.
+    #[serde(deserialize_with = "size::bytes")]
     pub max_resource_bytes: usize,
     /// The most attributes of a resource or a scope.
     pub max_resource_attributes: usize,
     /// The most bytes of a record.
+    #[serde(deserialize_with = "size::bytes")]
     pub max_record_bytes: usize,
     /// The most attributes of a record, and entries of any map in its values.
     pub max_attributes: usize,
     /// The most elements of arrays and entries of maps in all values of a record.
     pub max_elements: usize,
     /// The most bytes of a key.
+    #[serde(deserialize_with = "size::bytes")]
     pub max_key_bytes: usize,
 }
 
@@ -136,6 +140,7 @@ pub struct HttpConfig {
     /// The path that logs are sent to.
     pub logs_url_path: String,
     /// The largest body, before and after decompression, in bytes.
+    #[serde(deserialize_with = "size::bytes")]
     pub max_request_body_size: usize,
     /// Which pages of browsers may send.
     pub cors: CorsConfig,

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::warn;
 
+use crate::text::unmarked;
+
 /// A key of the configuration whose value, or whose file, cannot be used. The text never repeats what is secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -34,7 +36,8 @@ pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
     if bytes.len() as u64 > MOST {
         return Err(Unusable::new(key, format!("{} is larger than {MOST} bytes", path.display())));
     }
-    Ok(bytes)
+    // Text or DER, which does not begin as UTF-16 does.
+    unmarked(bytes).map_err(|problem| Unusable::new(key, format!("{}: {problem}", path.display())))
 }
 
 /// The same of a file that says who may send. One that is not there says that nobody may.

@@ -43,15 +43,21 @@ pub struct LogsConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For those who work on forebay.
+    /// For those who work on forebay. There is nothing below it.
+    #[serde(alias = "trace")]
     Debug,
     /// What an operator wants to have read afterwards.
     #[default]
     Info,
     /// What an operator should look at.
+    #[serde(alias = "warning")]
     Warn,
-    /// What an operator must look at.
+    /// What an operator must look at. There is nothing above it.
+    #[serde(alias = "dpanic", alias = "panic", alias = "fatal")]
     Error,
+    /// Nothing.
+    #[serde(alias = "none")]
+    Off,
 }
 
 /// `service.telemetry.logs.encoding`.

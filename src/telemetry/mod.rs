@@ -8,7 +8,7 @@
 //!
 //! The metrics are pushed by OTLP as well ([`Push`]), where the configuration says where to.
 //!
-//! Only this module names opentelemetry_sdk, opentelemetry_otlp, prometheus and tracing-subscriber; a stage is handed its `Meter` and
+//! Only this module names opentelemetry_sdk, opentelemetry_proto, prometheus and tracing-subscriber; a stage is handed its `Meter` and
 //! writes its messages with `tracing`'s macros.
 
 pub mod config;
@@ -19,6 +19,7 @@ mod health;
 mod line;
 pub mod logs;
 mod metrics;
+mod otlp;
 mod outlet;
 pub mod pages;
 pub mod probe;

@@ -7,19 +7,16 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use hyper::HeaderMap;
-use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
-use opentelemetry_otlp::{MetricExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
-use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{InstrumentKind, ManualReader, Pipeline, Temporality};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::Error;
-use super::config::{Compression, OtlpConfig, PeriodicConfig, Protocol, TemporalityPreference};
+use super::config::{OtlpConfig, PeriodicConfig, TemporalityPreference};
+use super::otlp::Exporter;
 
 /// The longest that the last push may take.
 const LAST: Duration = Duration::from_secs(2);
@@ -28,7 +25,7 @@ const LAST: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Push {
     reader: Arc<ManualReader>,
-    exporter: MetricExporter,
+    exporter: Exporter,
     endpoint: String,
     interval: Duration,
     timeout: Duration,
@@ -44,7 +41,7 @@ impl Push {
             TemporalityPreference::LowMemory => Temporality::LowMemory,
         };
         let reader = Arc::new(ManualReader::builder().with_temporality(preference).build());
-        let exporter = exporter(otlp, preference).map_err(|error| Error::Setup(error.into()))?;
+        let exporter = Exporter::new(otlp).map_err(Error::Setup)?;
         let push = Self {
             reader: reader.clone(),
             exporter,
@@ -80,47 +77,16 @@ impl Push {
         let mut metrics = ResourceMetrics::default();
         let pushed = match self.reader.collect(&mut metrics) {
             Ok(()) => timeout(self.timeout, self.exporter.export(&metrics)).await,
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok(Err(error.to_string())),
         };
         let endpoint = &self.endpoint;
-        match pushed.map_or_else(|_| Some(format!("no answer within {:?}", self.timeout)), told) {
+        match pushed.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout))).err() {
             None if std::mem::take(&mut self.failing) => info!(endpoint, "metrics are pushed again"),
             None => {}
             Some(error) if !std::mem::replace(&mut self.failing, true) => {
                 warn!(endpoint, error, "metrics cannot be pushed; all else goes on, and so do the tries");
             }
             Some(_) => {}
-        }
-    }
-}
-
-fn told(result: OTelSdkResult) -> Option<String> {
-    result.err().map(|error| error.to_string())
-}
-
-fn exporter(
-    config: &OtlpConfig,
-    temporality: Temporality,
-) -> Result<MetricExporter, opentelemetry_otlp::ExporterBuildError> {
-    let builder = MetricExporter::builder().with_temporality(temporality);
-    let gzip = (config.compression == Compression::Gzip).then_some(opentelemetry_otlp::Compression::Gzip);
-    let headers = config.headers.0.iter();
-    match config.protocol {
-        Protocol::Grpc => {
-            let headers =
-                headers.filter_map(|(name, value)| Some((name.parse().ok()?, value.expose().parse().ok()?)));
-            let metadata = MetadataMap::from_headers(headers.collect::<HeaderMap>());
-            let builder = builder.with_tonic().with_endpoint(&config.endpoint).with_timeout(config.timeout.0);
-            let builder = builder.with_metadata(metadata);
-            gzip.into_iter().fold(builder, |builder, gzip| builder.with_compression(gzip)).build()
-        }
-        Protocol::HttpProtobuf => {
-            let headers = headers.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
-            let builder =
-                builder.with_http().with_endpoint(config.http_endpoint()).with_timeout(config.timeout.0);
-            let builder =
-                builder.with_headers(headers).with_protocol(opentelemetry_otlp::Protocol::HttpBinary);
-            gzip.into_iter().fold(builder, |builder, gzip| builder.with_compression(gzip)).build()
         }
     }
 }

@@ -31,6 +31,7 @@ pub(super) fn targets(level: Level) -> Targets {
         Level::Info => LevelFilter::INFO,
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
+        Level::Off => LevelFilter::OFF,
     };
     Targets::new()
         .with_default(level.min(LevelFilter::WARN))

@@ -105,16 +105,16 @@ async fn a_variable_that_is_not_set_is_refused_by_its_name() {
 
 #[tokio::test]
 async fn a_connection_string_that_does_not_parse_is_refused_without_its_secret() {
-    for dsn in [
-        "postgresql://me:hunter2@db:port/logs",
-        "postgresql://me:hunter2@db/logs?colour=blue",
-        "host=db password='hunter2",
-        "password=hunter2",
-        "hunter2",
+    let forms = ["`embedded`", "postgresql://user:password@host:5432/database"];
+    for (dsn, cure) in [
+        ("postgresql://me:hunter2@db:port/logs", &["port: ", "numbers from 1 to 65535"][..]),
+        ("postgresql://me:hunter2@db/logs?colour=blue", &["colour: libpq has no such key; remove it"]),
+        ("postgresql://me:pass@hunter2@db/logs", &["in a password is written %40", forms[0], forms[1]]),
+        ("host=db password='hunter2", &forms),
+        ("hunter2", &forms),
     ] {
-        let allowed =
-            ["exporters.postgres.dsn", "`embedded`", "postgresql://user:password@host:5432/database"];
-        assert_refused(&[("DATABASE_URL", dsn)], &[], &allowed).await;
+        let parts = [&["exporters.postgres.dsn"], cure].concat();
+        assert_refused(&[("DATABASE_URL", dsn)], &[], &parts).await;
     }
 }
 

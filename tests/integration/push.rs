@@ -21,12 +21,12 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::PATIENCE;
-use crate::support::forebay::Forebay;
+use crate::support::forebay::{Forebay, arguments, command};
 use crate::support::postgres::database;
 use crate::support::records::numbered_request;
 
-/// A push as it arrived: one header of it, and what was in it.
-type Pushed = (Option<String>, ExportMetricsServiceRequest);
+/// A push as it arrived: its headers, and what was in it.
+type Pushed = (HeaderMap, ExportMetricsServiceRequest);
 
 const HEADER: &str = "x-key";
 
@@ -39,8 +39,10 @@ impl MetricsService for Grpc {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let key = request.metadata().get(HEADER).map(|value| value.to_str().unwrap().to_owned());
-        self.0.send((key, request.into_inner())).map_err(|_| Status::new(Code::Unavailable, "gone"))?;
+        let (metadata, _, message) = request.into_parts();
+        self.0
+            .send((metadata.into_headers(), message))
+            .map_err(|_| Status::new(Code::Unavailable, "gone"))?;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
 }
@@ -55,18 +57,20 @@ async fn grpc() -> (SocketAddr, UnboundedReceiver<Pushed>) {
     (address, received)
 }
 
-/// Takes metrics by HTTP, compressed.
+/// Takes metrics by HTTP.
 async fn http() -> (SocketAddr, UnboundedReceiver<Pushed>) {
     let (sender, received) = unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let take = async move |headers: HeaderMap, body: Bytes| {
-        assert_eq!(headers["content-encoding"], "gzip");
         assert_eq!(headers["content-type"], "application/x-protobuf");
         let mut plain = Vec::new();
-        std::io::copy(&mut flate2::read::GzDecoder::new(&body[..]), &mut plain).unwrap();
-        let key = headers.get(HEADER).map(|value| value.to_str().unwrap().to_owned());
-        let _ = sender.send((key, ExportMetricsServiceRequest::decode(&plain[..]).unwrap()));
+        if headers.contains_key("content-encoding") {
+            std::io::copy(&mut flate2::read::GzDecoder::new(&body[..]), &mut plain).unwrap();
+        } else {
+            plain.extend(body);
+        }
+        let _ = sender.send((headers, ExportMetricsServiceRequest::decode(&plain[..]).unwrap()));
     };
     let router = axum::Router::new().route("/v1/metrics", axum::routing::post(take));
     tokio::spawn(async { axum::serve(listener, router).await });
@@ -125,8 +129,11 @@ async fn metrics_are_pushed_and_shown_at_once() {
     let forebay = Forebay::ready(database.dsn(), &[&readers(50, 5000, &otlp), resource]).await;
     forebay.sender().await.send(numbered_request(0..321)).await.unwrap();
     let pushed = loop {
-        let (key, pushed) = next(&mut received).await;
-        assert_eq!(key.as_deref(), Some("secret"));
+        let (headers, pushed) = next(&mut received).await;
+        assert_eq!(
+            (&headers[HEADER], &headers["content-encoding"]),
+            (&"secret".parse().unwrap(), &"gzip".parse().unwrap())
+        );
         if value(&pushed, "log_buffer_flushed") == 321 {
             break pushed;
         }
@@ -153,10 +160,61 @@ async fn the_end_pushes_a_last_time() {
     forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
     let (status, said) = forebay.terminate().await;
     assert_eq!(status, Some(0), "{said:#?}");
-    let (key, pushed) = next(&mut received).await;
-    assert_eq!(key.as_deref(), Some("secret"));
+    let (headers, pushed) = next(&mut received).await;
+    assert_eq!(headers[HEADER], "secret");
     assert_eq!(value(&pushed, "log_buffer_flushed"), 10);
     assert!(received.try_recv().is_err(), "once");
+}
+
+/// What the environment of a machine says to its applications.
+const OF_APPLICATIONS: [(&str, &str); 14] = [
+    ("OTEL_EXPORTER_OTLP_HEADERS", "x-somebody-elses-key=hunter2,user-agent=hunter2"),
+    ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-somebody-elses-key=hunter2,x-key=hunter2"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:1"),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+    ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "service.name=hunter2,team=hunter2"),
+    ("OTEL_SERVICE_NAME", "hunter2"),
+    ("OTEL_SDK_DISABLED", "true"),
+    ("HTTP_PROXY", "http://127.0.0.1:1"),
+];
+
+/// Scenario: the environment has headers, an endpoint, a compression and more for the applications of the machine, and a
+/// proxy. Guarantee: forebay's metrics arrive at its own endpoint with the headers of its configuration and no others,
+/// not compressed, and as its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_of_applications_adds_nothing_to_a_push() {
+    let database = database().await;
+    for protocol in ["grpc", "http/protobuf"] {
+        let (address, mut received) = if protocol == "grpc" { grpc().await } else { http().await };
+        let otlp =
+            format!("protocol: {protocol}, endpoint: 'http://{address}', headers: {{{HEADER}: secret}}");
+        let mut command = command();
+        command.env("DATABASE_URL", database.dsn()).envs(OF_APPLICATIONS);
+        command.env("http_proxy", "http://127.0.0.1:1");
+        let _forebay = Forebay::spawn({
+            command.args(arguments(&[&readers(20, 5000, &otlp)]));
+            command
+        })
+        .await;
+        let (headers, pushed) = next(&mut received).await;
+        let mut names: Vec<_> = headers.keys().map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        let expected: &[&str] = match protocol {
+            "grpc" => &["content-type", "te", "user-agent", HEADER],
+            _ => &["content-length", "content-type", "host", "user-agent", HEADER],
+        };
+        assert_eq!(names, expected, "{protocol}");
+        assert_eq!(headers[HEADER], "secret", "{protocol}");
+        let shown = format!("{headers:?} {pushed:?}");
+        assert!(!shown.contains("hunter2"), "{protocol}: {shown}");
+        assert_eq!(attribute(&pushed, "service.name").as_deref(), Some("forebay"), "{protocol}");
+    }
 }
 
 /// Scenario: the endpoint takes connections and never answers. Guarantee: forebay starts, stores, says once that it

@@ -6,6 +6,7 @@ mod refusals;
 mod retention;
 mod round_trip;
 mod table;
+mod written;
 
 use std::time::Duration;
 

@@ -58,8 +58,8 @@ fn each_bad_key_is_refused_by_name() {
              expected a whole number from 0 to 65535",
         ),
         (
-            "exporters.postgres.create_schema=yes",
-            "exporters.postgres.create_schema: found \"yes\", expected true or false",
+            "exporters.postgres.create_schema=maybe",
+            "exporters.postgres.create_schema: found \"maybe\", expected true or false",
         ),
         ("exporters.postgres.dsn={a: 1}", "exporters.postgres.dsn: found a map, expected text"),
         (
@@ -78,12 +78,12 @@ fn each_bad_key_is_refused_by_name() {
         ),
         (
             "processors.batch.timeout=1",
-            "processors.batch.timeout: found 1, expected a duration with its unit, such as 200ms, 1.5s or 1m30s",
+            "processors.batch.timeout: found 1, expected a duration with its unit, such as 200ms, 1m30s or 30d",
         ),
         (
             "processors.batch.timeout=2 sec",
             "processors.batch.timeout: found \"2 sec\", \
-             expected a duration with its unit, such as 200ms, 1.5s or 1m30s",
+             expected a duration with its unit, such as 200ms, 1m30s or 30d",
         ),
         (
             "exporters.postgres.retry_on_failure.multiplier=twice",
@@ -331,7 +331,7 @@ fn a_bad_value_from_the_environment_names_its_variable() {
     assert_eq!(
         refusal(&[("LOG_BUFFER_FLUSH_INTERVAL", "500ms")]),
         "processors.batch.timeout: found \"500mss\", \
-         expected a duration with its unit, such as 200ms, 1.5s or 1m30s \
+         expected a duration with its unit, such as 200ms, 1m30s or 30d \
          (the value is from the environment: LOG_BUFFER_FLUSH_INTERVAL)"
     );
     assert_eq!(

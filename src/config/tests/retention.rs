@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exporter::config::RetentionConfig;
-use crate::exporter::size::ByteSize;
+use crate::size::ByteSize;
 
 const KEY: &str = "exporters.postgres.retention";
 
@@ -27,12 +27,12 @@ fn what_cannot_be_kept_so_is_refused() {
             ".max_age: found 82800s, expected a partition's length (24h) or more, or 0s to keep all",
         ),
         (
-            &[".max_age=30d"],
-            ".max_age: found \"30d\", expected a duration with its unit, such as 200ms, 1.5s or 1m30s",
+            &[".max_age=30mo"],
+            ".max_age: found \"30mo\", expected a duration with its unit, such as 200ms, 1m30s or 30d",
         ),
         (
-            &[".max_size=50GB"],
-            ".max_size: found \"50GB\", expected a size such as 50GiB or 512MiB (KiB, MiB, GiB, TiB), or a number of bytes",
+            &[".max_size=50PB"],
+            ".max_size: found \"50PB\", expected a size such as 50GiB or 512MiB (KiB, MiB, GiB, TiB; KB, MB, GB, TB are of 1000), or a number of bytes",
         ),
         (&[".maxage=1h"], ".maxage: unknown key; did you mean max_age?"),
         (

@@ -101,8 +101,9 @@ impl Host {
 
 /// What stood in the way of connecting, and what to do about it.
 fn with_cure(failure: &Failure, host: &Target) -> String {
-    let user = host.config.get_user().unwrap_or("(the system user's name)");
-    let database = host.config.get_dbname().unwrap_or(user);
+    let (user, database) = host.names();
+    let user = user.unwrap_or("(the system user's name)");
+    let database = database.unwrap_or(user);
     let cure = match failure.sqlstate.as_deref() {
         Some("28P01") => format!("put the password of role {user} into exporters.postgres.dsn"),
         Some("28000") => format!("create role {user} with LOGIN, or let it in by a line of pg_hba.conf"),

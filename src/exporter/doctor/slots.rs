@@ -39,7 +39,7 @@ impl Slots {
             }
         }
         // A plain role sees of others' sessions that they are there; of background workers, that they have no user.
-        let name = p.host.config.get_application_name().unwrap_or_default();
+        let name = p.host.application_name();
         let row = p
             .connection
             .query_one(

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::duration::GoDuration;
     use crate::exporter::partitions::catalogue::Partition;
-    use crate::exporter::size::ByteSize;
+    use crate::size::ByteSize;
 
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;

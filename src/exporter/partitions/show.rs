@@ -14,8 +14,8 @@ use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
 use crate::exporter::pool::{Connection, Pool};
-use crate::exporter::size::ByteSize;
 use crate::plain::{plain, plain_json};
+use crate::size::ByteSize;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 

@@ -46,13 +46,16 @@ const SETTINGS: &str = "SELECT set_config(name, wanted.value, true) FROM (VALUES
 impl Reader {
     /// A reader of the store at `target`, whose statements may take `limit`. The server's list of sessions has it as `name`.
     pub(super) fn new(
-        mut target: Target,
+        target: Target,
         config: &Config,
         limit: Duration,
         name: &str,
     ) -> Result<Self, DsnError> {
-        target.config.application_name(name);
-        Ok(Self { pool: Pool::new(target, 1, limit)?, schema: Schema::new(config.schema.clone()), limit })
+        Ok(Self {
+            pool: Pool::new(target.called(name), 1, limit)?,
+            schema: Schema::new(config.schema.clone()),
+            limit,
+        })
     }
 
     pub(super) async fn connect(&self) -> Result<Session, Failure> {

@@ -146,6 +146,35 @@ fn what_cannot_be_used_is_refused_and_not_shown() {
     assert!(missing.unwrap_err().to_string().starts_with("auth.authenticator: basicauth/x is not there"));
 }
 
+/// Scenario: files of tokens and of passwords as editors of Windows save them. Promise: the first line matches as all others
+/// do; UTF-16, in which none would, is refused by its name.
+#[tokio::test]
+async fn files_of_windows_editors_have_their_first_line() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("file");
+    let open_tokens = || bearer(BearerConfig { filename: Some(path.clone()), ..BearerConfig::default() });
+    std::fs::write(&path, "\u{feff}first \r\n\r\n second\r\n").unwrap();
+    let tokens = open_tokens().unwrap();
+    for (token, is_known) in [("first", true), ("second", true), ("\u{feff}first", false), ("third", false)] {
+        let known = tokens.identify(&authorization(&format!("Bearer {token}")), here()).await;
+        assert_eq!(known.is_ok(), is_known, "{token}");
+    }
+    std::fs::write(
+        &path,
+        format!("\u{feff}{}{}", line("shop", "a").replace('\n', " \r\n"), line("pay", "b")),
+    )
+    .unwrap();
+    let accounts = passwords(Some(path.clone()), "").unwrap();
+    for (name, password) in [("shop", "a"), ("pay", "b")] {
+        assert!(accounts.identify(&basic(name, password), here()).await.is_ok(), "{name}");
+    }
+    let utf16: Vec<u8> = "\u{feff}first\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(&path, utf16).unwrap();
+    for refusal in [open_tokens().unwrap_err(), passwords(Some(path.clone()), "").unwrap_err()] {
+        assert!(refusal.ends_with("file: it is UTF-16; save the file as UTF-8"), "{refusal}");
+    }
+}
+
 #[tokio::test]
 async fn names_and_passwords_go_together() {
     let dir = TempDir::new().unwrap();

@@ -98,13 +98,18 @@ impl Pem {
         match error {
             Error::InconsistentKeys(_) => {
                 let certificate = self.certificate.name();
-                self.key.unusable(format!(
-                    "is not the key of the certificate in {certificate}; they are made together"
-                ))
+                let several = self.certificate.certificates().is_ok_and(|chain| chain.len() > 1);
+                let cure = if several { "the server's own certificate comes first there, then its authority's" } else { "they are made together" };
+                self.key.unusable(format!("is not the key of the certificate in {certificate}; {cure}"))
             }
             Error::InvalidCertificate(cause) => {
                 self.certificate.unusable(format!("holds an unusable certificate: {cause}"))
             }
+            // ring, which signs here, has no P-521.
+            _ if self.key.bytes_hold_p521() => self.key.unusable(
+                "holds a key on the curve P-521 (secp521r1), with which forebay cannot sign; make one on P-256, and a certificate for \
+                 it: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out KEY.pem",
+            ),
             other => self.key.unusable(format!(
                 "holds an unusable key: {other}; RSA of 2048 bits or more, ECDSA and Ed25519 are known"
             )),
@@ -151,6 +156,9 @@ impl Part {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
         match all {
             Ok(all) if !all.is_empty() => Ok(all),
+            _ if self.is_der() => {
+                Err(self.unusable("is DER; write it as PEM: openssl x509 -inform DER -in IN -out OUT.pem"))
+            }
             Ok(_) => {
                 Err(self.unusable("holds no certificate; it must have a line -----BEGIN CERTIFICATE-----"))
             }
@@ -167,12 +175,27 @@ impl Part {
                 ));
             }
             match error {
+                _ if self.is_der() => {
+                    self.unusable("is DER; write it as PEM: openssl pkey -inform DER -in IN -out OUT.pem")
+                }
                 pem::Error::NoItemsFound => {
                     self.unusable("holds no private key; it must have a line -----BEGIN PRIVATE KEY-----")
                 }
                 error => self.unusable(format!("is not PEM: {}", presentable(&error))),
             }
         })
+    }
+
+    /// Whether it begins as certificates and keys do that are not wrapped up as text.
+    fn is_der(&self) -> bool {
+        matches!(self.bytes[..], [0x30, 0x81..=0x83, ..])
+    }
+
+    /// Whether the key names the curve secp521r1, whatever form it is in.
+    fn bytes_hold_p521(&self) -> bool {
+        const SECP521R1: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
+        let key = PrivateKeyDer::from_pem_slice(&self.bytes);
+        key.is_ok_and(|key| key.secret_der().windows(SECP521R1.len()).any(|part| part == SECP521R1))
     }
 
     fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {

@@ -71,6 +71,19 @@ fn files_and_texts_are_the_same() {
     assert!(!format!("{texts:?}").contains("BEGIN"), "a key is shown");
 }
 
+/// As `openssl ecparam -name secp521r1 -genkey` writes one.
+const P521: &str = "-----BEGIN EC PARAMETERS-----
+BgUrgQQAIw==
+-----END EC PARAMETERS-----
+-----BEGIN EC PRIVATE KEY-----
+MIHcAgEBBEIBaeq9yjUGD+ibVRtS+YX76hskm5L4tr9UPWOHaLYR4U2rA6ClVEUD
+ONZn/PoAthMs4rmX91n228Voy370ozqbmUSgBwYFK4EEACOhgYkDgYYABABSDmQp
+XddS5VqqYGyS47jBS0oBFYEhngLxdbJlDGhbngP3Dys45Z4q1lzC/QJRLaUBghWF
+G7yGHAR/h4uHHyu9KwDDG0Ydf0rxZRw44lsl5W6kqitc9gKJKGnuN0en6OuTXc8N
+u7sak3yHxlJICWCpDlQnYolHL2PMv0D8bb7Yx9dFHg==
+-----END EC PRIVATE KEY-----
+";
+
 #[test]
 fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
     let files = Files::new();
@@ -80,6 +93,10 @@ fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
     files.write("other.pem", &certificate().signing_key.serialize_pem());
     files.write("cut.pem", &key[..key.len() / 2]);
     files.write("damaged.pem", &key.replace('M', "!"));
+    files.write("p521.pem", P521);
+    files.write("chain.pem", &(certificate().cert.pem() + &files.made.cert.pem()));
+    std::fs::write(files.path("cert.der"), files.made.cert.der()).unwrap();
+    std::fs::write(files.path("key.der"), files.made.signing_key.serialize_der()).unwrap();
     files.write("noise.pem", "-----BEGIN PRIVATE KEY-----\nbm9pc2U=\n-----END PRIVATE KEY-----\n");
     let at = |name: &str| Some(files.path(name));
     type Change = fn(&mut TlsConfig, Option<PathBuf>);
@@ -99,6 +116,20 @@ fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
         (private, at("other.pem"), "key_file", &["other.pem is not the key of the certificate", "cert.pem"]),
         (private, at("cut.pem"), "key_file", &["cut.pem is not PEM", "END"]),
         (private, at("damaged.pem"), "key_file", &["damaged.pem is not PEM", "base64"]),
+        (
+            private,
+            at("p521.pem"),
+            "key_file",
+            &["p521.pem holds a key on the curve P-521", "ec_paramgen_curve:P-256"],
+        ),
+        (private, at("key.der"), "key_file", &["key.der is DER", "openssl pkey -inform DER"]),
+        (cert, at("cert.der"), "cert_file", &["cert.der is DER", "openssl x509 -inform DER"]),
+        (
+            cert,
+            at("chain.pem"),
+            "key_file",
+            &["is not the key of the certificate in", "own certificate comes first"],
+        ),
         (private, at("noise.pem"), "key_file", &["noise.pem holds an unusable key", "ECDSA"]),
         (ca, at("empty.pem"), "client_ca_file", &["empty.pem holds no certificate"]),
     ] {
@@ -116,6 +147,26 @@ fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
     both.key_pem = Some(Secret::new(key));
     let said = open(&both).unwrap_err();
     assert!(said.starts_with("here.tls.key_file: key_pem stands there as well"), "{said}");
+}
+
+/// Scenario: certificate and key as other systems' editors and tools save them: with a byte order mark, with their line ends, with the
+/// curve's parameters before the key. Promise: they are the same.
+#[test]
+fn files_may_have_marks_line_ends_and_parameters() {
+    let files = Files::new();
+    let (certificate, key) = (files.made.cert.pem(), files.made.signing_key.serialize_pem());
+    // The name of the curve P-256.
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    for change in [
+        |text: &str| format!("\u{feff}{text}"),
+        |text: &str| text.replace('\n', "\r\n"),
+        |text: &str| format!("Bag Attributes\n  localKeyID: 01\n{text}"),
+    ] {
+        files.write("cert.pem", &change(&certificate));
+        files.write("key.pem", &change(&format!("{parameters}{key}")));
+        let opened = open(&files.config()).map(|_| ());
+        assert_eq!(opened, Ok(()), "{}", change(""));
+    }
 }
 
 /// An authority's certificate, and one that it has signed for a client until this year.
