@@ -47,6 +47,7 @@ impl<'a> Lane<'a> {
             dead: &part.dead,
             divided: part.is_divided(),
             known: &mut self.known,
+            diverted: &mut part.diverted,
         };
         let mut reached = Progress::Begun;
         let writing = async |connection: &Connection| {
@@ -107,10 +108,15 @@ impl<'a> Lane<'a> {
             has_rows: part.dead.len() < part.batch.len(),
             refused: self.refused,
         };
-        let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
+        let sampled = match evidence.asks_the_table() {
+            true => self.ask_the_table(evidence.asks_about_now()).await,
+            false => Sampled::NotAsked,
+        };
         let verdict = evidence.verdict(&sampled);
         let why = match sampled {
-            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
+            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken | Sampled::RefusedWhatIsOld => {
+                return (verdict, failure.clone());
+            }
             Sampled::Refused(refusal) => refusal.of_the_table(),
             Sampled::Unanswered(why) => why,
         };
@@ -124,10 +130,13 @@ impl<'a> Lane<'a> {
         (verdict, if ended || failure.class == Class::Poison { why } else { failure.clone() })
     }
 
-    /// Asks whether the table still takes a row that it took before, well within the deadline.
-    async fn ask_the_table(&self) -> Sampled {
+    /// Asks whether the table still takes a row that it took before, well within the deadline; `now`: as if it was of now.
+    async fn ask_the_table(&self, now: bool) -> Sampled {
         let exporter = self.exporter;
-        let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
+        let Some(mut sample) = exporter.sample.get() else { return Sampled::NoneKnown };
+        if now {
+            sample.row = exporter.destination.of_now(&sample.row);
+        }
         let limit = exporter.config.timeout.0 / HURRY;
         let until = Instant::now() + limit;
         let late = || Failure::deadline(limit.as_secs_f64());
@@ -141,7 +150,12 @@ impl<'a> Lane<'a> {
         let sampled = Sampled::of(taken);
         match sampled {
             Sampled::Taken => exporter.took(),
-            Sampled::Refused(_) => exporter.sample.is_refused(),
+            Sampled::Refused(_) => {
+                exporter.sample.is_refused();
+                if !now && sample.is_old() {
+                    return Sampled::RefusedWhatIsOld;
+                }
+            }
             _ => {}
         }
         sampled

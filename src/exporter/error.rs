@@ -55,6 +55,8 @@ enum Origin {
     SessionEnd,
     /// A look into the catalogue.
     Catalogue,
+    /// A function in PL/pgSQL, which may raise any code.
+    Raised,
 }
 
 impl Class {
@@ -77,10 +79,9 @@ impl Class {
     /// The class of an SQLSTATE. `routine` is the server's function that raised it.
     pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
         let class = Self::of_code(code, routine);
-        // A function in PL/pgSQL may raise any code: the server is well, and the session goes on.
-        let is_made_up = routine == Some("exec_stmt_raise");
+        // The server is well, and the session goes on.
         match class {
-            Self::Connection | Self::Busy | Self::DiskFull if is_made_up => Self::Unknown,
+            Self::Connection | Self::Busy | Self::DiskFull if is_raised(routine) => Self::Unknown,
             class => class,
         }
     }
@@ -156,6 +157,13 @@ impl Failure {
         self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("57014" | "53200"))
     }
 
+    /// Whether its code is of what passes by itself, whoever raised it. What has taken all of its time has had that already.
+    pub fn may_pass(&self) -> bool {
+        let has_had_its_time = self.class == Class::Busy && self.asks_for_less();
+        let code = self.sqlstate.as_deref().and_then(|code| code.get(..2));
+        !self.ends_the_session() && !has_had_its_time && matches!(code, Some("08" | "40" | "53" | "55" | "57"))
+    }
+
     /// Whether it may be that somebody else holds on to what we need.
     pub fn may_be_a_lock(&self) -> bool {
         self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"))
@@ -163,7 +171,7 @@ impl Failure {
 
     /// Whether a row like it is there already.
     pub fn is_a_duplicate(&self) -> bool {
-        matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
+        self.origin != Origin::Raised && matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
     }
 
     /// The same, as what keeps dead letters from being kept: whatever it is, no row that is sent is at fault.
@@ -234,7 +242,11 @@ impl From<&DbError> for Failure {
         let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
         let ends = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-        let origin = if ends { Origin::SessionEnd } else { Origin::Server };
+        let origin = match ends {
+            true => Origin::SessionEnd,
+            false if is_raised(error.routine()) => Origin::Raised,
+            false => Origin::Server,
+        };
         Self { class, sqlstate, message, copy_line: None, origin }
     }
 }
@@ -264,6 +276,11 @@ impl From<PoolError> for Failure {
             }
         }
     }
+}
+
+/// Whether the server's function that raised an error is PL/pgSQL's RAISE, which has any code.
+fn is_raised(routine: Option<&str>) -> bool {
+    routine == Some("exec_stmt_raise")
 }
 
 /// Whether the row was on its way into a partition of `table`, the default one, while its own was made. The next try finds that.

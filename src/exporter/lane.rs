@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::known::Known;
-use super::verdict::{Verdict, tries};
+use super::verdict::{Patience, Verdict};
 use super::write::{DeadLetter, Written};
 use super::{Exporter, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason};
@@ -18,6 +18,8 @@ use crate::buffer::{Batch, DropReason};
 const SMALLEST: usize = 100;
 /// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
 const MOST_AMONG_FAULTS: usize = 1000;
+/// The most parts of batches that wait for their next try while the lane takes further batches.
+const MOST_ASIDE: usize = 32;
 /// The most parts of a batch while nothing tells whether a row is at fault at all.
 const MOST_PARTS: usize = 64;
 /// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
@@ -69,29 +71,43 @@ impl Exporter {
             trouble: None,
             stuck: None,
         };
-        while let Some(batch) = self.buffer.take().await {
-            lane.deliver(batch).await;
-        }
+        lane.run().await;
     }
 }
 
 impl<'a> Lane<'a> {
-    /// Writes the batch or gives it up, in one piece or in several. When this is dropped on the way, what is left is
-    /// counted as undelivered.
-    async fn deliver(&mut self, batch: Batch) {
-        let mut parts = vec![Delivery::new(batch)];
-        // What is in doubt has the lane's number until that is known.
-        while let Some(next) = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before))
-        {
-            let mut part = parts.remove(next);
-            sleep_until(part.not_before).await;
+    /// Takes batches and writes each or gives it up, in one piece or in several. When this is dropped on the way, what is
+    /// left is counted as undelivered.
+    async fn run(&mut self) {
+        let mut parts = Vec::new();
+        while let Some(mut part) = self.next(&mut parts).await {
             if part.batch.len() > self.most && !part.in_doubt {
                 parts.insert(0, part.split_off(self.most));
             }
             let left = self.attempt(part, parts.len()).await;
             parts.splice(0..0, left);
+            if !parts.iter().any(Delivery::is_suspect) {
+                self.stuck = None;
+            }
         }
-        self.stuck = None;
+    }
+
+    /// What is to be written next: one of `parts`, or a new batch where none of them is due; `None` at the end. Rows under
+    /// suspicion wait for their next try without holding up other batches.
+    async fn next(&self, parts: &mut Vec<Delivery>) -> Option<Delivery> {
+        // What is in doubt has the lane's number until that is known.
+        let next = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before));
+        let Some(next) = next else { return self.exporter.buffer.take().await.map(Delivery::new) };
+        let Delivery { in_doubt, not_before, .. } = parts[next];
+        let takes_more = !in_doubt && parts.len() < MOST_ASIDE;
+        tokio::select! {
+            biased;
+            () = sleep_until(not_before) => {}
+            Some(batch) = self.exporter.buffer.take(), if takes_more => return Some(Delivery::new(batch)),
+            // At the end there is nothing to take.
+            else => sleep_until(not_before).await,
+        }
+        Some(parts.remove(next))
     }
 
     /// Tries once to write `part`, beside which `others` wait; gives what is left of it, in the order in which it is to be
@@ -147,6 +163,8 @@ impl<'a> Lane<'a> {
             return Vec::new();
         }
         part.suspicions += 1;
+        let since = *part.suspected.get_or_insert_with(Instant::now);
+        let patience = Patience::with(failure, self.was_given_up(failure), exporter.buffer.is_closed());
         if failure.may_be_a_lock() {
             // Of what is left at work on these rows nothing more is begun before it has ended.
             sleep(std::mem::take(&mut wait)).await;
@@ -155,7 +173,7 @@ impl<'a> Lane<'a> {
         }
         part.not_before = Instant::now() + wait;
         match part.sent()[..] {
-            [index] if is_last || part.suspicions >= tries(failure, self.was_given_up(failure)) => {
+            [index] if is_last || patience.ends(part.suspicions, since.elapsed()) => {
                 part.bury(index, failure);
                 self.refused += 1;
                 self.given_up.insert(failure.code().to_owned(), Instant::now());
@@ -228,7 +246,7 @@ impl<'a> Lane<'a> {
     fn settle(&mut self, part: Delivery, written: Written, tried: Instant) {
         let exporter = self.exporter;
         let divided = part.is_divided();
-        let Delivery { batch, dead, .. } = part;
+        let Delivery { batch, dead, diverted, .. } = part;
         self.trouble = None;
         self.sequence += 1;
         if !std::mem::replace(&mut self.healthy, true) {
@@ -242,6 +260,7 @@ impl<'a> Lane<'a> {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
+        exporter.diverted(diverted);
         exporter.wrote();
         if let Some(DeadLetter { sqlstate, message: reason }) = dead.values().next() {
             let records = dead.len();

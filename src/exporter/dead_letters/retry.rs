@@ -13,6 +13,7 @@ use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
 use crate::exporter::write::{ROLES_PATH, copy};
+use crate::table::Destination;
 use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
 
@@ -165,11 +166,12 @@ impl DeadLetters {
         names: &[String],
         rows: Vec<Bytes>,
     ) -> Result<(), Failure> {
-        let (table, name) = match destination {
-            None => (format!("{}.{LOG_RECORDS}", self.schema), LOG_RECORDS),
+        let own = Destination::new(self.schema.clone(), None);
+        let (table, into) = match destination {
+            None => (format!("{}.{LOG_RECORDS}", self.schema), &own),
             Some(mark) if self.destination.mark().as_ref() == Some(&mark) => {
                 connection.batch_execute(ROLES_PATH).await?;
-                (mark, self.destination.table())
+                (mark, &self.destination)
             }
             Some(mark) => {
                 let message = format!("it was for {mark}, which exporters.postgres.table does not name");
@@ -177,7 +179,8 @@ impl DeadLetters {
             }
         };
         let expected = rows.len() as u64;
-        copy(connection, &copy_statement_into(&table, names), name, rows, expected).await
+        copy(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
+        Ok(())
     }
 
     /// Keeps the reason for which the letter was refused this time.

@@ -57,6 +57,14 @@ pub struct Column {
     default: Option<Box<[u8]>>,
 }
 
+impl Column {
+    /// Whether the record's time fills it.
+    pub fn is_of_time(&self) -> bool {
+        let is_time = |source: &Source| matches!(source, Source::Field(Field::Time | Field::TimeUnixNano));
+        self.sources.iter().any(is_time)
+    }
+}
+
 /// Where a value comes from.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
