@@ -161,7 +161,9 @@ impl Failure {
     pub fn may_pass(&self) -> bool {
         let has_had_its_time = self.class == Class::Busy && self.asks_for_less();
         let code = self.sqlstate.as_deref().and_then(|code| code.get(..2));
-        !self.ends_the_session() && !has_had_its_time && matches!(code, Some("08" | "40" | "53" | "55" | "57"))
+        !self.ends_the_session()
+            && !has_had_its_time
+            && matches!(code, Some("08" | "40" | "53" | "55" | "57"))
     }
 
     /// Whether it may be that somebody else holds on to what we need.

@@ -72,9 +72,11 @@ impl Destination {
     fn type_of_time(&self, index: usize) -> Option<ColumnType> {
         match &self.mapping {
             None => (COLUMNS.get(index)?.name == "time").then_some(ColumnType::Timestamptz),
-            Some(mapping) => {
-                mapping.columns().get(index).filter(|column| column.is_of_time()).map(|column| column.sql_type)
-            }
+            Some(mapping) => mapping
+                .columns()
+                .get(index)
+                .filter(|column| column.is_of_time())
+                .map(|column| column.sql_type),
         }
     }
 
@@ -93,8 +95,12 @@ fn encoded(time: Timestamp, sql_type: ColumnType) -> Option<Vec<u8>> {
     let micros = time.as_microsecond() - EPOCH_2000;
     match sql_type {
         ColumnType::Timestamptz | ColumnType::Timestamp => Some(micros.to_be_bytes().to_vec()),
-        ColumnType::Date => i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok().map(|days| days.to_be_bytes().to_vec()),
-        ColumnType::BigInt => i64::try_from(time.as_nanosecond()).ok().map(|nanos| nanos.to_be_bytes().to_vec()),
+        ColumnType::Date => {
+            i32::try_from(micros.div_euclid(MICROS_PER_DAY)).ok().map(|days| days.to_be_bytes().to_vec())
+        }
+        ColumnType::BigInt => {
+            i64::try_from(time.as_nanosecond()).ok().map(|nanos| nanos.to_be_bytes().to_vec())
+        }
         _ => None,
     }
 }

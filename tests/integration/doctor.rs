@@ -126,6 +126,7 @@ async fn the_privileges_that_are_asked_for_are_enough() {
         "schema",
         "privileges",
         "row security",
+        "triggers",
         "public",
         "partitions",
         "retention",
