@@ -168,7 +168,8 @@ impl Failure {
 
     /// Whether it may be that somebody else holds on to what we need.
     pub fn may_be_a_lock(&self) -> bool {
-        self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"))
+        let by_its_code = matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"));
+        self.origin == Origin::Deadline || (by_its_code && self.origin != Origin::Raised)
     }
 
     /// Whether a row like it is there already.

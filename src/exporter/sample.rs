@@ -21,22 +21,12 @@ pub(super) struct Stored {
     pub(super) row: Bytes,
     pub(super) resource: Option<Arc<Resource>>,
     pub(super) scope: Option<Arc<Scope>>,
-    at: Instant,
 }
 
 /// So long a record is new enough.
 const FRESH: Duration = Duration::from_secs(60);
-/// After so long, what the table says to it is of less weight.
-const OLD: Duration = Duration::from_secs(600);
 /// Larger rows, and rows with larger resources and scopes, are not worth the memory.
 const LARGEST: usize = 64 << 10;
-
-impl Stored {
-    /// Whether it was stored so long ago that a table which takes rows of now only may refuse it for that.
-    pub(super) fn is_old(&self) -> bool {
-        self.at.elapsed() > OLD
-    }
-}
 
 impl Sample {
     /// The record, if any was stored yet.
@@ -66,9 +56,8 @@ impl Sample {
         let named = resource.as_ref().map_or(0, |one| one.attributes.len())
             + scope.as_ref().map_or(0, |one| one.attributes.len());
         if row.len() + named <= LARGEST {
-            let at = Instant::now();
-            let stored = Stored { row: Bytes::copy_from_slice(row), resource, scope, at };
-            *kept = Some((stored, at + FRESH));
+            let stored = Stored { row: Bytes::copy_from_slice(row), resource, scope };
+            *kept = Some((stored, Instant::now() + FRESH));
         }
     }
 

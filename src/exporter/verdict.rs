@@ -44,10 +44,10 @@ pub(super) enum Sampled {
     NoneKnown,
     /// It takes it, well within the deadline.
     Taken,
+    /// It has one like it already, so that nothing more is known of it.
+    Duplicate,
     /// It refuses it.
     Refused(Failure),
-    /// It refuses it, but took it too long ago: what has changed may be the time.
-    RefusedWhatIsOld,
     /// There was no answer in time, or the server cannot do it now.
     Unanswered(Failure),
 }
@@ -58,7 +58,7 @@ impl Sampled {
         match taken {
             Ok(()) => Self::Taken,
             // The row itself may be in the way of its copy.
-            Err(failure) if failure.is_a_duplicate() => Self::Taken,
+            Err(failure) if failure.is_a_duplicate() => Self::Duplicate,
             Err(failure) => match failure.class {
                 Class::Connection | Class::Busy | Class::DiskFull => Self::Unanswered(failure),
                 Class::Poison | Class::Refused | Class::Unknown => Self::Refused(failure),
@@ -103,12 +103,9 @@ impl Evidence<'_> {
         }
         match sampled {
             Sampled::NotAsked => Verdict::Row,
-            Sampled::Taken => Verdict::Row,
+            Sampled::Duplicate if self.refused >= SUSPICIOUS => Verdict::Table,
+            Sampled::Taken | Sampled::Duplicate => Verdict::Row,
             Sampled::Refused(_) => Verdict::Table,
-            Sampled::RefusedWhatIsOld if failure.class == Class::Poison && self.refused < SUSPICIOUS => {
-                Verdict::Row
-            }
-            Sampled::RefusedWhatIsOld => Verdict::Unproven,
             Sampled::Unanswered(_) => Verdict::Server,
             Sampled::NoneKnown => match failure.class {
                 Class::Poison => Verdict::Row,
@@ -191,7 +188,6 @@ mod tests {
             [Sampled::Refused(failure("42501")), Sampled::Unanswered(failure("57P03"))];
         let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
         let short = Failure::new(Class::Unknown, "PostgreSQL took 0 rows of 1");
-        assert_eq!(verdict(&short, 0, &Sampled::RefusedWhatIsOld), Unproven, "what is old tells nothing");
         let codes =
             ["XX000", "XX001", "58030", "38000", "39004", "ZZ999", "22P04", "08P01", "53200", "57014"];
         let further = ["42501", "42P01", "0A000", "55P03", "40001", "25001", "57P01"];
@@ -214,8 +210,10 @@ mod tests {
         assert_eq!(verdict(&poison, 0, &refused), Verdict::Table);
         assert_eq!(verdict(&poison, 0, &Sampled::Taken), Verdict::Row);
         assert_eq!(verdict(&poison, 0, &Sampled::NoneKnown), Verdict::Row);
-        assert_eq!(verdict(&poison, 0, &Sampled::RefusedWhatIsOld), Verdict::Row);
-        assert_eq!(verdict(&poison, 20, &Sampled::RefusedWhatIsOld), Verdict::Unproven);
+        assert_eq!(
+            [19, 20].map(|refused| verdict(&failure("XX000"), refused, &Sampled::Duplicate)),
+            [Verdict::Row, Verdict::Table]
+        );
         assert_eq!(verdict(&poison, 1, &refused), Verdict::Row, "the answer for the first one holds");
         assert_eq!(verdict(&poison, 19, &refused), Verdict::Row);
         assert_eq!(verdict(&poison, 20, &refused), Verdict::Table);

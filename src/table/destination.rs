@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::columns::COLUMNS;
 use super::ddl::{LOG_RECORDS, copy_statement, copy_statement_into};
@@ -53,30 +54,33 @@ impl Destination {
         }
     }
 
-    /// `row` with the time of now in each column that the record's time fills.
+    /// `row` with the time of now in each column that the record's time fills, and with new ids where they are made up.
     pub fn of_now(&self, row: &[u8]) -> Bytes {
         let Some(fields) = fields(row) else { return Bytes::copy_from_slice(row) };
         let mut of_now = row[..2].to_vec();
         for (index, field) in fields.into_iter().enumerate() {
-            let time = self.type_of_time(index).and_then(|sql_type| encoded(Timestamp::now(), sql_type));
-            match (field, time) {
+            match (field, self.new_value(index)) {
                 (None, _) => of_now.extend_from_slice(&(-1_i32).to_be_bytes()),
-                (Some(_), Some(time)) => push_field(&mut of_now, &time),
+                (Some(_), Some(new)) => push_field(&mut of_now, &new),
                 (Some(field), None) => push_field(&mut of_now, field),
             }
         }
         of_now.into()
     }
 
-    /// The type of column `index`, where the record's time fills it.
-    fn type_of_time(&self, index: usize) -> Option<ColumnType> {
-        match &self.mapping {
-            None => (COLUMNS.get(index)?.name == "time").then_some(ColumnType::Timestamptz),
-            Some(mapping) => mapping
-                .columns()
-                .get(index)
-                .filter(|column| column.is_of_time())
-                .map(|column| column.sql_type),
+    /// What column `index` has in a row of now, where that differs from one row to the next.
+    fn new_value(&self, index: usize) -> Option<Vec<u8>> {
+        let now = Timestamp::now();
+        let Some(mapping) = &self.mapping else {
+            let is_time = COLUMNS.get(index)?.name == "time";
+            return if is_time { encoded(now, ColumnType::Timestamptz) } else { None };
+        };
+        let column = mapping.columns().get(index)?;
+        match column.sql_type {
+            sql_type if column.is_of_time() => encoded(now, sql_type),
+            ColumnType::Uuid if column.is_made_up() => Some(Uuid::new_v4().as_bytes().to_vec()),
+            ColumnType::Text(_) if column.is_made_up() => Some(Uuid::new_v4().to_string().into_bytes()),
+            _ => None,
         }
     }
 

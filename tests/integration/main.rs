@@ -14,6 +14,7 @@ mod bad_input;
 mod beside;
 mod clusters;
 mod connections;
+mod constraints;
 mod contextforge;
 mod counts;
 mod dashboards;

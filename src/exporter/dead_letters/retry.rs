@@ -179,7 +179,13 @@ impl DeadLetters {
             }
         };
         let expected = rows.len() as u64;
-        copy(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
+        let before = inserted(connection).await?;
+        let diverted = copy(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
+        // A letter that a trigger has left out would be nowhere.
+        if diverted > 0 && (expected > 1 || inserted(connection).await? == before) {
+            let message = "a trigger keeps it out of the table, and puts it nowhere else";
+            return Err(Failure::new(Class::Unknown, message));
+        }
         Ok(())
     }
 
@@ -196,6 +202,12 @@ impl DeadLetters {
         })
         .await
     }
+}
+
+/// Rows that this transaction has inserted, wherever.
+async fn inserted(connection: &Connection) -> Result<i64, Failure> {
+    let select = "SELECT pg_catalog.sum(n_tup_ins)::pg_catalog.int8 FROM pg_catalog.pg_stat_xact_user_tables";
+    Ok(connection.query_one(select, &[]).await?.get::<_, Option<i64>>(0).unwrap_or_default())
 }
 
 /// What is wrong with a letter, as PostgreSQL would say it.

@@ -63,6 +63,11 @@ impl Column {
         let is_time = |source: &Source| matches!(source, Source::Field(Field::Time | Field::TimeUnixNano));
         self.sources.iter().any(is_time)
     }
+
+    /// Whether it is an id of forebay's own.
+    pub fn is_made_up(&self) -> bool {
+        self.sources.contains(&Source::Uuid)
+    }
 }
 
 /// Where a value comes from.
