@@ -135,9 +135,9 @@ async fn what_passes_by_itself_costs_no_row() {
     let page = forebay.settles().await;
     assert_eq!(page.value("log_buffer_dead_lettered_total"), 0);
     assert_eq!(page.value("log_buffer_flushed_total"), 30);
-    for number in 0..PASSING.len() {
+    for (number, code) in PASSING.iter().enumerate() {
         let tries = client.query_one(&format!("SELECT last_value FROM tries_{number}"), &[]).await.unwrap();
-        assert_eq!(tries.get::<_, i64>(0), 31, "{}", PASSING[number]);
+        assert_eq!(tries.get::<_, i64>(0), 31, "{code}");
     }
 }
 
