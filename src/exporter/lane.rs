@@ -99,11 +99,13 @@ impl<'a> Lane<'a> {
         let next = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before));
         let Some(next) = next else { return self.exporter.buffer.take().await.map(Delivery::new) };
         let Delivery { in_doubt, not_before, .. } = parts[next];
-        let takes_more = !in_doubt && parts.len() < MOST_ASIDE;
+        let waits = !in_doubt && not_before > Instant::now();
         tokio::select! {
             biased;
             () = sleep_until(not_before) => {}
-            Some(batch) = self.exporter.buffer.take(), if takes_more => return Some(Delivery::new(batch)),
+            Some(batch) = self.exporter.buffer.take(), if waits && parts.len() < MOST_ASIDE => {
+                return Some(Delivery::new(batch));
+            }
             // At the end there is nothing to take.
             else => sleep_until(not_before).await,
         }
