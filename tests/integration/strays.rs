@@ -227,7 +227,7 @@ async fn a_move_that_is_cut_anywhere_loses_and_doubles_nothing() {
     loop {
         let (mover, seen) = (AtomicU64::new(0), AtomicUsize::new(0));
         let proxy = Proxy::start(database.address(), move |message| {
-            if message.from == Side::Client && message.has(b"SHARE UPDATE EXCLUSIVE MODE") {
+            if message.from == Side::Client && message.has(b"SAVEPOINT begun\0") {
                 mover.store(message.connection, Ordering::SeqCst);
             }
             if message.from == Side::Server || mover.load(Ordering::SeqCst) != message.connection {
@@ -240,7 +240,8 @@ async fn a_move_that_is_cut_anywhere_loses_and_doubles_nothing() {
             }
         })
         .await;
-        let mut forebay = Forebay::ready(&database.dsn_by_way_of(proxy.address()), &[]).await;
+        let dsn = format!("{} sslmode=disable", database.dsn_by_way_of(proxy.address()));
+        let mut forebay = Forebay::start(&dsn, &[]).await;
         let was_cut = eventually("the move is cut, or comes to its end", || async {
             assert_eq!(count(&client, "otel.log_records").await, 300, "message {cut_at}");
             let moved = exists(&client, &partition(9)).await;
