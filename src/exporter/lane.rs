@@ -20,6 +20,8 @@ const SMALLEST: usize = 100;
 const MOST_AMONG_FAULTS: usize = 1000;
 /// The most parts of batches that wait for their next try while the lane takes further batches.
 const MOST_ASIDE: usize = 32;
+/// The longest wait between two tries of a row whose failure may pass, where `retry_on_failure` has no longer one.
+const LONGEST_ASIDE: Duration = Duration::from_secs(1);
 /// The most parts of a batch while nothing tells whether a row is at fault at all.
 const MOST_PARTS: usize = 64;
 /// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
@@ -142,7 +144,7 @@ impl<'a> Lane<'a> {
                 Isolated::Rest(rest) => vec![part, rest],
                 Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
             },
-            Verdict::Row => self.suspect(part, &failure).await,
+            Verdict::Row => self.suspect(part, &failure, others).await,
             Verdict::Unproven if others < MOST_PARTS => {
                 let held = self.hold(part, &failure, verdict, tried).await;
                 held.into_iter().flat_map(|part| part.divide(&failure)).collect()
@@ -153,7 +155,7 @@ impl<'a> Lane<'a> {
 
     /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
     /// some tries.
-    async fn suspect(&mut self, mut part: Delivery, failure: &Failure) -> Vec<Delivery> {
+    async fn suspect(&mut self, mut part: Delivery, failure: &Failure, others: usize) -> Vec<Delivery> {
         let exporter = self.exporter;
         self.trouble = None;
         self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
@@ -166,7 +168,12 @@ impl<'a> Lane<'a> {
         }
         part.suspicions += 1;
         let since = *part.suspected.get_or_insert_with(Instant::now);
-        let patience = Patience::with(failure, self.was_given_up(failure), exporter.buffer.is_closed());
+        let hastens = exporter.buffer.is_closed() || others >= MOST_ASIDE / 2;
+        let patience = Patience::with(failure, self.was_given_up(failure), hastens);
+        if failure.may_pass() {
+            // So that many of them cost few tries.
+            wait = wait.max((since.elapsed() / 2).min(LONGEST_ASIDE));
+        }
         if failure.may_be_a_lock() {
             // Of what is left at work on these rows nothing more is begun before it has ended.
             sleep(std::mem::take(&mut wait)).await;

@@ -136,16 +136,18 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// After `failure`. `known`: a row was given up with the same code lately. `ending`: there is no time to see it pass.
-    pub(super) fn with(failure: &Failure, known: bool, ending: bool) -> Self {
+    /// After `failure`. `known`: a row was given up with the same code lately. `hastens`: there is no time to see it pass.
+    pub(super) fn with(failure: &Failure, known: bool, hastens: bool) -> Self {
         let tries = match failure.class {
             _ if failure.ends_the_session() => MORE_TRIES,
             Class::Busy if failure.may_be_a_lock() && !failure.asks_for_less() => TRIES_AT_A_LOCK,
-            _ if failure.may_pass() => MORE_TRIES,
+            _ if failure.may_pass() && !known => MORE_TRIES,
+            _ if failure.may_pass() => TRIES,
             Class::Unknown | Class::Refused if known => 1,
             _ => TRIES,
         };
-        let time = if failure.may_pass() && !ending { PASSING } else { Duration::ZERO };
+        // What did not pass for one row will not for the next.
+        let time = if failure.may_pass() && !known && !hastens { PASSING } else { Duration::ZERO };
         Self { tries, time }
     }
 
@@ -289,11 +291,11 @@ mod tests {
             (failure("XX000"), [3, 1]),
             (failure("42501"), [3, 1]),
             (failure("22P05"), [3, 3]),
-            (failure("08P01"), [6, 6]),
-            (failure("40001"), [6, 6]),
-            (failure("53300"), [6, 6]),
-            (raised("57014"), [6, 6]),
-            (raised("40P01"), [6, 6]),
+            (failure("08P01"), [6, 3]),
+            (failure("40001"), [6, 3]),
+            (failure("53300"), [6, 3]),
+            (raised("57014"), [6, 3]),
+            (raised("40P01"), [6, 3]),
             (Failure::deadline(10.0), [3, 3]),
             (failure("57014"), [3, 3]),
             (failure("53200"), [3, 3]),
