@@ -208,6 +208,11 @@ impl Buffer {
         self.queue.close();
     }
 
+    /// Whether the waiting for full batches has ended.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Gives up everything that waits, as undelivered.
     pub fn abandon(&self) {
         while let Some(chunk) = self.queue.pop_oldest(usize::MAX) {

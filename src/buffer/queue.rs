@@ -179,7 +179,7 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 

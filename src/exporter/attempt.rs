@@ -9,6 +9,7 @@ use super::error::{Class, Failure};
 use super::existing;
 use super::lane::{HURRY, Lane};
 use super::pool::Connection;
+use super::sample::Stored;
 use super::schema::SchemaError;
 use super::verdict::{Evidence, Sampled, Verdict};
 use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
@@ -48,6 +49,7 @@ impl<'a> Lane<'a> {
             dead: &part.dead,
             divided: part.is_divided(),
             known: &mut self.known,
+            diverted: &mut part.diverted,
         };
         let mut reached = Progress::Begun;
         let writing = async |connection: &Connection| {
@@ -121,12 +123,16 @@ impl<'a> Lane<'a> {
             has_rows: part.dead.len() < part.batch.len(),
             refused: self.refused,
         };
-        let sampled = if evidence.asks_the_table() { self.ask_the_table().await } else { Sampled::NotAsked };
+        let sampled = match evidence.asks_the_table() {
+            true => self.ask_the_table(evidence.asks_about_now()).await,
+            false => Sampled::NotAsked,
+        };
         let verdict = evidence.verdict(&sampled);
         let why = match sampled {
-            Sampled::NotAsked | Sampled::NoneKnown | Sampled::Taken => return (verdict, failure.clone()),
             Sampled::Refused(refusal) => refusal.of_the_table(),
             Sampled::Unanswered(why) => why,
+            Sampled::Duplicate if verdict == Verdict::Table => failure.clone().of_the_table(),
+            _ => return (verdict, failure.clone()),
         };
         // Nor is it known then whether the rows before were at fault.
         part.dead.clear();
@@ -138,27 +144,38 @@ impl<'a> Lane<'a> {
         (verdict, if ended || failure.class == Class::Poison { why } else { failure.clone() })
     }
 
-    /// Asks whether the table still takes a row that it took before, well within the deadline.
-    async fn ask_the_table(&self) -> Sampled {
+    /// Asks whether the table still takes a row that it took before: as it was, unless only what is of `now` counts, and as one
+    /// of now, since time has passed, and the row itself may be in the way.
+    async fn ask_the_table(&self, now: bool) -> Sampled {
         let exporter = self.exporter;
         let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
-        let limit = exporter.config.timeout.0 / HURRY;
-        let until = Instant::now() + limit;
-        let late = || Failure::deadline(limit.as_secs_f64());
-        let take = async |connection: &Connection| {
-            takes(connection, &exporter.schema, &exporter.destination, &sample).await
-        };
-        let taken = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
-            Ok(session) => session.with(until.saturating_duration_since(Instant::now()), take).await,
-            Err(failure) => return Sampled::Unanswered(failure),
-        };
-        let sampled = Sampled::of(taken);
+        let of_now = || Stored { row: exporter.destination.of_now(&sample.row), ..sample.clone() };
+        let mut sampled = self.ask_with(&if now { of_now() } else { sample.clone() }).await;
+        if !now && matches!(sampled, Sampled::Refused(_) | Sampled::Duplicate) {
+            sampled = self.ask_with(&of_now()).await;
+        }
         match sampled {
             Sampled::Taken => exporter.took(),
             Sampled::Refused(_) => exporter.sample.is_refused(),
             _ => {}
         }
         sampled
+    }
+
+    /// Asks whether the table takes `sample`, well within the deadline.
+    async fn ask_with(&self, sample: &Stored) -> Sampled {
+        let exporter = self.exporter;
+        let limit = exporter.config.timeout.0 / HURRY;
+        let until = Instant::now() + limit;
+        let late = || Failure::deadline(limit.as_secs_f64());
+        let take = async |connection: &Connection| {
+            takes(connection, &exporter.schema, &exporter.destination, sample).await
+        };
+        let taken = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(session) => session.with(until.saturating_duration_since(Instant::now()), take).await,
+            Err(failure) => return Sampled::Unanswered(failure),
+        };
+        Sampled::of(taken)
     }
 
     /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at

@@ -34,10 +34,14 @@ pub(super) struct Delivery {
     pub(super) mismatched: bool,
     /// How often it has failed while the table took other rows.
     pub(super) suspicions: usize,
+    /// Since when it, or what it was a part of, has failed like that.
+    pub(super) suspected: Option<Instant>,
     /// It is not tried again before, so that others go first.
     pub(super) not_before: Instant,
     /// A part of what has failed by its deadline: it is divided sooner.
     pub(super) hurried: bool,
+    /// Rows that a trigger has kept out of the table in the last try that came to its COMMIT.
+    pub(super) diverted: u64,
 }
 
 /// What was done about a row at fault.
@@ -62,14 +66,21 @@ impl Delivery {
             unjudged: None,
             mismatched: false,
             suspicions: 0,
+            suspected: None,
             not_before: now,
             hurried: false,
+            diverted: 0,
         }
     }
 
     /// Whether its rows may name less than all that the batch brought with it.
     pub(super) fn is_divided(&self) -> bool {
         self.part || !self.dead.is_empty()
+    }
+
+    /// Whether a row of it is under suspicion.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspected.is_some()
     }
 
     /// Keeps the first `len` records; gives the others, which are not in doubt either.

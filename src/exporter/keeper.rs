@@ -11,6 +11,7 @@ use super::error::{Class, Failure};
 use super::existing;
 use super::pool::Connection;
 use super::schema::{self, Prepared, SchemaError};
+use super::triggers;
 use super::{Exporter, HOUSEKEEPING};
 use crate::telemetry::StoreTrouble;
 
@@ -107,6 +108,12 @@ impl Exporter {
             }
             schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
             schema::forget_old_lanes(connection, &self.schema).await?;
+            let found = triggers::of(connection, &self.destination).await?;
+            if let Some(told) = triggers::told(&found, &self.destination)
+                && !self.told_of_triggers.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!("{told}");
+            }
             // A lock on a partition keeps nobody from writing to the others.
             if let Err(failure) = self.look_ahead(connection).await {
                 tracing::warn!(%failure, "cannot look how far the partitions reach");

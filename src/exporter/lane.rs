@@ -9,7 +9,7 @@ use super::backoff::Backoff;
 use super::delivery::{Delivery, Isolated};
 use super::error::{Class, Failure};
 use super::known::Known;
-use super::verdict::{Verdict, tries};
+use super::verdict::{Patience, Verdict};
 use super::write::{DeadLetter, Written};
 use super::{Exporter, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason};
@@ -20,6 +20,10 @@ const SMALLEST: usize = 100;
 const BATCHES_IN_A_ROW: i64 = 200;
 /// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
 const MOST_AMONG_FAULTS: usize = 1000;
+/// The most parts of batches that wait for their next try while the lane takes further batches.
+const MOST_ASIDE: usize = 32;
+/// The longest wait between two tries of a row whose failure may pass, where `retry_on_failure` has no longer one.
+const LONGEST_ASIDE: Duration = Duration::from_secs(1);
 /// The most parts of a batch while nothing tells whether a row is at fault at all.
 const MOST_PARTS: usize = 64;
 /// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
@@ -78,32 +82,55 @@ impl Exporter {
             trouble: None,
             stuck: None,
         };
-        while let Some(batch) = self.buffer.take().await {
-            lane.deliver(batch).await;
-        }
+        lane.run().await;
     }
 }
 
 impl<'a> Lane<'a> {
-    /// Writes the batch or gives it up, in one piece or in several. When this is dropped on the way, what is left is
-    /// counted as undelivered.
-    async fn deliver(&mut self, batch: Batch) {
-        let mut whole = Delivery::new(batch);
-        // A row that takes all of the deadline is to be found while senders still wait for the others.
-        whole.hurried = self.senders_wait();
-        let mut parts = vec![whole];
-        // What is in doubt has the lane's number until that is known.
-        while let Some(next) = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before))
-        {
-            let mut part = parts.remove(next);
-            sleep_until(part.not_before).await;
+    /// Takes batches and writes each or gives it up, in one piece or in several. When this is dropped on the way, what is
+    /// left is counted as undelivered.
+    async fn run(&mut self) {
+        let mut parts = Vec::new();
+        while let Some(mut part) = self.next(&mut parts).await {
             if part.batch.len() > self.most && !part.in_doubt {
                 parts.insert(0, part.split_off(self.most));
             }
             let left = self.attempt(part, parts.len()).await;
             parts.splice(0..0, left);
+            if !parts.iter().any(Delivery::is_suspect) {
+                self.stuck = None;
+            }
         }
-        self.stuck = None;
+    }
+
+    /// What is to be written next: one of `parts`, or a new batch where none of them is due; `None` at the end. Rows under
+    /// suspicion wait for their next try without holding up other batches.
+    async fn next(&self, parts: &mut Vec<Delivery>) -> Option<Delivery> {
+        // What is in doubt has the lane's number until that is known.
+        let next = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before));
+        let Some(next) = next else {
+            return self.exporter.buffer.take().await.map(|batch| self.whole(batch));
+        };
+        let Delivery { in_doubt, not_before, .. } = parts[next];
+        let waits = !in_doubt && not_before > Instant::now();
+        tokio::select! {
+            biased;
+            () = sleep_until(not_before) => {}
+            Some(batch) = self.exporter.buffer.take(), if waits && parts.len() < MOST_ASIDE => {
+                return Some(self.whole(batch));
+            }
+            // At the end there is nothing to take.
+            else => sleep_until(not_before).await,
+        }
+        Some(parts.remove(next))
+    }
+
+    /// A batch, in one piece.
+    fn whole(&self, batch: Batch) -> Delivery {
+        let mut whole = Delivery::new(batch);
+        // A row that takes all of the deadline is to be found while senders still wait for the others.
+        whole.hurried = self.senders_wait();
+        whole
     }
 
     /// Tries once to write `part`, beside which `others` wait; gives what is left of it, in the order in which it is to be
@@ -139,7 +166,7 @@ impl<'a> Lane<'a> {
                 Isolated::Rest(rest) => vec![part, rest],
                 Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
             },
-            Verdict::Row => self.suspect(part, &failure).await,
+            Verdict::Row => self.suspect(part, &failure, others).await,
             Verdict::Unproven if others < MOST_PARTS => {
                 let mut held = self.hold(part, &failure, verdict, tried).await;
                 held.iter_mut().for_each(|part| part.hurried = self.senders_wait());
@@ -151,7 +178,7 @@ impl<'a> Lane<'a> {
 
     /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
     /// some tries.
-    async fn suspect(&mut self, mut part: Delivery, failure: &Failure) -> Vec<Delivery> {
+    async fn suspect(&mut self, mut part: Delivery, failure: &Failure, others: usize) -> Vec<Delivery> {
         let exporter = self.exporter;
         self.trouble = None;
         self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
@@ -168,6 +195,13 @@ impl<'a> Lane<'a> {
             wait = Duration::ZERO;
         }
         part.suspicions += 1;
+        let since = *part.suspected.get_or_insert_with(Instant::now);
+        let hastens = exporter.buffer.is_closed() || others >= MOST_ASIDE / 2;
+        let patience = Patience::with(failure, self.was_given_up(failure), hastens);
+        if failure.may_pass() && !is_last {
+            // So that many of them cost few tries.
+            wait = wait.max((since.elapsed() / 2).min(LONGEST_ASIDE));
+        }
         if failure.may_be_a_lock() {
             // Of what is left at work on these rows nothing more is begun before it has ended.
             sleep(std::mem::take(&mut wait)).await;
@@ -176,7 +210,7 @@ impl<'a> Lane<'a> {
         }
         part.not_before = Instant::now() + wait;
         match part.sent()[..] {
-            [index] if is_last || part.suspicions >= tries(failure, self.was_given_up(failure)) => {
+            [index] if is_last || patience.ends(part.suspicions, since.elapsed()) => {
                 part.bury(index, failure);
                 self.refused += 1;
                 self.given_up.insert(failure.code().to_owned(), Instant::now());
@@ -249,7 +283,7 @@ impl<'a> Lane<'a> {
     fn settle(&mut self, part: Delivery, written: Written, tried: Instant) {
         let exporter = self.exporter;
         let divided = part.is_divided();
-        let Delivery { batch, dead, .. } = part;
+        let Delivery { batch, dead, diverted, .. } = part;
         self.trouble = None;
         self.next_turn();
         if !std::mem::replace(&mut self.healthy, true) {
@@ -263,6 +297,7 @@ impl<'a> Lane<'a> {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
+        exporter.diverted(diverted);
         exporter.wrote();
         if let Some(DeadLetter { sqlstate, message: error }) = dead.values().next() {
             let records = dead.len();

@@ -15,6 +15,7 @@ pub(super) struct Metrics {
     duration: Histogram<f64>,
     batch_size: Histogram<u64>,
     errors: Counter<u64>,
+    diverted: Counter<u64>,
     partitions_dropped: Counter<u64>,
     partition_bytes_dropped: Counter<u64>,
     rows_deleted: Counter<u64>,
@@ -56,6 +57,11 @@ impl Metrics {
             .build();
         // So that each class is on the page before its first error.
         Class::ALL.into_iter().for_each(|class| errors.add(0, &[KeyValue::new("class", class.label())]));
+        let diverted = meter
+            .u64_counter("log_buffer_diverted")
+            .with_description("Of the records written, those that a trigger kept out of the table.")
+            .build();
+        diverted.add(0, &[]);
         let partitions_dropped = meter
             .u64_counter("log_buffer_partitions_dropped")
             .with_description("Partitions that retention has dropped, by reason.")
@@ -82,6 +88,7 @@ impl Metrics {
             duration,
             batch_size,
             errors,
+            diverted,
             partitions_dropped,
             partition_bytes_dropped,
             rows_deleted,
@@ -93,6 +100,11 @@ impl Metrics {
     pub(super) fn flushed(&self, records: usize, elapsed: Duration) {
         self.duration.record(elapsed.as_secs_f64(), &[]);
         self.batch_size.record(records as u64, &[]);
+    }
+
+    /// A trigger kept `records` of the records written out of the table.
+    pub(super) fn diverted(&self, records: u64) {
+        self.diverted.add(records, &[]);
     }
 
     /// A try to write a batch failed.

@@ -37,6 +37,7 @@ mod renewal;
 mod sample;
 pub mod schema;
 mod tls;
+mod triggers;
 mod verdict;
 mod view;
 mod waits;
@@ -103,6 +104,8 @@ pub struct Exporter {
     stuck: AtomicUsize,
     /// The last that was heard of the store, by whichever lane: it took rows.
     took_last: AtomicBool,
+    /// It was said that triggers keep records out of the table.
+    told_of_triggers: AtomicBool,
 }
 
 /// The store does not take a lane's batch, for as long as this lives.
@@ -147,6 +150,7 @@ impl Exporter {
             troubled: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
             took_last: AtomicBool::new(true),
+            told_of_triggers: AtomicBool::new(false),
             retry: Mutex::new(config.retry_on_failure.clone()),
             config,
         })
@@ -193,6 +197,21 @@ impl Exporter {
     fn took(&self) {
         self.took_last.store(true, Ordering::Release);
         self.met();
+    }
+
+    /// Counts records that a trigger has kept out of the table, and says so once.
+    fn diverted(&self, records: u64) {
+        if records > 0 {
+            self.metrics.diverted(records);
+            if !self.told_of_triggers.swap(true, Ordering::Relaxed) {
+                let table = self.destination.table();
+                tracing::warn!(
+                    records,
+                    table,
+                    "a trigger keeps records out of the table; they count as flushed, and in log_buffer_diverted_total"
+                );
+            }
+        }
     }
 
     /// Tells health what a failure of the store means.

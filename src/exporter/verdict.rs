@@ -3,6 +3,8 @@
 //! An SQLSTATE does not tell: any code may come of one row, and any of a table or a server that takes no row at all. So the
 //! table is asked at once, over another connection, for a row that it took before ([`super::sample`]).
 
+use std::time::Duration;
+
 use super::error::{Class, Failure};
 use super::write::Progress;
 
@@ -11,10 +13,12 @@ use super::write::Progress;
 pub(super) const SUSPICIOUS: usize = 20;
 /// Failed tries of a row that is sent alone, while the table takes others, before it is given up.
 const TRIES: usize = 3;
-/// The same where its session ended, which happens for many reasons.
-const TRIES_BY_SESSIONS: usize = 6;
+/// The same where its session ended, or the code is of what passes, both of which happen for many reasons.
+const MORE_TRIES: usize = 6;
 /// The same where somebody else holds a lock, which passes more often than not.
 const TRIES_AT_A_LOCK: usize = 20;
+/// For so long at least a row is tried whose code is of what passes: a conflict, a lack of something, a lock.
+const PASSING: Duration = Duration::from_secs(10);
 
 /// Whose fault a failed try was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub(super) enum Sampled {
     NoneKnown,
     /// It takes it, well within the deadline.
     Taken,
+    /// It has one like it already, so that nothing more is known of it.
+    Duplicate,
     /// It refuses it.
     Refused(Failure),
     /// There was no answer in time, or the server cannot do it now.
@@ -52,7 +58,7 @@ impl Sampled {
         match taken {
             Ok(()) => Self::Taken,
             // The row itself may be in the way of its copy.
-            Err(failure) if failure.is_a_duplicate() => Self::Taken,
+            Err(failure) if failure.is_a_duplicate() => Self::Duplicate,
             Err(failure) => match failure.class {
                 Class::Connection | Class::Busy | Class::DiskFull => Self::Unanswered(failure),
                 Class::Poison | Class::Refused | Class::Unknown => Self::Refused(failure),
@@ -76,9 +82,10 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// Whether the table has to be asked for a verdict.
+    /// Whether the table has to be asked for a verdict. For further rows that are refused by their class, the answer for the
+    /// first one of them holds.
     pub(super) fn asks_the_table(&self) -> bool {
-        let by_its_class = self.failure.class == Class::Poison && self.refused < SUSPICIOUS;
+        let by_its_class = self.failure.class == Class::Poison && (1..SUSPICIOUS).contains(&self.refused);
         self.is_of_the_rows() && !by_its_class
     }
 
@@ -96,11 +103,8 @@ impl Evidence<'_> {
         }
         match sampled {
             Sampled::NotAsked => Verdict::Row,
-            // A table that lacks a partition takes rows of other times for a while.
-            Sampled::Taken if failure.is_a_missing_partition() && self.refused >= SUSPICIOUS => {
-                Verdict::Table
-            }
-            Sampled::Taken => Verdict::Row,
+            Sampled::Duplicate if self.refused >= SUSPICIOUS => Verdict::Table,
+            Sampled::Taken | Sampled::Duplicate => Verdict::Row,
             Sampled::Refused(_) => Verdict::Table,
             Sampled::Unanswered(_) => Verdict::Server,
             Sampled::NoneKnown => match failure.class {
@@ -112,6 +116,11 @@ impl Evidence<'_> {
         }
     }
 
+    /// Whether the table has to be asked for a row of now: one that lacks a partition takes rows of other times for a while.
+    pub(super) fn asks_about_now(&self) -> bool {
+        self.failure.is_a_missing_partition() && self.refused >= SUSPICIOUS
+    }
+
     /// Whether rows had been sent, so that one of them may be at fault. A disk is not full for the sake of a row.
     fn is_of_the_rows(&self) -> bool {
         let were_sent = self.reached != Progress::Begun && self.has_rows;
@@ -119,13 +128,32 @@ impl Evidence<'_> {
     }
 }
 
-/// How many tries a single row has, while the table takes others. `known`: a row was given up with the same code lately.
-pub(super) fn tries(failure: &Failure, known: bool) -> usize {
-    match failure.class {
-        _ if failure.ends_the_session() => TRIES_BY_SESSIONS,
-        Class::Busy if !failure.asks_for_less() => TRIES_AT_A_LOCK,
-        Class::Unknown | Class::Refused if known => 1,
-        _ => TRIES,
+/// How long a single row is tried, while the table takes others.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    tries: usize,
+    time: Duration,
+}
+
+impl Patience {
+    /// After `failure`. `known`: a row was given up with the same code lately. `hastens`: there is no time to see it pass.
+    pub(super) fn with(failure: &Failure, known: bool, hastens: bool) -> Self {
+        let tries = match failure.class {
+            _ if failure.ends_the_session() => MORE_TRIES,
+            Class::Busy if failure.may_be_a_lock() && !failure.asks_for_less() => TRIES_AT_A_LOCK,
+            _ if failure.may_pass() && !known => MORE_TRIES,
+            _ if failure.may_pass() => TRIES,
+            Class::Unknown | Class::Refused if known => 1,
+            _ => TRIES,
+        };
+        // What did not pass for one row will not for the next.
+        let time = if failure.may_pass() && !known && !hastens { PASSING } else { Duration::ZERO };
+        Self { tries, time }
+    }
+
+    /// Whether it is at its end, after so many `tries` in so much `time`.
+    pub(super) fn ends(&self, tries: usize, time: Duration) -> bool {
+        tries >= self.tries && time >= self.time
     }
 }
 
@@ -136,6 +164,13 @@ mod tests {
     fn failure(code: &str) -> Failure {
         let mut failure = Failure::new(Class::of_sqlstate(code, None), "no");
         failure.sqlstate = Some(code.to_owned());
+        failure
+    }
+
+    /// The same, raised by a trigger.
+    fn raised(code: &str) -> Failure {
+        let mut failure = failure(code);
+        failure.class = Class::of_sqlstate(code, Some("exec_stmt_raise"));
         failure
     }
 
@@ -172,8 +207,16 @@ mod tests {
     }
 
     #[test]
-    fn a_code_of_a_row_decides_until_twenty_were_refused_in_a_row() {
+    fn the_first_row_that_is_refused_by_its_class_has_the_table_asked_and_after_twenty_it_is_asked_again() {
         let (poison, refused) = (failure("23514"), Sampled::Refused(failure("23514")));
+        assert_eq!(verdict(&poison, 0, &refused), Verdict::Table);
+        assert_eq!(verdict(&poison, 0, &Sampled::Taken), Verdict::Row);
+        assert_eq!(verdict(&poison, 0, &Sampled::NoneKnown), Verdict::Row);
+        assert_eq!(
+            [19, 20].map(|refused| verdict(&failure("XX000"), refused, &Sampled::Duplicate)),
+            [Verdict::Row, Verdict::Table]
+        );
+        assert_eq!(verdict(&poison, 1, &refused), Verdict::Row, "the answer for the first one holds");
         assert_eq!(verdict(&poison, 19, &refused), Verdict::Row);
         assert_eq!(verdict(&poison, 20, &refused), Verdict::Table);
         assert_eq!(verdict(&poison, 20, &Sampled::Taken), Verdict::Row);
@@ -181,11 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_partition_is_the_tables_fault_once_nothing_is_stored_any_more() {
+    fn a_missing_partition_is_the_tables_fault_once_it_lacks_that_of_now() {
         let mut missing = failure("23514");
         missing.class = Class::Refused;
-        assert_eq!(verdict(&missing, 19, &Sampled::Taken), Verdict::Row);
-        assert_eq!(verdict(&missing, 20, &Sampled::Taken), Verdict::Table);
+        let asks_about_now = |failure: &Failure, refused| {
+            let reached = Progress::Advanced;
+            Evidence { failure, reached, in_doubt: false, under_suspicion: false, has_rows: true, refused }
+                .asks_about_now()
+        };
+        assert_eq!([19, 20].map(|refused| asks_about_now(&missing, refused)), [false, true]);
+        assert!(!asks_about_now(&failure("23514"), 20), "a constraint knows no times");
+        assert_eq!(verdict(&missing, 20, &Sampled::Taken), Verdict::Row);
+        assert_eq!(verdict(&missing, 20, &Sampled::Refused(missing.clone())), Verdict::Table);
     }
 
     #[test]
@@ -235,19 +285,29 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_a_few_tries() {
+    fn a_row_has_a_few_tries_and_time_where_its_code_is_of_what_passes() {
         let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
         for (failure, expected) in [
             (failure("XX000"), [3, 1]),
             (failure("42501"), [3, 1]),
-            (failure("08P01"), [3, 3]),
+            (failure("22P05"), [3, 3]),
+            (failure("08P01"), [6, 3]),
+            (failure("40001"), [6, 3]),
+            (failure("53300"), [6, 3]),
+            (raised("57014"), [6, 3]),
+            (raised("40P01"), [6, 3]),
             (Failure::deadline(10.0), [3, 3]),
             (failure("57014"), [3, 3]),
             (failure("53200"), [3, 3]),
             (ended, [6, 6]),
             (failure("55P03"), [20, 20]),
         ] {
-            assert_eq!([false, true].map(|known| tries(&failure, known)), expected, "{failure:?}");
+            let patience = |known, ending| Patience::with(&failure, known, ending);
+            assert_eq!([false, true].map(|known| patience(known, false).tries), expected, "{failure:?}");
+            let time = if failure.may_pass() { PASSING } else { Duration::ZERO };
+            assert_eq!([false, true].map(|ending| patience(false, ending).time), [time, Duration::ZERO]);
         }
+        let patience = Patience::with(&raised("40001"), false, false);
+        assert!(!patience.ends(100, PASSING / 2) && !patience.ends(5, PASSING) && patience.ends(6, PASSING));
     }
 }

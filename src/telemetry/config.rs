@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use opentelemetry_otlp::OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use super::headers::Headers;
@@ -239,7 +240,7 @@ impl Default for OtlpConfig {
             endpoint: "http://127.0.0.1:4317".to_owned(),
             headers: Headers::default(),
             compression: Compression::default(),
-            timeout: Millis(Duration::from_secs(10)),
+            timeout: Millis(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT),
             temporality_preference: TemporalityPreference::default(),
         }
     }

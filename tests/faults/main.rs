@@ -8,6 +8,7 @@
 
 mod chance;
 mod clock;
+mod codes;
 mod collector;
 mod commits;
 mod crowd;

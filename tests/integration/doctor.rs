@@ -129,6 +129,7 @@ async fn the_privileges_that_are_asked_for_are_enough() {
         "privileges",
         "row security",
         "public",
+        "triggers",
         "partitions",
         "retention",
         "indexes",

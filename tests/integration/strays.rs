@@ -1,11 +1,14 @@
 //! Records in the default partition: they get their partitions whenever these can be made, and are bounded until then.
 
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, exists, partition, store, with_days};
 use crate::support::eventually;
 use crate::support::forebay::{Forebay, run};
 use crate::support::postgres::{Database, database};
+use crate::support::proxy::{Action, End, Proxy, Side};
 use crate::support::records::{now, numbered_request};
 
 /// A store whose default partition has `each` records of `bytes` bytes of each of these days.
@@ -212,4 +215,53 @@ async fn a_record_on_its_way_while_its_partition_is_made_is_stored() {
     tokio::join!(sent, made);
     assert_eq!(count(&client, "otel.own").await, 1);
     assert_eq!(count(&client, "otel.dead_letters").await, 0);
+}
+
+/// Scenario: forebay is killed at each message of the moving of stray records, before it has arrived and behind it, until one
+/// run comes to the end. Guarantee: whatever the server makes of what is left of the session, each record is there once at any
+/// moment; the start that is not disturbed moves them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_cut_anywhere_loses_and_doubles_nothing() {
+    let (database, client) = with_strays(&[9], 300, 64).await;
+    let mut cut_at = 0;
+    loop {
+        let (mover, seen) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let proxy = Proxy::start(database.address(), move |message| {
+            if message.from == Side::Client && message.has(b"SAVEPOINT begun\0") {
+                mover.store(message.connection, Ordering::SeqCst);
+            }
+            if message.from == Side::Server || mover.load(Ordering::SeqCst) != message.connection {
+                return Action::Forward;
+            }
+            match seen.fetch_add(1, Ordering::SeqCst) {
+                at if at != cut_at / 2 => Action::Forward,
+                _ if cut_at % 2 == 0 => Action::CutBefore(End::Rst),
+                _ => Action::CutAfter(End::Rst),
+            }
+        })
+        .await;
+        let dsn = format!("{} sslmode=disable", database.dsn_by_way_of(proxy.address()));
+        let mut forebay = Forebay::start(&dsn, &[]).await;
+        let was_cut = eventually("the move is cut, or comes to its end", || async {
+            assert_eq!(count(&client, "otel.log_records").await, 300, "message {cut_at}");
+            let moved = exists(&client, &partition(9)).await;
+            (proxy.cuts() > 0).then_some(true).or(moved.then_some(false))
+        })
+        .await;
+        forebay.signal("KILL").await;
+        forebay.ends().await;
+        assert_eq!(count(&client, "otel.log_records").await, 300, "message {cut_at}");
+        if !was_cut {
+            assert!(cut_at > 20, "{cut_at} cuts are too few for a move");
+            break;
+        }
+        // The COMMIT has arrived: there is something to move again.
+        if exists(&client, &partition(9)).await {
+            client.batch_execute(&format!("DROP TABLE otel.{}", partition(9))).await.unwrap();
+            stray(&client, 9, 300, 64).await;
+        }
+        cut_at += 1;
+    }
+    assert_eq!(count(&client, &format!("otel.{}", partition(9))).await, 300);
+    assert_eq!(count(&client, "otel.log_records_default").await, 0);
 }

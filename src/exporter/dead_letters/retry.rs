@@ -13,6 +13,7 @@ use super::{DeadLetters, Error, Filter};
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::{AS_THE_ROLE_HAS_THEM, Connection};
 use crate::exporter::write::copy;
+use crate::table::Destination;
 use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
 
@@ -165,11 +166,12 @@ impl DeadLetters {
         names: &[String],
         rows: Vec<Bytes>,
     ) -> Result<(), Failure> {
-        let (table, name) = match destination {
-            None => (format!("{}.{LOG_RECORDS}", self.schema), LOG_RECORDS),
+        let own = Destination::new(self.schema.clone(), None);
+        let (table, into) = match destination {
+            None => (format!("{}.{LOG_RECORDS}", self.schema), &own),
             Some(mark) if self.destination.mark().as_ref() == Some(&mark) => {
                 connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
-                (mark, self.destination.table())
+                (mark, &self.destination)
             }
             Some(mark) => {
                 let message = format!("it was for {mark}, which exporters.postgres.table does not name");
@@ -177,7 +179,14 @@ impl DeadLetters {
             }
         };
         let expected = rows.len() as u64;
-        copy(connection, &copy_statement_into(&table, names), name, rows, expected).await
+        let before = inserted(connection).await?;
+        let diverted = copy(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
+        // A letter that a trigger has left out would be nowhere.
+        if diverted > 0 && (expected > 1 || inserted(connection).await? == before) {
+            let message = "a trigger keeps it out of the table, and puts it nowhere else";
+            return Err(Failure::new(Class::Unknown, message));
+        }
+        Ok(())
     }
 
     /// Keeps the reason for which the letter was refused this time.
@@ -193,6 +202,12 @@ impl DeadLetters {
         })
         .await
     }
+}
+
+/// Rows that this transaction has inserted, wherever.
+async fn inserted(connection: &Connection) -> Result<i64, Failure> {
+    let select = "SELECT pg_catalog.sum(n_tup_ins)::pg_catalog.int8 FROM pg_catalog.pg_stat_xact_user_tables";
+    Ok(connection.query_one(select, &[]).await?.get::<_, Option<i64>>(0).unwrap_or_default())
 }
 
 /// What is wrong with a letter, as PostgreSQL would say it.

@@ -104,6 +104,7 @@ async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
     report("privileges", privileges::check(p).await);
     report("row security", privileges::row_security(p).await);
     report("public", public::check(p).await);
+    report("triggers", table::triggers(p).await);
     match p.destination.mapping() {
         Some(mapping) => report("table", table::check(p, mapping).await),
         None => {

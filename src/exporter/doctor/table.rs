@@ -1,7 +1,8 @@
-//! The existing table that records go to, where there is one.
+//! The table that records go to: what is there beforehand, and triggers.
 
-use super::{Checked, Patient, ok, problem};
+use super::{Checked, Patient, ok, problem, warning};
 use crate::exporter::existing::differences;
+use crate::exporter::triggers;
 use crate::table::Mapping;
 
 pub(super) async fn check(p: &Patient<'_>, mapping: &Mapping) -> Checked {
@@ -11,4 +12,14 @@ pub(super) async fn check(p: &Patient<'_>, mapping: &Mapping) -> Checked {
     }
     let ((schema, table), columns) = (mapping.names(), mapping.columns().len());
     Ok(vec![ok(format!("{schema}.{table} takes what its {columns} columns are filled with"))])
+}
+
+/// Triggers may keep records out of the table, on purpose or by mistake.
+pub(super) async fn triggers(p: &Patient<'_>) -> Checked {
+    let found = triggers::of(&p.connection, &p.destination).await?;
+    let (schema, table) = p.destination.names();
+    Ok(vec![match triggers::told(&found, &p.destination) {
+        Some(told) => warning(told),
+        None => ok(format!("no trigger keeps records out of {schema}.{table}")),
+    }])
 }

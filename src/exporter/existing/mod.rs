@@ -18,6 +18,8 @@ use crate::table::mapping::{Column, ColumnType};
 pub(super) struct LiveTable {
     /// `r`, `p`, `v` and so on.
     kind: String,
+    /// A trigger does what is to be done with a row, instead of the view.
+    has_trigger_instead: bool,
     /// Who stores its rows, where that is not PostgreSQL itself.
     engine: Option<&'static str>,
     /// Policies apply to the role.
@@ -73,7 +75,9 @@ impl LiveTable {
         table: &str,
     ) -> Result<Option<Self>, Failure> {
         let select = "SELECT c.relkind::text, c.relrowsecurity AND row_security_active(c.oid), \
-                      has_schema_privilege(n.oid, 'USAGE'), current_user::text, c.oid \
+                      has_schema_privilege(n.oid, 'USAGE'), current_user::text, c.oid, \
+                      EXISTS (SELECT FROM pg_trigger g \
+                              WHERE g.tgrelid = c.oid AND g.tgtype & 69 = 69 AND g.tgenabled <> 'D') \
                       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
         let Some(row) = connection.query_opt(select, &[&schema, &table]).await? else { return Ok(None) };
@@ -100,6 +104,7 @@ impl LiveTable {
         });
         Ok(Some(Self {
             kind: row.get(0),
+            has_trigger_instead: row.get(5),
             engine,
             has_policies: row.get(1),
             may_use_schema: row.get(2),
@@ -112,7 +117,7 @@ impl LiveTable {
     fn problems(&self, schema: &str, identifier: &str) -> Vec<String> {
         let mut problems = Vec::new();
         let what = match self.kind.as_str() {
-            "v" => Some("a view"),
+            "v" if !self.has_trigger_instead => Some("a view without an INSTEAD OF INSERT trigger"),
             "m" => Some("a materialized view"),
             _ => None,
         };

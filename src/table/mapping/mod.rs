@@ -57,6 +57,19 @@ pub struct Column {
     default: Option<Box<[u8]>>,
 }
 
+impl Column {
+    /// Whether the record's time fills it.
+    pub fn is_of_time(&self) -> bool {
+        let is_time = |source: &Source| matches!(source, Source::Field(Field::Time | Field::TimeUnixNano));
+        self.sources.iter().any(is_time)
+    }
+
+    /// Whether it is an id of forebay's own.
+    pub fn is_made_up(&self) -> bool {
+        self.sources.contains(&Source::Uuid)
+    }
+}
+
 /// Where a value comes from.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {

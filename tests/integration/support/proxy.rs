@@ -135,6 +135,12 @@ impl Message {
         self.from == Side::Client && self.bytes[0] == b'd'
     }
 
+    /// Whether it has these bytes in it.
+    #[allow(dead_code, reason = "for the integration tests")]
+    pub fn has(&self, content: &[u8]) -> bool {
+        self.bytes.windows(content.len()).any(|bytes| bytes == content)
+    }
+
     fn is(&self, from: Side, tag: u8, content: &[u8]) -> bool {
         self.from == from && self.bytes[0] == tag && &self.bytes[5..] == content
     }

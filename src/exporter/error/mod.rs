@@ -8,7 +8,7 @@ use std::fmt;
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, Severity};
 
-use super::context::copy_line;
+use crate::exporter::context::copy_line;
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ enum Origin {
     SessionEnd,
     /// A look into the catalogue.
     Catalogue,
+    /// A function in PL/pgSQL, which may raise any code.
+    Raised,
 }
 
 impl Class {
@@ -77,10 +79,9 @@ impl Class {
     /// The class of an SQLSTATE. `routine` is the server's function that raised it.
     pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
         let class = Self::of_code(code, routine);
-        // A function in PL/pgSQL may raise any code: the server is well, and the session goes on.
-        let is_made_up = routine == Some("exec_stmt_raise");
+        // The server is well, and the session goes on.
         match class {
-            Self::Connection | Self::Busy | Self::DiskFull if is_made_up => Self::Unknown,
+            Self::Connection | Self::Busy | Self::DiskFull if is_raised(routine) => Self::Unknown,
             class => class,
         }
     }
@@ -168,14 +169,24 @@ impl Failure {
         self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("57014" | "53200"))
     }
 
+    /// Whether its code is of what passes by itself, whoever raised it. What has taken all of its time has had that already.
+    pub fn may_pass(&self) -> bool {
+        let has_had_its_time = self.class == Class::Busy && self.asks_for_less();
+        let code = self.sqlstate.as_deref().and_then(|code| code.get(..2));
+        !self.ends_the_session()
+            && !has_had_its_time
+            && matches!(code, Some("08" | "40" | "53" | "55" | "57"))
+    }
+
     /// Whether it may be that somebody else holds on to what we need.
     pub fn may_be_a_lock(&self) -> bool {
-        self.origin == Origin::Deadline || matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"))
+        let by_its_code = matches!(self.sqlstate.as_deref(), Some("55P03" | "57014"));
+        self.origin == Origin::Deadline || (by_its_code && self.origin != Origin::Raised)
     }
 
     /// Whether a row like it is there already.
     pub fn is_a_duplicate(&self) -> bool {
-        matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
+        self.origin != Origin::Raised && matches!(self.sqlstate.as_deref(), Some("23505" | "23P01"))
     }
 
     /// The same, as what keeps dead letters from being kept: whatever it is, no row that is sent is at fault.
@@ -251,7 +262,11 @@ impl From<&DbError> for Failure {
         let class = Class::of_sqlstate(code, error.routine());
         let (sqlstate, message) = (Some(code.to_owned()), error.message().to_owned());
         let ends = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-        let origin = if ends { Origin::SessionEnd } else { Origin::Server };
+        let origin = match ends {
+            true => Origin::SessionEnd,
+            false if is_raised(error.routine()) => Origin::Raised,
+            false => Origin::Server,
+        };
         Self { class, sqlstate, message, copy_line: None, origin }
     }
 }
@@ -283,6 +298,11 @@ impl From<PoolError> for Failure {
     }
 }
 
+/// Whether the server's function that raised an error is PL/pgSQL's RAISE, which has any code.
+fn is_raised(routine: Option<&str>) -> bool {
+    routine == Some("exec_stmt_raise")
+}
+
 /// Whether the row was on its way into a partition of `table`, the default one, while its own was made. The next try finds that.
 fn is_late(error: &DbError, table: &str) -> bool {
     let is_of_a_partition =
@@ -302,90 +322,4 @@ fn with_source(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn any_code_has_a_class(code in any::<String>(), routine in any::<Option<String>>()) {
-            let _ = Class::of_sqlstate(&code, routine.as_deref());
-        }
-    }
-
-    #[test]
-    fn every_side_of_the_table() {
-        use Class::*;
-        for (class, codes) in [
-            (
-                Connection,
-                &["08000", "08006", "25006", "25P02", "25P03", "57P01", "57P02", "57P03", "57P05"][..],
-            ),
-            (Busy, &["40001", "40P01", "53200", "53300", "55P03", "55006", "57014"]),
-            (DiskFull, &["53100"]),
-            (Poison, &["22021", "22P05", "23502", "23505", "23514", "54000", "P0001"]),
-            (
-                Refused,
-                &["28000", "28P01", "3D000", "3F000", "42501", "42P01", "42703", "42804", "0A000", "26000"],
-            ),
-            (
-                Unknown,
-                &["22P04", "38000", "39004", "58030", "58P01", "XX000", "XX001", "ZZ999", "99999", "", "7"],
-            ),
-        ] {
-            for code in codes {
-                assert_eq!(Class::of_sqlstate(code, None), class, "{code}");
-            }
-        }
-        assert_eq!(Class::of_sqlstate("23514", Some("ExecFindPartition")), Refused);
-        assert_eq!(Class::of_sqlstate("23514", Some("ExecConstraints")), Poison);
-        for (code, class) in [
-            ("08006", Unknown),
-            ("40001", Unknown),
-            ("53100", Unknown),
-            ("57P01", Unknown),
-            ("P0001", Poison),
-        ] {
-            assert_eq!(Class::of_sqlstate(code, Some("exec_stmt_raise")), class, "{code} of a trigger");
-        }
-    }
-
-    #[test]
-    fn a_commit_that_was_answered_is_not_in_doubt() {
-        let failure = |code: Option<&str>| Failure {
-            sqlstate: code.map(str::to_owned),
-            ..Failure::new(Class::Connection, "any")
-        };
-        for code in [None, Some("40003"), Some("08006"), Some("57P01"), Some("57P02")] {
-            assert!(failure(code).leaves_commit_unknown(), "{code:?}");
-        }
-        for code in ["40001", "23514", "P0001", "53100", "25006", "57014"] {
-            assert!(!failure(Some(code)).leaves_commit_unknown(), "{code}");
-        }
-    }
-
-    #[test]
-    fn a_session_that_ended_at_its_commit_leaves_it_in_doubt_with_any_code() {
-        let mut failure = Failure::new(Class::Unknown, "could not write");
-        failure.sqlstate = Some("XX000".to_owned());
-        assert!(!failure.leaves_commit_unknown());
-        assert!(failure.at_the_end_of_a_session().leaves_commit_unknown());
-    }
-
-    #[test]
-    fn a_dead_letter_has_a_code_whatever_it_was() {
-        let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
-        let short = Failure::new(Class::Unknown, "PostgreSQL took 0 rows of 1");
-        let refusal = Failure { sqlstate: Some("XX000".to_owned()), ..short.clone() };
-        let late = Failure::deadline(10.0);
-        let codes = [&late, &ended, &short, &refusal].map(Failure::code);
-        assert_eq!(codes, ["timeout", "session_end", "not_stored", "XX000"]);
-    }
-
-    #[test]
-    fn labels_are_a_closed_set() {
-        let labels = Class::ALL.map(Class::label);
-        assert_eq!(labels, ["connection", "busy", "disk_full", "poison", "refused", "unknown"]);
-    }
-}
+mod tests;
