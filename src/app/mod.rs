@@ -72,7 +72,7 @@ struct Listeners {
 ///
 /// What keeps forebay from running on it.
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
-    let target = target(config)?;
+    let target = target_of_writes(config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let of_target = target.as_ref().and_then(Target::warning);
     Ok(gates.warnings().lines().map(str::to_owned).chain(of_target).collect())
@@ -88,13 +88,20 @@ fn target(config: &Config) -> Result<Option<Target>, Error> {
     Ok(Some(target))
 }
 
+/// The same for what writes there.
+fn target_of_writes(config: &Config) -> Result<Option<Target>, Error> {
+    let target = target(config)?;
+    target.as_ref().map(Target::check_writes).transpose()?;
+    Ok(target)
+}
+
 /// Runs forebay until a signal ends it. At SIGHUP it asks `load` for the configuration again.
 ///
 /// # Errors
 ///
 /// What keeps it from starting. A database that is down does not.
 pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
-    let target = target(&config)?;
+    let target = target_of_writes(&config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
     let logs = crate::telemetry::logs::init(&config.telemetry.logs)?;
     std::thread::spawn(logs.writer());

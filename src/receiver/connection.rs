@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderMap;
-use http::{Request, Response, Version};
+use http::header::{CONNECTION, EXPECT, HeaderMap};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -184,12 +184,18 @@ impl Terms {
         }
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request| {
-            let shares_connection = request.version() == Version::HTTP_2;
+            let is_alone = request.version() != Version::HTTP_2;
+            // It would be asked for its body by the first look at that.
+            let waits_to_be_asked = request.headers().contains_key(EXPECT);
             let (one, answered) = (UnderWay::one_more(activity.clone()), answer(request));
             async move {
-                let (response, rest) = answered.await;
-                if shares_connection {
-                    let _ = timeout(DISCARDING, discard(rest)).await;
+                let (mut response, mut rest) = answered.await;
+                if !waits_to_be_asked {
+                    let _ = timeout(DISCARDING, discard(&mut rest)).await;
+                }
+                if is_alone && !rest.is_end_stream() {
+                    // There is no other request behind one whose end is not read, and the client is not to send one.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 drop(one);
                 Ok::<_, Infallible>(response)
@@ -313,11 +319,11 @@ impl Terms {
 
 /// Reads the rest of a request as far as it comes at once. HTTP/2 resets a request that is answered before its end, and a
 /// connection with a thousand of these is ended, with all that others have under way on it.
-async fn discard(mut rest: Incoming) {
+async fn discard(rest: &mut Incoming) {
     let mut discarded = 0;
     while !rest.is_end_stream()
         && discarded < MOST_DISCARDED
-        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await
+        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut *rest).poll_frame(context)).await
     {
         discarded += frame.data_ref().map_or(0, Bytes::len);
     }

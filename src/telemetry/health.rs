@@ -88,13 +88,6 @@ impl Health {
             .build();
     }
 
-    /// What the start is busy with; nothing once the store has been met.
-    pub fn starting(&self, detail: impl Into<String>) {
-        if let Some((Reason::Starting, shown)) = &mut self.lock().trouble {
-            *shown = detail.into();
-        }
-    }
-
     /// The store takes rows.
     pub fn store_ready(&self) {
         self.change(None);
@@ -265,23 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_not_gone_back_to() {
-        let health = Health::new();
-        health.starting("creating the schema");
-        assert_eq!(health.report().trouble, Some((Reason::Starting, "creating the schema".to_owned())));
-        health.store_ready();
-        health.starting("again");
-        assert!(health.report().ready());
-    }
-
-    #[test]
     fn draining_is_final() {
         let health = Health::new();
         health.store_ready();
         health.draining();
         health.store_ready();
         health.store_unavailable(UNREACHABLE, "gone");
-        health.starting("again");
         assert_eq!(reason(&health), Some("draining"));
     }
 

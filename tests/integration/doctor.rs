@@ -286,7 +286,7 @@ async fn what_keeps_partitions_from_being_dropped_or_indexed_is_found() {
     let owner = scene.database.dsn();
     let told = doctor(owner, &sets).await;
     told.has("retention", "ok", &["are kept for 2592000s and any size"]);
-    told.has("connections", "ok", &["building indexes takes one more"]);
+    told.has("connections", "ok", &["building indexes and moving stray records take two more"]);
     let told = doctor(&scene.dsn, &sets).await;
     let found = told.has("retention", "warning", &["cannot drop what is due", "OWNER TO"]);
     let cures = found.split_once(": ").unwrap().1.to_owned();

@@ -395,7 +395,8 @@ async fn a_writer_that_owns_nothing_writes_after_each_migration_by_its_owner() {
         client.batch_execute(&format!("SET SESSION AUTHORIZATION {owner}")).await.unwrap();
         let migrated = client.batch_execute(&ddl).await;
         client.batch_execute("ROLLBACK; RESET SESSION AUTHORIZATION").await.unwrap();
-        assert_eq!(migrated.is_err(), version < 7, "the view's part fails apart: {migrated:?}");
+        let has_view = MIGRATIONS.iter().any(|migration| migration.version > version && migration.reading);
+        assert_eq!(migrated.is_err(), has_view, "the view's part fails apart: {migrated:?}");
         let check = "ALTER TABLE otel.log_records ADD CHECK ((attributes->'number')::int <> 7)";
         client.batch_execute(check).await.unwrap();
         let doctor = run(&dsn, "doctor", &[MADE]).await;

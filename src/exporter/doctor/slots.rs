@@ -22,8 +22,8 @@ struct Slots {
 pub(super) async fn check(p: &Patient<'_>) -> Checked {
     let (role, superuser) = p.role().await?;
     let slots = Slots::read(p, superuser).await?;
-    let builds = p.config.create_schema && !p.config.indexes.is_empty();
-    Ok(slots.judge(p.config.pool_size as i64, builds, &role))
+    let beside = if p.config.create_schema && p.config.table.is_none() { 2 } else { 0 };
+    Ok(slots.judge(p.config.pool_size as i64, beside, &role))
 }
 
 impl Slots {
@@ -66,10 +66,10 @@ impl Slots {
     }
 
     /// A running forebay has its connections already; whether it is one or several cannot be told.
-    /// Building indexes takes one more connection, for as long as it lasts, and can wait for it.
-    fn judge(&self, pool_size: i64, builds: bool, role: &str) -> Vec<(Verdict, String)> {
+    /// Building indexes and moving stray records take connections `beside`, for as long as that lasts, and can wait for them.
+    fn judge(&self, pool_size: i64, beside: i64, role: &str) -> Vec<(Verdict, String)> {
         let needed = (pool_size - self.forebay).max(0);
-        let ample = pool_size + i64::from(builds) + 2;
+        let ample = pool_size + beside + 2;
         let mut found = Vec::new();
         for (what, limit, used, cure) in [
             ("the server", self.server, self.used_server, "max_connections".to_owned()),
@@ -100,7 +100,7 @@ impl Slots {
             found.push(ok(format!(
                 "{free} of {} are free, pool_size is {pool_size}{}, {} of forebay's are there already",
                 self.server,
-                if builds { " and building indexes takes one more" } else { "" },
+                if beside > 0 { ", building indexes and moving stray records take two more" } else { "" },
                 self.forebay
             )));
         }
@@ -130,7 +130,7 @@ mod tests {
     };
 
     fn verdicts(slots: Slots) -> Vec<Verdict> {
-        slots.judge(2, false, "me").into_iter().map(|(verdict, _)| verdict).collect()
+        slots.judge(2, 0, "me").into_iter().map(|(verdict, _)| verdict).collect()
     }
 
     #[test]
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(verdicts(Slots { role: 4, ..FREE }), [Ok]);
         assert_eq!(verdicts(Slots { role: 3, used_role: 1, ..FREE }), [Warning]);
         assert_eq!(verdicts(Slots { role: 3, ..FREE }), [Problem]);
-        let with_indexes = Slots { role: 4, ..FREE }.judge(2, true, "me");
-        assert!(with_indexes[0].0 == Warning && with_indexes[0].1.ends_with("LIMIT 5"), "{with_indexes:?}");
+        let with_indexes = Slots { role: 4, ..FREE }.judge(2, 2, "me");
+        assert!(with_indexes[0].0 == Warning && with_indexes[0].1.ends_with("LIMIT 6"), "{with_indexes:?}");
         assert_eq!(verdicts(Slots { database: 5, role: 1, used_role: 0, ..FREE }), [Problem, Problem]);
     }
 }

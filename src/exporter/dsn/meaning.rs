@@ -102,20 +102,15 @@ impl Keys {
         self.keepalive(&mut all)?;
         let attributes = [
             // forebay writes: of any server it needs one that takes that.
-            ("any", true),
-            ("read-write", true),
-            ("primary", true),
-            ("read-only", false),
-            ("standby", false),
-            ("prefer-standby", false),
+            ("any", TargetSessionAttrs::ReadWrite),
+            ("read-write", TargetSessionAttrs::ReadWrite),
+            ("primary", TargetSessionAttrs::ReadWrite),
+            ("read-only", TargetSessionAttrs::ReadOnly),
+            ("standby", TargetSessionAttrs::ReadOnly),
+            ("prefer-standby", TargetSessionAttrs::Any),
         ];
-        if self.word("target_session_attrs", &attributes)? == Some(false) {
-            return refused(
-                "target_session_attrs",
-                "forebay writes, which a standby does not take; write primary, or remove this key",
-            );
-        }
-        all.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let wanted = self.word("target_session_attrs", &attributes)?;
+        all.target_session_attrs(wanted.unwrap_or(TargetSessionAttrs::ReadWrite));
         let binding = [
             ("disable", ChannelBinding::Disable),
             ("prefer", ChannelBinding::Prefer),

@@ -99,6 +99,16 @@ impl Target {
         Ok(super::tls::connector(&self.tls).map(|_| ())?)
     }
 
+    /// Whether the connection string asks for a server that can be written to. Others are for reading alone.
+    pub fn check_writes(&self) -> Result<(), DsnError> {
+        if self.hosts[0].get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+            return Ok(());
+        }
+        let problem = "forebay writes, which a standby does not take; write primary, or remove this key (only `forebay query` reads \
+                       from a standby)";
+        Err(DsnError::Key { key: "target_session_attrs".to_owned(), problem: problem.to_owned() })
+    }
+
     /// The server's list of sessions has these by this name.
     pub(super) fn called(mut self, name: &str) -> Self {
         for host in &mut self.hosts {

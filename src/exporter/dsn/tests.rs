@@ -133,9 +133,6 @@ fn what_cannot_be_read_is_said_with_its_cure_and_without_the_secret() {
         ("host=one,two hostaddr=10.0.0.7 password=hunter2", "hostaddr: it has 1 parts"),
         ("hostaddr=db password=hunter2", "hostaddr: expected IP addresses"),
         ("host=db password=hunter2 connect_timeout=soon", "connect_timeout: expected a whole number"),
-        ("host=db password=hunter2 target_session_attrs=standby", "target_session_attrs: forebay writes"),
-        ("host=db password=hunter2 target_session_attrs=read-only", "write primary, or remove this key"),
-        ("host=db password=hunter2 target_session_attrs=prefer-standby", "write primary"),
         ("host=db password=hunter2 target_session_attrs=master", "allowed are any, read-write, primary"),
         ("host=db password=hunter2 gssencmode=require", "gssencmode: forebay does not speak GSSAPI"),
         ("host=db password=hunter2 require_auth=scram-sha-256", "require_auth: forebay cannot choose"),
@@ -198,6 +195,17 @@ fn every_parameter_of_libpq_is_known() {
     for same in ["any", "read-write", "primary"] {
         let target = parse(&format!("postgresql://db?target_session_attrs={same}"));
         assert_eq!(target.hosts[0].get_target_session_attrs(), TargetSessionAttrs::ReadWrite, "{same}");
+        assert!(target.check_writes().is_ok(), "{same}");
+    }
+    for (reads, found) in [
+        ("read-only", TargetSessionAttrs::ReadOnly),
+        ("standby", TargetSessionAttrs::ReadOnly),
+        ("prefer-standby", TargetSessionAttrs::Any),
+    ] {
+        let target = parse(&format!("host=db password=hunter2 target_session_attrs={reads}"));
+        assert_eq!(target.hosts[0].get_target_session_attrs(), found, "{reads}");
+        let refused = target.check_writes().unwrap_err().to_string();
+        assert!(refused.contains("target_session_attrs: forebay writes"), "{refused}");
     }
     let named =
         parse("host=db sslcert=/c.pem sslkey=/k.pem sslmode=verify-ca sslrootcert=/ca.pem sslcrl=/crl.pem")

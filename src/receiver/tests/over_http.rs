@@ -196,12 +196,27 @@ async fn what_is_too_large_is_answered_at_once() {
     drop(client);
     let mut client = Client::connect(gateway.http).await;
     client.send(POST, &vec![0; 3_000_000]).await;
-    refused(&client.reply().await, 413);
-    assert!(client.ends().await);
+    let reply = client.reply().await;
+    refused(&reply, 413);
+    assert!(reply.headers["connection"] == "close" && client.ends().await);
     let mut client = Client::connect(gateway.http).await;
     client.write(format!("{POST}\r\nhost: forebay\r\ntransfer-encoding: chunked\r\n\r\n200000\r\n")).await;
     client.write(vec![0; 2 << 20]).await;
     refused(&client.reply().await, 413);
+    gateway.stop().await;
+}
+
+/// A request that is refused unread costs no connection where its rest is there.
+#[tokio::test]
+async fn a_refused_request_leaves_the_connection_to_the_next_one() {
+    let gateway = Setup::default().start().await;
+    let mut client = Client::connect(gateway.http).await;
+    for _ in 0..2 {
+        let reply = client.ask("POST /v1/traces HTTP/1.1", &[0; 200_000]).await;
+        assert_eq!((reply.status, reply.headers.get("connection")), (StatusCode::NOT_FOUND, None));
+    }
+    assert_eq!(taken(&client.ask(POST, &request(["a"])).await), None);
+    gateway.take().await.settle_written(&all_but([]));
     gateway.stop().await;
 }
 
