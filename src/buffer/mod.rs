@@ -109,8 +109,9 @@ impl Buffer {
             return Reservation::new(self.no_room(), records, Rest::Shed(DropReason::TooLarge));
         }
         let fits_when_empty = records <= max_records && records * per_record <= max_bytes;
-        // Where they do not fit, one of them may be the reason, which is not known yet.
-        let each = per_record.min(max_bytes / records.clamp(1, max_records.max(1)));
+        // Where they do not fit, one of them may be the reason, which is not known yet: the others are not to go for it.
+        let share = max_bytes / records.clamp(1, max_records.max(1));
+        let each = if per_record <= share { per_record } else { share.min(ROW_OVERHEAD) };
         let room = Room::reserve(self.ledger, records, each);
         if room.records() < records {
             self.queue.press();

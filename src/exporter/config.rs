@@ -104,7 +104,7 @@ impl Config {
 impl Dsn {
     /// Whether forebay is to run a PostgreSQL of its own.
     pub fn is_embedded(&self) -> bool {
-        self.0 == "embedded"
+        self.0.trim().eq_ignore_ascii_case("embedded")
     }
 }
 

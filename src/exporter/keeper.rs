@@ -106,8 +106,11 @@ impl Exporter {
                 self.partitions.forget();
                 self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
-            schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
-            schema::forget_old_lanes(connection, &self.schema).await?;
+            if !*self.store_ready.borrow() {
+                // Later on the lanes' rows have other numbers.
+                schema::register_lanes(connection, &self.schema, self.gateway, self.lanes()).await?;
+                schema::forget_old_lanes(connection, &self.schema).await?;
+            }
             let found = triggers::of(connection, &self.destination).await?;
             if let Some(told) = triggers::told(&found, &self.destination)
                 && !self.told_of_triggers.swap(true, Ordering::Relaxed)

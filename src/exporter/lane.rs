@@ -22,6 +22,8 @@ const BATCHES_IN_A_ROW: i64 = 200;
 const MOST_AMONG_FAULTS: usize = 1000;
 /// The most parts of batches that wait for their next try while the lane takes further batches.
 const MOST_ASIDE: usize = 32;
+/// The longest wait between two tries of a row under suspicion while forebay ends.
+const AT_THE_END: Duration = Duration::from_millis(250);
 /// The longest wait between two tries of a row whose failure may pass, where `retry_on_failure` has no longer one.
 const LONGEST_ASIDE: Duration = Duration::from_secs(1);
 /// The most parts of a batch while nothing tells whether a row is at fault at all.
@@ -92,6 +94,11 @@ impl<'a> Lane<'a> {
     async fn run(&mut self) {
         let mut parts = Vec::new();
         while let Some(mut part) = self.next(&mut parts).await {
+            if self.senders_wait() && !part.in_doubt && part.batch.nobody_waits_any_more() {
+                // They send again what they had no answer for.
+                part.batch.settle_dropped(DropReason::RetryExhausted);
+                continue;
+            }
             if part.batch.len() > self.most && !part.in_doubt {
                 parts.insert(0, part.split_off(self.most));
             }
@@ -196,15 +203,17 @@ impl<'a> Lane<'a> {
         }
         part.suspicions += 1;
         let since = *part.suspected.get_or_insert_with(Instant::now);
-        let hastens = exporter.buffer.is_closed() || others >= MOST_ASIDE / 2;
-        let patience = Patience::with(failure, self.was_given_up(failure), hastens);
-        if failure.may_pass() && !is_last {
+        let (ends, crowded) = (exporter.buffer.is_closed(), others >= MOST_ASIDE / 2);
+        let patience = Patience::with(failure, self.was_given_up(failure), ends, crowded);
+        if ends {
+            wait = wait.min(AT_THE_END);
+        }
+        if failure.may_pass() && !is_last && !ends {
             // So that many of them cost few tries.
             wait = wait.max((since.elapsed() / 2).min(LONGEST_ASIDE));
         }
         if failure.may_be_a_lock() {
             // Of what is left at work on these rows nothing more is begun before it has ended.
-            sleep(std::mem::take(&mut wait)).await;
             self.end_lost_session(&part).await;
             part.hurried = true;
         }
@@ -321,10 +330,13 @@ impl<'a> Lane<'a> {
     fn next_turn(&mut self) {
         self.before = None;
         self.sequence += 1;
-        if self.sequence > BATCHES_IN_A_ROW {
+        let lanes = i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX);
+        // The last number is kept: below it there may be rows that a lagging standby has left.
+        if self.sequence > BATCHES_IN_A_ROW
+            && let Some(row) = self.row.checked_add(lanes)
+        {
             self.before = Some((self.row, self.sequence - 1));
-            let lanes = i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX);
-            self.row = self.row.checked_add(lanes).unwrap_or(self.number);
+            self.row = row;
             self.sequence = 1;
         }
     }

@@ -220,11 +220,15 @@ impl Exporter {
         use crate::telemetry::StoreTrouble;
         let trouble = match failure.class {
             Class::Refused if failure.is_a_mismatch() => StoreTrouble::SchemaMismatch,
-            Class::Refused | Class::DiskFull | Class::Unknown => StoreTrouble::DatabaseRefuses,
+            // Where no record is at fault, such as by a trigger on DDL, it is the database that refuses.
+            Class::Refused | Class::DiskFull | Class::Unknown | Class::Poison => {
+                StoreTrouble::DatabaseRefuses
+            }
             Class::Connection if failure.sqlstate.as_deref() == Some("25006") => {
                 StoreTrouble::DatabaseRefuses
             }
-            Class::Connection | Class::Busy | Class::Poison => StoreTrouble::DatabaseUnreachable,
+            Class::Busy if failure.sqlstate.as_deref() == Some("53400") => StoreTrouble::DatabaseRefuses,
+            Class::Connection | Class::Busy => StoreTrouble::DatabaseUnreachable,
         };
         self.health.store_unavailable(trouble, failure.to_string());
     }

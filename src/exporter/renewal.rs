@@ -7,8 +7,9 @@
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::Exporter;
 use super::error::Failure;
+use super::pool::Connection;
+use super::{Exporter, HOUSEKEEPING, schema};
 
 /// When it was last looked whether the store is all there, and when something was made again.
 #[derive(Debug, Default)]
@@ -29,7 +30,14 @@ impl Exporter {
         }
         let mut looks = self.renewal.0.lock().await;
         if looks.looked < Some(tried) {
-            self.look_again(&mut looks).await;
+            let parts = async |connection: &Connection| schema::parts(connection, &self.schema).await;
+            // It may be a table of somebody else's, which a trigger names.
+            match self.pool.session(HOUSEKEEPING, parts).await {
+                Ok(there) if there.tables_again(&self.schema).is_empty() => {
+                    looks.looked = Some(Instant::now())
+                }
+                _ => self.look_again(&mut looks).await,
+            }
         }
         looks.made > Some(tried)
     }

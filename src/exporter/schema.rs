@@ -10,6 +10,7 @@ use super::pool::Connection;
 use super::view;
 use crate::table::ddl::{LOG_RECORDS, MIGRATIONS, Parts, TABLES, migrations_table};
 use crate::table::identifier::Schema;
+use crate::table::reading::NAME;
 
 /// Why the schema cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -173,7 +174,10 @@ async fn migrate(connection: &Connection, schema: &Schema) -> Result<Migrated, S
     let mut again = String::new();
     if there.has_tables() || found > 0 {
         again = there.tables_again(schema);
-        connection.batch_execute(&again).await?;
+        if !again.is_empty() {
+            // Apart from the migrations, of which one may have to wait.
+            connection.batch_execute(&format!("{again}; COMMIT; BEGIN; {DDL_LOCK}")).await?;
+        }
     }
     if found == 0 && there.has_tables() && differences(connection, schema).await?.is_empty() {
         // Somebody has dropped the table that says so.
@@ -224,13 +228,15 @@ pub(super) async fn parts(connection: &Connection, schema: &Schema) -> Result<Pa
                   ARRAY(SELECT proname::text FROM pg_proc WHERE pronamespace = n.oid), \
                   NOT EXISTS (SELECT FROM pg_class c JOIN pg_partitioned_table ON partrelid = c.oid \
                   WHERE relnamespace = n.oid AND relname = $2 AND partdefid = 0) \
-                  OR EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = $2 || '_default') \
+                  OR EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = $2 || '_default'), \
+                  EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = $3 AND relkind IN ('v', 'm')) \
                   FROM pg_namespace n WHERE nspname = $1";
-    let row = connection.query_opt(select, &[&schema.name(), &LOG_RECORDS]).await?;
+    let row = connection.query_opt(select, &[&schema.name(), &LOG_RECORDS, &NAME]).await?;
     Ok(row.map_or_else(Parts::default, |row| Parts {
         relations: row.get(0),
         functions: row.get(1),
         has_default: row.get(2),
+        has_view: row.get(3),
     }))
 }
 

@@ -103,7 +103,8 @@ impl Evidence<'_> {
         }
         match sampled {
             Sampled::NotAsked => Verdict::Row,
-            Sampled::Duplicate if self.refused >= SUSPICIOUS => Verdict::Table,
+            // A batch that is sent again has many rows that are there already.
+            Sampled::Duplicate if self.refused >= SUSPICIOUS && !failure.is_a_duplicate() => Verdict::Table,
             Sampled::Taken | Sampled::Duplicate => Verdict::Row,
             Sampled::Refused(_) => Verdict::Table,
             Sampled::Unanswered(_) => Verdict::Server,
@@ -136,9 +137,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// After `failure`. `known`: a row was given up with the same code lately. `hastens`: there is no time to see it pass.
-    pub(super) fn with(failure: &Failure, known: bool, hastens: bool) -> Self {
+    /// After `failure`. `known`: a row was given up with the same code lately. `ends`: forebay does, so that there is no time to see it
+    /// pass; `crowded`: nor is there while many other rows wait.
+    pub(super) fn with(failure: &Failure, known: bool, ends: bool, crowded: bool) -> Self {
         let tries = match failure.class {
+            _ if ends => TRIES,
             _ if failure.ends_the_session() => MORE_TRIES,
             Class::Busy if failure.may_be_a_lock() && !failure.asks_for_less() => TRIES_AT_A_LOCK,
             _ if failure.may_pass() && !known => MORE_TRIES,
@@ -147,7 +150,9 @@ impl Patience {
             _ => TRIES,
         };
         // What did not pass for one row will not for the next.
-        let time = if failure.may_pass() && !known && !hastens { PASSING } else { Duration::ZERO };
+        let passes = failure.may_pass() && !known && !crowded;
+        // A bad network ends sessions by chance, many times within some seconds.
+        let time = if (passes || failure.ends_the_session()) && !ends { PASSING } else { Duration::ZERO };
         Self { tries, time }
     }
 
@@ -285,6 +290,13 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_are_sent_again_are_at_fault_themselves() {
+        let [duplicate, other] = [failure("23505"), failure("23514")];
+        assert_eq!(verdict(&duplicate, 500, &Sampled::Duplicate), Verdict::Row);
+        assert_eq!(verdict(&other, SUSPICIOUS, &Sampled::Duplicate), Verdict::Table);
+    }
+
+    #[test]
     fn a_row_has_a_few_tries_and_time_where_its_code_is_of_what_passes() {
         let ended = Failure::new(Class::Connection, "connection closed").at_the_end_of_a_session();
         for (failure, expected) in [
@@ -302,12 +314,16 @@ mod tests {
             (ended, [6, 6]),
             (failure("55P03"), [20, 20]),
         ] {
-            let patience = |known, ending| Patience::with(&failure, known, ending);
-            assert_eq!([false, true].map(|known| patience(known, false).tries), expected, "{failure:?}");
-            let time = if failure.may_pass() { PASSING } else { Duration::ZERO };
-            assert_eq!([false, true].map(|ending| patience(false, ending).time), [time, Duration::ZERO]);
+            let patience = |known, ends, crowded| Patience::with(&failure, known, ends, crowded);
+            let tries = [false, true].map(|known| patience(known, false, false).tries);
+            assert_eq!(tries, expected, "{failure:?}");
+            let passes = failure.may_pass() || failure.ends_the_session();
+            let time = if passes { PASSING } else { Duration::ZERO };
+            let crowded = if failure.ends_the_session() { PASSING } else { Duration::ZERO };
+            assert_eq!([false, true].map(|crowded| patience(false, false, crowded).time), [time, crowded]);
+            assert_eq!(patience(false, true, false), Patience { tries: 3, time: Duration::ZERO });
         }
-        let patience = Patience::with(&raised("40001"), false, false);
+        let patience = Patience::with(&raised("40001"), false, false, false);
         assert!(!patience.ends(100, PASSING / 2) && !patience.ends(5, PASSING) && patience.ends(6, PASSING));
     }
 }

@@ -160,6 +160,9 @@ async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Fail
     Ok(advanced)
 }
 
+const LOST: &str = "PostgreSQL has lost batches that it had committed; was the store made again, or was there a failover to a \
+                    standby that lagged?";
+
 /// Moves the lane's sequence row to this batch.
 pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
     let Turn { schema, gateway, lane, sequence, before } = turn;
@@ -179,8 +182,11 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
         connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
     if let Some(row) = advanced {
         // A row that has to be made, and is not the first one, is one that somebody has deleted.
-        let is_lost = row.get::<_, bool>(0) && !is_moved;
-        return Ok(if is_lost { Advanced::AfterALoss } else { Advanced::Next([row.get(1), row.get(2)]) });
+        if row.get::<_, bool>(0) && !is_moved {
+            tracing::error!(lane, "{LOST}");
+            return Ok(Advanced::AfterALoss);
+        }
+        return Ok(Advanced::Next([row.get(1), row.get(2)]));
     }
     let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
     let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
@@ -192,12 +198,7 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
         return Err(Failure::new(Class::Unknown, message));
     }
     // The database has lost batches that it had committed, as an asynchronous standby does when it takes over.
-    tracing::error!(
-        lane,
-        batches = sequence - 1 - found,
-        "PostgreSQL has lost batches that it had committed; was the store made again, or was there a failover to a standby \
-         that lagged?"
-    );
+    tracing::error!(lane, batches = sequence - 1 - found, "{LOST}");
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
     Ok(Advanced::AfterALoss)

@@ -234,9 +234,17 @@ impl Terms {
         let mut connection = pin!(connection);
         let grace = tokio::select! {
             result = connection.as_mut() => {
-                if result.is_err_and(|error| error.is_parse_too_large()) {
-                    let why = format!("its headers are larger than {} KiB", MAX_HEADERS >> 10);
-                    self.gate.turned_away.count(Reason::HeadersTooLarge, Some(client.address), &why);
+                let address = Some(client.address);
+                match result {
+                    Err(error) if error.is_parse_too_large() => {
+                        let why = format!("its headers are larger than {} KiB", MAX_HEADERS >> 10);
+                        self.gate.turned_away.count(Reason::HeadersTooLarge, address, &why);
+                    }
+                    Err(error) if error.is_parse() => {
+                        let why = format!("{error}; where a load balancer is in front, its PROXY protocol has to be off");
+                        self.gate.turned_away.count(Reason::NotHttp, address, &why);
+                    }
+                    _ => {}
                 }
                 return true;
             }

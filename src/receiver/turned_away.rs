@@ -45,6 +45,8 @@ pub(super) enum Reason {
     NotGrpc,
     /// Its headers are too large.
     HeadersTooLarge,
+    /// What it sends is no HTTP.
+    NotHttp,
 }
 
 /// What was turned away at one port.
@@ -63,7 +65,7 @@ struct Count {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::PlainText,
         Self::Tls,
         Self::ClientCertificate,
@@ -80,6 +82,7 @@ impl Reason {
         Self::UnknownType,
         Self::NotGrpc,
         Self::HeadersTooLarge,
+        Self::NotHttp,
     ];
 
     /// For a request to `path`, which is not that of logs.
@@ -115,6 +118,7 @@ impl Reason {
             Self::UnknownType => "unknown_type",
             Self::NotGrpc => "not_grpc",
             Self::HeadersTooLarge => "headers_too_large",
+            Self::NotHttp => "not_http",
         }
     }
 
@@ -128,6 +132,7 @@ impl Reason {
             Self::Traces => "a client sends traces: ",
             Self::Metrics => "a client sends metrics: ",
             Self::NotGrpc => "a client does not speak gRPC: ",
+            Self::NotHttp => "a client does not speak HTTP: ",
             Self::NoCredentials
             | Self::WrongCredentials
             | Self::UnknownPath

@@ -78,7 +78,11 @@ async fn fast_restarts() {
 async fn crash_restarts() {
     let mut postgres = Postgres::start().await;
     let database = postgres.database().await;
-    let sets = ["exporters.postgres.sending_queue.overflow=drop_oldest"];
+    // With as much under way as waits at most, there would be nothing that gives way.
+    let sets = [
+        "exporters.postgres.sending_queue.overflow=drop_oldest",
+        "processors.batch.send_batch_max_size=1000",
+    ];
     let scene = Scene::begin(&database, database.dsn(), &sets).await;
     let away = either(2, 5) * SECOND;
     let longest = restarts(&mut postgres, &scene, Stop::Immediate, away, either(1, 20)).await;

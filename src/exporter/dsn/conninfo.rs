@@ -49,8 +49,8 @@ fn authority(text: &str) -> Option<usize> {
     let scheme = scheme.strip_prefix("jdbc:").unwrap_or(&scheme);
     // SQLAlchemy names the driver: postgresql+psycopg.
     let (name, driver) = scheme.split_once('+').unwrap_or((scheme, ""));
-    let is_ours =
-        matches!(name, "postgres" | "postgresql") && driver.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_ours = matches!(name, "postgres" | "postgresql")
+        && driver.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     is_ours.then(|| text.find("://").map(|at| at + 3))?
 }
 

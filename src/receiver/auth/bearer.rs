@@ -141,7 +141,19 @@ fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>
     let path = config.filename.as_deref().unwrap_or("".as_ref()).display();
     let text = str::from_utf8(bytes).map_err(|_| Unusable::new(key, format!("{path} is not text")))?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-    lines.map(|(index, line)| usable(line, key, &format!("{path}, line {}: ", index + 1))).collect()
+    let token = |(index, line)| {
+        let place = format!("{path}, line {}: ", index + 1);
+        let token = usable(line, key, &place)?;
+        // Whoever writes a comment or what stands in the header does not mean a token by it.
+        let of_token = |c: char| c != ' ' && c != '"' && c != '\'';
+        if token.starts_with('#') || !token.chars().all(of_token) {
+            let problem =
+                "a line is a token and nothing else: no comment, no quotes, no spaces, no Bearer in front";
+            return Err(Unusable::new(key, format!("{place}{problem}")));
+        }
+        Ok(token)
+    };
+    lines.map(token).collect()
 }
 
 fn no_token(key: &str, path: &Path) -> Unusable {

@@ -175,6 +175,18 @@ async fn files_of_windows_editors_have_their_first_line() {
     }
 }
 
+#[test]
+fn a_line_of_a_token_file_is_a_token_and_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("tokens");
+    for line in ["# of the shop", "Bearer abc", "\"abc\"", "'abc'", "abc def"] {
+        std::fs::write(&path, format!("good\n{line}\n")).unwrap();
+        let config = BearerConfig { filename: Some(path.clone()), ..BearerConfig::default() };
+        let refusal = bearer(config).unwrap_err();
+        assert!(refusal.contains("line 2: a line is a token and nothing else"), "{line}: {refusal}");
+    }
+}
+
 #[tokio::test]
 async fn names_and_passwords_go_together() {
     let dir = TempDir::new().unwrap();

@@ -36,8 +36,22 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
         .await;
         assert_eq!(turned_away.times(reason), before + 1, "{head:.40}");
     }
+    for broken in
+        ["PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", "POST /v1/logs HTTP/1.1\r\ncontent-length: abc\r\n\r\n"]
+    {
+        let before = turned_away.times(Reason::NotHttp);
+        let mut client = Client::connect(gateway.http).await;
+        client.write(broken).await;
+        assert_eq!(client.reply().await.status, 400, "{broken}");
+        soon(async {
+            while turned_away.times(Reason::NotHttp) == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
     let all: u64 = Reason::ALL.iter().map(|reason| turned_away.times(*reason)).sum();
-    assert_eq!(all, 9, "each for one reason");
+    assert_eq!(all, 9 + 2, "each for one reason");
     gateway.stop().await;
 }
 

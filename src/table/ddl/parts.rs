@@ -14,6 +14,8 @@ pub struct Parts {
     pub functions: Vec<String>,
     /// The table of the records has a default partition, or one that was is kept beside it.
     pub has_default: bool,
+    /// What is under the view's name is a view, which needs its tables.
+    pub has_view: bool,
 }
 
 /// What the view is made of. Dropping one of them drops the view as well, so that one that is missing beside the view has another
@@ -23,7 +25,7 @@ const VIEWED: [&str; 3] = ["resources", "scopes", LOG_RECORDS];
 impl Parts {
     /// The tables that are not there, and are to be made again.
     pub fn missing_tables(&self) -> Vec<&'static str> {
-        let is_away = |table: &str| self.has(NAME) && VIEWED.contains(&table);
+        let is_away = |table: &str| self.has_view && VIEWED.contains(&table);
         let names = TABLES.iter().map(|table| table.name);
         names.filter(|table| !self.has(table) && !is_away(table)).collect()
     }
@@ -99,6 +101,7 @@ mod tests {
             relations: relations.map(str::to_owned).collect(),
             functions: functions.map(str::to_owned).collect(),
             has_default: true,
+            has_view: true,
         }
     }
 
@@ -118,6 +121,7 @@ mod tests {
             parts.relations.retain(|name| name != dropped);
             assert_eq!(parts.missing_tables() == [dropped], is_made, "{dropped}");
             parts.relations.retain(|name| name != NAME);
+            parts.has_view = false;
             assert_eq!(parts.missing_tables(), [dropped]);
             assert!(parts.tables_again(&schema).contains(&format!("CREATE TABLE \"otel\".{dropped} (")));
         }
