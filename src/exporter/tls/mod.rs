@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
@@ -219,7 +219,7 @@ impl TlsOptions {
 
 /// A connector for `tls`.
 pub(super) fn connector(tls: &TlsConfig) -> Result<MakeRustlsConnect, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let versions: &[&SupportedProtocolVersion] = match tls.without {
         None => &[&TLS12, &TLS13],
         Some(Version::Tls12) => &[&TLS13],
@@ -227,7 +227,7 @@ pub(super) fn connector(tls: &TlsConfig) -> Result<MakeRustlsConnect, TlsError> 
     };
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .expect("ring has the cipher suites of TLS 1.2 and 1.3");
+        .expect("aws-lc-rs has the cipher suites of TLS 1.2 and 1.3");
     let mut verifier =
         Verifier { provider, chains: None, roots: Vec::new(), checks_name: tls.verify == Verify::Host };
     if tls.verify != Verify::Nothing {
