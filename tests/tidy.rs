@@ -51,13 +51,13 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
     (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
     (
-        &["tokio_postgres", "deadpool_postgres", "tokio_postgres_rustls", "rustls_native_certs"],
+        &["tokio_postgres", "deadpool_postgres", "rustls_native_certs"],
         &["exporter"],
         "speak to PostgreSQL in exporter",
     ),
     (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
     (&["rustls"], &["exporter/tls", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
-    (&["tokio_rustls"], &["receiver/tls"], "shake hands in receiver/tls"),
+    (&["tokio_rustls"], &["exporter/tls", "receiver/tls"], "shake hands in the tls of exporter and receiver"),
     (
         &["x509_cert"],
         &["exporter/tls", "receiver/tls"],

@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, Error};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::dsn::Target;
+use super::tls::Encrypting;
 
 /// Connects to any of a target's addresses.
 pub(super) struct Connector {
-    one: ConfigConnectImpl<MakeRustlsConnect>,
+    one: ConfigConnectImpl<Encrypting>,
     target: Target,
     /// What an address may take.
     each: Duration,
@@ -34,7 +34,7 @@ type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 impl Connector {
     /// A connector to the hosts of `target`, which takes `tls` there.
-    pub(super) fn new(target: Target, tls: MakeRustlsConnect) -> Self {
+    pub(super) fn new(target: Target, tls: Encrypting) -> Self {
         Self {
             one: ConfigConnectImpl { tls },
             each: target.connect_timeout(),

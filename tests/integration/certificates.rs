@@ -115,6 +115,62 @@ async fn the_certificates_of_the_manual_are_taken_as_libpq_takes_them() {
     assert!(differences.is_empty(), "{differences:#?}");
 }
 
+/// The commands of `script` with keys of this kind, and signatures of this digest.
+fn with_keys(script: &str, kind: &str, digest: &str) -> String {
+    script
+        .replace("openssl req -new ", &format!("openssl req -{digest} -new -newkey {kind} "))
+        .replace("openssl x509 -req ", &format!("openssl x509 -{digest} -req "))
+}
+
+/// Scenario: the keys of server, client and authority are of each kind that authorities certify, each signed with digests of other
+/// lengths as well (`openssl req` takes SHA-256 for every curve). The server asks for the client's certificate, of version 1 as the
+/// manual makes it, and for a password that is tied to its own. Guarantee: forebay connects where psql does, with each; not without its
+/// certificate, nor with somebody else's root.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_all_kinds_are_taken_as_libpq_takes_them() {
+    const CLIENT: &str = "openssl req -new -nodes -out client.csr -keyout client.key -subj /CN=forebay
+openssl x509 -req -in client.csr -days 365 -CA root.crt -CAkey root.key -CAcreateserial -out client.crt";
+    const P521: &str = "ec -pkeyopt ec_paramgen_curve:P-521";
+    let mut differences = Vec::new();
+    for (kind, digest, recipe) in [
+        (P521, "sha256", &RECIPES[1]),
+        (P521, "sha384", &RECIPES[3]),
+        (P521, "sha512", &RECIPES[1]),
+        (P521, "sha512", &RECIPES[3]),
+        ("ec -pkeyopt ec_paramgen_curve:P-256", "sha512", &RECIPES[3]),
+        ("ec -pkeyopt ec_paramgen_curve:P-384", "sha512", &RECIPES[1]),
+        ("rsa:4096", "sha384", &RECIPES[3]),
+    ] {
+        let (dir, stranger) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        for script in [ROOT, recipe.script, CLIENT] {
+            shell(dir.path(), &with_keys(script, kind, digest));
+        }
+        shell(stranger.path(), &with_keys(ROOT, kind, digest));
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let (certificate, key, root) = (read("server.crt"), read("server.key"), read("root.crt"));
+        let postgres = Postgres::start_with_certificates(&certificate, &key, &root).await;
+        let (port, user) = (postgres.database().await.address().port(), forebay::embedded::NAME);
+        let path = |dir: &TempDir, name: &str| dir.path().join(name).display().to_string();
+        let identity = format!("sslcert={} sslkey={}", path(&dir, "client.crt"), path(&dir, "client.key"));
+        for (root, identity, fits) in [
+            (path(&dir, "root.crt"), &*identity, true),
+            (path(&dir, "root.crt"), "", false),
+            (path(&stranger, "root.crt"), &identity, false),
+        ] {
+            let dsn = format!(
+                "host=localhost port={port} user={user} dbname=postgres sslmode=verify-full password=secret \
+                 channel_binding=require sslrootcert={root} {identity}"
+            );
+            let refusal = refusal(&dsn).await;
+            if refusal.is_none() != fits || libpq_connects(&dsn) != fits {
+                differences
+                    .push(format!("{kind}, {digest}, {}, {dsn}: forebay says {refusal:?}", recipe.name));
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
 /// Scenario: the manual's certificate that is its own authority has expired, or its name is another. Guarantee: it is refused though
 /// it is in the file of roots.
 #[tokio::test(flavor = "multi_thread")]

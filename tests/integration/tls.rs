@@ -34,7 +34,12 @@ impl Secured {
     /// One with a certificate by an authority of its own, and with further `--set` arguments, of which `FILES` is
     /// replaced by the directory.
     async fn start(database: &Database, sets: &[&str]) -> Self {
-        let (files, authority) = (Files::new(), Authority::new());
+        Self::start_by(Authority::new(), database, sets).await
+    }
+
+    /// The same, with a certificate by `authority`.
+    async fn start_by(authority: Authority, database: &Database, sets: &[&str]) -> Self {
+        let files = Files::new();
         files.write_identity("server", &authority.server());
         files.write("ca.pem", &authority.pem);
         let directory = files.path("").display().to_string();
@@ -119,6 +124,62 @@ async fn the_python_sdk_with_a_certificate() {
     assert_eq!(scrape.value("log_receiver_turned_away_total"), 0);
 }
 
+/// Scenario: the keys of forebay, of the clients and of the authority of both are on the curve P-521; by gRPC, and by HTTP with curl,
+/// in TLS 1.2 and in 1.3. Guarantee: each is served, and who has no certificate, or one by another such authority, is turned away.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_on_the_curve_p521_are_as_good_as_others() {
+    let tls = "{cert_file: FILES/server.pem, key_file: FILES/server.key, client_ca_file: FILES/ca.pem}";
+    let sets = [GRPC, "receivers.otlp.protocols.http"].map(|receiver| format!("{receiver}.tls={tls}"));
+    let sets = sets.each_ref().map(String::as_str);
+    let secured = Secured::start_by(Authority::p521(), &database().await, &sets).await;
+    let (files, authority) = (&secured.files, &secured.authority);
+    let (own, of_others) = (authority.client(), Authority::p521().client());
+    files.write_identity("client", &own);
+    for (number, client) in
+        [Client::new(authority, Some(&own)), Client::old(authority, Some(&own))].iter().enumerate()
+    {
+        let first = number as u64 * 10;
+        send(&client.sender(secured.address()), first..first + 10).await;
+    }
+    for (count, identity) in [(1, None), (2, Some(&of_others))] {
+        let client = Client::new(authority, identity);
+        client.sender(secured.address()).send(numbered_request(0..1)).await.unwrap_err();
+        eventually("it is counted", || async {
+            (secured.turned_away("client_certificate").await == count).then_some(())
+        })
+        .await;
+    }
+    let url = format!("https://{}/v1/logs", secured.forebay.http_address());
+    for (version, first) in [("1.2", 20), ("1.3", 30)] {
+        std::fs::write(files.path("body"), numbered_request(first..first + 10).encode_to_vec()).unwrap();
+        let mut curl = Command::new("curl");
+        curl.current_dir(files.path("")).args(["-sS", "-H", "content-type: application/x-protobuf"]);
+        curl.args([
+            "--data-binary",
+            "@body",
+            "--cacert",
+            "ca.pem",
+            "--cert",
+            "client.pem",
+            "--key",
+            "client.key",
+        ]);
+        curl.args([
+            &format!("--tlsv{version}"),
+            "--tls-max",
+            version,
+            "-w",
+            "%{http_code}",
+            "-o",
+            "answer",
+            &url,
+        ]);
+        let ran = ran(&mut curl).await;
+        assert_eq!(ran.out, "200", "TLS {version}: {ran:?}");
+    }
+    assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 40);
+}
+
 /// Scenario: clients without a certificate, with one by somebody else, and with one that has expired. Guarantee: they
 /// are turned away, counted and told of; who has a good one is served.
 #[tokio::test(flavor = "multi_thread")]
@@ -158,12 +219,12 @@ async fn who_does_not_trust_the_server_sends_nothing() {
 async fn the_oldest_version_is_what_min_version_says() {
     let database = database().await;
     let secured = Secured::start(&database, &[]).await;
-    send(&Client::old(&secured.authority).sender(secured.address()), 0..10).await;
+    send(&Client::old(&secured.authority, None).sender(secured.address()), 0..10).await;
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);
     secured.forebay.terminate().await;
 
     let secured = Secured::start(&database, &[&format!("{GRPC}.tls.min_version=1.3")]).await;
-    let error = Client::old(&secured.authority).connect(secured.address()).await.unwrap_err();
+    let error = Client::old(&secured.authority, None).connect(secured.address()).await.unwrap_err();
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
     send(&secured.client().sender(secured.address()), 10..20).await;
     assert_eq!(secured.turned_away("handshake").await, 1);

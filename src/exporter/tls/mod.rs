@@ -1,20 +1,24 @@
 //! TLS to PostgreSQL by rustls, with the meanings that libpq gives its keys.
 
+mod stream;
 mod verifier;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio_postgres::config::SslMode;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
 
 use crate::text::unmarked;
+pub(super) use stream::Encrypting;
 use verifier::Verifier;
 
 /// What TLS is to be.
@@ -218,8 +222,8 @@ impl TlsOptions {
 }
 
 /// A connector for `tls`.
-pub(super) fn connector(tls: &TlsConfig) -> Result<MakeRustlsConnect, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+pub(super) fn connector(tls: &TlsConfig) -> Result<Encrypting, TlsError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let versions: &[&SupportedProtocolVersion] = match tls.without {
         None => &[&TLS12, &TLS13],
         Some(Version::Tls12) => &[&TLS13],
@@ -227,7 +231,7 @@ pub(super) fn connector(tls: &TlsConfig) -> Result<MakeRustlsConnect, TlsError> 
     };
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
-        .expect("ring has the cipher suites of TLS 1.2 and 1.3");
+        .expect("aws-lc-rs has the cipher suites of TLS 1.2 and 1.3");
     let mut verifier =
         Verifier { provider, chains: None, roots: Vec::new(), checks_name: tls.verify == Verify::Host };
     if tls.verify != Verify::Nothing {
@@ -251,19 +255,21 @@ pub(super) fn connector(tls: &TlsConfig) -> Result<MakeRustlsConnect, TlsError> 
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let (chain, private) = identity(certificate, key)?;
-            builder.with_client_auth_cert(chain, private).map_err(|error| {
-                unusable(
-                    "sslkey",
-                    Some(key),
-                    format!("{error}; it must be the key of {}", certificate.display()),
-                )
-            })?
+            let signing = builder.crypto_provider().key_provider.load_private_key(private);
+            let signing = signing.map_err(|error| unusable("sslkey", Some(key), error))?;
+            if !is_key_of(&*signing, &chain[0]) {
+                let problem = format!("it is not the key of the certificate in {}", certificate.display());
+                return Err(unusable("sslkey", Some(key), problem));
+            }
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
+                chain, signing,
+            ))))
         }
     };
     config.enable_sni = !tls.hides_name;
     // Servers since version 17 look for it, and take sslnegotiation=direct with it alone.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Encrypting::new(config))
 }
 
 /// A client's certificate and its key.
@@ -287,6 +293,15 @@ fn identity(
         unusable("sslkey", Some(key), problem)
     })?;
     Ok((chain, private))
+}
+
+/// Whether both have the same public key. The certificate may be of version 1, as PostgreSQL's manual makes them, which rustls does
+/// not read.
+fn is_key_of(key: &dyn SigningKey, certificate: &CertificateDer<'_>) -> bool {
+    let certificate = Certificate::from_der(certificate);
+    let expected =
+        certificate.and_then(|certificate| certificate.tbs_certificate.subject_public_key_info.to_der());
+    key.public_key().is_some_and(|own| expected.is_ok_and(|expected| own.as_ref() == expected))
 }
 
 /// The certificates of the file, or the system's; of the file also one by one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -79,9 +79,9 @@ impl Pem {
             MinVersion::Tls12 => &[&TLS12, &TLS13],
             MinVersion::Tls13 => &[&TLS13],
         };
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
-            .expect("ring has the cipher suites of TLS 1.2 and 1.3");
+            .expect("aws-lc-rs has the cipher suites of TLS 1.2 and 1.3");
         let verifier = |part: &Part| Ok((part.verifier()?, fingerprint([&part.bytes])));
         let clients = self.client_ca.as_ref().map(verifier).transpose()?;
         let builder = match &clients {
@@ -105,13 +105,8 @@ impl Pem {
             Error::InvalidCertificate(cause) => {
                 self.certificate.unusable(format!("holds an unusable certificate: {cause}"))
             }
-            // ring, which signs here, has no P-521.
-            _ if self.key.bytes_hold_p521() => self.key.unusable(
-                "holds a key on the curve P-521 (secp521r1), with which forebay cannot sign; make one on P-256, and a certificate for \
-                 it: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out KEY.pem",
-            ),
             other => self.key.unusable(format!(
-                "holds an unusable key: {other}; RSA of 2048 bits or more, ECDSA and Ed25519 are known"
+                "holds an unusable key: {other}; RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 and P-521, and Ed25519 are known"
             )),
         }
     }
@@ -191,20 +186,13 @@ impl Part {
         matches!(self.bytes[..], [0x30, 0x81..=0x83, ..])
     }
 
-    /// Whether the key names the curve secp521r1, whatever form it is in.
-    fn bytes_hold_p521(&self) -> bool {
-        const SECP521R1: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
-        let key = PrivateKeyDer::from_pem_slice(&self.bytes);
-        key.is_ok_and(|key| key.secret_der().windows(SECP521R1.len()).any(|part| part == SECP521R1))
-    }
-
     fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, Unusable> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
             let added = roots.add(certificate);
             added.map_err(|error| self.unusable(format!("holds an unusable certificate: {error}")))?;
         }
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(aws_lc_rs::default_provider()))
             .build()
             .map_err(|error| self.unusable(format!("cannot be used: {error}")))
     }

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 use hyper_util::rt::TokioIo;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, date_time_ymd,
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P521_SHA512, SignatureAlgorithm, date_time_ymd,
 };
-use rustls::crypto::ring;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -27,6 +27,8 @@ use super::sender::Sender;
 /// An authority that signs certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// That of its key, and of those that it certifies.
+    algorithm: &'static SignatureAlgorithm,
     /// Its own certificate.
     pub pem: String,
 }
@@ -40,13 +42,22 @@ pub struct Identity {
 
 impl Authority {
     pub fn new() -> Self {
+        Self::of(&PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// One whose keys are on the curve P-521.
+    pub fn p521() -> Self {
+        Self::of(&PKCS_ECDSA_P521_SHA512)
+    }
+
+    fn of(algorithm: &'static SignatureAlgorithm) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         // Each has a name of its own, by which clients tell authorities apart.
         params.distinguished_name = named(&format!("authority {}", uuid::Uuid::new_v4()));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(algorithm).unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Issuer::new(params, key), algorithm, pem }
     }
 
     /// A certificate for the server at `localhost`.
@@ -85,7 +96,7 @@ impl Authority {
         if expired {
             params.not_after = date_time_ymd(2020, 2, 2);
         }
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(self.algorithm).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Identity { certificate, key: key.serialize_pem() }
     }
@@ -137,8 +148,8 @@ impl Client {
     }
 
     /// The same, and TLS 1.2 is the newest that it knows.
-    pub fn old(authority: &Authority) -> Self {
-        Self::of_versions(authority, None, &[&TLS12])
+    pub fn old(authority: &Authority, identity: Option<&Identity>) -> Self {
+        Self::of_versions(authority, identity, &[&TLS12])
     }
 
     /// The same, and it speaks `protocol` inside.
@@ -154,7 +165,7 @@ impl Client {
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);

@@ -150,6 +150,23 @@ impl Postgres {
         Self::start_with(&settings, &[("server.crt", certificate), ("server.key", key)], false).await
     }
 
+    /// The same, and who comes by TLS needs a certificate of their own by `authority`, with the user's name, and the password `secret`.
+    #[allow(dead_code, reason = "for the integration tests")]
+    pub(crate) async fn start_with_certificates(certificate: &str, key: &str, authority: &str) -> Self {
+        let own = [("ssl", "on"), ("ssl_ca_file", "root.crt"), ("password_encryption", "scram-sha-256")];
+        let access = "local all all trust\nhostnossl all all 127.0.0.1/32 trust\nhostssl all all samehost scram-sha-256 clientcert=verify-full\n";
+        let files = [
+            ("server.crt", certificate),
+            ("server.key", key),
+            ("root.crt", authority),
+            ("pg_hba.conf", access),
+        ];
+        let made = Self::start_with(&[&TEST_SETTINGS, &own[..]].concat(), &files, false).await;
+        let set = format!("ALTER ROLE {} PASSWORD 'secret'", forebay::embedded::NAME);
+        connect(&made.dsn).await.batch_execute(&set).await.expect("a password");
+        made
+    }
+
     /// One that keeps what it has committed.
     #[allow(dead_code, reason = "for the benchmarks")]
     pub(crate) async fn start_durable(settings: &[(&str, &str)]) -> Self {
