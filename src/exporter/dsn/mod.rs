@@ -1,7 +1,7 @@
 //! The connection string: libpq's URL or `key=value` form with libpq's meanings, and forebay's own defaults for what it leaves open.
 //!
-//! [`conninfo`] reads the text, [`surroundings`] adds what libpq finds elsewhere (environment, service files, the passfile),
-//! [`meaning`] makes of it what to connect with. What TLS is to be is for `tls.rs`.
+//! `conninfo` reads the text, [`surroundings`] adds what libpq finds elsewhere (environment, service files, the passfile),
+//! `meaning` makes of it what to connect with. What TLS is to be is for `tls.rs`.
 
 pub(super) mod conninfo;
 mod keys;
