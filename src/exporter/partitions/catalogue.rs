@@ -44,17 +44,19 @@ pub(in crate::exporter) async fn partitions(
     let rows = connection.query(&statement, &[&schema.name()]).await?;
     let mut found: Vec<_> = rows
         .iter()
-        .map(|row| {
+        .filter_map(|row| {
+            // Of one that is dropped between two looks at its bound, the second one finds nothing.
+            let is_default: bool = row.get::<_, Option<bool>>(4)?;
             // An infinite float becomes the last integer.
             let range = (row.get::<_, f64>(5) as i64, row.get::<_, f64>(6) as i64);
-            Partition {
+            Some(Partition {
                 oid: row.get(0),
                 name: row.get(1),
                 qualified: format!("{}.{}", quoted(row.get(2)), quoted(row.get(1))),
                 schema: row.get(2),
                 is_table: row.get(3),
-                range: (!row.get::<_, bool>(4)).then_some(range),
-            }
+                range: (!is_default).then_some(range),
+            })
         })
         .collect();
     found.sort_by_key(|partition| partition.range.unwrap_or((i64::MAX, i64::MAX)));
@@ -138,7 +140,7 @@ pub(in crate::exporter) async fn held(
             rows: row.get(4),
             valid: row.get(5),
             invalid: row.get(6),
-            is_settled: row.get(7),
+            is_settled: row.get::<_, Option<bool>>(7).unwrap_or_default(),
             counts: Counts::of(row.get(8), row.get(0)),
         })
     });

@@ -158,7 +158,7 @@ pub(super) async fn delete_by_pages(
     table: &str,
     goes: &str,
 ) -> Result<u64, Failure> {
-    let size = "SELECT pg_relation_size(to_regclass($1)) / current_setting('block_size')::int8, \
+    let size = "SELECT coalesce(pg_relation_size(to_regclass($1)), 0) / current_setting('block_size')::int8, \
                 current_setting('server_version_num')::int4 >= 140000";
     let row = connection.query_one(size, &[&table]).await?;
     let (pages, has_ranges): (i64, bool) = (row.get(0), row.get(1));
