@@ -83,9 +83,10 @@ impl Exporter {
         );
         let last: Option<SystemTime> = connection.query_one(&last, &[]).await?.get(0);
         let since_1970 = last.map(|last| last.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        // Numbers all the way: before PostgreSQL 14, extract gives a double, which has not all of the digits.
+        // Before PostgreSQL 14, extract gives a double; before 15, an interval of so many microseconds is out of range as a text. A
+        // product is exact until 2255.
         Ok(since_1970.map(|last| {
-            format!("{time} <= timestamptz 'epoch' + interval '{} microseconds'", last.as_micros())
+            format!("{time} <= timestamptz 'epoch' + {} * interval '1 microsecond'", last.as_micros())
         }))
     }
 
