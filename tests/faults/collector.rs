@@ -7,7 +7,7 @@ use forebay::embedded::Stop;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::chance::{chance, either};
+use crate::chance::{assert_within, chance, either};
 use crate::inject::{Frozen, sessions};
 use crate::load::Load;
 use crate::oracle::Oracle;
@@ -57,7 +57,7 @@ async fn compare(fault: &str, database: &Database, ending: Ending) {
     assert!(count("flushed") <= account.stored + account.copies, "{words}: {account}");
     assert_eq!(status, Some(i32::from(undelivered > 0)), "{words}: {account}");
     // Behind the grace: the last answers and the last losses have a second each.
-    assert!(took <= GRACE + 3 * SECOND, "the end took {took:?}");
+    assert_within(GRACE + 3 * SECOND, took, "the end");
     println!("{fault}: {account}; forebay says {undelivered} are lost; the end took {took:.1?}");
 }
 

@@ -8,7 +8,7 @@ use forebay::embedded::Stop;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
-use crate::chance::either;
+use crate::chance::{assert_within, either};
 use crate::inject::{Frozen, session_where, sessions, terminate_sessions};
 use crate::scene::{Scene, is_kind_to};
 use crate::support::eventually;
@@ -113,7 +113,7 @@ async fn a_frozen_collector_does_not_keep_the_table() {
         recovery = recovery.max(scene.recovers().await);
     }
     assert!(longest > SECOND, "the change of the table was in nobody's way");
-    assert!(longest <= 11 * SECOND, "the change of the table waited {longest:?}");
+    assert_within(11 * SECOND, longest, "the change of the table waits");
     let fault = format!("fault 20, collector frozen, change of the table waited {longest:.1?}");
     let account = scene.ends(&fault, recovery).await;
     assert_eq!(account.lost + account.copies, 0);

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use forebay::embedded::Stop;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep};
 use tokio_postgres::Client;
 
-use crate::chance::either;
+use crate::chance::{assert_within, either};
 use crate::inject::{Frozen, session_where, sessions, terminate_sessions};
 use crate::load::Load;
 use crate::scene::Scene;
@@ -33,7 +33,7 @@ async fn sessions_that_are_terminated_again_and_again() {
     }
     let share = (scene.flushed().await - before) as f64 / began.elapsed().as_secs_f64() / scene.rate();
     let recovery = scene.recovers().await;
-    assert!(share >= 0.4, "{share} of the rate meanwhile");
+    assert!(share >= either(0.05, 0.4), "{share} of the rate meanwhile");
     let fault = format!("fault 1, {terminated} sessions terminated, {share:.2} of the rate meanwhile");
     let account = scene.ends(&fault, recovery).await;
     assert_eq!(account.lost + account.copies, 0);
@@ -128,7 +128,7 @@ async fn frozen_sessions() {
         scene.flushes(1).await;
     }
     let first = began.elapsed();
-    assert!(first < 15 * SECOND, "the first commit came after {first:?}");
+    assert_within(15 * SECOND, first, "the first commit");
     sleep((either(4, 60) * SECOND).saturating_sub(began.elapsed())).await;
     let (count, meanwhile) = (frozen.count(), scene.flushed().await - before);
     drop(frozen);
@@ -203,8 +203,9 @@ async fn a_database_that_comes_later() {
     let mut postgres = Postgres::start().await;
     let database = postgres.database().await;
     postgres.stop(Stop::Fast).await;
-    let started = timeout(2 * SECOND, Forebay::start(database.dsn(), &[])).await;
-    let forebay = started.expect("it listens within two seconds");
+    let started = Instant::now();
+    let forebay = Forebay::start(database.dsn(), &[]).await;
+    assert_within(2 * SECOND, started.elapsed(), "it listens");
     let load = Load::start(forebay.endpoint(), 0);
     forebay.becomes_unready("database_unreachable").await;
     sleep(either(2, 120) * SECOND).await;
@@ -226,7 +227,8 @@ async fn a_database_that_is_down_costs_no_processor() {
     let (before, began) = (forebay.processor_time(), Instant::now());
     sleep(either(4, 60) * SECOND).await;
     let share = (forebay.processor_time() - before).as_secs_f64() / began.elapsed().as_secs_f64();
-    assert!(share < 0.05, "{share} of a processor");
+    // A loop without a wait takes a whole one.
+    assert!(share < either(0.5, 0.05), "{share} of a processor");
     println!("fault 2, at rest: {:.1} % of a processor", 100.0 * share);
 }
 
