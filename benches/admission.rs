@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use forebay::buffer::Buffer;
 use forebay::buffer::config::{BatchConfig, Overflow, QueueConfig};
-use forebay::duration::GoDuration;
 use forebay::otlp::messages::{
     AnyValue, ExportLogsServiceRequest, KeyValue, LogRecord, ResourceLogs, ScopeLogs, any_value::Value,
 };
 use forebay::table::{Space, Transcoder};
+use forebay::values::duration::GoDuration;
 use prost::Message;
 use tokio::sync::Barrier;
 

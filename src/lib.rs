@@ -12,7 +12,7 @@
 //! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
 //! [`telemetry`] is forebay's own metrics, logs and health, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
 //! for the first minutes, [`shutdown`] is the order of ending, [`supervisor`] tells systemd, [`cli`] is the command line,
-//! [`plain`] is text as a terminal may be given it, [`text`] as files have it, [`size`] and [`duration`] are values with units, [`version`] says which forebay it is.
+//! [`values`] are durations, sizes, times, secrets and text as they are written and shown, [`version`] says which forebay it is.
 //!
 //! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
 
@@ -20,18 +20,14 @@ pub mod app;
 pub mod buffer;
 pub mod cli;
 pub mod config;
-pub mod duration;
 pub mod embedded;
 pub mod exporter;
 pub mod memory;
 pub mod otlp;
-pub mod plain;
 pub mod receiver;
-pub mod secret;
 pub mod shutdown;
-pub mod size;
 pub mod supervisor;
 pub mod table;
 pub mod telemetry;
-pub mod text;
+pub mod values;
 pub mod version;

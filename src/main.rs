@@ -12,10 +12,10 @@ use forebay::config::{self, Config};
 use forebay::exporter::dead_letters::{self, Outcome};
 use forebay::exporter::partitions::show;
 use forebay::exporter::reading;
-use forebay::plain::{plain_json, plain_lines};
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
+use forebay::values::plain::{plain_json, plain_lines};
 
 /// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
 #[global_allocator]

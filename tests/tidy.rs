@@ -14,16 +14,12 @@ use source::{code, paths, tokens};
 
 /// Each module's floor. An import leads to a lower floor, or stays in its module.
 const FLOORS: &[(&str, u8)] = &[
-    ("duration", 0),
-    ("secret", 0),
-    ("size", 0),
+    ("values", 0),
     ("shutdown", 0),
     ("supervisor", 0),
     ("version", 0),
     ("telemetry", 0),
     ("otlp", 0),
-    ("plain", 0),
-    ("text", 0),
     ("embedded", 0),
     ("memory", 1),
     ("table", 1),
@@ -37,8 +33,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// The imports between modules of one floor.
-const SIDEWAYS: &[(&str, &str)] =
-    &[("telemetry", "duration"), ("telemetry", "secret"), ("telemetry", "plain"), ("main", "cli")];
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "values"), ("main", "cli")];
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
@@ -290,7 +285,7 @@ mod rules {
         assert_eq!(broken("main.rs", "use forebay::nothing;\n").len(), 1);
         for (path, text) in [
             ("app/mod.rs", "use crate::config::Config;\n"),
-            ("telemetry/logs.rs", "use crate::duration::GoDuration;\n"),
+            ("telemetry/logs.rs", "use crate::values::duration::GoDuration;\n"),
             (
                 "buffer/batch.rs",
                 "use super::queue::Queue;\n/// See [`crate::exporter`].\nconst A: &str = \"crate::app::x\";\n",

@@ -10,9 +10,9 @@ use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
 use crate::exporter::existing;
 use crate::exporter::partitions::show;
-use crate::plain::{plain, plain_json};
 use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
+use crate::values::plain::{plain, plain_json};
 
 /// What the doctor has found in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::duration::GoDuration;
-use crate::size;
+use crate::values::duration::GoDuration;
+use crate::values::size;
 
 /// `exporters.postgres.sending_queue`: how much is held, and what happens to what does not fit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

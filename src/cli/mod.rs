@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 
 use crate::exporter::dead_letters::{self, Filter, Style};
 use crate::exporter::reading::{Query, Tail};
-use crate::exporter::when::Written;
 use crate::telemetry::probe::Ability;
+use crate::values::when::Written;
 use crate::version;
 use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
 

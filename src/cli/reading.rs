@@ -7,11 +7,11 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::Source;
-use crate::duration::{EXPECTED, GoDuration};
 use crate::exporter::reading::{Attribute, Filter, Look, Query, Style, Tail, TraceId};
-use crate::exporter::when::Written;
 use crate::table::Severity;
 use crate::telemetry::logs::wants_colours;
+use crate::values::duration::{EXPECTED, GoDuration};
+use crate::values::when::Written;
 
 /// A search.
 #[derive(Args)]
@@ -175,7 +175,7 @@ mod tests {
 
     use super::super::{Cli, Command, Invocation};
     use super::*;
-    use crate::exporter::when::When;
+    use crate::values::when::When;
 
     const MINUTE: Duration = Duration::from_secs(60);
 

@@ -3,7 +3,7 @@
 use clap::error::ErrorKind;
 
 use super::*;
-use crate::exporter::when::When;
+use crate::values::when::When;
 
 fn read(arguments: &[&str]) -> Result<Invocation, ErrorKind> {
     let cli = Cli::try_parse_from([&["forebay"], arguments].concat());

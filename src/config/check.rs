@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::Config;
 use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
-use crate::duration::GoDuration;
 use crate::receiver::config::{AdmissionConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;
 use crate::telemetry::config::{Millis, Protocol};
+use crate::values::duration::GoDuration;
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
 type Checked = Result<(), KeyError>;

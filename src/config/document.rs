@@ -10,11 +10,11 @@ use super::Config;
 use super::error::KeyError;
 use super::extensions::Extensions;
 use crate::buffer::config::BatchConfig;
-use crate::duration::GoDuration;
 use crate::exporter;
 use crate::memory;
 use crate::receiver;
 use crate::telemetry::{self, config::MetricsLevel};
+use crate::values::duration::GoDuration;
 
 /// The whole tree.
 #[derive(Default, Deserialize)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::de::{Error, Expected, Unexpected};
 
 use super::absent;
-use crate::text::NotText;
+use crate::values::text::NotText;
 
 /// Why forebay does not start with the configuration it was given.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +164,7 @@ impl Error for KeyError {
 /// `text` as a message quotes it: on one line, and without a password, because a connection string may stand where it
 /// should not.
 pub(super) fn presentable(text: &str) -> String {
-    let line = without(&crate::plain::plain(text), "://", |rest| {
+    let line = without(&crate::values::plain::plain(text), "://", |rest| {
         let url = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
         let at = url.rfind('@')?;
         Some(url[..at].find(':')? + 1..at)

@@ -62,7 +62,8 @@ pub(super) fn scalar(text: String) -> Value {
 
 fn text(path: &Path) -> Result<String, ConfigError> {
     let bytes = fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    crate::text::decode(bytes).map_err(|source| ConfigError::NotText { path: path.to_owned(), source })
+    crate::values::text::decode(bytes)
+        .map_err(|source| ConfigError::NotText { path: path.to_owned(), source })
 }
 
 fn document(name: &str, text: &str) -> Result<Value, ConfigError> {

@@ -50,7 +50,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::duration::GoDuration;
+    use crate::values::duration::GoDuration;
 
     fn config() -> RetryConfig {
         RetryConfig {

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
-use crate::duration::GoDuration;
-use crate::secret::REDACTED;
-use crate::size::ByteSize;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;
 use crate::table::mapping::config::TableConfig;
 use crate::table::partition::Width;
 use crate::table::{Destination, Mapping};
+use crate::values::duration::GoDuration;
+use crate::values::secret::REDACTED;
+use crate::values::size::ByteSize;
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -161,8 +161,8 @@ pub(super) mod tests {
     use crate::buffer::Buffer;
     use crate::buffer::config::{BatchConfig, QueueConfig};
     use crate::buffer::samples::request;
-    use crate::duration::GoDuration;
     use crate::table::{Space, Transcoder};
+    use crate::values::duration::GoDuration;
 
     pub(in crate::exporter) async fn delivery(records: usize) -> Delivery {
         let batch = BatchConfig { timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() };

@@ -41,7 +41,6 @@ mod triggers;
 mod verdict;
 mod view;
 mod waits;
-pub mod when;
 mod write;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -2,7 +2,7 @@
 
 use super::dsn::Target;
 use super::dsn::conninfo::places;
-use crate::secret::REDACTED;
+use crate::values::secret::REDACTED;
 
 /// `dsn` without its passwords. What cannot be read is not shown at all, since where a password ends is only known of what can.
 pub(super) fn without_password(dsn: &str) -> String {

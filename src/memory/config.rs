@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
-use crate::duration::GoDuration;
+use crate::values::duration::GoDuration;
 
 /// `processors.memory_limiter`. A limit of 0 is not set.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
-use crate::duration::GoDuration;
 use crate::otlp::Limits;
-use crate::size;
+use crate::values::duration::GoDuration;
+use crate::values::size;
 
 /// `receivers.otlp`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::warn;
 
-use crate::text::unmarked;
+use crate::values::text::unmarked;
 
 /// A key of the configuration whose value, or whose file, cannot be used. The text never repeats what is secret.
 #[derive(Debug, thiserror::Error)]

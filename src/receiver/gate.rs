@@ -58,7 +58,7 @@ impl Gate {
     /// One with a certificate that is made for it.
     #[cfg(test)]
     pub(super) fn with_tls() -> Self {
-        use crate::secret::Secret;
+        use crate::values::secret::Secret;
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let tls = TlsConfig {
             cert_pem: Some(Secret::new(made.cert.pem())),
@@ -72,7 +72,7 @@ impl Gate {
     #[cfg(test)]
     pub(super) fn with_token() -> Self {
         use super::auth::config::{AuthenticatorConfig, BearerConfig};
-        let token = Some(crate::secret::Secret::new("right"));
+        let token = Some(crate::values::secret::Secret::new("right"));
         let config = AuthenticatorConfig::Bearer(BearerConfig { token, ..BearerConfig::default() });
         let known = auth::open(&BTreeMap::from([("it".to_owned(), config)])).unwrap();
         let auth = AuthConfig { authenticator: "it".to_owned() };

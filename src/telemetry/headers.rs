@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 /// Names and values, as a map, or as the list of `name` and `value` that the Collector's newer schema has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

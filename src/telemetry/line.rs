@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use crate::plain::{is_obeyed, plain, plain_json};
+use crate::values::plain::{is_obeyed, plain, plain_json};
 
 /// Bytes of one value that are shown.
 const LONGEST: usize = 2048;

@@ -480,7 +480,7 @@ async fn no_message_of_the_server_gets_at_the_terminal() {
     ] {
         let ran = run(scene.database.dsn(), arguments, &[]).await;
         let all = format!("{}{}", ran.out, ran.err);
-        let obeyed = |c: &char| *c != '\n' && ::forebay::plain::is_obeyed(*c);
+        let obeyed = |c: &char| *c != '\n' && ::forebay::values::plain::is_obeyed(*c);
         assert_eq!(all.chars().find(obeyed), None, "{arguments}: {ran:?}");
         let said = ["\\u{1b}]52", "\\u001b]52"].iter().any(|written| all.contains(written));
         assert!(said, "{arguments} says it, written out: {ran:?}");

@@ -14,10 +14,10 @@ use tokio::sync::oneshot;
 use super::config::{BatchConfig, Overflow, QueueConfig};
 use super::samples::{assert_balanced, bodies_of, request};
 use super::{Batch, Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
-use crate::duration::GoDuration;
 use crate::otlp::{Limits, count_records};
 use crate::table::partition::Width;
 use crate::table::{Space, Transcoder};
+use crate::values::duration::GoDuration;
 
 /// What became of a request up to the buffer.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::buffer::config::{Overflow, QueueConfig};
-use crate::duration::GoDuration;
 use crate::exporter::config::Dsn;
 use crate::receiver::auth::config::{AuthenticatorConfig, BearerConfig};
 use crate::receiver::config::{GrpcConfig, HttpConfig};
 use crate::receiver::tls::config::MinVersion;
-use crate::secret::Secret;
+use crate::values::duration::GoDuration;
+use crate::values::secret::Secret;
 
 /// The least that a user has to write.
 const MINIMAL: &str = "

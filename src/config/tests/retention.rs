@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exporter::config::RetentionConfig;
-use crate::size::ByteSize;
+use crate::values::size::ByteSize;
 
 const KEY: &str = "exporters.postgres.retention";
 

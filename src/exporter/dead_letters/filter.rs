@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use tokio_postgres::types::ToSql;
 
-use crate::exporter::when::When;
+use crate::values::when::When;
 
 /// Which dead letters are meant: those for which everything holds that is said here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

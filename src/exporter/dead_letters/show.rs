@@ -9,9 +9,9 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::origins::Named;
-use crate::plain::{plain, plain_json};
 use crate::table::decode::{Record, Value, hex};
 use crate::table::{Destination, Severity};
+use crate::values::plain::{plain, plain_json};
 
 /// How dead letters are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::conninfo::Written;
 use super::{DsnError, keys};
-use crate::text;
+use crate::values::text;
 
 /// What an environment variable holds.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;

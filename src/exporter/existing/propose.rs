@@ -10,10 +10,10 @@ use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
 use crate::exporter::pool::Pool;
-use crate::plain::{plain, plain_json};
 use crate::table::Mapping;
 use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
+use crate::values::plain::{plain, plain_json};
 
 /// Why there is no mapping to begin with.
 #[derive(Debug, thiserror::Error)]

@@ -252,9 +252,9 @@ impl RetentionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::duration::GoDuration;
     use crate::exporter::partitions::catalogue::Partition;
-    use crate::size::ByteSize;
+    use crate::values::duration::GoDuration;
+    use crate::values::size::ByteSize;
 
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;

@@ -14,10 +14,10 @@ use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::Failure;
 use crate::exporter::pool::{Connection, Pool};
-use crate::plain::{plain, plain_json};
-use crate::size::ByteSize;
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
+use crate::values::plain::{plain, plain_json};
+use crate::values::size::ByteSize;
 
 /// Why the partitions cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -209,9 +209,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::duration::GoDuration;
     use crate::exporter::partitions::catalogue::Partition;
     use crate::table::counts::Counts;
+    use crate::values::duration::GoDuration;
 
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
 use super::Look;
-use crate::plain::plain;
+use crate::values::plain::plain;
 
 /// What is shown of a record.
 pub(super) struct Record {

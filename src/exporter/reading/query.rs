@@ -10,7 +10,7 @@ use super::session::{Moment, Reader};
 use super::{Error, Filter, Style};
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
-use crate::exporter::when::When;
+use crate::values::when::When;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use tokio_postgres::Row;
 
 use super::line::Record;
-use crate::plain::plain_json;
+use crate::values::plain::plain_json;
 
 /// How records are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
 use crate::exporter::pool::Connection;
-use crate::exporter::when::When;
-use crate::plain::plain;
+use crate::values::plain::plain;
+use crate::values::when::When;
 
 /// What is followed.
 #[derive(Clone, Debug, PartialEq, Eq)]

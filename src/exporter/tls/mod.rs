@@ -17,7 +17,7 @@ use tokio_postgres::config::SslMode;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 
-use crate::text::unmarked;
+use crate::values::text::unmarked;
 pub(super) use stream::Encrypting;
 use verifier::Verifier;
 

@@ -11,7 +11,7 @@ use super::Denied;
 use super::config::BearerConfig;
 use super::keyed::{Digest, Key, sha256};
 use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 /// Knows tokens.
 #[derive(Debug)]

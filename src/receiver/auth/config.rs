@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 /// `auth` of a protocol.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]

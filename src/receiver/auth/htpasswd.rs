@@ -60,7 +60,7 @@ fn read(password: &str, plain: bool) -> Result<Password, String> {
 
 impl std::fmt::Debug for Password {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(crate::secret::REDACTED)
+        f.write_str(crate::values::secret::REDACTED)
     }
 }
 

@@ -31,6 +31,6 @@ impl Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(crate::secret::REDACTED)
+        f.write_str(crate::values::secret::REDACTED)
     }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::config::{BasicConfig, BearerConfig, Htpasswd};
 use super::*;
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 fn headers(name: &'static str, value: &str) -> HeaderMap {
     HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_str(value).unwrap())])

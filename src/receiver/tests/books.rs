@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use super::*;
 use crate::buffer::samples::{malformed_record, record, request_of};
 use crate::buffer::{DropReason, RejectReason};
-use crate::duration::GoDuration;
 use crate::receiver::{Accepted, Refusal, Transport};
+use crate::values::duration::GoDuration;
 
 /// A record of a request.
 #[derive(Clone, Copy, Debug)]

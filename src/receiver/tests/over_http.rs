@@ -269,7 +269,7 @@ async fn a_request_that_does_not_arrive_is_given_up() {
 #[tokio::test]
 async fn headers_that_do_not_arrive_are_given_up() {
     let mut setup = Setup::default();
-    setup.http().read_header_timeout = crate::duration::GoDuration(Duration::from_millis(50));
+    setup.http().read_header_timeout = crate::values::duration::GoDuration(Duration::from_millis(50));
     let gateway = setup.start().await;
     let mut client = Client::connect(gateway.http).await;
     client.write(POST).await;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::duration::GoDuration;
-use crate::secret::Secret;
+use crate::values::duration::GoDuration;
+use crate::values::secret::Secret;
 
 /// `receivers.otlp.protocols.*.tls`.
 #[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, serde::Serialize)]

@@ -19,7 +19,7 @@ use x509_cert::der::oid::ObjectIdentifier;
 use super::accept::Presented;
 use super::config::{MinVersion, TlsConfig};
 use crate::receiver::file::{Fingerprint, Unusable, fingerprint, read};
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 /// `commonName` (RFC 4519).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");

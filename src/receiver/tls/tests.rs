@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::config::{MinVersion, TlsConfig};
 use super::*;
-use crate::secret::Secret;
+use crate::values::secret::Secret;
 
 /// A self-signed certificate, as files.
 struct Files {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::duration::GoDuration;
+use crate::values::duration::GoDuration;
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct WhenError;
 
 impl When {
     /// The point in time, where it is `now`.
-    pub(super) fn at(self, now: SystemTime) -> SystemTime {
+    pub fn at(self, now: SystemTime) -> SystemTime {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
             Self::Time(time) => time.into(),

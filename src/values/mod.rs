@@ -1,0 +1,8 @@
+//! Values with a meaning of their own: how they are written in a configuration or on a command line, and how they are shown.
+
+pub mod duration;
+pub mod plain;
+pub mod secret;
+pub mod size;
+pub mod text;
+pub mod when;
