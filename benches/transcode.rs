@@ -97,7 +97,7 @@ fn mapping() -> Arc<Mapping> {
         page.split_once("```yaml partial\n").and_then(|(_, rest)| rest.split_once("```")).expect("a block").0;
     let texts = [include_str!("../otel-config.yaml"), yaml].map(|text| ("page".to_owned(), text.to_owned()));
     let config = load_texts(&texts, &[], &|_| None).expect("it is valid");
-    config.exporter.destination().expect("it is valid").mapping().expect("it has a table").clone()
+    config.exporter.store().destination().expect("it is valid").mapping().expect("it has a table").clone()
 }
 
 /// The time for one record, where one call takes [`RECORDS`].

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use forebay::app::{self, Load};
 use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
-use forebay::exporter::dead_letters::{self, Outcome};
-use forebay::exporter::partitions::show;
-use forebay::exporter::reading;
+use forebay::operator::dead_letters::{self, Outcome};
+use forebay::operator::partitions;
+use forebay::operator::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
@@ -109,7 +109,7 @@ fn end(error: &app::Error) -> ExitCode {
         // Whoever reads has seen enough, as with `| head`.
         app::Error::Output(cause)
         | app::Error::DeadLetters(dead_letters::Error::Output(cause))
-        | app::Error::Partitions(show::Error::Output(cause))
+        | app::Error::Partitions(partitions::Error::Output(cause))
         | app::Error::Reading(reading::Error::Output(cause))
             if cause.kind() == ErrorKind::BrokenPipe =>
         {

@@ -18,22 +18,25 @@ const FLOORS: &[(&str, u8)] = &[
     ("shutdown", 0),
     ("supervisor", 0),
     ("version", 0),
-    ("telemetry", 0),
     ("otlp", 0),
     ("embedded", 0),
-    ("memory", 1),
-    ("table", 1),
-    ("buffer", 2),
-    ("receiver", 3),
-    ("exporter", 3),
-    ("config", 4),
-    ("app", 5),
-    ("cli", 6),
-    ("main", 6),
+    ("telemetry", 1),
+    ("memory", 2),
+    ("table", 2),
+    ("postgres", 3),
+    ("buffer", 4),
+    ("store", 4),
+    ("receiver", 5),
+    ("exporter", 5),
+    ("operator", 5),
+    ("config", 6),
+    ("app", 7),
+    ("cli", 8),
+    ("main", 8),
 ];
 
 /// The imports between modules of one floor.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "values"), ("main", "cli")];
+const SIDEWAYS: &[(&str, &str)] = &[("main", "cli")];
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
@@ -47,16 +50,16 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
     (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
     (
         &["tokio_postgres", "deadpool_postgres", "rustls_native_certs"],
-        &["exporter"],
-        "speak to PostgreSQL in exporter",
+        &["postgres"],
+        "speak to PostgreSQL by what postgres offers",
     ),
     (&["bcrypt"], &["receiver/auth"], "verify passwords in receiver/auth"),
-    (&["rustls"], &["exporter/tls", "receiver/tls"], "encrypt in the tls of exporter and receiver"),
-    (&["tokio_rustls"], &["exporter/tls", "receiver/tls"], "shake hands in the tls of exporter and receiver"),
+    (&["rustls"], &["postgres/tls", "receiver/tls"], "encrypt in the tls of postgres and receiver"),
+    (&["tokio_rustls"], &["postgres/tls", "receiver/tls"], "shake hands in the tls of postgres and receiver"),
     (
         &["x509_cert"],
-        &["exporter/tls", "receiver/tls"],
-        "read certificates in the tls of exporter and receiver",
+        &["postgres/tls", "receiver/tls"],
+        "read certificates in the tls of postgres and receiver",
     ),
     (&["prost", "prost_types"], &["otlp", "telemetry/otlp.rs"], "encode messages in otlp/messages.rs"),
     (
@@ -85,7 +88,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
             "env::vars",
             "env::vars_os",
         ],
-        &["config", "telemetry/logs.rs", "embedded", "exporter/dsn/surroundings.rs"],
+        &["config", "telemetry/logs.rs", "embedded", "postgres/dsn/surroundings.rs"],
         "make it a key of the configuration",
     ),
     (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),
@@ -279,7 +282,7 @@ mod rules {
     fn imports_go_down_only() {
         let up = broken("table/row.rs", "use crate::{otlp::wire, buffer::{Batch, Buffer}};\n");
         assert_eq!(up.len(), 2, "{up:?}");
-        assert!(up[0].starts_with("src/table/row.rs:2: table (floor 1) imports buffer (floor 2)"), "{up:?}");
+        assert!(up[0].starts_with("src/table/row.rs:2: table (floor 2) imports buffer (floor 4)"), "{up:?}");
         assert_eq!(broken("receiver/mod.rs", "fn f() {\n    crate::exporter::go();\n}\n").len(), 1);
         assert_eq!(broken("buffer/mod.rs", "use super::table::Rows;\n").len(), 1);
         assert_eq!(broken("main.rs", "use forebay::nothing;\n").len(), 1);

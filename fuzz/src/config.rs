@@ -4,8 +4,8 @@
 //! A line `#set path=value` is a `--set` as well; to YAML it is a comment. The environment is always the same.
 
 use forebay::config::{Config, ConfigError, load_texts};
-use forebay::exporter::backoff::Backoff;
-use forebay::exporter::dsn::Target;
+use forebay::postgres::backoff::Backoff;
+use forebay::postgres::dsn::Target;
 
 const NAME: &str = "fuzz.yaml";
 /// What no message may show of a connection string.

@@ -5,11 +5,10 @@ use std::io::Write;
 use super::{Error, target};
 use crate::config::Config;
 use crate::embedded::{self, Reached};
-use crate::exporter::dead_letters::{self, Outcome};
-use crate::exporter::doctor::{Finding, Verdict, examine};
-use crate::exporter::dsn::Target;
-use crate::exporter::existing;
-use crate::exporter::partitions::show;
+use crate::operator::dead_letters::{self, Outcome};
+use crate::operator::doctor::{Finding, Verdict, examine};
+use crate::operator::{partitions, propose};
+use crate::postgres::dsn::Target;
 use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
 use crate::values::plain::{plain, plain_json};
@@ -35,8 +34,9 @@ pub fn dead_letters(
     progress: &mut dyn Write,
 ) -> Result<Outcome, Error> {
     let target = target(config)?;
-    let work =
-        async |target: Target| Ok(dead_letters::run(command, target, &config.exporter, out, progress).await?);
+    let work = async |target: Target| {
+        Ok(dead_letters::run(command, target, &config.exporter.store(), out, progress).await?)
+    };
     block_on(at_the_store(config, target, work))
 }
 
@@ -47,7 +47,8 @@ pub fn dead_letters(
 /// Where the store cannot be reached, or does not let us.
 pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let target = target(config)?;
-    let work = async |target: Target| Ok(show::show(target, &config.exporter, json, out).await?);
+    let work =
+        async |target: Target| Ok(partitions::show(target, &config.exporter.store(), json, out).await?);
     block_on(at_the_store(config, target, work))
 }
 
@@ -59,7 +60,7 @@ pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
 pub fn mapping(config: &Config, table: &str) -> Result<String, Error> {
     let target = target(config)?;
     block_on(at_the_store(config, target, async |target: Target| {
-        Ok(existing::propose(target, &config.exporter, table).await?)
+        Ok(propose::propose(target, &config.exporter.store(), table).await?)
     }))
 }
 
@@ -82,7 +83,7 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
     let target = target(config)?;
     tell(Finding { check: "configuration", verdict: Verdict::Ok, text: config.to_string() });
     let looked = block_on(at_the_store(config, target, async |target: Target| {
-        examine(&target, &config.exporter, &mut tell).await;
+        examine(&target, &config.exporter.store(), &mut tell).await;
         Ok(())
     }));
     match looked {

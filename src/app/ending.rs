@@ -78,7 +78,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     if !tasks.indexer.is_finished() && timeout(FINISHING, &mut tasks.indexer).await.is_err() {
         tasks.indexer.abort();
     }
-    app.exporter.close();
+    app.store.close();
     tasks.watchers.shutdown().await;
     tasks.stop_pages();
     if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {

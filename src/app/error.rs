@@ -3,14 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::{embedded, exporter, receiver, telemetry};
+use crate::{embedded, operator, postgres, receiver, telemetry};
 
 /// Why forebay does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The connection string cannot be used.
     #[error(transparent)]
-    Dsn(#[from] exporter::dsn::DsnError),
+    Dsn(#[from] postgres::dsn::DsnError),
     /// A port is not to be had.
     #[error("cannot listen on {endpoint}: {source}; choose another address with {key}")]
     Listen {
@@ -29,16 +29,16 @@ pub enum Error {
     NoStore(PathBuf),
     /// The dead letters cannot be looked at, or not be written.
     #[error(transparent)]
-    DeadLetters(#[from] exporter::dead_letters::Error),
+    DeadLetters(#[from] operator::dead_letters::Error),
     /// The partitions cannot be looked at.
     #[error(transparent)]
-    Partitions(#[from] exporter::partitions::show::Error),
+    Partitions(#[from] operator::partitions::Error),
     /// Records cannot be read.
     #[error(transparent)]
-    Reading(#[from] exporter::reading::Error),
+    Reading(#[from] operator::reading::Error),
     /// The existing table cannot be looked at.
     #[error(transparent)]
-    Mapping(#[from] exporter::existing::Error),
+    Mapping(#[from] operator::propose::Error),
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[source] io::Error),

@@ -32,11 +32,12 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;
-use crate::exporter::dsn::Target;
-use crate::exporter::dsn::surroundings::of_process;
 use crate::memory::{self, Limiter};
+use crate::postgres::dsn::Target;
+use crate::postgres::dsn::surroundings::of_process;
 use crate::receiver::{self, Gates, Intake, Ports};
 use crate::shutdown::Signals;
+use crate::store::Store;
 use crate::supervisor;
 use crate::telemetry::{Health, Metrics, Push, Threshold};
 use crate::version;
@@ -49,6 +50,7 @@ struct App {
     /// Until they run.
     pushes: Vec<Push>,
     buffer: Arc<Buffer>,
+    store: Arc<Store>,
     exporter: Arc<Exporter>,
     intake: Arc<Intake>,
     gates: Arc<Gates>,
@@ -192,16 +194,13 @@ impl App {
         let queue = &config.exporter.sending_queue;
         let buffer = Arc::new(Buffer::new(queue, &config.batch));
         buffer.observe(&metrics.meter("buffer"));
-        let destination = config.exporter.destination().expect("the configuration was checked");
+        let store = config.exporter.store();
+        let destination = store.destination().expect("the configuration was checked");
         let mapping = destination.mapping().cloned();
-        let exporter = Exporter::new(
-            config.exporter.clone(),
-            destination,
-            target.clone(),
-            buffer.clone(),
-            health.clone(),
-            &metrics.meter("exporter"),
-        )?;
+        let retry = config.exporter.retry_on_failure.clone();
+        let meter = metrics.meter("exporter");
+        let store = Arc::new(Store::new(store, retry, destination, target.clone(), health.clone(), &meter)?);
+        let exporter = Exporter::new(config.exporter.clone(), store.clone(), buffer.clone(), &meter);
         // A sender that waits for the result waits a little longer than the batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
@@ -221,6 +220,7 @@ impl App {
             metrics,
             pushes,
             buffer,
+            store,
             exporter: Arc::new(exporter),
             intake: Arc::new(intake),
             gates: Arc::new(gates),

@@ -9,8 +9,8 @@ use tokio::time::sleep;
 use super::commands::{at_the_store, block_on};
 use super::{Error, target};
 use crate::config::Config;
-use crate::exporter::dsn::Target;
-use crate::exporter::reading::{self, Query, Tail};
+use crate::operator::reading::{self, Query, Tail};
+use crate::postgres::dsn::Target;
 use crate::shutdown::Signals;
 
 /// How often it is looked whether anybody reads.
@@ -27,8 +27,9 @@ pub fn query(
     out: &mut dyn Write,
     progress: &mut dyn Write,
 ) -> Result<(), Error> {
-    let work =
-        async |target: Target| Ok(reading::query(query, target, &config.exporter, out, progress).await?);
+    let work = async |target: Target| {
+        Ok(reading::query(query, target, &config.exporter.store(), out, progress).await?)
+    };
     block_on(at_the_store(config, target(config)?, work))
 }
 
@@ -46,8 +47,9 @@ pub fn tail(
 ) -> Result<(), Error> {
     let work = async |target: Target| {
         let mut signals = Signals::listen().map_err(Error::Runtime)?;
+        let store = config.exporter.store();
         tokio::select! {
-            done = reading::tail(tail, target, &config.exporter, out, progress) => Ok(done?),
+            done = reading::tail(tail, target, &store, out, progress) => Ok(done?),
             _ = signals.next() => Ok(()),
             () = nobody_reads() => Ok(()),
         }

@@ -94,7 +94,7 @@ impl App {
         own.exporter.sending_queue.overflow = exporter.sending_queue.overflow;
         self.buffer.set_overflow(exporter.sending_queue.overflow);
         own.exporter.retry_on_failure = exporter.retry_on_failure.clone();
-        self.exporter.set_retry(exporter.retry_on_failure.clone());
+        self.store.set_retry(exporter.retry_on_failure.clone());
         // It is read when the end begins.
         own.exporter.shutdown_timeout = exporter.shutdown_timeout;
         if let (Some(limiter), Some(memory)) = (&self.limiter, memory) {

@@ -67,14 +67,16 @@ impl Tasks {
         for push in pushes {
             pages.spawn(push.run(flagged(paging.clone())));
         }
-        let exporter = app.exporter.clone();
-        let keeper = tokio::spawn(async move { exporter.run_keeper().await });
+        let store = app.store.clone();
+        let keeper = tokio::spawn(async move { store.run_keeper().await });
         let (stop_clerk, clerk_ends) = watch::channel(false);
         let exporter = app.exporter.clone();
         let clerk = tokio::spawn(async move { exporter.run_clerk(flagged(clerk_ends)).await });
         let (stop_indexer, indexer_ends) = watch::channel(false);
-        let exporter = app.exporter.clone();
-        let indexer = tokio::spawn(async move { exporter.run_indexer(flagged(indexer_ends)).await });
+        let (store, buffer) = (app.store.clone(), app.buffer.clone());
+        let indexer = tokio::spawn(async move {
+            store.run_indexer(|| buffer.has_room(), flagged(indexer_ends)).await;
+        });
         let mut watchers = JoinSet::new();
         if let Some(limiter) = app.limiter.clone() {
             let (buffer, intake) = (app.buffer.clone(), app.intake.clone());

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::books::DropReason;
-use super::budget::{Room, free_records};
 use super::losses::LossReason;
 use super::receipt::Receipt;
+use super::room::{Room, free_records};
 use crate::table::partition::Period;
 use crate::table::{Resource, Rows, Scope};
 

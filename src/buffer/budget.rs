@@ -1,8 +1,6 @@
-//! The one bound, in records and in bytes, and the room in it.
+//! The one bound, in records and in bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::ledger::Ledger;
 
 /// How much may be held, and how much is.
 #[derive(Debug)]
@@ -12,14 +10,6 @@ pub struct Budget {
     held: AtomicU64,
     max_records: usize,
     max_bytes: usize,
-}
-
-/// Room in the budget of a [`Ledger`]. Dropping it frees it.
-#[derive(Debug)]
-pub(super) struct Room {
-    ledger: &'static Ledger,
-    records: usize,
-    bytes: usize,
 }
 
 /// The bits of the word that count bytes; the ones above them count records.
@@ -69,12 +59,12 @@ impl Budget {
 
     // The word guards nothing but itself, so that relaxed ordering is enough everywhere.
 
-    fn held(&self) -> (usize, usize) {
+    pub(super) fn held(&self) -> (usize, usize) {
         unpack(self.held.load(Ordering::Relaxed))
     }
 
     /// Takes what `wanted` makes of the records and bytes that are free, if that is anything.
-    fn take(&self, wanted: impl Fn(usize, usize) -> (usize, usize)) -> (usize, usize) {
+    pub(super) fn take(&self, wanted: impl Fn(usize, usize) -> (usize, usize)) -> (usize, usize) {
         let mut taken = (0, 0);
         let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             let (records, bytes) = unpack(held);
@@ -84,160 +74,9 @@ impl Budget {
         taken
     }
 
-    fn free(&self, records: usize, bytes: usize) {
+    pub(super) fn free(&self, records: usize, bytes: usize) {
         if (records, bytes) != (0, 0) {
             self.held.fetch_sub(pack(records, bytes), Ordering::Relaxed);
         }
-    }
-}
-
-impl Room {
-    /// Room for up to `records` records of `bytes_each` bytes, as many as fit.
-    pub(super) fn reserve(ledger: &'static Ledger, records: usize, bytes_each: usize) -> Self {
-        let mut room = Self { ledger, records: 0, bytes: 0 };
-        room.grow(records, bytes_each);
-        room
-    }
-
-    /// Room for up to `records` more records of `bytes_each` bytes, as many as fit.
-    pub(super) fn grow(&mut self, records: usize, bytes_each: usize) {
-        let (records, bytes) = self.ledger.budget.take(|free_records, free_bytes| {
-            let fitting = free_bytes.checked_div(bytes_each).unwrap_or(records);
-            let fitting = fitting.min(free_records).min(records);
-            (fitting, fitting * bytes_each)
-        });
-        self.records += records;
-        self.bytes += bytes;
-    }
-
-    /// Makes this room for `bytes` bytes where it is for less, as far as they are to be had; gives how many are missing.
-    pub(super) fn fill(&mut self, bytes: usize) -> usize {
-        let missing = bytes.saturating_sub(self.bytes);
-        let taken = self.ledger.budget.take(|_, free| (0, missing.min(free))).1;
-        self.bytes += taken;
-        missing - taken
-    }
-
-    /// Makes this the room for `records` records (no more than now) and `bytes` bytes. Gives `false` where so
-    /// many bytes are not to be had; this is then room for all those that are, and for as many records as before.
-    pub(super) fn resize(&mut self, records: usize, bytes: usize) -> bool {
-        debug_assert!(records <= self.records, "room for records only shrinks");
-        // No rows need no room, whatever their container takes.
-        if self.fill(bytes) > 0 && records > 0 {
-            return false;
-        }
-        self.ledger.budget.free(self.records - records, self.bytes.saturating_sub(bytes));
-        self.records = records;
-        self.bytes = self.bytes.min(bytes);
-        true
-    }
-
-    /// The records that this is room for.
-    pub(super) fn records(&self) -> usize {
-        self.records
-    }
-
-    /// The bytes that this is room for.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The ledger that it is counted in.
-    pub(super) fn ledger(&self) -> &'static Ledger {
-        self.ledger
-    }
-
-    /// Lets go of the records, which whoever calls frees one by one by [`free_records`]; the bytes stay.
-    pub(super) fn keep_bytes(&mut self) {
-        self.records = 0;
-    }
-}
-
-/// Frees the room of `records` records that [`Room::keep_bytes`] let go of.
-pub(super) fn free_records(ledger: &Ledger, records: usize) {
-    ledger.budget.free(records, 0);
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.ledger.budget.free(self.records, self.bytes);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ledger(max_records: usize, max_bytes: usize) -> &'static Ledger {
-        Ledger::new(max_records, max_bytes)
-    }
-
-    fn held(ledger: &Ledger) -> (usize, usize) {
-        ledger.budget.held()
-    }
-
-    #[test]
-    fn room_is_granted_in_part_by_records_and_by_bytes() {
-        let ledger = ledger(10, 1000);
-        let first = Room::reserve(ledger, 8, 50);
-        assert_eq!((first.records(), held(ledger)), (8, (8, 400)));
-        let by_records = Room::reserve(ledger, 5, 10);
-        assert_eq!((by_records.records(), held(ledger)), (2, (10, 420)));
-        drop(by_records);
-        let by_bytes = Room::reserve(ledger, 2, 400);
-        assert_eq!((by_bytes.records(), held(ledger)), (1, (9, 800)));
-        drop((first, by_bytes));
-        assert_eq!(held(ledger), (0, 0));
-    }
-
-    #[test]
-    fn resizing_is_exact_and_refuses_what_is_not_there() {
-        let ledger = ledger(10, 1000);
-        let mut room = Room::reserve(ledger, 5, 100);
-        assert!(room.resize(4, 450));
-        assert_eq!(held(ledger), (4, 450));
-        assert!(room.resize(4, 1000));
-        assert_eq!(held(ledger), (4, 1000));
-        assert!(!room.resize(3, 1001));
-        assert_eq!((room.records(), held(ledger)), (4, (4, 1000)), "nothing beyond the bound");
-        assert!(room.resize(3, 200));
-        assert_eq!(held(ledger), (3, 200));
-        let other = Room::reserve(ledger, 1, 300);
-        assert!(!room.resize(3, 701));
-        assert_eq!((room.bytes(), held(ledger)), (700, (4, 1000)), "all that is to be had");
-        drop((room, other));
-        assert_eq!(held(ledger), (0, 0));
-    }
-
-    #[test]
-    fn four_threads_never_exceed_the_bound_and_leave_nothing_behind() {
-        let ledger = ledger(100, 10_000);
-        std::thread::scope(|scope| {
-            for seed in 0..4usize {
-                scope.spawn(move || {
-                    for step in 0..20_000 {
-                        let mut room = Room::reserve(ledger, 1 + (seed + step) % 60, 150);
-                        let (records, bytes) = held(ledger);
-                        assert!(records <= 100 && bytes <= 10_000);
-                        room.resize(room.records() / 2, room.bytes() + 10);
-                    }
-                });
-            }
-        });
-        assert_eq!(held(ledger), (0, 0));
-    }
-
-    #[test]
-    fn the_bounds_are_those_that_the_word_can_count() {
-        let ledger = ledger(usize::MAX, usize::MAX);
-        let room = Room::reserve(ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
-        assert_eq!(room.records(), MOST_RECORDS);
-        assert_eq!(Room::reserve(ledger, 1, 0).records(), 0);
-        drop(room);
-        let room = Room::reserve(ledger, 1, MOST_BYTES);
-        assert_eq!(held(ledger), (1, MOST_BYTES));
-        assert_eq!(Room::reserve(ledger, 1, 1).records(), 0);
-        drop(room);
-        assert_eq!(held(ledger), (0, 0));
     }
 }

@@ -16,6 +16,7 @@ pub mod losses;
 mod metrics;
 mod queue;
 mod receipt;
+mod room;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -31,13 +32,13 @@ pub use batch::Batch;
 use batch::Chunk;
 pub use books::{Books, DropReason, RejectReason};
 pub use budget::Budget;
-use budget::Room;
 use config::{BatchConfig, Overflow, QueueConfig};
 use ledger::Ledger;
 pub use losses::{Loss, LossReason};
 use queue::Queue;
 use receipt::Receipt;
 pub use receipt::Settled;
+use room::Room;
 
 use crate::table::{ROW_OVERHEAD, Rows, Tally};
 
@@ -248,6 +249,12 @@ impl Buffer {
     /// How full the buffer is.
     pub fn budget(&self) -> &Budget {
         &self.ledger.budget
+    }
+
+    /// Whether at least half of it is free, by records and by bytes.
+    pub fn has_room(&self) -> bool {
+        let budget = self.budget();
+        budget.records() <= budget.max_records() / 2 && budget.bytes() <= budget.max_bytes() / 2
     }
 
     /// What became of the records.

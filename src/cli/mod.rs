@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
 
-use crate::exporter::dead_letters::{self, Filter, Style};
-use crate::exporter::reading::{Query, Tail};
+use crate::operator::dead_letters::{self, Filter, Style};
+use crate::operator::reading::{Query, Tail};
 use crate::telemetry::probe::Ability;
 use crate::values::when::Written;
 use crate::version;

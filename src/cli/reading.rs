@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::Source;
-use crate::exporter::reading::{Attribute, Filter, Look, Query, Style, Tail, TraceId};
+use crate::operator::reading::{Attribute, Filter, Look, Query, Style, Tail, TraceId};
 use crate::table::Severity;
 use crate::telemetry::logs::wants_colours;
 use crate::values::duration::{EXPECTED, GoDuration};

@@ -9,7 +9,9 @@ use std::time::Duration;
 use super::Config;
 use super::error::KeyError;
 use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
+use crate::postgres::backoff::RetryConfig;
 use crate::receiver::config::{AdmissionConfig, EnforcementPolicy, GrpcConfig, HttpConfig, Protocols};
+use crate::store::config::RetentionConfig;
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;
 use crate::telemetry::config::{Millis, Protocol};
@@ -151,7 +153,7 @@ fn exporter(config: &exporter::config::Config) -> Checked {
     schema("exporters.postgres.schema", &config.schema)?;
     retention(config)?;
     indexes("exporters.postgres.indexes", &config.indexes)?;
-    if let Err(Refusal { path, found, expected }) = config.destination() {
+    if let Err(Refusal { path, found, expected }) = config.store().destination() {
         let above = ["exporters", "postgres", "table"].map(str::to_owned).into_iter();
         return Err(KeyError::at(above.chain(path), format!("found {found}, expected {expected}")));
     }
@@ -167,7 +169,7 @@ fn indexes(key: &str, indexes: &[Index]) -> Checked {
 fn retention(config: &exporter::config::Config) -> Checked {
     let exporter::config::Config { retention, partition, create_schema, table, .. } = config;
     let key = "exporters.postgres.retention";
-    let is_off = *retention == exporter::config::RetentionConfig::default();
+    let is_off = *retention == RetentionConfig::default();
     let allowed =
         "create_schema: true as well, since only who makes partitions can drop them; or none of its keys";
     demand(*create_schema || is_off, key, "create_schema: false", allowed)?;
@@ -190,7 +192,7 @@ fn queue(config: &buffer::config::QueueConfig) -> Checked {
     within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=MOST_BYTES)
 }
 
-fn retry(config: &exporter::config::RetryConfig) -> Checked {
+fn retry(config: &RetryConfig) -> Checked {
     let key = |name| format!("exporters.postgres.retry_on_failure.{name}");
     let (initial, max) = (config.initial_interval.0, config.max_interval.0);
     positive(&key("initial_interval"), config.initial_interval)?;

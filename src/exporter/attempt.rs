@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::delivery::Delivery;
-use super::error::{Class, Failure};
-use super::existing;
 use super::lane::{HURRY, Lane};
-use super::pool::Connection;
 use super::sample::Stored;
-use super::schema::SchemaError;
 use super::verdict::{Evidence, Sampled, Verdict};
 use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
-use super::{Exporter, HOUSEKEEPING};
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::existing;
+use crate::store::schema::SchemaError;
+use crate::store::{HOUSEKEEPING, Store};
 
 /// A try that failed, and how far it came.
 pub(super) struct Failed {
@@ -44,7 +44,7 @@ impl<'a> Lane<'a> {
         let (exporter, turn) = (self.exporter, self.turn());
         let mut job = Job {
             turn,
-            destination: &exporter.destination,
+            destination: &exporter.store.destination,
             batch: &part.batch,
             dead: &part.dead,
             divided: part.is_divided(),
@@ -53,14 +53,14 @@ impl<'a> Lane<'a> {
         };
         let mut reached = Progress::Begun;
         let writing = async |connection: &Connection| {
-            if exporter.makes_partitions() {
+            if exporter.store.makes_partitions() {
                 let periods = part.batch.periods();
-                exporter.partitions.ensure_recent(connection, &exporter.schema, periods).await?;
+                exporter.store.partitions.ensure_recent(connection, &exporter.store.schema, periods).await?;
             }
             write(connection, &mut job, &mut reached).await
         };
         // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = exporter.pool.session(limit, writing).await;
+        let result = exporter.store.pool.session(limit, writing).await;
         let failure = match result {
             Ok(written) => return Ok(written),
             Err(failure) => failure,
@@ -91,15 +91,18 @@ impl<'a> Lane<'a> {
 
     /// Whether the batch, whose COMMIT had no answer, is stored.
     async fn look_up(&self) -> Result<bool, Failure> {
-        let Exporter { pool, config, .. } = self.exporter;
-        pool.session(config.timeout.0, async |connection: &Connection| {
-            is_stored(connection, self.turn()).await
-        })
-        .await
+        let exporter = self.exporter;
+        exporter
+            .store
+            .pool
+            .session(exporter.config.timeout.0, async |connection: &Connection| {
+                is_stored(connection, self.turn()).await
+            })
+            .await
     }
 
     fn turn(&self) -> Turn<'a> {
-        let Exporter { schema, gateway, .. } = self.exporter;
+        let Store { schema, gateway, .. } = &*self.exporter.store;
         Turn { schema, gateway: *gateway, lane: self.row, sequence: self.sequence, before: self.before }
     }
 
@@ -149,13 +152,13 @@ impl<'a> Lane<'a> {
     async fn ask_the_table(&self, now: bool) -> Sampled {
         let exporter = self.exporter;
         let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
-        let of_now = || Stored { row: exporter.destination.of_now(&sample.row), ..sample.clone() };
+        let of_now = || Stored { row: exporter.store.destination.of_now(&sample.row), ..sample.clone() };
         let mut sampled = self.ask_with(&if now { of_now() } else { sample.clone() }).await;
         if !now && matches!(sampled, Sampled::Refused(_) | Sampled::Duplicate) {
             sampled = self.ask_with(&of_now()).await;
         }
         match sampled {
-            Sampled::Taken => exporter.took(),
+            Sampled::Taken => exporter.store.standing.took(),
             Sampled::Refused(_) => exporter.sample.is_refused(),
             _ => {}
         }
@@ -169,9 +172,9 @@ impl<'a> Lane<'a> {
         let until = Instant::now() + limit;
         let late = || Failure::deadline(limit.as_secs_f64());
         let take = async |connection: &Connection| {
-            takes(connection, &exporter.schema, &exporter.destination, sample).await
+            takes(connection, &exporter.store.schema, &exporter.store.destination, sample).await
         };
-        let taken = match timeout_at(until, exporter.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+        let taken = match timeout_at(until, exporter.store.pool.get()).await.unwrap_or_else(|_| Err(late())) {
             Ok(session) => session.with(until.saturating_duration_since(Instant::now()), take).await,
             Err(failure) => return Sampled::Unanswered(failure),
         };
@@ -181,9 +184,9 @@ impl<'a> Lane<'a> {
     /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
     /// fault, and everything is held.
     async fn finds_a_mismatch(&self) -> Option<Failure> {
-        let mapping = self.exporter.destination.mapping()?;
+        let mapping = self.exporter.store.destination.mapping()?;
         let check = async |connection: &Connection| Ok(existing::check(connection, mapping).await);
-        match self.exporter.pool.session(HOUSEKEEPING, check).await {
+        match self.exporter.store.pool.session(HOUSEKEEPING, check).await {
             Ok(Err(error @ SchemaError::Table { .. })) => Some(Failure::mismatch(&error.to_string())),
             _ => None,
         }
@@ -196,7 +199,7 @@ impl<'a> Lane<'a> {
         // A COMMIT has the time to be carried out.
         let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
         let end = async |connection: &Connection| end_holder(connection, self.turn(), age).await;
-        match exporter.pool.session(HOUSEKEEPING, end).await {
+        match exporter.store.pool.session(HOUSEKEEPING, end).await {
             Ok(0) => {}
             Ok(sessions) => {
                 tracing::warn!(

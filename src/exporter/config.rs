@@ -1,22 +1,20 @@
 //! The exporter's part of the YAML: `exporters.postgres`, apart from its `sending_queue`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::redact::without_password;
 use crate::buffer::config::QueueConfig;
-use crate::table::identifier::Schema;
+use crate::postgres::backoff::RetryConfig;
+use crate::postgres::redact::without_password;
+use crate::store;
+use crate::store::config::RetentionConfig;
 use crate::table::index::Index;
-use crate::table::mapping::Refusal;
 use crate::table::mapping::config::TableConfig;
 use crate::table::partition::Width;
-use crate::table::{Destination, Mapping};
 use crate::values::duration::GoDuration;
 use crate::values::secret::REDACTED;
-use crate::values::size::ByteSize;
 
 /// `exporters.postgres`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -59,45 +57,20 @@ pub struct Config {
 #[serde(transparent)]
 pub struct Dsn(pub String);
 
-/// `exporters.postgres.retention`. By default everything is kept.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RetentionConfig {
-    /// Partitions of which all is older than this are dropped; 0 keeps all.
-    pub max_age: GoDuration,
-    /// The oldest partitions are dropped when all of them take more than this; 0 is no limit.
-    pub max_size: ByteSize,
-    /// When the disk is full, the oldest partition is dropped.
-    pub drop_when_disk_is_full: bool,
-}
-
-/// `exporters.postgres.retry_on_failure`, with the Collector's keys and meanings.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RetryConfig {
-    /// `false` sheds a batch after its first failure.
-    pub enabled: bool,
-    /// The wait after the first failure.
-    pub initial_interval: GoDuration,
-    /// Each wait is spread by this share of itself, up and down (0 to 1).
-    pub randomization_factor: f64,
-    /// Each wait is this many times the one before (at least 1).
-    pub multiplier: f64,
-    /// The longest wait.
-    pub max_interval: GoDuration,
-    /// A batch is shed when it has been tried for this long; 0 never gives up.
-    pub max_elapsed_time: GoDuration,
-}
-
 impl Config {
-    /// Where rows go.
-    ///
-    /// # Errors
-    ///
-    /// The key of `table` that cannot be used.
-    pub fn destination(&self) -> Result<Destination, Refusal> {
-        let mapping = self.table.as_ref().map(Mapping::new).transpose()?;
-        Ok(Destination::new(Schema::new(self.schema.clone()), mapping.map(Arc::new)))
+    /// The keys that are about the store.
+    pub fn store(&self) -> store::Config {
+        store::Config {
+            pool_size: self.pool_size,
+            schema: self.schema.clone(),
+            create_schema: self.create_schema,
+            partition: self.partition,
+            retention: self.retention.clone(),
+            indexes: self.indexes.clone(),
+            counts: self.counts,
+            table: self.table.clone(),
+            timeout: self.timeout.0,
+        }
     }
 }
 
@@ -122,35 +95,25 @@ impl std::fmt::Debug for Dsn {
 
 impl Default for Config {
     fn default() -> Self {
+        let store::Config { pool_size, schema, create_schema, partition, retention, .. } =
+            store::Config::default();
+        let store::Config { indexes, counts, table, timeout, .. } = store::Config::default();
         Self {
             dsn: Dsn("embedded".to_owned()),
             data_dir: PathBuf::from(".forebay"),
-            pool_size: 2,
-            schema: "otel".to_owned(),
-            create_schema: true,
-            partition: Width::default(),
-            retention: RetentionConfig::default(),
-            indexes: vec![Index::Errors, Index::Service, Index::TraceId, Index::Attributes],
-            counts: true,
-            table: None,
-            timeout: GoDuration(Duration::from_secs(10)),
+            pool_size,
+            schema,
+            create_schema,
+            partition,
+            retention,
+            indexes,
+            counts,
+            table,
+            timeout: GoDuration(timeout),
             shutdown_timeout: GoDuration(Duration::from_secs(25)),
             losses_window: GoDuration(Duration::from_secs(5)),
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
-        }
-    }
-}
-
-impl Default for RetryConfig {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            initial_interval: GoDuration(Duration::from_millis(1500)),
-            randomization_factor: 0.3,
-            multiplier: 1.5,
-            max_interval: GoDuration(Duration::from_secs(5)),
-            max_elapsed_time: GoDuration(Duration::ZERO),
         }
     }
 }

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::error::{Class, Failure};
 use super::write::DeadLetter;
 use crate::buffer::Batch;
+use crate::postgres::error::{Class, Failure};
 
 /// Into so many parts a batch is divided that has a row under suspicion which nothing names.
 const PARTS: usize = 10;

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::backoff::Backoff;
+use super::Exporter;
 use super::delivery::{Delivery, Isolated};
-use super::error::{Class, Failure};
 use super::known::Known;
 use super::verdict::{Patience, Verdict};
 use super::write::{DeadLetter, Written};
-use super::{Exporter, Stuck, Trouble};
 use crate::buffer::{Batch, DropReason};
+use crate::postgres::backoff::Backoff;
+use crate::postgres::error::{Class, Failure};
+use crate::store::{Stuck, Trouble};
 
 /// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
 const SMALLEST: usize = 100;
@@ -67,7 +68,7 @@ pub(super) struct Lane<'a> {
 impl Exporter {
     /// Runs lane `number` until the buffer is closed and empty.
     pub async fn run_lane(&self, number: usize) {
-        self.store_is_ready().await;
+        self.store.standing.ready().await;
         let number = i16::try_from(number).unwrap_or(i16::MAX);
         let mut lane = Lane {
             exporter: self,
@@ -77,7 +78,7 @@ impl Exporter {
             before: None,
             known: Known::new(),
             healthy: true,
-            backoff: Backoff::new(self.retry()),
+            backoff: Backoff::new(self.store.retry()),
             most: usize::MAX,
             refused: 0,
             given_up: BTreeMap::new(),
@@ -157,7 +158,7 @@ impl<'a> Lane<'a> {
             }
             Err(failed) => failed,
         };
-        if self.exporter.makes_again(&failed.failure, tried).await {
+        if self.exporter.store.makes_again(&failed.failure, tried).await {
             return vec![part];
         }
         let was_mismatched = std::mem::take(&mut part.mismatched);
@@ -188,7 +189,7 @@ impl<'a> Lane<'a> {
     async fn suspect(&mut self, mut part: Delivery, failure: &Failure, others: usize) -> Vec<Delivery> {
         let exporter = self.exporter;
         self.trouble = None;
-        self.stuck.get_or_insert_with(|| Stuck::new(exporter, failure));
+        self.stuck.get_or_insert_with(|| exporter.store.standing.stuck(failure));
         self.tell(failure, &part);
         let alone = part.sent().len() <= 1;
         let mut wait = if self.senders_wait() && !alone { Duration::ZERO } else { self.next_wait(failure) };
@@ -250,11 +251,11 @@ impl<'a> Lane<'a> {
     ) -> Vec<Delivery> {
         let exporter = self.exporter;
         if verdict != Verdict::Ourselves {
-            self.trouble.get_or_insert_with(|| Trouble::new(&exporter.troubled));
-            exporter.report(failure);
+            self.trouble.get_or_insert_with(|| exporter.store.standing.trouble());
+            exporter.store.standing.report(failure);
         }
         if failure.class == Class::DiskFull {
-            exporter.room.want(tried);
+            exporter.store.room.want(tried);
         }
         self.tell(failure, &part);
         let wait = self.next_wait(failure);
@@ -264,7 +265,7 @@ impl<'a> Lane<'a> {
         }
         tokio::select! {
             () = sleep(wait) => {}
-            () = exporter.room.made_since(tried), if failure.class == Class::DiskFull => {}
+            () = exporter.store.room.made_since(tried), if failure.class == Class::DiskFull => {}
         }
         if failure.may_be_a_lock() {
             self.end_lost_session(&part).await;
@@ -280,7 +281,7 @@ impl<'a> Lane<'a> {
 
     /// The wait before the next try, after `failure`.
     fn next_wait(&mut self, failure: &Failure) -> Duration {
-        self.backoff.follow(self.exporter.retry());
+        self.backoff.follow(self.exporter.store.retry());
         let at_once = std::mem::take(&mut self.healthy) && failure.class == Class::Connection;
         match failure.class {
             _ if at_once => Duration::ZERO,
@@ -296,7 +297,7 @@ impl<'a> Lane<'a> {
         self.trouble = None;
         self.next_turn();
         if !std::mem::replace(&mut self.healthy, true) {
-            self.backoff = Backoff::new(exporter.retry());
+            self.backoff = Backoff::new(exporter.store.retry());
         }
         self.most = self.most.saturating_mul(2);
         if !divided {
@@ -307,7 +308,7 @@ impl<'a> Lane<'a> {
         }
         exporter.metrics.flushed(batch.len() - dead.len(), tried.elapsed());
         exporter.diverted(diverted);
-        exporter.wrote();
+        exporter.store.standing.wrote();
         if let Some(DeadLetter { sqlstate, message: error }) = dead.values().next() {
             let records = dead.len();
             tracing::warn!(

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::Failure;
-use super::pool::Connection;
+use super::Exporter;
 use super::write::{Advanced, Turn, advance};
-use super::{Exporter, HOUSEKEEPING};
 use crate::buffer::Loss;
+use crate::postgres::error::Failure;
+use crate::postgres::pool::Connection;
+use crate::store::lanes::CLERK;
+use crate::store::{HOUSEKEEPING, Store};
 
-/// The clerk's sequence row stands beside those of the lanes.
-pub(super) const CLERK: i16 = -1;
 /// The most losses that wait as they came. With more, neighbouring windows become one.
 const MOST_WAITING: usize = 20_000;
 /// How long the end may take for the last of them.
@@ -68,9 +68,9 @@ impl Clerk<'_> {
             sleep(self.exporter.config.losses_window.0).await;
             self.close_window();
             let began = Instant::now();
-            if self.exporter.takes_batches()
+            if self.exporter.store.standing.takes_batches()
                 && let Err(failure) = self.write().await
-                && !self.exporter.makes_again(&failure, began).await
+                && !self.exporter.store.makes_again(&failure, began).await
             {
                 tracing::warn!(%failure, "losses cannot be written down yet");
             }
@@ -119,14 +119,14 @@ impl Clerk<'_> {
         if self.parcel.is_empty() {
             return Ok(());
         }
-        self.exporter.pool.session(HOUSEKEEPING, async |c| self.write_parcel(c).await).await?;
+        self.exporter.store.pool.session(HOUSEKEEPING, async |c| self.write_parcel(c).await).await?;
         self.parcel.clear();
         self.sequence += 1;
         Ok(())
     }
 
     async fn write_parcel(&self, connection: &Connection) -> Result<(), Failure> {
-        let Exporter { schema, gateway, .. } = self.exporter;
+        let Store { schema, gateway, .. } = &*self.exporter.store;
         let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence, before: None };
         connection.batch_execute("BEGIN").await?;
         if advance(connection, turn).await? == Advanced::Before {
@@ -148,7 +148,7 @@ impl Clerk<'_> {
         let reasons: Vec<_> = rows().map(|(_, loss)| loss.reason.label()).collect();
         let records: Vec<_> = rows().map(|(_, loss)| loss.records as i64).collect();
         let statement = connection.prepare_cached(&insert).await?;
-        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        let values: [&(dyn crate::postgres::ToSql + Sync); 7] =
             [&since, &until, &services, &severities, &reasons, &records, gateway];
         connection.execute(&statement, &values).await?;
         Ok(connection.batch_execute("COMMIT").await?)

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::error::{Class, Failure};
 use super::write::Progress;
+use crate::postgres::error::{Class, Failure};
 
 /// After so many refused rows in a row without a stored one, even a code that is a row's by its class does not
 /// decide alone.

@@ -8,23 +8,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::SinkExt as _;
+use crate::postgres::ToSql;
 use serde::Serialize;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::error::{Class, Failure};
 use super::known::{Files, Known};
-use super::origins::{store_resources, store_scopes};
-use super::pool::{AS_THE_ROLE_HAS_THEM, Connection};
 use super::sample::Stored;
-use super::triggers::may_divert;
 use crate::buffer::Batch;
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::{AS_THE_ROLE_HAS_THEM, Connection};
+use crate::store::origins::{store_resources, store_scopes};
+use crate::store::triggers::copy_past;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
-use crate::table::row::{HEADER, TRAILER};
 use crate::table::{Destination, Resource, Scope};
 
 /// What is written, and as whose which batch.
@@ -106,9 +103,6 @@ pub(super) enum Advanced {
     /// An earlier try wrote it.
     Before,
 }
-
-/// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
-const COPY_DATA: usize = 128 << 10;
 
 /// Writes `job`, telling in `progress` how far it came.
 pub(super) async fn write(
@@ -345,7 +339,7 @@ pub(super) async fn takes(
     if destination.mapping().is_some() {
         connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
-    copy(connection, &destination.copy_statement(), destination, [sample.row.clone()], 1).await?;
+    copy_past(connection, &destination.copy_statement(), destination, [sample.row.clone()], 1).await?;
     // What would be checked by the COMMIT only.
     connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;
     Ok(())
@@ -360,35 +354,6 @@ async fn copy_rows(connection: &Connection, job: &mut Job<'_>) -> Result<(), Fai
     }
     let excluded = job.dead.keys().copied().collect();
     let (statement, runs) = (job.destination.copy_statement(), job.batch.runs(&excluded));
-    *job.diverted = copy(connection, &statement, job.destination, runs, expected).await?;
+    *job.diverted = copy_past(connection, &statement, job.destination, runs, expected).await?;
     Ok(())
-}
-
-/// Sends `runs` of rows to `statement`, a COPY into `destination`, which has to take as many as are `expected`; gives how many
-/// of them a trigger has kept out of the table.
-pub(super) async fn copy(
-    connection: &Connection,
-    statement: &str,
-    destination: &Destination,
-    runs: impl IntoIterator<Item = Bytes>,
-    expected: u64,
-) -> Result<u64, Failure> {
-    let sent = async {
-        let statement = connection.prepare_cached(statement).await?;
-        let mut sink = std::pin::pin!(connection.copy_in::<_, Bytes>(&statement).await?);
-        sink.feed(Bytes::from_static(HEADER)).await?;
-        for mut run in runs {
-            while !run.is_empty() {
-                sink.feed(run.split_to(run.len().min(COPY_DATA))).await?;
-            }
-        }
-        sink.feed(Bytes::from_static(TRAILER)).await?;
-        sink.finish().await
-    };
-    match sent.await.map_err(|error| Failure::of_copy(error, destination.table()))? {
-        written if written == expected => Ok(0),
-        // Asked only now: such a trigger may have been made since the start.
-        written if written < expected && may_divert(connection, destination).await? => Ok(expected - written),
-        written => Err(Failure::new(Class::Unknown, format!("PostgreSQL took {written} rows of {expected}"))),
-    }
 }

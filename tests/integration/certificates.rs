@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use forebay::exporter::dsn::Target;
-use forebay::exporter::pool::Pool;
+use forebay::postgres::dsn::Target;
+use forebay::postgres::pool::Pool;
 use tempfile::TempDir;
 
 use crate::support::postgres::Postgres;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use forebay::exporter::dsn::Target;
+use forebay::postgres::dsn::Target;
 
 /// The places that psql has tried, as forebay names them. None of them has a server.
 fn tried_by_psql(dsn: &str) -> String {

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use forebay::exporter::dsn::Target;
-use forebay::exporter::error::Failure;
-use forebay::exporter::pool::{Connection, Pool};
+use forebay::postgres::dsn::Target;
+use forebay::postgres::error::Failure;
+use forebay::postgres::pool::{Connection, Pool};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio::sync::Notify;

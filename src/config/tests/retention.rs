@@ -1,7 +1,7 @@
 //! How long records are kept: what is taken, and the exact words where it cannot be.
 
 use super::*;
-use crate::exporter::config::RetentionConfig;
+use crate::store::config::RetentionConfig;
 use crate::values::size::ByteSize;
 
 const KEY: &str = "exporters.postgres.retention";

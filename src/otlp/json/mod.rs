@@ -16,6 +16,7 @@ mod scalar;
 mod tests;
 mod value;
 mod writer;
+mod written;
 
 pub use reader::Malformed;
 use reader::Reader;

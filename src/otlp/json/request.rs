@@ -1,12 +1,10 @@
 //! The messages of a request, from its top down to its records and their attributes.
 
-use super::Unwritten;
-use super::reader::{Kind, Reader};
+use super::reader::Reader;
 use super::scalar::{integer, unless_scalar};
-use super::value::{FLAGS, TIME, dropped, id, severity, text, value};
-use super::writer::{Open, Writer};
-
-pub(super) type Done = Result<(), Unwritten>;
+use super::value::{FLAGS, TIME, dropped, id, key_value, severity, text, value};
+use super::writer::Writer;
+use super::written::{Done, by_itself, each, message, skip};
 
 /// Writes an `ExportLogsServiceRequest`.
 pub(super) fn request(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
@@ -83,102 +81,9 @@ fn attributes(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done 
     })
 }
 
-/// A member of a `KeyValue` with `depth` arrays and maps around it.
-pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
-    match name {
-        b"key" => text(json, wire, 1),
-        b"value" => value(json, wire, 2, depth),
-        _ => skip(json),
-    }
-}
-
 fn time(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match integer(json, wire, &TIME)? {
         Some(time) => wire.fixed64(number, time as u64),
         None => Ok(()),
     }
-}
-
-/// The elements of a list.
-pub(super) fn each<'j, 'w>(
-    json: &mut Reader<'j>,
-    wire: &mut Writer<'w>,
-    item: impl Fn(&mut Reader<'j>, &mut Writer<'w>) -> Done,
-) -> Done {
-    match json.kind()? {
-        Kind::Array => json.array(|json| item(json, wire)),
-        Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no list here"),
-    }
-}
-
-/// A message, whose members are written by `member`.
-pub(super) fn message<'j, 'w>(
-    json: &mut Reader<'j>,
-    wire: &mut Writer<'w>,
-    number: u8,
-    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
-) -> Done {
-    opened(json, wire, |wire| wire.begin(number), member)
-}
-
-/// The same of a message that may be one of many in each other.
-pub(super) fn nested<'j, 'w>(
-    json: &mut Reader<'j>,
-    wire: &mut Writer<'w>,
-    number: u8,
-    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
-) -> Done {
-    opened(json, wire, |wire| wire.begin_nested(number), member)
-}
-
-fn opened<'j, 'w>(
-    json: &mut Reader<'j>,
-    wire: &mut Writer<'w>,
-    begin: impl FnOnce(&mut Writer<'w>) -> Result<Open, Unwritten>,
-    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
-) -> Done {
-    match json.kind()? {
-        Kind::Object => {
-            let open = begin(wire)?;
-            json.object(|json, key| member(json, wire, &key.name()))?;
-            wire.end(open)
-        }
-        Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no object here"),
-    }
-}
-
-/// The same of a message whose faults are its own.
-fn by_itself<'j, 'w>(
-    json: &mut Reader<'j>,
-    wire: &mut Writer<'w>,
-    number: u8,
-    member: impl Fn(&mut Reader<'j>, &mut Writer<'w>, &[u8]) -> Done,
-) -> Done {
-    if json.kind()? == Kind::Null {
-        return Ok(json.null()?);
-    }
-    let (before, replaced) = (wire.fault.take(), wire.replaced);
-    let open = wire.begin(number)?;
-    match json.kind()? {
-        Kind::Object => json.object(|json, key| member(json, wire, &key.name()))?,
-        _ => fault(json, wire, "there is no object here")?,
-    }
-    if wire.fault.take().is_some() {
-        wire.spoil(&open)?;
-        wire.replaced = replaced;
-    }
-    wire.fault = before;
-    wire.end(open)
-}
-
-/// Passes over a value that its field cannot hold, and remembers it.
-pub(super) fn fault(json: &mut Reader<'_>, wire: &mut Writer<'_>, what: &'static str) -> Done {
-    wire.fault.get_or_insert(json.malformed(what));
-    skip(json)
-}
-
-pub(super) fn skip(json: &mut Reader<'_>) -> Done {
-    Ok(json.skip()?)
 }

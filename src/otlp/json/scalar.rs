@@ -3,8 +3,8 @@
 
 use super::Unwritten;
 use super::reader::{Kind, Reader, Text};
-use super::request::{Done, fault, skip};
 use super::writer::Writer;
+use super::written::{Done, fault, skip};
 use crate::otlp::replaced::ReplacedKind;
 
 /// Fields of `AnyValue`.

@@ -2,12 +2,12 @@
 
 use super::Unwritten;
 use super::reader::{Kind, Reader};
-use super::request::{Done, each, fault, key_value, message, nested, skip};
 use super::scalar::{
     BOOL, DOUBLE, INT, Integers, STRING, as_text, as_value, double, integer, number_as_value, plain,
     unescaped, unless_scalar, whole,
 };
 use super::writer::Writer;
+use super::written::{Done, each, fault, message, nested, skip};
 use crate::otlp::replaced::ReplacedKind;
 
 /// The arrays and maps in each other that are written. It is more than is ever stored; what is deeper is passed over.
@@ -32,6 +32,15 @@ const SEVERITY: Integers = Integers {
     kind: ReplacedKind::Number,
     stored: i16::MAX as i128,
 };
+
+/// A member of a `KeyValue` with `depth` arrays and maps around it.
+pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
+    match name {
+        b"key" => text(json, wire, 1),
+        b"value" => value(json, wire, 2, depth),
+        _ => skip(json),
+    }
+}
 
 /// The field `number` of an `AnyValue`, with `depth` arrays and maps around it.
 pub(super) fn value(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8, depth: usize) -> Done {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::parts::{complete, publish};
+use super::parts::{complete, index_counts, publish};
 use super::*;
 use crate::table::counts;
 
@@ -134,13 +134,6 @@ fn let_all_be_published(schema: &Schema) -> String {
          PERFORM set_config('lock_timeout', patience, true); END"
     ));
     format!("DO {publish};\n")
-}
-
-pub(super) fn index_counts(schema: &Schema) -> String {
-    format!(
-        "CREATE INDEX IF NOT EXISTS log_counts_partition_key ON {schema}.{LOG_COUNTS} (partition_key, start);\n\
-         CREATE INDEX IF NOT EXISTS log_counts_is_late ON {schema}.{LOG_COUNTS} (partition_key) WHERE is_late;\n"
-    )
 }
 
 fn add_to_dead_letters(schema: &Schema, column: TableColumn) -> String {

@@ -1,6 +1,5 @@
 //! The parts of a store by their names, and the statements that make again which of them somebody has dropped.
 
-use super::migrations::index_counts;
 use super::*;
 use crate::table::counts;
 use crate::table::reading::{self, NAME};
@@ -88,6 +87,13 @@ pub(super) fn complete(schema: &Schema, table: &str) -> String {
 /// The statement by which rows of a table without a primary key can be changed and deleted although a publication has the table.
 pub(super) fn publish(schema: &Schema, table: &str) -> String {
     format!("ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;\n")
+}
+
+pub(super) fn index_counts(schema: &Schema) -> String {
+    format!(
+        "CREATE INDEX IF NOT EXISTS log_counts_partition_key ON {schema}.{LOG_COUNTS} (partition_key, start);\n\
+         CREATE INDEX IF NOT EXISTS log_counts_is_late ON {schema}.{LOG_COUNTS} (partition_key) WHERE is_late;\n"
+    )
 }
 
 #[cfg(test)]

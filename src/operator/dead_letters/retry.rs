@@ -1,0 +1,251 @@
+//! Dead letters sent again: out of `dead_letters` and into the table that refused them, in one transaction, so that a crash at any
+//! point leaves each of them in exactly one of the two.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::origins::{Named, lacking, restore};
+use super::{DeadLetters, Error, Filter};
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::{AS_THE_ROLE_HAS_THEM, Connection};
+use crate::store::triggers::copy_past;
+use crate::table::Destination;
+use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
+use crate::table::decode::fields;
+
+/// What became of the letters that were sent again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// They are in the table now.
+    pub stored: u64,
+    /// They were refused again, and have stayed.
+    pub refused: u64,
+    /// Of those stored, the ones whose resource or scope is not: their letters, of before schema version 9, do not keep it.
+    pub incomplete: u64,
+}
+
+/// Letters that are being sent again.
+#[derive(Default)]
+struct Taken {
+    /// By their table and the names of their fields: a letter of another version may have others.
+    rows: BTreeMap<(Option<String>, Vec<String>), Vec<Bytes>>,
+    resources: Vec<Uuid>,
+    scopes: Vec<Uuid>,
+    /// What the rows name of letters that do not keep it.
+    named: Vec<Named>,
+}
+
+/// How sending some letters ended.
+enum Sent {
+    /// So many of them were still there, and are stored; the last ones without their resource or scope.
+    Stored { all: u64, incomplete: u64 },
+    /// One of them is at fault, and all are where they were.
+    Refused(Failure),
+}
+
+impl Retried {
+    fn store(&mut self, all: u64, incomplete: u64) {
+        self.stored += all;
+        self.incomplete += incomplete;
+    }
+}
+
+impl fmt::Display for Retried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stored, refused, incomplete } = self;
+        write!(f, "{stored} stored, {refused} refused again")?;
+        match incomplete {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                "; {incomplete} of those stored lack their resource or scope, which old letters do not keep"
+            ),
+        }
+    }
+}
+
+impl DeadLetters {
+    pub(super) async fn retry(&self, filter: &Filter, progress: &mut dyn Write) -> Result<Retried, Error> {
+        let (mut below, mut done) = (i64::MAX, Retried::default());
+        loop {
+            let ids = self.page(filter, below).await?;
+            let Some(last) = ids.last() else { return Ok(done) };
+            below = *last;
+            if let Err(failure) = self.retry_page(&ids, &mut done).await {
+                writeln!(progress, "{done} before the failure")?;
+                return Err(failure.into());
+            }
+            writeln!(progress, "{done} so far")?;
+        }
+    }
+
+    /// Sends the letters together; where one of them is at fault, each by itself.
+    async fn retry_page(&self, ids: &[i64], done: &mut Retried) -> Result<(), Failure> {
+        match self.send(ids).await? {
+            Sent::Stored { all, incomplete } => done.store(all, incomplete),
+            Sent::Refused(_) => {
+                for id in ids {
+                    self.retry_one(*id, done).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn retry_one(&self, id: i64, done: &mut Retried) -> Result<(), Failure> {
+        match self.send(&[id]).await? {
+            Sent::Stored { all, incomplete } => done.store(all, incomplete),
+            Sent::Refused(failure) => {
+                self.note(id, &failure).await?;
+                done.refused += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves those of the letters that are still there.
+    async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
+        match self.connected(async |c| self.transfer(c, ids).await).await {
+            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
+            other => other,
+        }
+    }
+
+    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<Sent, Failure> {
+        connection.batch_execute("BEGIN").await?;
+        let Taken { rows, resources, scopes, named } = self.take(connection, ids).await?;
+        restore(connection, &self.schema, &resources, &scopes).await?;
+        let lacking = lacking(connection, &self.schema, &named).await?;
+        let incomplete = lacking.iter().filter(|lacks| !lacks.is_empty()).count() as u64;
+        let mut all = 0;
+        for ((destination, names), rows) in rows {
+            all += rows.len() as u64;
+            self.copy(connection, destination, &names, rows).await?;
+        }
+        connection.batch_execute("COMMIT").await?;
+        Ok(Sent::Stored { all, incomplete })
+    }
+
+    /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.
+    async fn take(&self, connection: &Connection, ids: &[i64]) -> Result<Taken, Failure> {
+        let delete = format!(
+            "DELETE FROM {}.dead_letters WHERE id = ANY ($1) RETURNING columns, row, destination, resource_id, scope_id",
+            self.schema
+        );
+        let statement = connection.prepare_cached(&delete).await?;
+        let mut taken = Taken::default();
+        for letter in connection.query(&statement, &[&ids]).await? {
+            let (names, row): (Vec<String>, Vec<u8>) = (letter.get(0), letter.get(1));
+            let destination: Option<String> = letter.get(2);
+            // Whatever else these bytes are, they must not change how PostgreSQL reads the rows beside them.
+            if fields(&row).is_none_or(|fields| fields.len() != names.len()) {
+                let message =
+                    format!("the bytes are not one row of {} fields in binary COPY format", names.len());
+                return Err(Failure::of_a_row("22P04", message));
+            }
+            let (resource, scope): (Option<Uuid>, Option<Uuid>) = (letter.get(3), letter.get(4));
+            if resource.is_none() && destination.is_none() {
+                taken.named.push(Named::by(&row, &names));
+            }
+            taken.resources.extend(resource);
+            taken.scopes.extend(scope);
+            taken.rows.entry((destination, names)).or_default().push(row.into());
+        }
+        Ok(taken)
+    }
+
+    /// Sends `rows` to `destination`, which is `log_records` or the existing table that the configuration names.
+    async fn copy(
+        &self,
+        connection: &Connection,
+        destination: Option<String>,
+        names: &[String],
+        rows: Vec<Bytes>,
+    ) -> Result<(), Failure> {
+        let own = Destination::new(self.schema.clone(), None);
+        let (table, into) = match destination {
+            None => (format!("{}.{LOG_RECORDS}", self.schema), &own),
+            Some(mark) if self.destination.mark().as_ref() == Some(&mark) => {
+                connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
+                (mark, &self.destination)
+            }
+            Some(mark) => {
+                let message = format!("it was for {mark}, which exporters.postgres.table does not name");
+                return Err(Failure::of_a_row("22000", message));
+            }
+        };
+        let expected = rows.len() as u64;
+        let before = inserted(connection).await?;
+        let diverted =
+            copy_past(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
+        // A letter that a trigger has left out would be nowhere.
+        if diverted > 0 && (expected > 1 || inserted(connection).await? == before) {
+            let message = "a trigger keeps it out of the table, and puts it nowhere else";
+            return Err(Failure::new(Class::Unknown, message));
+        }
+        Ok(())
+    }
+
+    /// Keeps the reason for which the letter was refused this time.
+    async fn note(&self, id: i64, failure: &Failure) -> Result<(), Failure> {
+        let update = format!(
+            "UPDATE {}.dead_letters SET sqlstate = $2, message = $3, attempts = attempts + 1 WHERE id = $1",
+            self.schema
+        );
+        self.connected(async |c| {
+            let statement = c.prepare_cached(&update).await?;
+            c.execute(&statement, &[&id, &failure.code(), &failure.message]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Rows that this transaction has inserted, wherever.
+async fn inserted(connection: &Connection) -> Result<i64, Failure> {
+    let select = "SELECT pg_catalog.sum(n_tup_ins)::pg_catalog.int8 FROM pg_catalog.pg_stat_xact_user_tables";
+    Ok(connection.query_one(select, &[]).await?.get::<_, Option<i64>>(0).unwrap_or_default())
+}
+
+/// Whether a row may be at fault, so that the others can do without it: its content, its format, the time it takes, a
+/// field for which there is no column any more, or a code that says nothing of whose fault it is. The letter stays in any
+/// case. Nothing here needs the line that PostgreSQL names.
+fn is_of_a_row(failure: &Failure) -> bool {
+    let of_code = |code| match Class::of_sqlstate(code, None) {
+        // The partition that a row lacks is the table's fault, and of that class.
+        Class::Poison | Class::Unknown => failure.class != Class::Refused,
+        _ => matches!(code, "08P01" | "42703" | "53200" | "57014"),
+    };
+    failure.class == Class::Unknown || failure.sqlstate.as_deref().is_some_and(of_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rows_own_fault_leaves_it_behind() {
+        let failure = |class, code: Option<&str>| {
+            let mut failure = Failure::new(class, "any");
+            failure.sqlstate = code.map(str::to_owned);
+            failure
+        };
+        for code in ["23514", "22021", "54000", "P0001", "22P04", "08P01", "XX000", "38000", "57014"] {
+            assert!(is_of_a_row(&failure(Class::Unknown, Some(code))), "{code}");
+        }
+        assert!(is_of_a_row(&failure(Class::Refused, Some("42703"))), "its column is gone");
+        assert!(is_of_a_row(&failure(Class::Unknown, None)), "it was not stored, and nothing says why");
+        for code in ["42501", "53100", "57P01", "25006", "55P03", "40001"] {
+            let mut failure = failure(Class::of_sqlstate(code, None), Some(code));
+            failure.copy_line = Some(1);
+            assert!(!is_of_a_row(&failure), "{code}, whatever line it names");
+        }
+        assert!(is_of_a_row(&failure(Class::Unknown, Some("40001"))), "a trigger has raised it");
+        assert!(!is_of_a_row(&failure(Class::Refused, Some("23514"))), "a partition is missing");
+        assert!(!is_of_a_row(&failure(Class::Connection, None)));
+    }
+}

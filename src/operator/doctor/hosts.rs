@@ -1,0 +1,124 @@
+//! The way to the server: each host of the connection string, its TLS, and whether it takes writes.
+
+use super::{Finding, Verdict};
+use crate::postgres::dsn::Target;
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::{Pool, Session};
+use crate::postgres::tls::Verify;
+use crate::store::Config;
+
+/// What is at one host.
+struct Host {
+    target: Target,
+    connection: Session,
+    writable: bool,
+}
+
+/// Connects to each host. Gives the connection that forebay would use, or else one that can at least be asked.
+pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Option<(Session, Target)>) {
+    let mut findings = Vec::new();
+    let (mut hosts, mut unreached) = (Vec::new(), Vec::new());
+    for host in target.hosts() {
+        match Host::connect(host.clone(), config).await {
+            Ok(host) => hosts.push(host),
+            Err(failure) => unreached.push(format!("{}: {}", host.describe(), with_cure(&failure, &host))),
+        }
+    }
+    // One host that can be written to is all that it takes.
+    let missing = if hosts.iter().any(|host| host.writable) { Verdict::Warning } else { Verdict::Problem };
+    findings.extend(unreached.into_iter().map(|text| Finding {
+        check: "connection",
+        verdict: missing,
+        text,
+    }));
+    for host in &hosts {
+        let (verdict, text) = match host.writable {
+            true => (Verdict::Ok, "connected and authenticated; it takes writes".to_owned()),
+            false if missing == Verdict::Warning => {
+                (Verdict::Ok, "a standby, for when it is needed".to_owned())
+            }
+            false => (Verdict::Problem, host.why_read_only().await),
+        };
+        let text = format!("{}: {text}", host.target.describe());
+        findings.push(Finding { check: "connection", verdict, text });
+        findings.push(host.encryption().await);
+    }
+    let first = hosts.iter().position(|host| host.writable).unwrap_or(0);
+    let chosen = (first < hosts.len()).then(|| hosts.swap_remove(first));
+    (findings, chosen.map(|host| (host.connection, host.target)))
+}
+
+impl Host {
+    async fn connect(target: Target, config: &Config) -> Result<Self, Failure> {
+        let pool = Pool::new(target.clone(), 1, config.timeout);
+        let pool = pool.map_err(|error| Failure::new(Class::Refused, error.to_string()))?;
+        let connection = pool.get().await?;
+        let read_only = connection.query_one("SELECT current_setting('transaction_read_only')::bool", &[]);
+        let writable = !read_only.await?.get::<_, bool>(0);
+        Ok(Self { target, connection, writable })
+    }
+
+    async fn why_read_only(&self) -> String {
+        let recovery = self.connection.query_one("SELECT pg_is_in_recovery()", &[]).await;
+        if recovery.is_ok_and(|row| row.get(0)) {
+            return "a standby takes no records: name the primary in exporters.postgres.dsn as well \
+                    (postgresql://user@one,two/database), or promote this one"
+                .to_owned();
+        }
+        "its sessions are read-only: ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only"
+            .to_owned()
+    }
+
+    async fn encryption(&self) -> Finding {
+        let select = "SELECT ssl, version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let session = self.connection.query_opt(select, &[]).await.ok().flatten();
+        let session = session.filter(|row| row.get(0)).map(|row| (row.get(1), row.get(2)));
+        let session: Option<(Option<String>, Option<String>)> = session;
+        let (verdict, text) = match (session, self.target.tls.verify) {
+            (Some((version, cipher)), verify) => {
+                let how = format!("{}, {}", version.unwrap_or_default(), cipher.unwrap_or_default());
+                match verify {
+                    Verify::Host => (Verdict::Ok, format!("{how}; certificate and host name are checked")),
+                    Verify::Authority => (Verdict::Ok, format!("{how}; the certificate is checked")),
+                    Verify::Nothing if self.target.is_local() => (Verdict::Ok, how),
+                    Verify::Nothing => {
+                        let cure = "set sslmode=verify-full (and sslrootcert) in exporters.postgres.dsn";
+                        (Verdict::Warning, format!("{how}, but with whom is not checked: {cure}"))
+                    }
+                }
+            }
+            (None, _) if self.target.is_local() => {
+                (Verdict::Ok, "none, and nothing leaves this machine".to_owned())
+            }
+            (None, _) => {
+                let cure = "set ssl = on in the server, and sslmode=verify-full in exporters.postgres.dsn";
+                (Verdict::Warning, format!("none: records can be read on the way; {cure}"))
+            }
+        };
+        Finding { check: "tls", verdict, text: format!("{}: {text}", self.target.describe()) }
+    }
+}
+
+/// What stood in the way of connecting, and what to do about it.
+fn with_cure(failure: &Failure, host: &Target) -> String {
+    let (user, database) = host.names();
+    let user = user.unwrap_or("(the system user's name)");
+    let database = database.unwrap_or(user);
+    let cure = match failure.sqlstate.as_deref() {
+        Some("28P01") => format!("put the password of role {user} into exporters.postgres.dsn"),
+        Some("28000") => format!("create role {user} with LOGIN, or let it in by a line of pg_hba.conf"),
+        Some("3D000") => format!("CREATE DATABASE {database}, or name another in exporters.postgres.dsn"),
+        Some("42501") => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
+        Some("53300") => format!(
+            "raise max_connections, or the CONNECTION LIMIT of role {user} or database {database}, or end \
+             sessions that are not needed (SELECT * FROM pg_stat_activity)"
+        ),
+        Some("57P03") => "wait until the server has started".to_owned(),
+        Some(_) => "see the server's log".to_owned(),
+        None if failure.message.contains("TLS") || failure.message.contains("certificate") => {
+            "make sslmode and sslrootcert in exporters.postgres.dsn fit the server".to_owned()
+        }
+        None => "see whether PostgreSQL runs there, listen_addresses, and the firewall".to_owned(),
+    };
+    format!("{failure}; {cure}")
+}

@@ -1,0 +1,112 @@
+//! `forebay query`: records of a span of time, the oldest first, as they stand in a log file.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
+use crate::postgres::Row;
+
+use super::filter::Condition;
+use super::session::{Moment, Reader};
+use super::{Error, Filter, Style};
+use crate::postgres::dsn::Target;
+use crate::store::Config;
+use crate::values::when::When;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Which records.
+    pub filter: Filter,
+    /// From when on; without it, the last hour, and of a trace all.
+    pub since: Option<When>,
+    /// Until when.
+    pub until: Option<When>,
+    /// The most to be shown, the newest; 0 is all.
+    pub limit: u32,
+    /// The longest that the search may take.
+    pub timeout: Duration,
+    /// How they are shown.
+    pub style: Style,
+}
+
+/// The time that is searched where none is given.
+const LAST_HOUR: When = When::Ago(Duration::from_secs(3600));
+
+/// The most records that are held here at a time, but for a few.
+const PAGE: i32 = 2_000;
+
+/// Searches the store at `target`; records go to `out`, a remark to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached or does not let us, or where it takes too long.
+pub async fn query(
+    query: &Query,
+    target: Target,
+    config: &Config,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), Error> {
+    let reader = Reader::new(target, config, query.timeout, "forebay query")?;
+    let mut connection = reader.connect().await?;
+    let moment = reader.begin(&mut connection).await?;
+    let condition = query.condition(moment.now);
+    let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
+    let mut shown = 0;
+    let mut show = |rows: &[Row]| {
+        shown += rows.len();
+        out.write_all(query.style.show(rows).as_bytes())
+    };
+    let last = all_but_last(&reader, &moment, &select, &condition, &mut show).await?;
+    // Whoever reads slowly holds up nothing from here on.
+    reader.answered(moment.transaction.commit()).await?;
+    show(&last)?;
+    if shown > 0 && shown == query.limit as usize {
+        writeln!(progress, "these are the newest {shown}, and there may be older ones; --limit 0 shows all")?;
+    }
+    Ok(())
+}
+
+/// Shows the pages of an answer but for the last one, which it gives.
+async fn all_but_last(
+    reader: &Reader,
+    moment: &Moment<'_>,
+    select: &str,
+    condition: &Condition,
+    show: &mut impl FnMut(&[Row]) -> io::Result<()>,
+) -> Result<Vec<Row>, Error> {
+    let failed = |failure| reader.explain(failure, moment);
+    let values = condition.values();
+    let portal = reader.answered(moment.transaction.bind(select, &values)).await.map_err(failed)?;
+    loop {
+        let page = reader.answered(moment.transaction.query_portal(&portal, PAGE)).await.map_err(failed)?;
+        if page.len() < PAGE as usize {
+            return Ok(page);
+        }
+        show(&page)?;
+    }
+}
+
+impl Query {
+    fn condition(&self, now: SystemTime) -> Condition {
+        let mut condition = self.filter.condition();
+        if let Some(since) = self.since.or(self.filter.trace.is_none().then_some(LAST_HOUR)) {
+            condition.since(since.at(now));
+        }
+        if let Some(until) = self.until {
+            condition.until(until.at(now));
+        }
+        condition
+    }
+
+    fn statement(&self, from: &str) -> String {
+        let columns = self.style.columns();
+        let newest = match self.limit {
+            0 => from.to_owned(),
+            limit => {
+                format!("(SELECT l.* FROM {from} ORDER BY time DESC, time_unix_nano DESC LIMIT {limit}) l")
+            }
+        };
+        format!("SELECT {columns} FROM {newest} ORDER BY time, time_unix_nano")
+    }
+}

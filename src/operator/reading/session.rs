@@ -1,0 +1,100 @@
+//! A connection of its own, and transactions on it that can only read.
+
+use std::time::{Duration, SystemTime};
+
+use crate::postgres::IsolationLevel;
+use crate::postgres::Transaction;
+use tokio::time::timeout;
+
+use super::Error;
+use super::snapshot::Snapshot;
+use crate::postgres::dsn::{DsnError, Target};
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::{Connection, Pool, Session};
+use crate::store::Config;
+use crate::table::identifier::{Schema, quoted};
+
+/// One who reads the view.
+pub(super) struct Reader {
+    /// Of one connection.
+    pool: Pool,
+    pub(super) schema: Schema,
+    /// The longest that a statement may take.
+    limit: Duration,
+}
+
+/// A moment of the store: all that is read in its transaction is of it.
+pub(super) struct Moment<'a> {
+    pub(super) transaction: Transaction<'a>,
+    /// By the server's clock.
+    pub(super) now: SystemTime,
+    pub(super) snapshot: Snapshot,
+    pub(super) is_standby: bool,
+    /// Who reads, as SQL.
+    role: String,
+}
+
+/// How much longer than the server we wait, so that it is the server who says what took too long.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The time zone is that of times in JSON. The values of parameters are planned for, each time. What is asked for is not
+/// worth compiling. A pager may keep us waiting; but a transaction that stays keeps vacuum from its work.
+const SETTINGS: &str = "SELECT set_config(name, wanted.value, true) FROM (VALUES ('TimeZone', 'UTC'), \
+     ('plan_cache_mode', 'force_custom_plan'), ('jit', 'off'), ('transaction_timeout', '0'), \
+     ('idle_in_transaction_session_timeout', '10min')) wanted (name, value) JOIN pg_settings USING (name)";
+
+impl Reader {
+    /// A reader of the store at `target`, whose statements may take `limit`. The server's list of sessions has it as `name`.
+    pub(super) fn new(
+        target: Target,
+        config: &Config,
+        limit: Duration,
+        name: &str,
+    ) -> Result<Self, DsnError> {
+        Ok(Self {
+            pool: Pool::new(target.called(name), 1, limit)?,
+            schema: Schema::new(config.schema.clone()),
+            limit,
+        })
+    }
+
+    pub(super) async fn connect(&self) -> Result<Session, Failure> {
+        self.pool.get().await
+    }
+
+    /// Begins a transaction, in which nothing changes and nothing can be changed.
+    pub(super) async fn begin<'a>(&self, connection: &'a mut Connection) -> Result<Moment<'a>, Failure> {
+        self.answered(async move {
+            let builder = connection.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
+            let transaction = builder.read_only(true).start().await?;
+            transaction.batch_execute(SETTINGS).await?;
+            let select = "SELECT pg_current_snapshot()::text, now(), pg_is_in_recovery(), current_user::text";
+            let row = transaction.query_one(select, &[]).await?;
+            let snapshot = Snapshot::parse(row.get(0))
+                .ok_or_else(|| Failure::new(Class::Unknown, "PostgreSQL's snapshot cannot be read"))?;
+            let (now, is_standby, role) = (row.get(1), row.get(2), quoted(row.get(3)));
+            Ok::<_, Failure>(Moment { transaction, now, snapshot, is_standby, role })
+        })
+        .await
+    }
+
+    /// Bounds what the server is asked to do.
+    pub(super) async fn answered<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        let limit = self.limit + GRACE;
+        match timeout(limit, work).await {
+            Ok(done) => done.map_err(Into::into),
+            Err(_) => Err(Failure::deadline(limit.as_secs_f64())),
+        }
+    }
+
+    /// `failure`, with what has to be granted where that is what is missing.
+    pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> Error {
+        if failure.sqlstate.as_deref() == Some("42501") {
+            return Error::Denied { failure, schema: self.schema.to_string(), role: moment.role.clone() };
+        }
+        Error::Store(failure)
+    }
+}

@@ -1,0 +1,40 @@
+//! How records are shown.
+
+use crate::postgres::Row;
+
+use super::line::{Look, Record};
+use crate::values::plain::plain_json;
+
+/// How records are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A line each for people, and some more where the body has more.
+    Lines(Look),
+    /// One JSON object a line, with all columns of the view.
+    Json,
+}
+
+impl Style {
+    /// What is selected of the view, which is there as `l`.
+    pub(super) fn columns(&self) -> &'static str {
+        match self {
+            Self::Lines(_) => Record::COLUMNS,
+            Self::Json => "row_to_json(l)::text",
+        }
+    }
+
+    /// `rows` of these columns, ready to be written.
+    pub(super) fn show(&self, rows: &[Row]) -> String {
+        let mut text = String::new();
+        for row in rows {
+            match self {
+                Self::Lines(look) => Record::from(row).write(look, &mut text),
+                Self::Json => {
+                    text += &plain_json(row.get(0));
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+}

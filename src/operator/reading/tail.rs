@@ -1,0 +1,214 @@
+//! `forebay tail`: the last records, and then what is stored from there on, until told to stop.
+//!
+//! Records become visible in the order of commits, which is not that of their times, and some come late. So what is new is not
+//! told by time: each look takes a snapshot, and shows what was not in the one before. That is exact, none twice and none
+//! left out, without keeping in mind what was shown. (It holds for whoever stores without savepoints, as forebay does.) Time
+//! only bounds how much of the table a look has to go through: a record that is stored more than `window` after its time
+//! is not met.
+
+use std::io::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::postgres::Row;
+use tokio::time::sleep;
+
+use super::filter::Condition;
+use super::session::{Moment, Reader};
+use super::snapshot::Snapshot;
+use super::{Error, Filter, Style};
+use crate::postgres::dsn::Target;
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::Config;
+use crate::values::plain::plain;
+use crate::values::when::When;
+
+/// What is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Which records.
+    pub filter: Filter,
+    /// How many of those that are there already are shown first.
+    pub lines: u32,
+    /// From when on those are looked for.
+    pub since: When,
+    /// How late a record may come.
+    pub window: Duration,
+    /// How they are shown.
+    pub style: Style,
+}
+
+/// The most records that a look shows.
+const MOST: usize = 1_000;
+/// From one look to the next.
+const PACE: Duration = Duration::from_millis(500);
+/// So many times the time of a look passes before the next one, so that the database has four fifths of its time for others.
+const REST: u32 = 4;
+/// The longest time of a look.
+const LIMIT: Duration = Duration::from_secs(15);
+/// The waits between tries to connect.
+const SHORTEST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Follows the store at `target` until nobody wants to read any more; records go to `out`, remarks to `progress`.
+///
+/// # Errors
+///
+/// Where the store cannot be reached at first, or does not let us. Later it may come and go.
+pub async fn tail(
+    tail: &Tail,
+    target: Target,
+    config: &Config,
+    out: &mut dyn Write,
+    progress: &mut dyn Write,
+) -> Result<(), Error> {
+    let reader = Reader::new(target, config, LIMIT, "forebay tail")?;
+    let mut follower = Follower { tail, reader, last: None };
+    let mut wait = SHORTEST;
+    loop {
+        let begun = Instant::now();
+        match follower.look().await {
+            Ok(seen) => {
+                if wait != SHORTEST {
+                    writeln!(progress, "forebay: the database is back")?;
+                    wait = SHORTEST;
+                }
+                seen.tell(progress)?;
+                out.write_all(tail.style.show(&seen.rows).as_bytes())?;
+                out.flush()?;
+                sleep(PACE.max(begun.elapsed() * REST)).await;
+            }
+            Err(Error::Store(failure)) if follower.last.is_some() && failure.class != Class::Refused => {
+                if wait == SHORTEST {
+                    let failure = plain(&failure.to_string());
+                    writeln!(progress, "forebay: {failure}; trying again until the database is back")?;
+                }
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One who looks again and again.
+struct Follower<'a> {
+    tail: &'a Tail,
+    reader: Reader,
+    /// What the last look saw, and when.
+    last: Option<(Snapshot, SystemTime)>,
+}
+
+/// What a look has seen.
+struct Seen {
+    /// The newest, the oldest of them first.
+    rows: Vec<Row>,
+    /// Of those that are new, how many are not shown.
+    more: u64,
+    /// The database is not the one of the last look, or an older state of it.
+    is_other: bool,
+}
+
+impl Follower<'_> {
+    async fn look(&mut self) -> Result<Seen, Error> {
+        let mut connection = self.reader.connect().await?;
+        let seen = self.look_by(&mut connection).await;
+        if seen.is_ok() {
+            connection.give_back();
+        }
+        seen
+    }
+
+    async fn look_by(&mut self, connection: &mut Connection) -> Result<Seen, Error> {
+        let moment = self.reader.begin(connection).await?;
+        if moment.is_standby {
+            return Err(Error::Standby);
+        }
+        let mut condition = self.tail.filter.condition();
+        let mut most = MOST;
+        let mut is_other = false;
+        match &self.last {
+            None => {
+                condition.since(self.tail.since.at(moment.now));
+                most = self.tail.lines as usize;
+            }
+            Some((snapshot, at)) => {
+                is_other = !snapshot.is_before(&moment.snapshot);
+                condition.since(at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH));
+                condition.holds(snapshot.is_without());
+            }
+        }
+        let seen = self.read(&moment, &condition, most).await;
+        let (mut rows, more) = seen.map_err(|failure| self.reader.explain(failure, &moment))?;
+        rows.reverse();
+        let last = (moment.snapshot.clone(), moment.now);
+        self.reader.answered(moment.transaction.commit()).await?;
+        self.last = Some(last);
+        Ok(Seen { rows, more, is_other })
+    }
+
+    /// The newest records, the newest first, and how many there are beyond the `most` of them.
+    async fn read(
+        &self,
+        moment: &Moment<'_>,
+        condition: &Condition,
+        most: usize,
+    ) -> Result<(Vec<Row>, u64), Failure> {
+        let (from, values) = (format!("{}.logs l WHERE {condition}", self.reader.schema), condition.values());
+        let select = format!(
+            "SELECT {} FROM {from} ORDER BY time DESC, time_unix_nano DESC LIMIT {}",
+            self.tail.style.columns(),
+            most + 1
+        );
+        let mut rows = self.reader.answered(moment.transaction.query(&*select, &values)).await?;
+        if rows.len() <= most || self.last.is_none() {
+            rows.truncate(most);
+            return Ok((rows, 0));
+        }
+        rows.truncate(most);
+        let count = format!("SELECT count(*) FROM {from}");
+        let all: i64 = self.reader.answered(moment.transaction.query_one(&*count, &values)).await?.get(0);
+        Ok((rows, all.unsigned_abs() - most as u64))
+    }
+}
+
+impl Seen {
+    fn tell(&self, progress: &mut dyn Write) -> std::io::Result<()> {
+        if self.is_other {
+            let what = "the database is another one than before, or an older state of it";
+            writeln!(progress, "forebay: {what}; what was stored meanwhile may not be shown")?;
+        }
+        if self.more > 0 {
+            let more = grouped(self.more);
+            writeln!(
+                progress,
+                "forebay: {more} more records; narrow it with --service, --severity or --text"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `number` in groups of three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let groups = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(groups, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+}

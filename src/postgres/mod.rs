@@ -1,0 +1,18 @@
+//! The door to a PostgreSQL server: connection strings, TLS, the pool, sessions, COPY, and failures sorted by SQLSTATE.
+//!
+//! This is the only folder that names deadpool and the glue between tokio-postgres and rustls. It does not know what lies in the
+//! database.
+
+pub mod backoff;
+mod connect;
+mod context;
+pub mod copy;
+pub mod dsn;
+pub mod error;
+pub mod pool;
+pub mod redact;
+pub(crate) mod tls;
+
+pub use deadpool_postgres::Transaction;
+pub use tokio_postgres::types::ToSql;
+pub use tokio_postgres::{Error, IsolationLevel, Row, SimpleQueryMessage};

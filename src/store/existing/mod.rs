@@ -1,0 +1,198 @@
+//! An existing table in a live database, against what the configuration says of it.
+
+mod engine;
+
+use super::schema::SchemaError;
+use crate::postgres::error::Failure;
+use crate::postgres::pool::Connection;
+use crate::table::Mapping;
+use crate::table::identifier::quoted;
+use crate::table::mapping::{Column, ColumnType};
+
+/// The table as the catalogue has it.
+#[derive(Debug)]
+pub(crate) struct LiveTable {
+    /// `r`, `p`, `v` and so on.
+    kind: String,
+    /// A trigger does what is to be done with a row, instead of the view.
+    has_trigger_instead: bool,
+    /// Who stores its rows, where that is not PostgreSQL itself.
+    engine: Option<&'static str>,
+    /// Policies apply to the role.
+    has_policies: bool,
+    may_use_schema: bool,
+    role: String,
+    pub(crate) columns: Vec<LiveColumn>,
+}
+
+/// A column as the catalogue has it.
+#[derive(Debug)]
+pub(crate) struct LiveColumn {
+    pub(crate) name: String,
+    /// As PostgreSQL spells it; that of a domain is the one behind it.
+    pub(crate) sql_type: String,
+    pub(crate) not_null: bool,
+    /// The table fills it where nobody else does.
+    pub(crate) has_default: bool,
+    pub(crate) is_generated: bool,
+    pub(crate) is_identity: bool,
+    may_insert: bool,
+}
+
+/// Makes sure that the table takes what `mapping` makes.
+pub(crate) async fn check(connection: &Connection, mapping: &Mapping) -> Result<(), SchemaError> {
+    let problems = differences(connection, mapping).await?;
+    let table = mapping.identifier();
+    if problems.is_empty() { Ok(()) } else { Err(SchemaError::Table { table, problems }) }
+}
+
+/// What in the live table is not as `mapping` has it, each with the cure.
+pub(crate) async fn differences(connection: &Connection, mapping: &Mapping) -> Result<Vec<String>, Failure> {
+    let (schema, table) = mapping.names();
+    let identifier = mapping.identifier();
+    let Some(live) = LiveTable::read(connection, schema, table).await? else {
+        return Ok(vec![format!(
+            "{identifier} is not there: write exporters.postgres.table.name as schema.table, with the letters that \
+             PostgreSQL shows"
+        )]);
+    };
+    let mut problems = live.problems(&quoted(schema), &identifier);
+    problems.extend(mapping.columns().iter().filter_map(|column| live.problem_of(column)));
+    problems.extend(live.unfilled(mapping));
+    problems.extend(live.missing_privilege(mapping, &identifier));
+    Ok(problems)
+}
+
+impl LiveTable {
+    /// Reads the table from the catalogue; `None` where it is not there.
+    pub(crate) async fn read(
+        connection: &Connection,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<Self>, Failure> {
+        let select = "SELECT c.relkind::text, c.relrowsecurity AND row_security_active(c.oid), \
+                      has_schema_privilege(n.oid, 'USAGE'), current_user::text, c.oid, \
+                      EXISTS (SELECT FROM pg_trigger g \
+                              WHERE g.tgrelid = c.oid AND g.tgtype & 69 = 69 AND g.tgenabled <> 'D') \
+                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+        let Some(row) = connection.query_opt(select, &[&schema, &table]).await? else { return Ok(None) };
+        let oid: u32 = row.get(4);
+        // citext is in a schema of the DBA's choice, which format_type names where the path does not.
+        let select = "SELECT a.attname::text, CASE b.typname WHEN 'citext' THEN 'citext' ELSE \
+                      format_type(b.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) END, \
+                      a.attnotnull OR t.typnotnull, \
+                      a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL, a.attgenerated <> '', a.attidentity <> '', \
+                      has_column_privilege(a.attrelid, a.attnum, 'INSERT') \
+                      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+                      JOIN pg_type b ON b.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END \
+                      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+        let columns = connection.query(select, &[&oid]).await?;
+        let engine = engine::of(connection, oid).await?;
+        let columns = columns.iter().map(|row| LiveColumn {
+            name: row.get(0),
+            sql_type: row.get(1),
+            not_null: row.get(2),
+            has_default: row.get(3),
+            is_generated: row.get(4),
+            is_identity: row.get(5),
+            may_insert: row.get(6),
+        });
+        Ok(Some(Self {
+            kind: row.get(0),
+            has_trigger_instead: row.get(5),
+            engine,
+            has_policies: row.get(1),
+            may_use_schema: row.get(2),
+            role: row.get(3),
+            columns: columns.collect(),
+        }))
+    }
+
+    /// What of the table as a whole keeps rows from being written.
+    fn problems(&self, schema: &str, identifier: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        let what = match self.kind.as_str() {
+            "v" if !self.has_trigger_instead => Some("a view without an INSTEAD OF INSERT trigger"),
+            "m" => Some("a materialized view"),
+            _ => None,
+        };
+        if let Some(what) = what {
+            problems.push(format!(
+                "{identifier} is {what}, into which COPY cannot write: name the table behind it"
+            ));
+        }
+        if let Some(engine) = self.engine {
+            problems.push(format!(
+                "{identifier} {engine}, so that one refused record cannot be told from the others: name a plain table, or leave \
+                 exporters.postgres.table out"
+            ));
+        }
+        let role = quoted(&self.role);
+        if !self.may_use_schema {
+            problems.push(format!(
+                "role {role} may not use its schema: GRANT USAGE ON SCHEMA {schema} TO {role}"
+            ));
+        }
+        if self.has_policies {
+            problems.push(format!(
+                "policies apply to the role in {identifier}, into which COPY is then refused: ALTER TABLE {identifier} \
+                 DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS"
+            ));
+        }
+        problems
+    }
+
+    /// What keeps `column` from being filled.
+    fn problem_of(&self, column: &Column) -> Option<String> {
+        let Column { name, sql_type, nullable, .. } = column;
+        let Some(live) = self.find(name) else {
+            return Some(format!("column {name} is not there: add it, or take it out of table.columns"));
+        };
+        if live.is_generated {
+            return Some(format!("column {name} is generated by the table: take it out of table.columns"));
+        }
+        let found = &live.sql_type;
+        match found.parse::<ColumnType>() {
+            Err(_) => {
+                let cure = "take it out of table.columns, or change its type";
+                return Some(format!("column {name} is {found}, which forebay cannot write: {cure}"));
+            }
+            Ok(live) if !live.holds(*sql_type) => {
+                return Some(format!(
+                    "column {name} is {found}, and table.columns fills it as {sql_type}: write `type: {live}`"
+                ));
+            }
+            Ok(_) => {}
+        }
+        (live.not_null && *nullable).then(|| {
+            format!("column {name} is NOT NULL, and a record may have nothing for it: write a `default`")
+        })
+    }
+
+    /// The privilege that the role lacks to fill the columns.
+    fn missing_privilege(&self, mapping: &Mapping, identifier: &str) -> Option<String> {
+        let lacks = |column: &&Column| self.find(&column.name).is_some_and(|live| !live.may_insert);
+        let lacking: Vec<_> =
+            mapping.columns().iter().filter(lacks).map(|column| quoted(&column.name)).collect();
+        let which = match lacking.len() {
+            0 => return None,
+            count if count == mapping.columns().len() => String::new(),
+            _ => format!(" ({})", lacking.join(", ")),
+        };
+        Some(format!("GRANT INSERT{which} ON {identifier} TO {}", quoted(&self.role)))
+    }
+
+    fn find(&self, name: &str) -> Option<&LiveColumn> {
+        self.columns.iter().find(|live| live.name == name)
+    }
+
+    /// Columns that have to be filled, and by nobody are.
+    fn unfilled<'a>(&'a self, mapping: &'a Mapping) -> impl Iterator<Item = String> + 'a {
+        let is_filled = |live: &LiveColumn| mapping.columns().iter().any(|column| column.name == live.name);
+        let must_be = |live: &&LiveColumn| live.not_null && !live.has_default && !live.is_generated;
+        self.columns.iter().filter(must_be).filter(move |live| !is_filled(live)).map(|live| {
+            format!("column {} is NOT NULL and has no default: say in table.columns what fills it", live.name)
+        })
+    }
+}

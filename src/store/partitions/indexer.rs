@@ -1,0 +1,388 @@
+//! The indexer: gives closed partitions the indexes that reading wants, and sees to it that they are vacuumed once.
+//!
+//! It yields to writing: it begins nothing while a lane is in trouble or the buffer is half full, and gives up what it has
+//! begun where that lasts. It has a connection of its own, for as long as there is work. What it has done is in the
+//! catalogue, and so is what a crash has left half done: an index that is not valid while nobody holds the lock under which
+//! it would be built. That lock also keeps several gateways from working on one partition.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::again::Again;
+use super::catalogue::{Held, Partition, held};
+use super::memory::give_memory;
+use super::retention::is_closed;
+use super::steps::{Step, lacks};
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::{HOUSEKEEPING, Store};
+use crate::table::counts::{self, Counts};
+use crate::table::identifier::{Schema, quoted};
+use crate::table::index::Index;
+
+struct Indexer<'a> {
+    store: &'a Store,
+    /// Whether the buffer has room to spare.
+    has_room: &'a (dyn Fn() -> bool + Sync),
+    stopping: watch::Receiver<bool>,
+    /// Partitions that this run has finished. The catalogue tells it as well, but for rows that an old transaction of
+    /// somebody's keeps from being frozen.
+    finished: HashSet<u32>,
+    /// What could not be done.
+    failed: HashMap<(u32, Step), Again>,
+    told_of_trigrams: bool,
+    /// The keys of those into whose counts much is to be folded that came late.
+    worn: HashSet<String>,
+}
+
+/// How often it is looked whether there is work.
+const EVERY: Duration = Duration::from_secs(60);
+/// The longest that one statement may take.
+pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 3600);
+/// How often it is looked whether writing suffers, and how many times in a row make it give up.
+const GLANCE: Duration = Duration::from_millis(500);
+const GLANCES: usize = 10;
+/// How often another gateway may have begun the same in the same moment, before the partition is left to it.
+const RIVALRIES: usize = 5;
+/// How long a cancelled statement may take to end.
+const ENDING: Duration = Duration::from_secs(2);
+/// Building waits for transactions that are older than itself, however long these take, and holds up nobody. It is no
+/// hurry, so that one process has to do, which sleeps in between where PostgreSQL knows how to.
+const SESSION: &str =
+    "SET lock_timeout = 0; SET max_parallel_maintenance_workers = 0; SET vacuum_cost_delay = '2ms'";
+
+impl Store {
+    /// Builds indexes until `ending`, while the buffer in front of the store `has_room` to spare. An index that is being built at the
+    /// end is given up, and built again after the next start.
+    pub async fn run_indexer(&self, has_room: impl Fn() -> bool + Sync, ending: impl Future<Output = ()>) {
+        let (stop, stopping) = watch::channel(false);
+        let mut indexer = Indexer {
+            store: self,
+            has_room: &has_room,
+            stopping,
+            finished: HashSet::new(),
+            failed: HashMap::new(),
+            told_of_trigrams: false,
+            worn: HashSet::new(),
+        };
+        let ends = async {
+            ending.await;
+            stop.send_replace(true);
+        };
+        tokio::join!(ends, indexer.work());
+    }
+}
+
+impl Indexer<'_> {
+    /// Whether writing leaves room for other work.
+    fn is_at_ease(&self) -> bool {
+        self.store.standing.takes_batches() && (self.has_room)()
+    }
+
+    async fn work(&mut self) {
+        let mut stopping = self.stopping.clone();
+        if !self.store.makes_partitions() {
+            let _ = stopping.wait_for(|stop| *stop).await;
+            return;
+        }
+        tokio::select! {
+            () = self.store.standing.ready() => {}
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
+        loop {
+            if self.is_at_ease()
+                && let Err(failure) = self.round().await
+            {
+                tracing::debug!(%failure, "indexes cannot be looked after now");
+            }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Does all that is to be done, the newest partition first, since that is what is read most.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let store = self.store;
+        // By one of the lanes' connections, since most of the time there is nothing to do.
+        let seen = async |c: &_| Ok((held(c, &store.schema).await?, worn(c, &store.schema).await?));
+        let ((seen, now), worn) = store.pool.session(HOUSEKEEPING, seen).await?;
+        self.worn = worn;
+        self.failed.retain(|(oid, _), _| seen.iter().any(|held| held.partition.oid == *oid));
+        let policy = &store.config.retention;
+        let is_due = |held: &&Held| {
+            let stays = held.partition.range.is_some_and(|range| !policy.is_past(range.1, now));
+            stays && self.next(held, now).is_some()
+        };
+        let partitions: Vec<_> =
+            seen.iter().rev().filter(is_due).map(|held| held.partition.clone()).collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let connection = store.builders.get().await?;
+        let mut done = in_time(async { Ok(connection.batch_execute(SESSION).await?) }).await;
+        for partition in partitions {
+            if done.is_ok() && !*self.stopping.borrow() && self.is_at_ease() {
+                done = self.complete(&connection, &partition).await;
+            }
+        }
+        done
+    }
+
+    /// What a partition lacks, but for what was skipped.
+    fn next(&self, held: &Held, now: i64) -> Option<Step> {
+        let oid = held.partition.oid;
+        let is_worn = matches!(&held.counts, Counts::Done(key) if self.worn.contains(key));
+        let again = is_worn.then_some(Step::Count);
+        let is_left = |step: &Step| {
+            let is_left_alone = self.failed.get(&(oid, *step)).is_some_and(|again| !again.is_due());
+            !is_left_alone && (*step != Step::Finish || !self.finished.contains(&oid))
+        };
+        lacks(held, &self.store.config, now).chain(again).find(is_left)
+    }
+
+    /// Does all that this partition lacks.
+    async fn complete(&mut self, connection: &Connection, partition: &Partition) -> Result<(), Failure> {
+        let (mut built, mut rivalries) = (false, 0);
+        loop {
+            if !in_time(is_free(connection, partition)).await? {
+                return Ok(());
+            }
+            // Behind the lock, since another gateway may have been at work.
+            let (seen, now) = in_time(held(connection, &self.store.schema)).await?;
+            let Some(held) = seen.iter().find(|held| held.partition.oid == partition.oid) else {
+                return Ok(());
+            };
+            let step = match self.next(held, now) {
+                Some(step) => step,
+                // The statistics of new indexes on expressions.
+                None if built && is_closed(held.partition.range.unwrap_or_default(), now) => Step::Finish,
+                None => return Ok(()),
+            };
+            if *self.stopping.borrow() || !self.is_at_ease() {
+                return Ok(());
+            }
+            match self.take(connection, held, step).await {
+                Ok(has_built) => built |= has_built,
+                Err(failure) if failure.class == Class::Connection => return Err(failure),
+                Err(_) if *self.stopping.borrow() => return Ok(()),
+                Err(failure) => {
+                    in_time(async { Ok(connection.batch_execute("ROLLBACK").await?) }).await?;
+                    if is_rivalry(&failure) && rivalries < RIVALRIES {
+                        rivalries += 1;
+                        sleep(GLANCE.mul_f64(fastrand::f64())).await;
+                        continue;
+                    }
+                    self.leave_alone(partition, step, &failure);
+                }
+            }
+            built &= step != Step::Finish;
+        }
+    }
+
+    /// Takes a step; gives whether there is a new index.
+    async fn take(&mut self, connection: &Connection, held: &Held, step: Step) -> Result<bool, Failure> {
+        let partition = &held.partition;
+        let began = Instant::now();
+        match step {
+            Step::Build(index) => {
+                let Some(trigrams) = self.trigrams(connection, index).await? else {
+                    self.failed.insert((partition.oid, step), Again::soon());
+                    return Ok(false);
+                };
+                let name = index.name(&partition.name);
+                if held.invalid.contains(&name) {
+                    in_time(remove_leftover(connection, partition, &name)).await?;
+                }
+                in_time(give_memory(connection, held, index)).await?;
+                let build = index.statement(&partition.schema, &partition.name, &trigrams);
+                let built = self.build(connection, partition, &name, &build).await;
+                match index.statement_for_long(&partition.schema, &partition.name) {
+                    Some(build) if built.as_ref().is_err_and(is_of_a_long_value) => {
+                        self.build(connection, partition, &name, &build).await?;
+                    }
+                    _ => built?,
+                }
+                self.store.metrics.indexed(index);
+                tracing::info!(partition = partition.name, index = name, elapsed = ?began.elapsed(), "built an index");
+            }
+            Step::Count => {
+                self.count(connection, held).await?;
+                tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "counted a partition");
+            }
+            Step::Finish => {
+                let vacuum = format!("VACUUM (FREEZE, ANALYZE) {}", partition.qualified);
+                self.execute(connection, &vacuum).await?;
+                self.finished.insert(partition.oid);
+                tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "froze and analysed a partition");
+            }
+        }
+        Ok(matches!(step, Step::Build(_)))
+    }
+
+    /// Builds an index by `statement`; of one that fails nothing is left.
+    async fn build(
+        &self,
+        connection: &Connection,
+        partition: &Partition,
+        name: &str,
+        statement: &str,
+    ) -> Result<(), Failure> {
+        let built = self.execute(connection, statement).await;
+        if built.as_ref().is_err_and(|failure| failure.class != Class::Connection) {
+            // It takes room, which may be what is missing, and is of no use to anybody.
+            let _ = in_time(remove_leftover(connection, partition, name)).await;
+        }
+        built
+    }
+
+    /// Leaves alone for a while what has failed. Only the first time is worth a warning.
+    fn leave_alone(&mut self, partition: &Partition, step: Step, failure: &Failure) {
+        let before = self.failed.remove(&(partition.oid, step));
+        let again = Again::after(before.as_ref(), failure);
+        let wait = again.wait();
+        if before.is_none() {
+            tracing::warn!(partition = partition.name, ?step, %failure, ?wait, "a closed partition cannot be completed yet");
+        } else {
+            tracing::debug!(partition = partition.name, ?step, %failure, ?wait, "a partition still cannot be completed");
+        }
+        self.failed.insert((partition.oid, step), again);
+    }
+
+    /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.
+    async fn count(&mut self, connection: &Connection, held: &Held) -> Result<(), Failure> {
+        let (schema, partition) = (&self.store.schema, &held.partition);
+        let count = match &held.counts {
+            Counts::Done(key) => {
+                self.worn.remove(key);
+                counts::fold(schema, key)
+            }
+            Counts::Begun(key) => counts::count(schema, &partition.qualified, key),
+            Counts::None | Counts::Off => {
+                let key = counts::key(&partition.name, partition.oid);
+                let keep = counts::keep(schema, &partition.qualified, &key);
+                let keep = format!("{}; {keep}; COMMIT", to_lock(partition, "200ms"));
+                in_time(async { Ok(connection.batch_execute(&keep).await?) }).await?;
+                counts::count(schema, &partition.qualified, &key)
+            }
+        };
+        // The lock comes before the snapshot, so that nobody else has counted in between.
+        let begin = to_lock(partition, "3s") + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+        self.execute(connection, &format!("{begin}; {count}; COMMIT")).await
+    }
+
+    /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
+    async fn trigrams(&mut self, connection: &Connection, index: Index) -> Result<Option<String>, Failure> {
+        if !index.needs_trigrams() {
+            return Ok(Some(String::new()));
+        }
+        let found = in_time(trigrams(connection)).await?;
+        if found.is_none() && !std::mem::replace(&mut self.told_of_trigrams, true) {
+            tracing::warn!("the index body needs the extension pg_trgm: CREATE EXTENSION pg_trgm");
+        }
+        Ok(found)
+    }
+
+    /// Runs a statement to its end, or cancels it where forebay ends or writing suffers.
+    async fn execute(&self, connection: &Connection, sql: &str) -> Result<(), Failure> {
+        let mut running = std::pin::pin!(connection.batch_execute(sql));
+        let why = tokio::select! {
+            done = &mut running => return Ok(done?),
+            why = self.called_off() => why,
+            // PostgreSQL's own limit was sooner, where it has heard of it.
+            () = sleep(LONGEST + ENDING) => return Err(Failure::deadline(LONGEST.as_secs_f64())),
+        };
+        self.store.builders.cancel(connection, ENDING).await;
+        match timeout(ENDING, running).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Failure::new(Class::Busy, why)),
+            Err(_) => Err(Failure::new(Class::Connection, why)),
+        }
+    }
+
+    /// Waits until what is under way has to be given up; gives the reason.
+    async fn called_off(&self) -> &'static str {
+        let mut stopping = self.stopping.clone();
+        let suffers = async {
+            let mut glances = 0;
+            while glances < GLANCES {
+                sleep(GLANCE).await;
+                glances = if self.is_at_ease() { 0 } else { glances + 1 };
+            }
+        };
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => "forebay ends",
+            () = suffers => "writing records goes first",
+        }
+    }
+}
+
+/// The keys of counts that have grown by what came late.
+async fn worn(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
+    let rows = connection.query(&counts::worn(schema), &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The schema of the extension pg_trgm.
+pub(crate) async fn trigrams(connection: &Connection) -> Result<Option<String>, Failure> {
+    let select = "SELECT nspname::text FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace \
+                  WHERE extname = 'pg_trgm'";
+    Ok(connection.query_opt(select, &[]).await?.map(|row| row.get(0)))
+}
+
+/// Bounds what takes a moment.
+async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = timeout(HOUSEKEEPING, work).await;
+    done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())))
+}
+
+/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here. An autovacuum gives
+/// way to who waits for longer than deadlock_timeout (1 s), and no writer waits behind this lock.
+async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool, Failure> {
+    let tried = connection.batch_execute(&format!("{}; COMMIT", to_lock(partition, "3s"))).await;
+    match tried.map_err(Failure::from) {
+        Ok(()) => Ok(true),
+        Err(failure) if failure.class == Class::Connection => Err(failure),
+        // Somebody has it, or the partition is gone.
+        Err(_) => {
+            connection.batch_execute("ROLLBACK").await?;
+            Ok(false)
+        }
+    }
+}
+
+/// Drops what a build has left. That it is such is looked up behind the lock that a build holds, in the transaction that
+/// drops it: what another gateway is building, or has just built, looks the same from outside of it. For that it is not
+/// dropped concurrently, but only in a moment in which nobody else has the partition.
+async fn remove_leftover(connection: &Connection, partition: &Partition, name: &str) -> Result<(), Failure> {
+    let name = format!("{}.{}", quoted(&partition.schema), quoted(name));
+    connection.batch_execute(&to_lock(partition, "200ms")).await?;
+    let left = "SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid)";
+    if connection.query_one(left, &[&name]).await?.get(0) {
+        connection.batch_execute(&format!("DROP INDEX {name}")).await?;
+    }
+    connection.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+/// Begins a transaction in which nobody else builds on the partition, with this limit on each wait for a lock.
+fn to_lock(partition: &Partition, limit: &str) -> String {
+    format!(
+        "BEGIN; SET LOCAL lock_timeout = '{limit}'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
+        partition.qualified
+    )
+}
+
+/// Whether a value in the partition is too long for the index.
+fn is_of_a_long_value(failure: &Failure) -> bool {
+    failure.sqlstate.as_deref() == Some("54000")
+}
+
+/// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.
+fn is_rivalry(failure: &Failure) -> bool {
+    matches!(failure.sqlstate.as_deref(), Some("42P07" | "42710" | "23505" | "40P01"))
+}

@@ -1,0 +1,198 @@
+//! The partitions of the store: made ahead by the keeper, and on demand by a lane that meets a new day or hour.
+//!
+//! Where a time has no partition, the default partition takes its records, so that no time fails. A partition that is made
+//! gets the records of its time that lie there (`make.rs`). Lanes and keeper make one only while the default partition is
+//! small, so that no batch waits for it; everything else is left to a task with a connection of its own (`strays.rs`).
+
+mod again;
+pub(crate) mod beside;
+pub(crate) mod catalogue;
+pub(crate) mod indexer;
+mod make;
+mod memory;
+pub mod retention;
+pub(crate) mod steps;
+mod strays;
+mod sweep;
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::config::{Config, RetentionConfig};
+use crate::table::identifier::Schema;
+use crate::table::index::Index;
+use crate::table::partition::{Period, Width};
+use catalogue::{bytes, default_of, partitions, ranges};
+use make::Maker;
+
+/// What is known of the partitions, and how they are to be.
+#[derive(Debug)]
+pub struct Partitions {
+    width: Width,
+    /// Those of them that a partition has while it is written are made with it.
+    indexes: Vec<Index>,
+    /// What is past its age would be dropped at once.
+    retention: RetentionConfig,
+    /// The periods that need no look: their partition is there, or it is left to the task for strays.
+    known: Mutex<HashMap<Period, Instant>>,
+    /// The periods whose partitions are left to that task.
+    left: watch::Sender<BTreeSet<Period>>,
+}
+
+/// How long a period needs no look. (The keeper looks at those ahead more often.)
+const SETTLED: Duration = Duration::from_secs(24 * 3600);
+/// The same for a period that was left to the task for strays.
+const LEFT: Duration = Duration::from_secs(600);
+/// Up to so many bytes in the default partition moving its rows takes less than a second, and so does looking that there are
+/// none to be moved.
+const SMALL: u64 = 8 << 20;
+
+/// Once it has taken so long, further partitions are left to that task.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Partitions are made for so many periods before the one of now. A sender's clock or a sender's malice must not make
+/// thousands of tables.
+pub(crate) const fn back(width: Width) -> i64 {
+    match width {
+        Width::Day => 31,
+        Width::Hour => 72,
+    }
+}
+
+/// Partitions are made for so many periods after the one of now: hours for every time zone that a sender's clock may be
+/// set to by mistake.
+pub(crate) const fn ahead(width: Width) -> i64 {
+    match width {
+        Width::Day => 3,
+        Width::Hour => 24,
+    }
+}
+
+impl Partitions {
+    /// Partitions as `config` wants them.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            width: config.partition,
+            indexes: config.indexes.clone(),
+            retention: config.retention.clone(),
+            known: Mutex::default(),
+            left: watch::Sender::default(),
+        }
+    }
+
+    /// Makes the partitions of now and of what is to come.
+    pub(crate) async fn ensure_ahead(&self, connection: &Connection, schema: &Schema) -> Result<(), Failure> {
+        self.ensure(connection, schema, periods_ahead(self.width, now())).await
+    }
+
+    /// Makes the partitions of those `periods` that are near now.
+    pub(crate) async fn ensure_recent(
+        &self,
+        connection: &Connection,
+        schema: &Schema,
+        periods: BTreeSet<Period>,
+    ) -> Result<(), Failure> {
+        let now = now();
+        self.ensure(connection, schema, periods.into_iter().filter(|period| self.is_made(*period, now))).await
+    }
+
+    /// Whether this period gets a partition: it is near now, and would not be dropped at once.
+    fn is_made(&self, period: Period, now: i64) -> bool {
+        self.recent(now).contains(&period) && !self.retention.is_past(period.end(), now)
+    }
+
+    /// Looks each partition up again when it is next needed.
+    pub(crate) fn forget(&self) {
+        self.known().clear();
+    }
+
+    fn recent(&self, now: i64) -> RangeInclusive<Period> {
+        let period = Period::at(now, self.width);
+        period.later(-back(self.width))..=period.later(ahead(self.width))
+    }
+
+    async fn ensure(
+        &self,
+        connection: &Connection,
+        schema: &Schema,
+        periods: impl Iterator<Item = Period>,
+    ) -> Result<(), Failure> {
+        let is_unknown =
+            |period: &Period| self.known().get(period).is_none_or(|until| *until <= Instant::now());
+        let unknown: Vec<_> = periods.filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let there = partitions(connection, schema).await?;
+        let (default, ranges) = (default_of(&there), ranges(&there));
+        let maker = Maker { connection, schema, default, indexes: &self.indexes, patient: false };
+        let (mut is_small, began) = (None, Instant::now());
+        for period in unknown {
+            let has_one = period.missing(&ranges).is_empty();
+            if !has_one && is_small.is_none() {
+                // Somebody may have it for longer, which is no reason to hold a batch up.
+                is_small = Some(match bytes(connection, default).await {
+                    Err(failure) if failure.class == Class::Connection => return Err(failure),
+                    size => size.is_ok_and(|size| size <= SMALL),
+                });
+            }
+            if has_one
+                || (is_small == Some(true) && began.elapsed() < PATIENCE && maker.makes(period).await?)
+            {
+                self.known().insert(period, Instant::now() + SETTLED);
+            } else {
+                self.known().insert(period, Instant::now() + LEFT);
+                self.left.send_if_modified(|left| left.insert(period));
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Period, Instant>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The period of `now`, and those that are made ahead.
+pub(crate) fn periods_ahead(width: Width, now: i64) -> impl Iterator<Item = Period> {
+    let first = Period::at(now, width);
+    (0..=ahead(width)).map(move |count| first.later(count))
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_recent(width: Width, seconds: i64, now: i64) -> bool {
+        let partitions = Partitions::new(&Config { partition: width, ..Config::default() });
+        partitions.recent(now).contains(&Period::at(seconds, width))
+    }
+
+    #[test]
+    fn only_times_near_now_are_recent() {
+        for (width, unit) in [(Width::Day, 86_400), (Width::Hour, 3_600)] {
+            let now = 20_000 * 86_400 + 1800;
+            for (count, expected) in [
+                (-back(width) - 1, false),
+                (-back(width), true),
+                (0, true),
+                (ahead(width), true),
+                (ahead(width) + 1, false),
+            ] {
+                assert_eq!(is_recent(width, now + count * unit, now), expected, "{width:?} {count}");
+            }
+            assert!(!is_recent(width, 0, now), "1970 goes to the default partition");
+        }
+    }
+}

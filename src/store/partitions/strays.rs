@@ -1,0 +1,172 @@
+//! The records in the default partition: stray, because there was no partition for their time. Those whose time is near now get
+//! theirs, whenever it can be made, and are moved into it. The others are bounded (`sweep.rs`).
+//!
+//! Over a connection beside the lanes', because moving many takes its time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::catalogue::{Partition, bytes, default_of, partitions};
+use super::indexer::LONGEST;
+use super::make::Maker;
+use super::now;
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::{HOUSEKEEPING, Store};
+use crate::table::partition::Period;
+
+/// What is to be done for stray records.
+struct Strays<'a> {
+    store: &'a Store,
+    /// The periods whose partitions are to be made.
+    wanted: BTreeSet<Period>,
+    /// When that is tried, and how long after a failure it is tried again.
+    next_try: Instant,
+    wait: Duration,
+    /// When everything was looked through.
+    seen: Option<Instant>,
+}
+
+/// How often it is looked how much is in the default partition.
+const EVERY: Duration = Duration::from_secs(60);
+/// How often all of it is looked through.
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Store {
+    /// Gives stray records their partitions, at once and now and then, and those that lanes and keeper have left; and keeps the
+    /// others within their bounds.
+    pub(crate) async fn look_after_strays(&self) {
+        if !self.makes_partitions() {
+            return std::future::pending().await;
+        }
+        let now = Instant::now();
+        let mut strays =
+            Strays { store: self, wanted: BTreeSet::new(), next_try: now, wait: EVERY, seen: None };
+        let mut left = self.partitions.left.subscribe();
+        loop {
+            self.partitions.left.send_if_modified(|left| {
+                strays.wanted.append(left);
+                false
+            });
+            if let Err(failure) = strays.round().await {
+                tracing::debug!(%failure, "stray records cannot be looked after now");
+            }
+            tokio::select! {
+                () = sleep(EVERY) => {}
+                _ = left.wait_for(|left| !left.is_empty()) => {}
+            }
+        }
+    }
+}
+
+/// What failed by itself keeps nothing else from its turn. It is said where it is not tried again for an hour.
+async fn went_on(
+    connection: &Connection,
+    done: Result<(), Failure>,
+    for_an_hour: bool,
+) -> Result<(), Failure> {
+    let Err(failure) = done else { return Ok(()) };
+    if for_an_hour {
+        tracing::warn!(%failure, "retention could not do all of its work beside the partitions; it tries again in an hour");
+    } else {
+        tracing::debug!(%failure, "stray records cannot be looked after now");
+    }
+    if failure.class == Class::Connection {
+        return Err(failure);
+    }
+    Ok(connection.batch_execute("ROLLBACK").await?)
+}
+
+async fn has_rows(connection: &Connection, default: &Partition) -> Result<bool, Failure> {
+    let exists = format!("SELECT EXISTS (SELECT FROM {})", default.qualified);
+    Ok(connection.query_one(&exists, &[]).await?.get(0))
+}
+
+impl Strays<'_> {
+    async fn round(&mut self) -> Result<(), Failure> {
+        let store = self.store;
+        let look = async |c: &Connection| {
+            let default = default_of(&partitions(c, &store.schema).await?).cloned();
+            let bytes = bytes(c, default.as_ref()).await?;
+            let has_rows = match &default {
+                Some(default) => has_rows(c, default).await?,
+                None => false,
+            };
+            Ok((default, bytes, has_rows))
+        };
+        let (default, bytes, has_rows) = store.pool.session(HOUSEKEEPING, look).await?;
+        let policy = &store.config.retention;
+        let hour_is_due = self.seen.is_none_or(|seen| seen.elapsed() >= HOUR);
+        let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
+        let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
+        if hour_is_due {
+            // Whatever becomes of it: to look through everything is not for each minute.
+            self.seen = Some(Instant::now());
+        }
+        let all_is_due = hour_is_due && (has_rows || policy.drops());
+        if !(all_is_due || is_too_large || is_tried) {
+            return Ok(());
+        }
+        // It is one more than the lanes have, and ends with its work.
+        let session = store.builders.get().await?;
+        let work = async {
+            if is_tried || all_is_due {
+                let placed = self.place(&session, default.as_ref()).await;
+                went_on(&session, placed, all_is_due).await?;
+            }
+            let swept = store.sweep(&session, all_is_due).await;
+            went_on(&session, swept, all_is_due).await?;
+            if all_is_due {
+                let forgotten = store.forget_unused(&session).await;
+                went_on(&session, forgotten, true).await?;
+                let tidied = store.tidy_dated(&session).await;
+                went_on(&session, tidied, true).await?;
+            }
+            Ok(())
+        };
+        let done = timeout(LONGEST, work).await;
+        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))
+    }
+
+    /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.
+    async fn place(&mut self, connection: &Connection, default: Option<&Partition>) -> Result<(), Failure> {
+        let Store { schema, partitions, .. } = self.store;
+        if let Some(default) = default {
+            self.wanted.append(&mut self.strays(connection, default).await?);
+        }
+        let maker = Maker { connection, schema, default, indexes: &partitions.indexes, patient: true };
+        for period in self.wanted.clone() {
+            if !partitions.is_made(period, now()) || maker.makes(period).await? {
+                self.wanted.remove(&period);
+            }
+        }
+        if self.wanted.is_empty() {
+            self.wait = EVERY;
+        } else {
+            self.next_try = Instant::now() + self.wait;
+            self.wait = (self.wait * 2).min(HOUR);
+        }
+        Ok(())
+    }
+
+    /// The periods near now of which there are records in `default`.
+    async fn strays(
+        &self,
+        connection: &Connection,
+        default: &Partition,
+    ) -> Result<BTreeSet<Period>, Failure> {
+        let partitions = &self.store.partitions;
+        let (recent, width) = (partitions.recent(now()), partitions.width);
+        let select = format!(
+            "SELECT DISTINCT floor(extract(epoch FROM time) / {0})::int8 * {0} FROM {1} \
+             WHERE time >= to_timestamp($1) AND time < to_timestamp($2)",
+            width.seconds(),
+            default.qualified
+        );
+        let (from, to) = (recent.start().start() as f64, recent.end().end() as f64);
+        let rows = connection.query(&select, &[&from, &to]).await?;
+        Ok(rows.iter().map(|row| Period::at(row.get(0), width)).collect())
+    }
+}

@@ -1,0 +1,183 @@
+//! What retention deletes from the default partition: records whose time is out of reach, so that they are in no partition that
+//! could be dropped.
+//!
+//! By age each of them goes by itself, also the ones of a future that is further off than `max_age`. By size all of them go, once
+//! the default partition takes more than its share of `max_size`. Where nothing stays, it is truncated, which gives the disk its
+//! room back at once; else rows are deleted some pages at a time.
+
+use std::ops::Range;
+
+use super::catalogue::{Held, Partition, bytes, default_of, held, partitions};
+use super::now;
+use super::retention::Reason;
+use crate::postgres::error::{Class, Failure};
+use crate::postgres::pool::Connection;
+use crate::store::Store;
+use crate::store::schema::DDL_LOCK;
+use crate::store::schema::IN_A_MOMENT;
+use crate::table::partition::Period;
+
+/// The pages of a table whose rows one transaction deletes: 16 MB.
+const PAGES: i64 = 2048;
+
+/// Records of these times stay, in seconds since 1970.
+type Kept = Range<i64>;
+
+impl Store {
+    /// Deletes what is too old or too far ahead, where the hour `is_due` for that, and what takes too much.
+    pub(super) async fn sweep(&self, connection: &Connection, is_due: bool) -> Result<(), Failure> {
+        let policy = &self.config.retention;
+        let seen = self.clocks(connection).await?;
+        let age = policy.max_age.0.as_secs() as i64;
+        let Some(default) = default_of(&partitions(connection, &self.schema).await?).cloned() else {
+            return Ok(());
+        };
+        if !default.is_table {
+            return Ok(());
+        }
+        let reach = self.reach(&seen);
+        if is_due && age > 0 {
+            let kept = seen.start - age..(seen.end + age).max(reach.end);
+            self.delete_strays(connection, &default, &kept, Reason::MaxAge, true).await?;
+        }
+        if policy.max_size.0 > 0 && bytes(connection, Some(&default)).await? > policy.share() {
+            self.delete_strays(connection, &default, &reach, Reason::MaxSize, is_due).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the disk is full, and the default partition has a tenth of all and nothing but what is out of reach, it goes before
+    /// anything else does. Gives whether it has.
+    pub(super) async fn clear_strays_for_room(&self, connection: &Connection) -> Result<bool, Failure> {
+        let (seen, _) = held(connection, &self.schema).await?;
+        let total: u64 = seen.iter().map(Held::bytes).sum();
+        let Some(default) = seen.iter().find(|held| held.partition.range.is_none()) else { return Ok(false) };
+        if !default.partition.is_table || default.bytes() <= total / 10 {
+            return Ok(false);
+        }
+        let kept = self.reach(&self.clocks(connection).await?);
+        let rows = Some(default.rows.unwrap_or(0));
+        self.truncate(connection, &default.partition, &kept, Reason::DiskFull, rows).await
+    }
+
+    /// From the clock of forebay and PostgreSQL that is behind to the one that is ahead: what one of them is wrong about stays.
+    async fn clocks(&self, connection: &Connection) -> Result<Range<i64>, Failure> {
+        let theirs: i64 = connection.query_one("SELECT extract(epoch FROM now())::int8", &[]).await?.get(0);
+        Ok(theirs.min(now())..theirs.max(now()))
+    }
+
+    /// The times that can have partitions.
+    fn reach(&self, clocks: &Range<i64>) -> Kept {
+        let recent = |now| self.partitions.recent(now);
+        let (first, last): (Period, Period) = (*recent(clocks.start).start(), *recent(clocks.end).end());
+        first.start()..last.end()
+    }
+
+    /// Deletes what is not `kept`: by truncating where that is all, or else, where it `may_last`, row by row.
+    async fn delete_strays(
+        &self,
+        connection: &Connection,
+        default: &Partition,
+        kept: &Kept,
+        reason: Reason,
+        may_last: bool,
+    ) -> Result<(), Failure> {
+        let goes = format!("SELECT EXISTS (SELECT FROM {} WHERE NOT {})", default.qualified, is_kept(kept));
+        if !connection.query_one(&goes, &[]).await?.get::<_, bool>(0) {
+            return Ok(());
+        }
+        match self.truncate(connection, default, kept, reason, None).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // Somebody reads it, or to look at all of it takes too long while nobody may write to it.
+            Err(failure) if failure.class == Class::Busy => connection.batch_execute("ROLLBACK").await?,
+            Err(failure) => return Err(failure),
+        }
+        if !may_last {
+            return Ok(());
+        }
+        let deleted =
+            delete_by_pages(connection, &default.qualified, &format!("NOT {}", is_kept(kept))).await?;
+        self.metrics.deleted("log_records_default", reason.label(), deleted);
+        tracing::warn!(
+            records = deleted,
+            reason = reason.label(),
+            "deleted records of times out of reach from the default partition"
+        );
+        make_room(connection, &default.qualified).await;
+        Ok(())
+    }
+
+    /// Truncates the default partition where nothing in it is `kept`; gives whether it did. Its `rows` are counted before, but where
+    /// they are estimated, because there is no time.
+    async fn truncate(
+        &self,
+        connection: &Connection,
+        default: &Partition,
+        kept: &Kept,
+        reason: Reason,
+        rows: Option<i64>,
+    ) -> Result<bool, Failure> {
+        let table = &default.qualified;
+        let stays = format!("SELECT EXISTS (SELECT FROM {table} WHERE {})", is_kept(kept));
+        if connection.query_one(&stays, &[]).await?.get(0) {
+            return Ok(false);
+        }
+        let size = bytes(connection, Some(default)).await?;
+        let records: i64 = match rows {
+            Some(rows) => rows,
+            None => connection.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?.get(0),
+        };
+        connection.batch_execute(IN_A_MOMENT).await?;
+        connection.batch_execute(DDL_LOCK).await?;
+        connection.batch_execute(&format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")).await?;
+        if connection.query_one(&stays, &[]).await?.get(0) {
+            connection.batch_execute("ROLLBACK").await?;
+            return Ok(false);
+        }
+        connection.batch_execute(&format!("TRUNCATE ONLY {table}; COMMIT")).await?;
+        self.metrics.dropped(reason, size);
+        self.metrics.deleted("log_records_default", reason.label(), records as u64);
+        tracing::warn!(
+            records,
+            bytes = size,
+            reason = reason.label(),
+            "emptied the default partition, whose records were all of times out of reach"
+        );
+        Ok(true)
+    }
+}
+
+/// The condition that a record stays.
+fn is_kept(kept: &Kept) -> String {
+    format!("(time >= to_timestamp({}) AND time < to_timestamp({}))", kept.start, kept.end)
+}
+
+/// Deletes the rows of `table`, which is quoted, of which this is true, some pages in each transaction; gives their number.
+pub(super) async fn delete_by_pages(
+    connection: &Connection,
+    table: &str,
+    goes: &str,
+) -> Result<u64, Failure> {
+    let size = "SELECT coalesce(pg_relation_size(to_regclass($1)), 0) / current_setting('block_size')::int8, \
+                current_setting('server_version_num')::int4 >= 140000";
+    let row = connection.query_one(size, &[&table]).await?;
+    let (pages, has_ranges): (i64, bool) = (row.get(0), row.get(1));
+    // An older PostgreSQL reads the whole table each time.
+    let step = if has_ranges { PAGES } else { pages.max(1) };
+    let mut deleted = 0;
+    for first in (0..pages).step_by(step as usize) {
+        let end = first + step;
+        let pages = format!("ctid >= '({first},0)' AND ctid < '({end},0)'");
+        deleted +=
+            connection.execute(&format!("DELETE FROM ONLY {table} WHERE {pages} AND {goes}"), &[]).await?;
+    }
+    Ok(deleted)
+}
+
+/// Makes the room free that deleted rows of `table` took. Where somebody else is at it, or it fails, autovacuum does so later.
+pub(super) async fn make_room(connection: &Connection, table: &str) {
+    if let Err(error) = connection.batch_execute(&format!("VACUUM (SKIP_LOCKED) {table}")).await {
+        tracing::debug!(table, %error, "the room of deleted rows is not free yet");
+    }
+}
