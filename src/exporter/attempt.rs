@@ -10,7 +10,7 @@ use super::sample::Stored;
 use super::verdict::{Evidence, Sampled, Verdict};
 use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::existing;
 use crate::store::schema::SchemaError;
 use crate::store::{HOUSEKEEPING, Store};
@@ -174,11 +174,12 @@ impl<'a> Lane<'a> {
         let take = async |connection: &Connection| {
             takes(connection, &exporter.store.schema, &exporter.store.destination, sample).await
         };
-        let taken = match timeout_at(until, exporter.store.pool.get()).await.unwrap_or_else(|_| Err(late())) {
-            Ok(session) => session.with(until.saturating_duration_since(Instant::now()), take).await,
-            Err(failure) => return Sampled::Unanswered(failure),
-        };
-        Sampled::of(taken)
+        match timeout_at(until, exporter.store.pool.get()).await.unwrap_or_else(|_| Err(late())) {
+            Ok(mut session) => {
+                Sampled::of(session.within(until.saturating_duration_since(Instant::now()), take).await)
+            }
+            Err(failure) => Sampled::Unanswered(failure),
+        }
     }
 
     /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at

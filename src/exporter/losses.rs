@@ -12,7 +12,7 @@ use super::Exporter;
 use super::write::{Advanced, Turn, advance};
 use crate::buffer::Loss;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::lanes::CLERK;
 use crate::store::{HOUSEKEEPING, Store};
 

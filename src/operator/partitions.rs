@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::Failure;
-use crate::postgres::pool::{Connection, Pool};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::Connection;
 use crate::store::Config;
 use crate::store::partitions::beside;
 use crate::store::partitions::catalogue::{Held, held};

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::Failure;
 use crate::postgres::pool::Pool;
+use crate::postgres::session::Connection;
 use crate::store::Config;
 use crate::store::existing::{LiveColumn, LiveTable};
 use crate::table::Mapping;
@@ -35,10 +36,11 @@ pub enum Error {
 ///
 /// Where the table cannot be looked at.
 pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, Error> {
-    let connection = Pool::new(target, 1, config.timeout)?.get().await?;
+    let pool = Pool::new(target, 1, config.timeout)?;
     let not_there = || Error::NotThere(table.to_owned());
     let (schema, name) = table.split_once('.').ok_or_else(not_there)?;
-    let live = LiveTable::read(&connection, schema, name).await?.ok_or_else(not_there)?;
+    let read = async |c: &Connection| LiveTable::read(c, schema, name).await;
+    let live = pool.session(config.timeout, read).await?.ok_or_else(not_there)?;
     let mut yaml =
         format!("exporters:\n  postgres:\n    table:\n      name: {}\n      columns:\n", scalar(table));
     for column in &live.columns {

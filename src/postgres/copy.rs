@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 
 use super::error::Failure;
-use super::pool::Connection;
+use super::session::Connection;
 use crate::table::row::{HEADER, TRAILER};
 
 /// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.

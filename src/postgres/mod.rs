@@ -11,8 +11,8 @@ pub mod dsn;
 pub mod error;
 pub mod pool;
 pub mod redact;
+pub mod session;
 pub(crate) mod tls;
 
-pub use deadpool_postgres::Transaction;
 pub use tokio_postgres::types::ToSql;
-pub use tokio_postgres::{Error, IsolationLevel, Row, SimpleQueryMessage};
+pub use tokio_postgres::{Error, Row, SimpleQueryMessage};

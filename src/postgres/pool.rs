@@ -1,17 +1,17 @@
 //! The connections: a pool of their own, bounded waits, and sessions that end by themselves when we vanish.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Hook, HookError, Manager, ManagerConfig, Object, Pool as DeadPool, PoolError, RecyclingMethod, Runtime,
+    Hook, HookError, Manager, ManagerConfig, Pool as DeadPool, PoolError, RecyclingMethod, Runtime,
     TimeoutType,
 };
 
 use super::connect::Connector;
 use super::dsn::{DsnError, Target};
 use super::error::{Class, Failure};
+use super::session::{Connection, Session};
 use super::tls;
 use crate::table::ddl::SEARCH_PATH;
 
@@ -29,17 +29,6 @@ const RECYCLING: Duration = Duration::from_secs(2);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const PREPARING: Duration = Duration::from_secs(5);
 
-/// A connection in use.
-pub type Connection = Object;
-
-/// A connection from the pool, to which only [`Session::give_back`] returns it. Dropped, it ends: a transaction that was
-/// cut, on whatever way, is never somebody else's to commit.
-#[derive(Debug)]
-pub struct Session(Option<Connection>);
-
-/// The longest wait for a rollback.
-const ROLLING_BACK: Duration = Duration::from_secs(10);
-
 impl Pool {
     /// A pool of `size` connections to `target`, whose statements may take `statement_timeout`.
     pub fn new(target: Target, size: usize, statement_timeout: Duration) -> Result<Self, DsnError> {
@@ -56,7 +45,7 @@ impl Pool {
             }))
         });
         let check = Hook::async_fn(|client: &mut deadpool_postgres::ClientWrapper, _| {
-            Box::pin(answered(RECYCLING, check_writable(client)))
+            Box::pin(answered(RECYCLING, check_free(client)))
         });
         let pool = DeadPool::builder(manager)
             .max_size(size)
@@ -76,7 +65,7 @@ impl Pool {
     pub async fn get(&self) -> Result<Session, Failure> {
         let got = tokio::time::timeout(self.patience, self.pool.get()).await;
         let got = got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create)));
-        got.map(|connection| Session(Some(connection))).map_err(|error| {
+        got.map(Session::new).map_err(|error| {
             let mut failure = Failure::from(error);
             if failure.sqlstate.is_none() && failure.class == Class::Connection {
                 failure.message = format!("{} ({})", failure.message, self.target.describe());
@@ -85,8 +74,7 @@ impl Pool {
         })
     }
 
-    /// Has `work` done on a connection, within `limit`. Where it fails, its transaction is rolled back if the connection
-    /// can be used after that, and ends with the connection otherwise.
+    /// Has `work` done on a connection, within `limit` (see [`Session::within`]).
     ///
     /// # Errors
     ///
@@ -96,7 +84,7 @@ impl Pool {
         limit: Duration,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.get().await?.with(limit, work).await
+        self.get().await?.within(limit, work).await
     }
 
     /// Asks the server to cancel what `connection` waits for; for `patience` at most.
@@ -109,58 +97,6 @@ impl Pool {
     /// Ends all connections.
     pub fn close(&self) {
         self.pool.close();
-    }
-}
-
-impl Session {
-    /// Has `work` done on it, as [`Pool::session`] does.
-    pub(crate) async fn with<T>(
-        self,
-        limit: Duration,
-        work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let done = tokio::time::timeout(limit, work(&self)).await;
-        let done = done.unwrap_or_else(|_| Err(Failure::deadline(limit.as_secs_f64())));
-        match &done {
-            Ok(_) => self.give_back(),
-            Err(failure) if failure.leaves_connection_usable() => self.roll_back().await,
-            Err(_) => {}
-        }
-        done
-    }
-
-    /// Returns the connection to the pool. Its last transaction has ended.
-    pub fn give_back(mut self) {
-        drop(self.0.take());
-    }
-
-    /// Ends a failed transaction, so that the connection can be used again.
-    async fn roll_back(self) {
-        let rolled_back = tokio::time::timeout(ROLLING_BACK, self.batch_execute("ROLLBACK")).await;
-        if let Ok(Ok(())) = rolled_back {
-            self.give_back();
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Taken out of its pool, it ends with its only user.
-        self.0.take().map(Object::take);
-    }
-}
-
-impl Deref for Session {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.0.as_ref().expect("it is here until it is given back")
-    }
-}
-
-impl DerefMut for Session {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.0.as_mut().expect("it is here until it is given back")
     }
 }
 
@@ -244,12 +180,19 @@ async fn answered(
     tokio::time::timeout(limit, hook).await.unwrap_or_else(silent)
 }
 
-/// A server that has become a standby, or read-only by a setting, keeps its sessions. They are of no use.
-async fn check_writable(client: &deadpool_postgres::ClientWrapper) -> Result<(), HookError> {
-    let rows = client.simple_query("SHOW transaction_read_only").await.map_err(HookError::Backend)?;
-    let read_only = rows.iter().any(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0) == Some("on"),
-        _ => false,
-    });
-    if read_only { Err(HookError::message("the session has become read-only")) } else { Ok(()) }
+/// A server that has become a standby, or read-only by a setting, keeps its sessions. They are of no use. Nor is one in a transaction,
+/// which work should have ended: its now is before that of the statement.
+async fn check_free(client: &deadpool_postgres::ClientWrapper) -> Result<(), HookError> {
+    let select = "SELECT current_setting('transaction_read_only'), now() = statement_timestamp()";
+    let rows = client.simple_query(select).await.map_err(HookError::Backend)?;
+    let is = |at, wanted| {
+        rows.iter().any(|message| {
+            matches!(message, tokio_postgres::SimpleQueryMessage::Row(row) if row.get(at) == Some(wanted))
+        })
+    };
+    match (is(0, "off"), is(1, "t")) {
+        (true, true) => Ok(()),
+        (false, _) => Err(HookError::message("the session has become read-only")),
+        (true, false) => Err(HookError::message("the session is in a transaction")),
+    }
 }

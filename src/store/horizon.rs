@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use opentelemetry::metrics::Meter;
 
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::identifier::Schema;
 
 /// What was last seen; nothing before the store was met.

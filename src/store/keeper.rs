@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::existing;
 use super::schema::{self, Prepared, SchemaError};
@@ -11,7 +11,7 @@ use super::triggers;
 use super::{HOUSEKEEPING, Store, lanes};
 use crate::postgres::backoff::Backoff;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Cause as _, Connection, attempt};
 
 /// How often an idle store is asked whether it still answers.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -85,10 +85,8 @@ impl Store {
 
     /// Creates or checks the schema, and makes the partitions of the next days. Gives whether it has made anything of the schema.
     pub(crate) async fn prepare(&self) -> Result<bool, SchemaError> {
-        let session = self.pool.get().await?;
-        let connection = &*session;
         let create = self.config.create_schema;
-        let prepared = timeout(PREPARING, async {
+        let prepare = async |connection: &Connection| {
             let again = self.waits.any();
             let Prepared { made, waits } = schema::prepare(connection, &self.schema, create, again).await?;
             self.waits.are(waits);
@@ -115,13 +113,8 @@ impl Store {
                 tracing::warn!(%failure, "cannot look how far the partitions reach");
             }
             Ok(made)
-        });
-        let prepared =
-            prepared.await.unwrap_or_else(|_| Err(Failure::deadline(PREPARING.as_secs_f64()).into()));
-        if prepared.is_ok() {
-            session.give_back();
-        }
-        prepared
+        };
+        self.pool.get().await?.within(PREPARING, prepare).await
     }
 
     /// Taking a connection asks it whether it still answers; partitions are made when they are due.
@@ -154,20 +147,13 @@ impl Store {
 
     /// Tries again what waits.
     async fn catch_up(&self, connection: &Connection) -> Result<(), Failure> {
-        match schema::prepare(connection, &self.schema, true, true).await {
-            Ok(prepared) => self.waits.are(prepared.waits),
+        match attempt(connection, schema::prepare(connection, &self.schema, true, true)).await {
+            Ok(Ok(prepared)) => self.waits.are(prepared.waits),
             // What waited is the newer forebay's by now.
-            Err(SchemaError::TooNew { .. }) => {
-                connection.batch_execute("ROLLBACK").await?;
-                self.waits.are(Vec::new());
-            }
-            Err(SchemaError::Store(failure) | SchemaError::Migration(failure))
-                if !failure.leaves_session() =>
-            {
-                return Err(failure);
-            }
-            // Its transaction has to end. Lanes say for themselves what they cannot write to.
-            Err(_) => connection.batch_execute("ROLLBACK").await?,
+            Ok(Err(SchemaError::TooNew { .. })) => self.waits.are(Vec::new()),
+            // Lanes say for themselves what they cannot write to.
+            Ok(Err(_)) => {}
+            Err(cause) => return cause.failure().cloned().map_or(Ok(()), Err),
         }
         Ok(())
     }

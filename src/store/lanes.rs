@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::schema::SchemaError;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::identifier::Schema;
 
 /// The clerk's sequence row stands beside those of the lanes.

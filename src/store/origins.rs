@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::schema::IN_A_MOMENT;
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{HOUSEKEEPING, Store, schema};
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 
 /// When it was last looked whether the store is all there, and when something was made again.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::view;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Cause, Connection, attempt};
 use crate::table::ddl::{LOG_RECORDS, MIGRATIONS, Parts, TABLES, migrations_table};
 use crate::table::identifier::Schema;
 use crate::table::reading::NAME;
@@ -46,6 +46,15 @@ pub enum SchemaError {
         /// The newest version known here.
         known: i32,
     },
+}
+
+impl Cause for SchemaError {
+    fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Store(failure) | Self::Migration(failure) => Some(failure),
+            Self::Mismatch { .. } | Self::Table { .. } | Self::TooNew { .. } => None,
+        }
+    }
 }
 
 impl From<crate::postgres::Error> for SchemaError {
@@ -91,14 +100,13 @@ pub async fn prepare(
         return Ok(prepared);
     }
     let mut all = again;
-    match migrate(connection, schema).await {
+    match attempt(connection, migrate(connection, schema)).await? {
         Ok(migrated) => {
             prepared.made = migrated.made;
             all |= migrated.reading;
         }
         // What others may have made by hand is as good.
-        Err(SchemaError::Migration(failure)) if failure.leaves_session() => {
-            connection.batch_execute("ROLLBACK").await?;
+        Err(SchemaError::Migration(failure)) => {
             if !differences(connection, schema).await?.is_empty() {
                 return Err(failure.into());
             }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::postgres::copy::copy;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::Destination;
 use crate::table::ddl::SEARCH_PATH;
 

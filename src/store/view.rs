@@ -7,7 +7,7 @@
 
 use super::schema::DDL_LOCK;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Connection, attempt};
 use crate::table::identifier::{Schema, quoted};
 use crate::table::reading::{self, Function, NAME};
 
@@ -103,13 +103,10 @@ pub(crate) async fn renew(
     if is_complete && !all && changed(connection, schema).await?.0.is_empty() {
         return Ok(Vec::new());
     }
-    match renew_each(connection, schema).await {
-        Err(failure) if failure.leaves_session() => {
-            connection.batch_execute("ROLLBACK").await?;
-            Ok(vec![format!("the view {schema}.{NAME} and the functions over it: {}", cure(&failure, None))])
-        }
-        other => other,
-    }
+    let renewed = attempt(connection, renew_each(connection, schema)).await?;
+    Ok(renewed.unwrap_or_else(|failure| {
+        vec![format!("the view {schema}.{NAME} and the functions over it: {}", cure(&failure, None))]
+    }))
 }
 
 async fn renew_each(connection: &Connection, schema: &Schema) -> Result<Vec<String>, Failure> {

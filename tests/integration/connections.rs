@@ -1,12 +1,18 @@
 //! The two connections to PostgreSQL: encrypted as `sslmode` asks, protected by their own timeouts, and to the server
 //! of several that can be written to.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use forebay::postgres::copy::copy;
 use forebay::postgres::dsn::Target;
 use forebay::postgres::error::Failure;
-use forebay::postgres::pool::{Connection, Pool};
+use forebay::postgres::pool::Pool;
+use forebay::postgres::session::Connection;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -242,10 +248,70 @@ async fn a_transaction_is_never_left_to_the_next_user_of_a_connection() {
     assert!(late.message.contains("0.1 s"), "{late}");
     let (third, rows) = process_and_rows(&pool).await;
     assert_eq!((third != second, rows), (true, 0), "so has what took too long");
+}
 
-    let session = pool.get().await.unwrap();
-    begin(&session, 1).await.unwrap();
-    drop(session);
-    let (fourth, rows) = process_and_rows(&pool).await;
-    assert_eq!((fourth != third, rows), (true, 0), "and what nobody has given back");
+/// One row of a binary COPY.
+const ROW: &[u8] = &[0, 1, 0, 0, 0, 4, 0, 0, 0, 7];
+
+/// Stores two rows in one transaction, one by an INSERT and one by a COPY.
+async fn store_two(connection: &Connection) -> Result<(), Failure> {
+    begin(connection, 7).await?;
+    let rows = [Bytes::from_static(ROW)];
+    assert_eq!(copy(connection, "COPY public.half_done FROM STDIN BINARY", "half_done", rows).await?, 1);
+    connection.batch_execute("COMMIT").await?;
+    Ok(())
+}
+
+/// Polls `work` so many times, and drops it; gives whether it had ended. It is dropped either as soon as it waits, or when what it
+/// waits for has come.
+async fn dropped_after<T>(polls: usize, when_it_has_come: bool, work: impl Future<Output = T>) -> bool {
+    let (mut work, mut left) = (pin!(work), polls);
+    poll_fn(|context| {
+        while left > 0 {
+            left -= 1;
+            if work.as_mut().poll(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            if left > 0 || when_it_has_come {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(false)
+    })
+    .await
+}
+
+/// Scenario: a piece of work is dropped at each point at which it waits: for a connection, for each answer of its transaction. Guarantee:
+/// whoever has the pool's connection next commits nothing of it: both of its rows are stored, or none.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_that_is_dropped_anywhere_leaves_nothing_to_the_next_user() {
+    let database = database().await;
+    database.connect().await.batch_execute("CREATE TABLE public.half_done (value int)").await.unwrap();
+    let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
+    for when_it_has_come in [false, true] {
+        let mut points = 0;
+        loop {
+            let work = pool.session(Duration::from_secs(60), async |c| store_two(c).await);
+            let has_ended = dropped_after(points, when_it_has_come, work).await;
+            let (_, rows) = process_and_rows(&pool).await;
+            assert_eq!(rows % 2, 0, "dropped at point {points}, {when_it_has_come}");
+            if has_ended {
+                break;
+            }
+            points += 1;
+        }
+        assert!(points > 5, "{points} points are too few for a transaction");
+    }
+}
+
+/// Scenario: work gives its connection back in a transaction, by a mistake of ours. Guarantee: nobody else gets that connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_comes_back_in_a_transaction_is_not_used_again() {
+    let database = database().await;
+    database.connect().await.batch_execute("CREATE TABLE public.half_done (value int)").await.unwrap();
+    let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
+    let (first, _) = process_and_rows(&pool).await;
+    pool.session(Duration::from_secs(10), async |c| begin(c, 1).await).await.unwrap();
+    let (second, rows) = process_and_rows(&pool).await;
+    assert_eq!((second != first, rows), (true, 0));
 }

@@ -12,6 +12,7 @@ use crate::support::records::{now, numbered, numbered_request, pair, request, te
 use crate::support::stored;
 use ::forebay::postgres::dsn::Target;
 use ::forebay::postgres::pool::Pool;
+use ::forebay::postgres::session::Connection;
 use ::forebay::store::lanes::{forget_old_lanes, keep_lanes, register_lanes};
 use ::forebay::table::ddl::MIGRATIONS;
 use ::forebay::table::identifier::Schema;
@@ -235,17 +236,21 @@ async fn the_lanes_of_a_gateway_that_lives_are_kept() {
     Forebay::ready(database.dsn(), &[]).await.terminate().await;
     let (schema, lives, ended) = (Schema::new("otel"), Uuid::new_v4(), Uuid::new_v4());
     let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
-    let session = pool.get().await.unwrap();
-    for gateway in [lives, ended] {
-        register_lanes(&session, &schema, gateway, 2).await.unwrap();
-    }
+    let limit = Duration::from_secs(10);
+    let register = async |c: &Connection| {
+        for gateway in [lives, ended] {
+            register_lanes(c, &schema, gateway, 2).await.unwrap();
+        }
+        Ok(())
+    };
+    pool.session(limit, register).await.unwrap();
     let client = database.connect().await;
     client.batch_execute("UPDATE otel.lanes SET updated_at = now() - interval '31 days'").await.unwrap();
     let hold = "BEGIN; UPDATE otel.lanes SET updated_at = now() WHERE gateway = $1 AND lane = 0";
     client.batch_execute(&hold.replace("$1", &format!("'{lives}'"))).await.unwrap();
-    keep_lanes(&session, &schema, lives).await.unwrap();
+    pool.session(limit, async |c| keep_lanes(c, &schema, lives).await).await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
-    forget_old_lanes(&session, &schema).await.unwrap();
+    pool.session(limit, async |c| Ok(forget_old_lanes(c, &schema).await.unwrap())).await.unwrap();
     let left = "SELECT lane FROM otel.lanes WHERE gateway = $1 ORDER BY lane";
     let lanes = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i16>>();
     assert_eq!(lanes(client.query(left, &[&lives]).await.unwrap()), [-1, 0, 1]);

@@ -18,7 +18,8 @@ pub use show::Style;
 
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::Failure;
-use crate::postgres::pool::{Connection, Pool};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::Connection;
 use crate::store::Config;
 use crate::store::origins::forget_unnamed;
 use crate::table::Destination;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::origins::{store_resources, store_scopes};
 use crate::table::decode::{Record, Value};
 use crate::table::identifier::Schema;

@@ -3,14 +3,15 @@
 use super::{Finding, Verdict};
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::{Pool, Session};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::{Connection, Session};
 use crate::postgres::tls::Verify;
-use crate::store::Config;
+use crate::store::{Config, HOUSEKEEPING};
 
 /// What is at one host.
 struct Host {
     target: Target,
-    connection: Session,
+    session: Session,
     writable: bool,
 }
 
@@ -31,7 +32,7 @@ pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Op
         verdict: missing,
         text,
     }));
-    for host in &hosts {
+    for host in &mut hosts {
         let (verdict, text) = match host.writable {
             true => (Verdict::Ok, "connected and authenticated; it takes writes".to_owned()),
             false if missing == Verdict::Warning => {
@@ -45,22 +46,25 @@ pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Op
     }
     let first = hosts.iter().position(|host| host.writable).unwrap_or(0);
     let chosen = (first < hosts.len()).then(|| hosts.swap_remove(first));
-    (findings, chosen.map(|host| (host.connection, host.target)))
+    (findings, chosen.map(|host| (host.session, host.target)))
 }
 
 impl Host {
     async fn connect(target: Target, config: &Config) -> Result<Self, Failure> {
         let pool = Pool::new(target.clone(), 1, config.timeout);
         let pool = pool.map_err(|error| Failure::new(Class::Refused, error.to_string()))?;
-        let connection = pool.get().await?;
-        let read_only = connection.query_one("SELECT current_setting('transaction_read_only')::bool", &[]);
-        let writable = !read_only.await?.get::<_, bool>(0);
-        Ok(Self { target, connection, writable })
+        let mut session = pool.get().await?;
+        let select = "SELECT NOT current_setting('transaction_read_only')::bool";
+        let ask = async |c: &Connection| Ok::<_, Failure>(c.query_one(select, &[]).await?.get(0));
+        let writable = session.within(HOUSEKEEPING, ask).await?;
+        Ok(Self { target, session, writable })
     }
 
-    async fn why_read_only(&self) -> String {
-        let recovery = self.connection.query_one("SELECT pg_is_in_recovery()", &[]).await;
-        if recovery.is_ok_and(|row| row.get(0)) {
+    async fn why_read_only(&mut self) -> String {
+        let recovery = async |c: &Connection| {
+            Ok::<_, Failure>(c.query_one("SELECT pg_is_in_recovery()", &[]).await?.get::<_, bool>(0))
+        };
+        if self.session.within(HOUSEKEEPING, recovery).await.is_ok_and(|is_standby| is_standby) {
             return "a standby takes no records: name the primary in exporters.postgres.dsn as well \
                     (postgresql://user@one,two/database), or promote this one"
                 .to_owned();
@@ -69,9 +73,10 @@ impl Host {
             .to_owned()
     }
 
-    async fn encryption(&self) -> Finding {
+    async fn encryption(&mut self) -> Finding {
         let select = "SELECT ssl, version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-        let session = self.connection.query_opt(select, &[]).await.ok().flatten();
+        let ask = async |c: &Connection| Ok::<_, Failure>(c.query_opt(select, &[]).await?);
+        let session = self.session.within(HOUSEKEEPING, ask).await.ok().flatten();
         let session = session.filter(|row| row.get(0)).map(|row| (row.get(1), row.get(2)));
         let session: Option<(Option<String>, Option<String>)> = session;
         let (verdict, text) = match (session, self.target.tls.verify) {

@@ -19,11 +19,10 @@ mod view;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::postgres::dsn::Target;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Session;
+use crate::postgres::session::Connection;
 use crate::store::Config;
 use crate::table::Destination;
 use crate::table::identifier::{Schema, quoted};
@@ -53,7 +52,7 @@ pub struct Finding {
 
 /// What is looked into, and by which connection.
 struct Patient<'a> {
-    connection: Session,
+    connection: &'a Connection,
     /// The host that the connection leads to.
     host: Target,
     config: &'a Config,
@@ -68,22 +67,23 @@ type Checked = Result<Vec<(Verdict, String)>, Failure>;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks into the store at `target`, telling each finding.
-pub async fn examine(target: &Target, config: &Config, mut tell: impl FnMut(Finding)) {
-    let limit = target.connecting() + PATIENCE;
-    if timeout(limit, examine_all(target, config, &mut tell)).await.is_err() {
-        let text = format!("the server did not answer all questions within {} s", limit.as_secs());
+pub async fn examine(target: &Target, config: &Config, tell: &mut impl FnMut(Finding)) {
+    let (reached, connection) = hosts::reach(target, config).await;
+    reached.into_iter().for_each(&mut *tell);
+    let Some((mut session, host)) = connection else { return };
+    let asked = session.within(PATIENCE, async |connection: &Connection| {
+        let schema = Schema::new(config.schema.clone());
+        let destination = config.destination().expect("the configuration was checked");
+        examine_by(&Patient { connection, host, config, schema, destination }, tell).await;
+        Ok::<_, Failure>(())
+    });
+    if asked.await.is_err() {
+        let text = format!("the server did not answer all questions within {} s", PATIENCE.as_secs());
         tell(Finding { check: "connection", verdict: Verdict::Problem, text });
     }
 }
 
-async fn examine_all(target: &Target, config: &Config, tell: &mut impl FnMut(Finding)) {
-    let (reached, connection) = hosts::reach(target, config).await;
-    reached.into_iter().for_each(&mut *tell);
-    let Some((connection, host)) = connection else { return };
-    let schema = Schema::new(config.schema.clone());
-    let destination = config.destination().expect("the configuration was checked");
-    let patient = Patient { connection, host, config, schema, destination };
-    let p = &patient;
+async fn examine_by(p: &Patient<'_>, tell: &mut impl FnMut(Finding)) {
     let mut report = |check, checked: Checked| {
         let unknown = |failure| vec![(Verdict::Warning, format!("cannot be looked at: {failure}"))];
         for (verdict, text) in checked.unwrap_or_else(unknown) {

@@ -7,7 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{Checked, Patient, ok, warning};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::{Connection, Pool};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::{Connection, Session, attempt};
+use crate::store::HOUSEKEEPING;
 
 /// A server process that is still there so long after its only client has gone has another one in between.
 const GOING: Duration = Duration::from_secs(1);
@@ -24,23 +26,31 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
             return Ok(vec![warning(format!("cannot be told without a second session: {failure}"))]);
         }
     };
-    let before = begin(&p.connection).await?;
-    let other = begin(&second).await?;
-    p.connection.batch_execute("COMMIT").await?;
-    second.batch_execute("COMMIT").await?;
-    let after = begin(&p.connection).await?;
-    p.connection.batch_execute("COMMIT").await?;
-    if before != after {
+    attempt(p.connection, take_turns(p.connection, second)).await?
+}
+
+async fn take_turns(first: &Connection, mut second: Session) -> Checked {
+    let mixed = async |second: &Connection| {
+        let before = begin(first).await?;
+        let other = begin(second).await?;
+        first.batch_execute("COMMIT").await?;
+        second.batch_execute("COMMIT").await?;
+        let after = begin(first).await?;
+        first.batch_execute("COMMIT").await?;
+        Ok::<_, Failure>((before != after, other))
+    };
+    let (is_mixed_up, other) = second.within(HOUSEKEEPING, mixed).await?;
+    if is_mixed_up {
         return Ok(vec![warning(
             "a connection pooler in transaction mode is in between: forebay's own synchronous_commit and timeouts do \
              not hold there, and prepared statements need PgBouncer 1.22 with max_prepared_statements; connect to \
              PostgreSQL itself, or to a pool in session mode",
         )]);
     }
-    drop(second);
+    second.end();
     let gone = Instant::now() + GOING;
     let still_there = format!("SELECT 1 FROM pg_stat_get_activity({other})");
-    while p.connection.query_opt(&still_there, &[]).await?.is_some() {
+    while first.query_opt(&still_there, &[]).await?.is_some() {
         if Instant::now() >= gone {
             return Ok(vec![ok("a connection pooler in session mode is in between, which is as good")]);
         }

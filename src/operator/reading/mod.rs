@@ -20,6 +20,7 @@ pub use tail::{Tail, tail};
 
 use crate::postgres::dsn::DsnError;
 use crate::postgres::error::Failure;
+use crate::postgres::session::Cause;
 
 /// Why records cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,15 @@ pub enum Error {
     /// What was found cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl Cause for Error {
+    fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Store(failure) | Self::Denied { failure, .. } => Some(failure),
+            Self::Dsn(_) | Self::Standby | Self::Output(_) => None,
+        }
+    }
 }
 
 /// What to do where the store is not what this forebay knows, or where it takes too long.

@@ -33,7 +33,7 @@ pub struct Query {
 const LAST_HOUR: When = When::Ago(Duration::from_secs(3600));
 
 /// The most records that are held here at a time, but for a few.
-const PAGE: i32 = 2_000;
+const PAGE: usize = 2_000;
 
 /// Searches the store at `target`; records go to `out`, a remark to `progress`.
 ///
@@ -48,18 +48,18 @@ pub async fn query(
     progress: &mut dyn Write,
 ) -> Result<(), Error> {
     let reader = Reader::new(target, config, query.timeout, "forebay query")?;
-    let mut connection = reader.connect().await?;
-    let moment = reader.begin(&mut connection).await?;
-    let condition = query.condition(moment.now);
-    let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
     let mut shown = 0;
     let mut show = |rows: &[Row]| {
         shown += rows.len();
         out.write_all(query.style.show(rows).as_bytes())
     };
-    let last = all_but_last(&reader, &moment, &select, &condition, &mut show).await?;
-    // Whoever reads slowly holds up nothing from here on.
-    reader.answered(moment.transaction.commit()).await?;
+    let read = async |moment: &Moment<'_>| {
+        let condition = query.condition(moment.now);
+        let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
+        all_but_last(&reader, moment, &select, &condition, &mut show).await
+    };
+    // Whoever reads the last page slowly holds up nothing.
+    let last = reader.at_a_moment(read).await?;
     show(&last)?;
     if shown > 0 && shown == query.limit as usize {
         writeln!(progress, "these are the newest {shown}, and there may be older ones; --limit 0 shows all")?;
@@ -76,11 +76,14 @@ async fn all_but_last(
     show: &mut impl FnMut(&[Row]) -> io::Result<()>,
 ) -> Result<Vec<Row>, Error> {
     let failed = |failure| reader.explain(failure, moment);
-    let values = condition.values();
-    let portal = reader.answered(moment.transaction.bind(select, &values)).await.map_err(failed)?;
+    let (connection, values) = (moment.connection, condition.values());
+    let declare = format!("DECLARE page NO SCROLL CURSOR FOR {select}");
+    reader.answered(connection.execute(&declare, &values)).await.map_err(failed)?;
+    let fetch = format!("FETCH {PAGE} FROM page");
+    let fetch = reader.answered(connection.prepare(&fetch)).await.map_err(failed)?;
     loop {
-        let page = reader.answered(moment.transaction.query_portal(&portal, PAGE)).await.map_err(failed)?;
-        if page.len() < PAGE as usize {
+        let page = reader.answered(connection.query(&fetch, &[])).await.map_err(failed)?;
+        if page.len() < PAGE {
             return Ok(page);
         }
         show(&page)?;

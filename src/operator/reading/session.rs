@@ -1,16 +1,13 @@
-//! A connection of its own, and transactions on it that can only read.
+//! Transactions that can only read.
 
 use std::time::{Duration, SystemTime};
-
-use crate::postgres::IsolationLevel;
-use crate::postgres::Transaction;
-use tokio::time::timeout;
 
 use super::Error;
 use super::snapshot::Snapshot;
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::{Connection, Pool, Session};
+use crate::postgres::pool::Pool;
+use crate::postgres::session::{Connection, bounded};
 use crate::store::Config;
 use crate::table::identifier::{Schema, quoted};
 
@@ -25,7 +22,8 @@ pub(super) struct Reader {
 
 /// A moment of the store: all that is read in its transaction is of it.
 pub(super) struct Moment<'a> {
-    pub(super) transaction: Transaction<'a>,
+    /// In the transaction.
+    pub(super) connection: &'a Connection,
     /// By the server's clock.
     pub(super) now: SystemTime,
     pub(super) snapshot: Snapshot,
@@ -58,22 +56,31 @@ impl Reader {
         })
     }
 
-    pub(super) async fn connect(&self) -> Result<Session, Failure> {
-        self.pool.get().await
+    /// Has `work` done at a moment of the store: in a transaction, in which nothing changes and nothing can be changed. Only what the
+    /// server is asked to do has a bound, since a pager may keep us waiting.
+    pub(super) async fn at_a_moment<T>(
+        &self,
+        work: impl AsyncFnOnce(&Moment<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let read = async |connection: &Connection| {
+            let moment = self.begin(connection).await?;
+            let done = work(&moment).await?;
+            self.answered(connection.batch_execute("COMMIT")).await?;
+            Ok(done)
+        };
+        self.pool.get().await?.within(Duration::MAX, read).await
     }
 
-    /// Begins a transaction, in which nothing changes and nothing can be changed.
-    pub(super) async fn begin<'a>(&self, connection: &'a mut Connection) -> Result<Moment<'a>, Failure> {
+    async fn begin<'a>(&self, connection: &'a Connection) -> Result<Moment<'a>, Failure> {
         self.answered(async move {
-            let builder = connection.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
-            let transaction = builder.read_only(true).start().await?;
-            transaction.batch_execute(SETTINGS).await?;
+            let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {SETTINGS}");
+            connection.batch_execute(&begin).await?;
             let select = "SELECT pg_current_snapshot()::text, now(), pg_is_in_recovery(), current_user::text";
-            let row = transaction.query_one(select, &[]).await?;
+            let row = connection.query_one(select, &[]).await?;
             let snapshot = Snapshot::parse(row.get(0))
                 .ok_or_else(|| Failure::new(Class::Unknown, "PostgreSQL's snapshot cannot be read"))?;
             let (now, is_standby, role) = (row.get(1), row.get(2), quoted(row.get(3)));
-            Ok::<_, Failure>(Moment { transaction, now, snapshot, is_standby, role })
+            Ok::<_, Failure>(Moment { connection, now, snapshot, is_standby, role })
         })
         .await
     }
@@ -83,11 +90,7 @@ impl Reader {
         &self,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
-        let limit = self.limit + GRACE;
-        match timeout(limit, work).await {
-            Ok(done) => done.map_err(Into::into),
-            Err(_) => Err(Failure::deadline(limit.as_secs_f64())),
-        }
+        bounded(self.limit + GRACE, async { work.await.map_err(Into::into) }).await
     }
 
     /// `failure`, with what has to be granted where that is what is missing.

@@ -18,7 +18,6 @@ use super::snapshot::Snapshot;
 use super::{Error, Filter, Style};
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
 use crate::store::Config;
 use crate::values::plain::plain;
 use crate::values::when::When;
@@ -111,16 +110,13 @@ struct Seen {
 
 impl Follower<'_> {
     async fn look(&mut self) -> Result<Seen, Error> {
-        let mut connection = self.reader.connect().await?;
-        let seen = self.look_by(&mut connection).await;
-        if seen.is_ok() {
-            connection.give_back();
-        }
-        seen
+        let (seen, last) = self.reader.at_a_moment(async |moment| self.look_at(moment).await).await?;
+        self.last = Some(last);
+        Ok(seen)
     }
 
-    async fn look_by(&mut self, connection: &mut Connection) -> Result<Seen, Error> {
-        let moment = self.reader.begin(connection).await?;
+    /// What is new at this moment; with it, what the next look begins from.
+    async fn look_at(&self, moment: &Moment<'_>) -> Result<(Seen, (Snapshot, SystemTime)), Error> {
         if moment.is_standby {
             return Err(Error::Standby);
         }
@@ -138,13 +134,10 @@ impl Follower<'_> {
                 condition.holds(snapshot.is_without());
             }
         }
-        let seen = self.read(&moment, &condition, most).await;
-        let (mut rows, more) = seen.map_err(|failure| self.reader.explain(failure, &moment))?;
+        let seen = self.read(moment, &condition, most).await;
+        let (mut rows, more) = seen.map_err(|failure| self.reader.explain(failure, moment))?;
         rows.reverse();
-        let last = (moment.snapshot.clone(), moment.now);
-        self.reader.answered(moment.transaction.commit()).await?;
-        self.last = Some(last);
-        Ok(Seen { rows, more, is_other })
+        Ok((Seen { rows, more, is_other }, (moment.snapshot.clone(), moment.now)))
     }
 
     /// The newest records, the newest first, and how many there are beyond the `most` of them.
@@ -160,14 +153,14 @@ impl Follower<'_> {
             self.tail.style.columns(),
             most + 1
         );
-        let mut rows = self.reader.answered(moment.transaction.query(&*select, &values)).await?;
+        let mut rows = self.reader.answered(moment.connection.query(&*select, &values)).await?;
         if rows.len() <= most || self.last.is_none() {
             rows.truncate(most);
             return Ok((rows, 0));
         }
         rows.truncate(most);
         let count = format!("SELECT count(*) FROM {from}");
-        let all: i64 = self.reader.answered(moment.transaction.query_one(&*count, &values)).await?.get(0);
+        let all: i64 = self.reader.answered(moment.connection.query_one(&*count, &values)).await?.get(0);
         Ok((rows, all.unsigned_abs() - most as u64))
     }
 }

@@ -125,6 +125,11 @@ impl Failure {
         Self { origin: Origin::Deadline, ..Self::new(Class::Connection, message) }
     }
 
+    /// The session has ended before.
+    pub(super) fn session_end() -> Self {
+        Self { origin: Origin::SessionEnd, ..Self::new(Class::Connection, "the session has ended") }
+    }
+
     /// Whether a COMMIT that ended like this may have been carried out all the same: there was no answer, or the
     /// server's last word before the session's end.
     pub fn leaves_commit_unknown(&self) -> bool {

@@ -4,7 +4,7 @@
 //! not be told from the others then, and a batch could be stored twice.
 
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 
 /// Engines that have a catalogue of their own: its schema and table, the condition for a row of it to be of the table `t` in the
 /// schema `n`, and the words for the table.

@@ -4,7 +4,7 @@ mod engine;
 
 use super::schema::SchemaError;
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::Mapping;
 use crate::table::identifier::quoted;
 use crate::table::mapping::{Column, ColumnType};

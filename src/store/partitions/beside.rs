@@ -13,7 +13,7 @@ use super::retention::Reason;
 use super::sweep::{delete_by_pages, make_room};
 use super::{ahead, periods_ahead};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Connection, attempt};
 use crate::store::Store;
 use crate::store::origins::{forget_unnamed, note_use_by};
 use crate::table::identifier::Schema;
@@ -91,8 +91,8 @@ impl Store {
 
     /// Deletes what no dead letter names any more. Lanes that keep letters wait meanwhile, so that it is done in a moment or another time.
     async fn forget_unnamed(&self, connection: &Connection) -> Result<(), Failure> {
-        match forget_unnamed(connection, &self.schema).await {
-            Err(failure) if failure.class == Class::Busy => Ok(connection.batch_execute("ROLLBACK").await?),
+        match attempt(connection, forget_unnamed(connection, &self.schema)).await? {
+            Err(failure) if failure.class == Class::Busy => Ok(()),
             other => other,
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::postgres::error::Failure;
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::counts::{self, Counts};
 use crate::table::identifier::{Schema, quoted};
 

@@ -17,7 +17,7 @@ use super::memory::give_memory;
 use super::retention::is_closed;
 use super::steps::{Step, lacks};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Connection, attempt, bounded};
 use crate::store::{HOUSEKEEPING, Store};
 use crate::table::counts::{self, Counts};
 use crate::table::identifier::{Schema, quoted};
@@ -42,6 +42,8 @@ struct Indexer<'a> {
 const EVERY: Duration = Duration::from_secs(60);
 /// The longest that one statement may take.
 pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 3600);
+/// The longest that a round may take: some statements for each of many partitions.
+const ROUND: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How often it is looked whether writing suffers, and how many times in a row make it give up.
 const GLANCE: Duration = Duration::from_millis(500);
 const GLANCES: usize = 10;
@@ -123,13 +125,18 @@ impl Indexer<'_> {
         if partitions.is_empty() {
             return Ok(());
         }
-        let connection = store.builders.get().await?;
-        let mut done = in_time(async { Ok(connection.batch_execute(SESSION).await?) }).await;
-        for partition in partitions {
-            if done.is_ok() && !*self.stopping.borrow() && self.is_at_ease() {
-                done = self.complete(&connection, &partition).await;
+        let mut session = store.builders.get().await?;
+        let work = async |connection: &Connection| -> Result<(), Failure> {
+            in_time(async { Ok(connection.batch_execute(SESSION).await?) }).await?;
+            for partition in partitions {
+                if !*self.stopping.borrow() && self.is_at_ease() {
+                    self.complete(connection, &partition).await?;
+                }
             }
-        }
+            Ok(())
+        };
+        let done = session.within(ROUND, work).await;
+        session.end();
         done
     }
 
@@ -166,12 +173,10 @@ impl Indexer<'_> {
             if *self.stopping.borrow() || !self.is_at_ease() {
                 return Ok(());
             }
-            match self.take(connection, held, step).await {
+            match attempt(connection, self.take(connection, held, step)).await? {
                 Ok(has_built) => built |= has_built,
-                Err(failure) if failure.class == Class::Connection => return Err(failure),
                 Err(_) if *self.stopping.borrow() => return Ok(()),
                 Err(failure) => {
-                    in_time(async { Ok(connection.batch_execute("ROLLBACK").await?) }).await?;
                     if is_rivalry(&failure) && rivalries < RIVALRIES {
                         rivalries += 1;
                         sleep(GLANCE.mul_f64(fastrand::f64())).await;
@@ -336,23 +341,16 @@ pub(crate) async fn trigrams(connection: &Connection) -> Result<Option<String>, 
 
 /// Bounds what takes a moment.
 async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let done = timeout(HOUSEKEEPING, work).await;
-    done.unwrap_or_else(|_| Err(Failure::deadline(HOUSEKEEPING.as_secs_f64())))
+    bounded(HOUSEKEEPING, work).await
 }
 
 /// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here. An autovacuum gives
 /// way to who waits for longer than deadlock_timeout (1 s), and no writer waits behind this lock.
 async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool, Failure> {
-    let tried = connection.batch_execute(&format!("{}; COMMIT", to_lock(partition, "3s"))).await;
-    match tried.map_err(Failure::from) {
-        Ok(()) => Ok(true),
-        Err(failure) if failure.class == Class::Connection => Err(failure),
-        // Somebody has it, or the partition is gone.
-        Err(_) => {
-            connection.batch_execute("ROLLBACK").await?;
-            Ok(false)
-        }
-    }
+    let lock = format!("{}; COMMIT", to_lock(partition, "3s"));
+    // Where it fails, somebody has it, or the partition is gone.
+    let locked = async { Ok::<_, Failure>(connection.batch_execute(&lock).await?) };
+    Ok(attempt(connection, locked).await?.is_ok())
 }
 
 /// Drops what a build has left. That it is such is looked up behind the lock that a build holds, in the transaction that

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::beside::NAMED;
 use super::catalogue::{Partition, bytes, partitions, ranges};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Connection, attempt};
 use crate::store::origins::note_use_by;
 use crate::store::schema::DDL_LOCK;
 use crate::table::ddl::LOG_RECORDS;
@@ -52,11 +52,9 @@ const QUICK: u64 = 256 << 20;
 impl Maker<'_> {
     /// Makes what `period` lacks; gives whether it has all of it then. What keeps it from being made is said.
     pub(super) async fn makes(&self, period: Period) -> Result<bool, Failure> {
-        match self.make(period).await {
+        match attempt(self.connection, self.make(period)).await? {
             Ok(()) => Ok(true),
-            Err(failure) if failure.class == Class::Connection => Err(failure),
             Err(failure) => {
-                self.connection.batch_execute("ROLLBACK").await?;
                 tracing::warn!(
                     partition = period.name(),
                     %failure,

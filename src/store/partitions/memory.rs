@@ -3,7 +3,7 @@
 
 use super::catalogue::Held;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::table::index::Index;
 
 /// As many pages tell how much memory a build needs.

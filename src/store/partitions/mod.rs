@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::config::{Config, RetentionConfig};
 use crate::table::identifier::Schema;
 use crate::table::index::Index;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::beside;
 use super::catalogue::{Held, held};
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::Connection;
 use crate::store::config::RetentionConfig;
 use crate::store::schema::{DDL_LOCK, IN_A_MOMENT};
 use crate::store::{HOUSEKEEPING, Store};

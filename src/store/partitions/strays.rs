@@ -6,14 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::catalogue::{Partition, bytes, default_of, partitions};
 use super::indexer::LONGEST;
 use super::make::Maker;
 use super::now;
-use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::error::Failure;
+use crate::postgres::session::{Connection, attempt};
 use crate::store::{HOUSEKEEPING, Store};
 use crate::table::partition::Period;
 
@@ -64,19 +64,16 @@ impl Store {
 /// What failed by itself keeps nothing else from its turn. It is said where it is not tried again for an hour.
 async fn went_on(
     connection: &Connection,
-    done: Result<(), Failure>,
+    part: impl Future<Output = Result<(), Failure>>,
     for_an_hour: bool,
 ) -> Result<(), Failure> {
-    let Err(failure) = done else { return Ok(()) };
+    let Err(failure) = attempt(connection, part).await? else { return Ok(()) };
     if for_an_hour {
         tracing::warn!(%failure, "retention could not do all of its work beside the partitions; it tries again in an hour");
     } else {
         tracing::debug!(%failure, "stray records cannot be looked after now");
     }
-    if failure.class == Class::Connection {
-        return Err(failure);
-    }
-    Ok(connection.batch_execute("ROLLBACK").await?)
+    Ok(())
 }
 
 async fn has_rows(connection: &Connection, default: &Partition) -> Result<bool, Failure> {
@@ -110,24 +107,21 @@ impl Strays<'_> {
             return Ok(());
         }
         // It is one more than the lanes have, and ends with its work.
-        let session = store.builders.get().await?;
-        let work = async {
+        let mut session = store.builders.get().await?;
+        let work = async |c: &Connection| -> Result<(), Failure> {
             if is_tried || all_is_due {
-                let placed = self.place(&session, default.as_ref()).await;
-                went_on(&session, placed, all_is_due).await?;
+                went_on(c, self.place(c, default.as_ref()), all_is_due).await?;
             }
-            let swept = store.sweep(&session, all_is_due).await;
-            went_on(&session, swept, all_is_due).await?;
+            went_on(c, store.sweep(c, all_is_due), all_is_due).await?;
             if all_is_due {
-                let forgotten = store.forget_unused(&session).await;
-                went_on(&session, forgotten, true).await?;
-                let tidied = store.tidy_dated(&session).await;
-                went_on(&session, tidied, true).await?;
+                went_on(c, store.forget_unused(c), true).await?;
+                went_on(c, store.tidy_dated(c), true).await?;
             }
             Ok(())
         };
-        let done = timeout(LONGEST, work).await;
-        done.unwrap_or_else(|_| Err(Failure::deadline(LONGEST.as_secs_f64())))
+        let done = session.within(LONGEST, work).await;
+        session.end();
+        done
     }
 
     /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.

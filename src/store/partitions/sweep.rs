@@ -11,7 +11,7 @@ use super::catalogue::{Held, Partition, bytes, default_of, held, partitions};
 use super::now;
 use super::retention::Reason;
 use crate::postgres::error::{Class, Failure};
-use crate::postgres::pool::Connection;
+use crate::postgres::session::{Connection, attempt};
 use crate::store::Store;
 use crate::store::schema::DDL_LOCK;
 use crate::store::schema::IN_A_MOMENT;
@@ -86,11 +86,11 @@ impl Store {
         if !connection.query_one(&goes, &[]).await?.get::<_, bool>(0) {
             return Ok(());
         }
-        match self.truncate(connection, default, kept, reason, None).await {
+        match attempt(connection, self.truncate(connection, default, kept, reason, None)).await? {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             // Somebody reads it, or to look at all of it takes too long while nobody may write to it.
-            Err(failure) if failure.class == Class::Busy => connection.batch_execute("ROLLBACK").await?,
+            Err(failure) if failure.class == Class::Busy => {}
             Err(failure) => return Err(failure),
         }
         if !may_last {
