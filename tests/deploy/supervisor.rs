@@ -3,13 +3,12 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use support::PATIENCE;
+use support::forebay::{Forebay, arguments, command};
+use support::postgres::database;
+use support::records::numbered_request;
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
-
-use crate::support::PATIENCE;
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
 
 const NOWHERE: &str = "host=127.0.0.1 port=1 user=nobody";
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use support::forebay::Forebay;
+use support::postgres::{Postgres, database};
+use support::records::numbered_request;
+use support::sender::{Sender, Told, retry_delay};
+use support::{eventually, stored};
 use tokio::task::JoinSet;
 
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Postgres, database};
-use crate::support::records::numbered_request;
-use crate::support::sender::{Sender, Told, retry_delay};
-use crate::support::{eventually, stored};
 use ::forebay::embedded::Stop;
 
 /// Sends requests of ten records, one after the other, until one has no answer.

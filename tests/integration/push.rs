@@ -15,15 +15,14 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use prost::Message;
+use support::PATIENCE;
+use support::forebay::{Forebay, arguments, command};
+use support::postgres::database;
+use support::records::numbered_request;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
-
-use crate::support::PATIENCE;
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
 
 /// A push as it arrived: its headers, and what was in it.
 type Pushed = (HeaderMap, ExportMetricsServiceRequest);
@@ -252,7 +251,7 @@ async fn an_endpoint_that_fails_is_told_once() {
     }
     let router = axum::Router::new().fallback(async || "");
     tokio::spawn(async { axum::serve(failing, router).await });
-    crate::support::eventually("it works again", || async {
+    support::eventually("it works again", || async {
         forebay.said().iter().any(|line| line.contains("pushed again")).then_some(())
     })
     .await;
