@@ -7,13 +7,13 @@ use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
 use support::authority::Files;
-use support::eventually;
 use support::forebay::{Forebay, command, ran};
 use support::http;
 use support::metrics::Scrape;
 use support::postgres::{Database, database};
 use support::records::{numbered_request, pair, text};
 use support::sender::{Sender, retry_delay};
+use support::{PATIENCE, eventually};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -213,7 +213,7 @@ async fn guesses_hold_up_nobody_who_is_known() {
     for number in 1..100 {
         let right = basic("shop", "secret");
         let known = code(&sender, &right, number * 10..number * 10 + 10);
-        let answered = tokio::time::timeout(Duration::from_secs(5), known).await;
+        let answered = tokio::time::timeout(PATIENCE, known).await;
         assert_eq!(answered.expect("it does not wait for a guess to be verified"), Code::Ok);
     }
     let new = forebay.sender().await;

@@ -1,7 +1,5 @@
 //! Start and end: without a database, under load, asked twice, and with the sender waiting for the result.
 
-use std::time::{Duration, Instant};
-
 use support::forebay::Forebay;
 use support::postgres::{Postgres, database};
 use support::records::numbered_request;
@@ -105,10 +103,9 @@ async fn a_second_signal_ends_at_once() {
     forebay.sender().await.send(numbered_request(0..5)).await.unwrap();
     forebay.signal("INT").await;
     forebay.becomes_unready("draining").await;
-    let asked = Instant::now();
     forebay.signal("TERM").await;
+    // The drain has ten minutes, and a test has the patience for one.
     assert_eq!(forebay.ends().await.code(), Some(1));
-    assert!(asked.elapsed() < Duration::from_secs(10), "the ten minutes of the drain are over");
 }
 
 /// Scenario: `enabled: false`, no database, and a sender that sends the same again after each refusal, as SDKs do; then

@@ -3,17 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
 use support::authority::{Authority, Client, Files, Identity};
-use support::eventually;
 use support::forebay::{Forebay, Ran, command, ran};
 use support::postgres::{Database, database};
 use support::records::numbered_request;
 use support::sender::Sender;
+use support::{PATIENCE, eventually};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -353,7 +352,7 @@ async fn a_thousand_silent_handshakes_hold_nobody_up() {
     for number in 0..10 {
         let sender = secured.client().sender(secured.address());
         let served = send(&sender, number * 10..number * 10 + 10);
-        tokio::time::timeout(Duration::from_secs(5), served).await.expect("it is served at once");
+        tokio::time::timeout(PATIENCE, served).await.expect("it waits for none of them");
     }
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 100);
     let (status, _) = secured.forebay.terminate().await;
