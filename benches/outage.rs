@@ -4,10 +4,7 @@
 //! records a second from four connections, and stops the server for 20 s in the middle. The 99th percentile is to stay
 //! under 10 ms throughout; where it does not, the command fails.
 
-#![allow(unreachable_pub, dead_code, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
-
-#[path = "../tests/integration/support/mod.rs"]
-mod support;
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -6,12 +6,7 @@
 //! machine, so that what the strangers' generator takes is part of the figures; forebay's own part is its CPU time for each
 //! request that it refuses.
 
-#![allow(unreachable_pub, dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
-
-#[path = "../tests/integration/support/mod.rs"]
-mod support;
-#[path = "end_to_end/usage.rs"]
-mod usage;
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +21,7 @@ use support::forebay::Forebay;
 use support::postgres::Postgres;
 use support::records::numbered_request;
 use support::sender::{PATH, Sender};
+use support::usage;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};

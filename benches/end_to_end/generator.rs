@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use support::corpus::Corpus;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::corpus::Corpus;
 use crate::measure::Load;
 use crate::transport::Transport;
 

@@ -5,25 +5,20 @@
 //! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
 //! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
 
-#![allow(unreachable_pub, dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-mod corpus;
 mod generator;
-mod machine;
 mod measure;
 mod raw_copy;
 mod report;
-#[path = "../../tests/integration/support/mod.rs"]
-mod support;
 mod transport;
-mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use corpus::Corpus;
 use measure::{Bench, Load, Run};
 use report::Report;
+use support::corpus::Corpus;
 use transport::Transport;
 
 #[global_allocator]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use support::corpus::Corpus;
+use support::forebay::{Forebay, arguments, command_of};
+use support::postgres::{Database, Postgres};
+use support::usage;
 
-use crate::corpus::Corpus;
 use crate::generator::{self, Answers};
-use crate::support::forebay::{Forebay, arguments, command_of};
-use crate::support::postgres::{Database, Postgres};
+use crate::raw_copy;
 use crate::transport::Transport;
-use crate::{raw_copy, usage};
 
 /// PostgreSQL as it comes, durable, but with its checkpoints out of the way, and with the WAL's files used again, as in
 /// a server that has run for a while.

@@ -9,9 +9,8 @@ use forebay::table::ddl::copy_statement;
 use forebay::table::identifier::Schema;
 use forebay::table::row::{HEADER, TRAILER};
 use futures_util::SinkExt;
+use support::postgres::Database;
 use tokio::task::JoinSet;
-
-use crate::support::postgres::Database;
 
 const STREAMS: u64 = 2;
 

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use support::machine::machine;
 
-use crate::machine::machine;
 use crate::measure::Run;
 
 pub struct Report {

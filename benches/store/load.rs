@@ -11,11 +11,10 @@ use forebay::table::partition::{Period, Width};
 use forebay::table::row::{HEADER, TRAILER};
 use forebay::table::{Rows, Space, Transcoder};
 use futures_util::SinkExt as _;
+use support::corpus::Corpus;
+use support::postgres::Database;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
-
-use crate::corpus::Corpus;
-use crate::support::postgres::Database;
 
 /// Records of a request: few, so that the services' records alternate as they do.
 const SIZE: u64 = 10;

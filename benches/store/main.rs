@@ -6,17 +6,11 @@
 //! which the last one is being written, has forebay build its indexes on the others, and asks five questions of each
 //! layout. Figures are medians; everything is in memory as far as it fits.
 
-#![allow(unreachable_pub, dead_code, unused_imports, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-#[path = "../end_to_end/corpus.rs"]
-mod corpus;
 mod layouts;
 mod load;
-#[path = "../end_to_end/machine.rs"]
-mod machine;
 mod report;
-#[path = "../../tests/integration/support/mod.rs"]
-mod support;
 mod writes;
 
 use std::time::{Duration, Instant};

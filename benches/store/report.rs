@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::machine::machine;
 use tokio_postgres::Client;
 
 use crate::layouts::{LAYOUTS, QUESTIONS};
-use crate::machine::machine;
 
 pub struct Answer {
     pub median: Duration,

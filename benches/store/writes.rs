@@ -1,15 +1,14 @@
 //! What an index on the partition that is being written costs.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay::table::identifier::Schema;
+use support::corpus::Corpus;
+use support::forebay::Forebay;
+use support::postgres::Postgres;
 
-use crate::corpus::Corpus;
 use crate::load::copy;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::Postgres;
 
 /// What the partition carries: nothing, what forebay gives it, and each index that it gives to closed ones only.
 const CASES: [(&str, &str); 7] = [

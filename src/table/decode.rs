@@ -204,6 +204,8 @@ impl Serialize for Value<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -277,13 +279,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let names: Vec<_> = COLUMNS.iter().map(|column| column.name.to_owned()).collect();
-            for count in 0..4.min(names.len()) {
-                let row = [&(count as i16).to_be_bytes()[..], &bytes].concat();
-                let _ = Record::read(&row, &names[..count]).map(|record| serde_json::to_string(&record));
+        fn any_fields_are_read_again_each_by_its_name(
+            given in proptest::collection::vec(proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)), 0..9),
+            first in 0..COLUMNS.len(),
+        ) {
+            let given: Vec<_> = given.iter().map(Option::as_deref).collect();
+            let made = row(&given);
+            prop_assert_eq!(fields(&made), Some(given.clone()));
+            let names = COLUMNS.iter().cycle().skip(first).take(given.len());
+            let names: Vec<_> = names.map(|column| column.name.to_owned()).collect();
+            let record = serde_json::to_string(&Record::read(&made, &names)).unwrap();
+            let shown: BTreeMap<String, &RawValue> = serde_json::from_str(&record).unwrap();
+            prop_assert_eq!(shown.len(), given.len());
+            for (name, field) in names.iter().zip(given) {
+                prop_assert!(field.is_some() || shown[name].get() == "null", "{} of {}", name, record);
             }
-            let _ = (fields(&bytes), resource_id(&bytes));
+        }
+
+        #[test]
+        fn any_bytes_are_one_row_or_none(count in 0..4i16, bytes in proptest::collection::vec(prop_oneof![Just(0), any::<u8>()], 0..60)) {
+            let bytes = [&count.to_be_bytes()[..], &bytes].concat();
+            let found = fields(&bytes);
+            prop_assert_eq!(found.as_ref().map_or(0, Vec::len), found.as_ref().map_or(0, |_| count as usize));
+            prop_assert!(found.is_none_or(|found| row(&found) == bytes));
+            prop_assert!(resource_id(&bytes).is_none(), "there are fewer columns than to that one");
         }
     }
 }

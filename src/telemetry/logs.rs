@@ -350,17 +350,23 @@ mod tests {
 
     #[test]
     fn a_closed_stderr_is_borne() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
+        struct ClosedOnce(Option<io::Error>, Paper);
+        impl Write for ClosedOnce {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.take().map_or_else(|| self.1.write(bytes), Err)
             }
             fn flush(&mut self) -> io::Result<()> {
-                Err(io::ErrorKind::BrokenPipe.into())
+                Ok(())
             }
         }
-        let printer = Arc::new(Printer::new(CONSOLE, Now::read, Closed));
-        with_default(subscriber(targets(config::Level::Info), printer), || error!("into the void"));
+        let paper = Paper::default();
+        let closed = ClosedOnce(Some(io::ErrorKind::BrokenPipe.into()), paper.clone());
+        let printer = Arc::new(Printer::new(CONSOLE, Now::read, closed));
+        with_default(subscriber(targets(config::Level::Info), printer), || {
+            error!("into the void");
+            error!("heard");
+        });
+        assert!(matches!(&paper.lines()[..], [line] if line.contains("heard")), "{:?}", paper.lines());
     }
 
     #[tokio::test]

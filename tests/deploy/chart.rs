@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use support::authority::Authority;
 use tempfile::TempDir;
 
-use crate::support::authority::Authority;
 use crate::tools::{file, outcome, own_tool, run, succeeds, text, tool};
 
 const CHART: &str = "deploy/helm/forebay";
@@ -138,7 +138,7 @@ fn kubernetes_takes_every_object() {
 /// valid, and its ports are those of the Services and the probes.
 #[test]
 fn forebay_takes_its_configuration() {
-    let (dir, authority) = (TempDir::new().unwrap(), Authority::new());
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::default());
     let identity = authority.server();
     for (name, text) in [
         ("tls.crt", &identity.certificate),

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use serde_json::Value;
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::Postgres;
+use support::records::numbered_request;
 
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::Postgres;
-use crate::support::records::numbered_request;
 use crate::tools::{file, own_tool, run, succeeds, text, tool};
 
 const COMPOSE: &str = "deploy/compose.yaml";

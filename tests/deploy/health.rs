@@ -1,9 +1,9 @@
 //! `forebay health`, as containers and Kubernetes ask it, and `forebay --version`.
 
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, Ran, command, ran};
-use crate::support::postgres::Postgres;
 use ::forebay::embedded::Stop;
+use support::eventually;
+use support::forebay::{Forebay, Ran, command, ran};
+use support::postgres::Postgres;
 
 const NOWHERE: &str = "host=127.0.0.1 port=1 user=nobody";
 

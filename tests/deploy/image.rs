@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::forebay::{Forebay, arguments, command_of};
+use support::postgres::database;
+use support::records::numbered_request;
+use support::{eventually, stored};
 use tempfile::TempDir;
 
-use crate::support::forebay::{Forebay, arguments, command_of};
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
-use crate::support::{eventually, stored};
 use crate::tools::{file, is_root, outcome, own_tool, run, succeeds, text, tool};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forebay");
@@ -59,13 +59,18 @@ fn the_dependencies_have_a_layer_of_their_own() {
     let (manifest, layer, sources) =
         (at("COPY Cargo.toml Cargo.lock"), at("RUN --mount=type=cache"), at("COPY . ."));
     assert!(manifest < layer && layer < sources, "the dependencies come before the sources");
-    for name in ["Cargo.toml", "Cargo.lock"] {
+    let support = "tests/support/Cargo.toml";
+    let copied =
+        all[manifest..layer].iter().any(|(_, rest)| rest == "tests/support/Cargo.toml tests/support/");
+    assert!(copied, "cargo reads the manifest of the tests' crate as well");
+    fs::create_dir_all(dir.path().join("tests/support")).unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", support] {
         fs::copy(file(name), dir.path().join(name)).unwrap();
     }
     let (_, layer) = all[layer].1.split_once("sharing=locked").unwrap();
     let layer = layer.replace(
         "cargo build --release --locked",
-        "cargo metadata --locked --offline --no-deps --format-version 1",
+        "cargo tree --locked --offline --quiet >tree && cargo metadata --locked --offline --no-deps --format-version 1",
     );
     let metadata = succeeds(
         Command::new("bash")
@@ -76,13 +81,20 @@ fn the_dependencies_have_a_layer_of_their_own() {
     );
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).unwrap_or_else(|error| panic!("{error}: {metadata}"));
-    for target in metadata["packages"][0]["targets"].as_array().unwrap() {
+    for target in metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|package| package["targets"].as_array().unwrap())
+    {
         let path = Path::new(target["src_path"].as_str().unwrap());
         assert!(path.is_file(), "{target}: a target without a file");
     }
     let ignored = text(".dockerignore");
     let context: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    for needed in ["Cargo.toml", "Cargo.lock", "otel-config.yaml", "src", "deploy/docker/config.yaml"] {
+    for needed in
+        ["Cargo.toml", "Cargo.lock", "otel-config.yaml", "src", support, "deploy/docker/config.yaml"]
+    {
         assert!(context.contains(&needed) && file(needed).exists(), "{needed} is not in the context");
     }
 }

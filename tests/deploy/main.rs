@@ -14,8 +14,5 @@ mod manual;
 mod package;
 mod release;
 mod supervisor;
-#[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
-#[path = "../integration/support/mod.rs"]
-mod support;
 mod tools;
 mod unit;

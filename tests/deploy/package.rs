@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::postgres::run_name;
 use tempfile::TempDir;
 
-use crate::support::postgres::run_name;
 use crate::tools::{ROOT, is_root, run, succeeds, tool};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forebay");

@@ -5,12 +5,12 @@ use std::fs;
 use std::time::Duration;
 
 use forebay::config;
+use support::forebay::{Forebay, arguments, command_of};
+use support::postgres::database;
+use support::records::numbered_request;
+use support::stored;
 use tempfile::TempDir;
 
-use crate::support::forebay::{Forebay, arguments, command_of};
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
-use crate::support::stored;
 use crate::tools::{file, run, text, tool};
 
 const UNIT: &str = "deploy/systemd/forebay.service";

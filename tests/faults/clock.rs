@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use forebay::otlp::messages::LogRecord;
 use forebay::table::partition::{Period, Width};
+use support::eventually;
+use support::forebay::{Forebay, arguments, command};
+use support::postgres::database;
+use support::records::{now, numbered, request};
+use support::sender::{Answer, Sender};
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
 use crate::chance::{assert_within, either};
 use crate::oracle::{Oracle, Sent};
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::postgres::database;
-use crate::support::records::{now, numbered, request};
-use crate::support::sender::{Answer, Sender};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: i64 = 24 * 3600;

@@ -2,11 +2,12 @@
 //! decides. A row that is refused while the table takes others is a dead letter; a table that refuses all of them loses none,
 //! and what passes by itself is waited for.
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
+
 use crate::poison::{letters, trigger};
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
 
 /// At least one of each class of PostgreSQL's list that a function can raise, and what else is met most.
 const CODES: [&str; 88] = [

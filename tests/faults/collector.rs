@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use forebay::embedded::Stop;
 use serde_json::Value;
+use support::forebay::Forebay;
+use support::postgres::{Database, Postgres, database};
 use tokio::time::{Instant, sleep};
 
 use crate::chance::{assert_within, chance, either};
@@ -12,8 +14,6 @@ use crate::inject::{Frozen, sessions};
 use crate::load::Load;
 use crate::oracle::Oracle;
 use crate::scene::{Scene, is_kind_to};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Database, Postgres, database};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// An OK means stored.

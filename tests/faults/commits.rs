@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use support::eventually;
+use support::forebay::QUICK;
+use support::postgres::{Database, database};
+use support::proxy::{Action, End, Message, Proxy};
+
 use crate::chance::{chance, either};
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::QUICK;
-use crate::support::postgres::{Database, database};
-use crate::support::proxy::{Action, End, Message, Proxy};
 
 /// A scene with the proxy in between that lets everything through until it is told to cut.
 async fn begin(

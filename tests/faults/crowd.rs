@@ -5,6 +5,10 @@ use std::iter::repeat_n;
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::forebay::Forebay;
+use support::postgres::Postgres;
+use support::records::numbered_request;
+use support::sender::{Answer, Sender, retry_delay};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,10 +21,6 @@ use crate::siege::frames::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, PING, RST_STREAM, SETTINGS, frame, head,
 };
 use crate::siege::{REQUEST_LIMIT_MIB, Siege, begin, export_head, flood, message, status};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::Postgres;
-use crate::support::records::numbered_request;
-use crate::support::sender::{Answer, Sender, retry_delay};
 
 /// ENHANCE_YOUR_CALM: the reason why HTTP/2 ends a connection that asks too much.
 const CALM: u32 = 11;

@@ -8,13 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::eventually;
+use support::postgres::{Database, Postgres};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 use crate::chance::either;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::postgres::{Database, Postgres};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::{Database, Postgres, database};
+use support::proxy::{Action, Line, Message, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::chance::{assert_within, either};
 use crate::inject::{sessions, terminate_sessions};
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::proxy::{Action, Line, Message, Proxy};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use forebay::otlp::messages::ExportLogsServiceRequest;
+use support::forebay::get;
+use support::records::{numbered, numbered_request, pair, text};
+use support::sender::{Answer, PATH, Sender, retry_delay};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -18,9 +21,6 @@ use tonic::{Code, Status};
 use crate::chance::{assert_within, either};
 use crate::oracle::{Oracle, Sent};
 use crate::siege::{REQUEST_LIMIT_MIB, Siege, export_head, message, status};
-use crate::support::forebay::get;
-use crate::support::records::{numbered, numbered_request, pair, text};
-use crate::support::sender::{Answer, PATH, Sender, retry_delay};
 
 /// Numbers of records that the load does not use.
 const OTHERS: u64 = 100_000_000_000;

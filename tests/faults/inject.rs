@@ -2,9 +2,8 @@
 
 use std::process::Command;
 
+use support::eventually;
 use tokio_postgres::Client;
-
-use crate::support::eventually;
 
 /// The server processes of forebay's sessions in the database of `client`.
 pub async fn sessions(client: &Client) -> Vec<u32> {

@@ -4,15 +4,15 @@ use std::io;
 use std::time::Duration;
 
 use prost::Message;
+use support::PATIENCE;
+use support::forebay::Forebay;
+use support::records::{numbered_request, text};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::chance::either;
-use crate::support::PATIENCE;
-use crate::support::forebay::Forebay;
-use crate::support::records::{numbered_request, text};
 
 const MIB: u64 = 1 << 20;
 /// All that forebay takes as it comes.

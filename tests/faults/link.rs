@@ -5,6 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::forebay::{Forebay, arguments, command};
+use support::postgres::{Database, Postgres, run_name};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
@@ -12,8 +14,6 @@ use crate::chance::either;
 use crate::inject::sessions;
 use crate::scene::Scene;
 use crate::schema::{plain_role, set_access};
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::postgres::{Database, Postgres, run_name};
 
 const SECOND: Duration = Duration::from_secs(1);
 

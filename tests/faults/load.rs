@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use support::records::numbered_request;
+use support::sender::{Answer, Sender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::oracle::{Oracle, Sent};
-use crate::support::records::numbered_request;
-use crate::support::sender::{Answer, Sender};
 
 /// Senders, each with a connection of its own.
 const SENDERS: u64 = 4;

@@ -32,7 +32,4 @@ mod siege;
 mod small;
 mod soak;
 mod structure;
-#[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
-#[path = "../integration/support/mod.rs"]
-mod support;
 mod tenant;

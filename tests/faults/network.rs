@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use support::eventually;
+use support::postgres::{Database, database};
+use support::proxy::{Action, Line, Message, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::chance::either;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::postgres::{Database, database};
-use crate::support::proxy::{Action, Line, Message, Proxy};
 
 const SECOND: Duration = Duration::from_secs(1);
 

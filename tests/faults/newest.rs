@@ -4,10 +4,10 @@
 use std::process::Command;
 
 use forebay::embedded::Stop;
+use support::postgres::{Database, Postgres};
 use tokio::time::Instant;
 
 use crate::scene::Scene;
-use crate::support::postgres::{Database, Postgres};
 
 /// Brings what is in `from` into `to`, which is empty.
 async fn dump_and_restore(from: &Database, to: &Database) {

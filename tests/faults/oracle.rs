@@ -8,15 +8,15 @@ use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
+use support::metrics::Scrape;
+use support::postgres::Database;
+use support::records::body_of;
+use support::sender::Answer;
+use support::stored;
 use tokio::time::Instant;
 use tokio_postgres::Row;
 
 use crate::chance::assert_within;
-use crate::support::metrics::Scrape;
-use crate::support::postgres::Database;
-use crate::support::records::body_of;
-use crate::support::sender::Answer;
-use crate::support::stored;
 
 /// I6: what an answer may take.
 const IN_TIME: Duration = Duration::from_millis(20);

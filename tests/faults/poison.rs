@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ::forebay::embedded::Stop;
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, Postgres, database};
+use support::records::{body_of, numbered_request};
 use tokio_postgres::Client;
 
 use crate::chance::either;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::records::{body_of, numbered_request};
 
 /// The number of a record among those of its sender.
 const NUMBER: &str = "((NEW.attributes->>'number')::bigint % 1000000000)";

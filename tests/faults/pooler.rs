@@ -7,15 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use support::eventually;
+use support::forebay::run;
+use support::postgres::{Database, database};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::chance::either;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::run;
-use crate::support::postgres::{Database, database};
 
 /// A running PgBouncer. It ends when this is dropped.
 struct Pooler {

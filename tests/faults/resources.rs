@@ -5,14 +5,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::eventually;
+use support::postgres::{Database, Postgres, database};
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 use crate::chance::{assert_within, either};
 use crate::inject::{Frozen, session_where, sessions, terminate_sessions};
 use crate::scene::{Scene, is_kind_to};
-use crate::support::eventually;
-use crate::support::postgres::{Database, Postgres, database};
 
 const SECOND: Duration = Duration::from_secs(1);
 

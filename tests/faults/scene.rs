@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::Database;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::chance::{HANG, assert_within, either};
 use crate::load::Load;
 use crate::oracle::{Account, Oracle, losses_are_written};
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::Database;
 
 /// Records by which a rate is measured.
 const MEASURED: u64 = 1_000;

@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use support::eventually;
+use support::postgres::{Database, Postgres, database};
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use crate::chance::either;
 use crate::inject::terminate_sessions;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::postgres::{Database, Postgres, database};
 
 const SECOND: Duration = Duration::from_secs(1);
 const PASSWORD: &str = "quite-a-secret";

@@ -4,6 +4,9 @@
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::{Postgres, database};
 use tokio::time::{Instant, interval, sleep};
 use tokio_postgres::Client;
 
@@ -11,9 +14,6 @@ use crate::chance::{assert_within, either};
 use crate::inject::{Frozen, session_where, sessions, terminate_sessions};
 use crate::load::Load;
 use crate::scene::Scene;
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Postgres, database};
 
 const SECOND: Duration = Duration::from_secs(1);
 

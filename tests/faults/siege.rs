@@ -5,6 +5,9 @@ use std::io;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::PATIENCE;
+use support::postgres::{Database, database};
+use support::sender::PATH;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -12,9 +15,6 @@ use tonic::Status;
 
 use crate::oracle::{Account, Oracle, losses_are_written, p99};
 use crate::scene::Scene;
-use crate::support::PATIENCE;
-use crate::support::postgres::{Database, database};
-use crate::support::sender::PATH;
 
 const MIB: u64 = 1 << 20;
 /// I5: what may be resident beside what requests may take: the buffer's 64 MiB, and as much again.

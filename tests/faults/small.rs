@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
+use support::forebay::{Forebay, arguments, command};
+use support::postgres::database;
 use tokio::net::TcpStream;
 
 use crate::chance::either;
 use crate::scene::Scene;
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::postgres::database;
 
 /// One processor, 64 open files, 2 GiB of addresses; and, where that is permitted, nothing that can be written to.
 const SMALL: &str = r#"ulimit -n 64; ulimit -v 2097152; exec taskset -c 0 "$0" "$@""#;

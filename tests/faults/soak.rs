@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use forebay::embedded::Stop;
+use support::postgres::{Database, Postgres};
+use support::proxy::{Action, End, Line, Message, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::chance::chance;
 use crate::inject::{Frozen, sessions, terminate_sessions};
 use crate::resources::take_all_connections;
 use crate::scene::Scene;
-use crate::support::postgres::{Database, Postgres};
-use crate::support::proxy::{Action, End, Line, Message, Proxy};
 
 /// How many minutes it takes.
 const MINUTES: &str = "FOREBAY_SOAK_MINUTES";

@@ -8,14 +8,14 @@ use forebay::otlp::messages::{
     AnyValue, ArrayValue, ExportLogsServiceRequest, KeyValue, KeyValueList, LogRecord, ResourceLogs,
 };
 use prost::Message;
+use support::records::{numbered, numbered_request, pair, text};
+use support::sender::{Answer, PATH, Sender};
 use tokio::task::JoinSet;
 use tonic::Code;
 
 use crate::chance::either;
 use crate::oracle::{Oracle, Sent};
 use crate::siege::{REQUEST_LIMIT_MIB, Siege, message};
-use crate::support::records::{numbered, numbered_request, pair, text};
-use crate::support::sender::{Answer, PATH, Sender};
 
 /// Numbers of records that the load does not use.
 const OTHERS: u64 = 200_000_000_000;

@@ -8,6 +8,10 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use prost::Message;
+use support::forebay::Forebay;
+use support::postgres::{Database, database};
+use support::records::numbered_request;
+use support::sender::Sender;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -16,10 +20,6 @@ use tonic::metadata::MetadataValue;
 use crate::chance::{assert_within, either};
 use crate::oracle::Oracle;
 use crate::siege::{REQUEST_LIMIT_MIB, Siege, export_head, message};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
-use crate::support::sender::Sender;
 
 const GRPC: &str = "receivers.otlp.protocols.grpc";
 const MIB: u64 = 1 << 20;
@@ -122,7 +122,7 @@ async fn connections_without_credentials() {
 
 /// Waits until so many were turned away.
 async fn forebay_turns_away(forebay: &Forebay, reason: &str, at_least: u64) {
-    crate::support::eventually("the crowd is there", || async {
+    support::eventually("the crowd is there", || async {
         let turned_away = forebay.scrape().await.sum("log_receiver_turned_away_total", reason);
         (turned_away >= at_least).then_some(())
     })
@@ -173,7 +173,7 @@ async fn guesses_with_large_requests() {
     }
     forebay_turns_away(&forebay, "verifier_busy", 300).await;
     let sender = forebay.sender().await;
-    crate::support::eventually("the sender gets in", || async {
+    support::eventually("the sender gets in", || async {
         is_taken(&sender, &basic("shop", "right"), 0..10).await.then_some(())
     })
     .await;

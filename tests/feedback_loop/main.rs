@@ -10,18 +10,14 @@
 //! The short test asserts what does not depend on the machine's mood; `./dev feedback-loop` runs the long one, which
 //! judges the figures and leaves its results in benches/results.
 
-#![allow(unreachable_pub, dead_code, unused_imports, clippy::unwrap_used, clippy::print_stdout)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stdout)]
 
 mod application;
 mod load;
 mod log;
-#[path = "../../benches/end_to_end/machine.rs"]
-mod machine;
 mod plot;
 mod report;
 mod scenario;
-#[path = "../integration/support/mod.rs"]
-mod support;
 
 use load::Phase;
 use report::Report;

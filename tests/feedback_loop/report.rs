@@ -9,10 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use support::machine::machine;
 
 use crate::application::{PATIENCE, POOL};
 use crate::load::Phase;
-use crate::machine::machine;
 use crate::plot::{Curve, Plot, Span};
 use crate::scenario::{FOREBAY_POOL, Run, Way};
 

@@ -9,6 +9,9 @@ use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
+use support::forebay::Forebay;
+use support::metrics::Scrape;
+use support::postgres::{Database, Postgres};
 use tokio_postgres::Client;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
@@ -18,9 +21,6 @@ use tracing_subscriber::prelude::*;
 use crate::application::{self, Application};
 use crate::load::{Answer, Phase, drive};
 use crate::log::{Log, Sink, TABLE};
-use crate::support::forebay::Forebay;
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, Postgres};
 
 /// forebay's `pool_size` as it comes.
 pub const FOREBAY_POOL: u64 = 2;

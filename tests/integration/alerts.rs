@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-
-use crate::support::forebay::{Forebay, get};
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
+use support::forebay::{Forebay, get};
+use support::postgres::database;
+use support::records::numbered_request;
 
 /// Scenario: promtool runs the tests beside the rules. Guarantee: each alert has a case in which it fires and one in
 /// which it does not, and all of them hold.

@@ -6,19 +6,19 @@ use std::time::Duration;
 use base64::Engine as _;
 use bytes::Bytes;
 use prost::Message;
+use support::authority::Files;
+use support::forebay::{Forebay, command, ran};
+use support::http;
+use support::metrics::Scrape;
+use support::postgres::{Database, database};
+use support::records::{numbered_request, pair, text};
+use support::sender::{Sender, retry_delay};
+use support::{PATIENCE, eventually};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::metadata::MetadataValue;
 
-use crate::support::authority::Files;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, command, ran};
-use crate::support::http;
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, database};
-use crate::support::records::{numbered_request, pair, text};
-use crate::support::sender::{Sender, retry_delay};
 use crate::tls::python;
 
 const GRPC: &str = "receivers.otlp.protocols.grpc";
@@ -111,7 +111,7 @@ async fn the_python_sdk_with_a_token() {
 /// Guarantee: the tokens are those of the latest file that could be used, with no restart; without one nobody may send.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_change_with_their_file() {
-    let files = Files::new();
+    let files = Files::default();
     let path = files.write("tokens", "old\n");
     let file = [format!("extensions.bearertokenauth/file.filename={path}")];
     let forebay = guarded(&database().await, "bearertokenauth/file", &file).await;
@@ -155,7 +155,7 @@ async fn becomes(sender: &Sender, authorization: &str, expected: Code) {
 /// and a password that is changed in the file is the one that counts.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_has_name_and_password_is_taken() {
-    let files = Files::new();
+    let files = Files::default();
     let path = files.write("passwords", &(hashed("shop", "secret") + &hashed("pay", "other")));
     let passwords = [
         format!("extensions.basicauth.htpasswd.file={path}"),
@@ -189,7 +189,7 @@ async fn only_who_has_name_and_password_is_taken() {
 /// is taken while the guessing goes on; a guess is refused or sent back; it takes a few lines of the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn guesses_hold_up_nobody_who_is_known() {
-    let files = Files::new();
+    let files = Files::default();
     let slow = |name: &str| format!("{name}:{}\n", bcrypt::hash("secret", 5).unwrap());
     let path = files.write("passwords", &(slow("shop") + &slow("pay")));
     let passwords = [format!("extensions.basicauth.htpasswd.file={path}")];
@@ -213,7 +213,7 @@ async fn guesses_hold_up_nobody_who_is_known() {
     for number in 1..100 {
         let right = basic("shop", "secret");
         let known = code(&sender, &right, number * 10..number * 10 + 10);
-        let answered = tokio::time::timeout(Duration::from_secs(5), known).await;
+        let answered = tokio::time::timeout(PATIENCE, known).await;
         assert_eq!(answered.expect("it does not wait for a guess to be verified"), Code::Ok);
     }
     let new = forebay.sender().await;

@@ -1,11 +1,10 @@
 //! A store is dumped and restored with PostgreSQL's own tools, as docs/operate.md has it.
 
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::records::numbered_request;
+use support::stored;
 use tokio::process::Command;
-
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
-use crate::support::stored;
 
 /// Scenario: a store is dumped while its forebay runs, restored into another database, and another forebay started there.
 /// Guarantee: all records that were stored are there, are found by the functions, and more can be written.

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use support::PATIENCE;
+use support::forebay::{arguments, command};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-
-use crate::support::PATIENCE;
-use crate::support::forebay::{arguments, command};
 
 /// What no message may show.
 const SECRET: &str = "hunter2";

@@ -5,14 +5,13 @@ use bytes::Bytes;
 use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{AnyValue, ArrayValue, ExportLogsServiceRequest, LogRecord};
 use prost::Message;
+use support::forebay::Forebay;
+use support::metrics::Scrape;
+use support::postgres::{Database, database};
+use support::records::{now, numbered, numbered_request, pair, request, text};
+use support::sender::{PATH, Sender, Told, retry_delay};
+use support::stored;
 use tonic::{Code, Status};
-
-use crate::support::forebay::Forebay;
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, database};
-use crate::support::records::{now, numbered, numbered_request, pair, request, text};
-use crate::support::sender::{PATH, Sender, Told, retry_delay};
-use crate::support::stored;
 
 /// A forebay with two senders, of whom one behaves.
 struct Scene {

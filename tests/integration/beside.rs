@@ -1,13 +1,13 @@
 //! The tables beside the records are bounded as well: resources, scopes, losses and dead letters.
 
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::records::numbered_request;
 use tokio_postgres::Client;
 
 use crate::partitions::{count, exists, partition, with_days};
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
 
 /// Resources and scopes of these names, which were last used so many days ago.
 async fn used(client: &Client, name: &str, days_ago: i32) {

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use forebay::postgres::dsn::Target;
 use forebay::postgres::pool::Pool;
+use support::postgres::Postgres;
 use tempfile::TempDir;
-
-use crate::support::postgres::Postgres;
 
 /// Makes `name.crt` and `name.key`, and root.crt.
 struct Recipe {

@@ -1,9 +1,8 @@
 //! The clusters that the tests run on are what they promise to be.
 
 use forebay::embedded::Stop;
+use support::postgres::{Postgres, database};
 use tokio_postgres::{Client, NoTls};
-
-use crate::support::postgres::{Postgres, database};
 
 async fn count(client: &Client) -> i64 {
     client

@@ -14,15 +14,14 @@ use forebay::postgres::error::Failure;
 use forebay::postgres::pool::Pool;
 use forebay::postgres::session::Connection;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, Postgres, database};
+use support::records::numbered_request;
+use support::sender::Told;
+use support::{eventually, stored};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::records::numbered_request;
-use crate::support::sender::Told;
-use crate::support::{eventually, stored};
 
 /// A self-signed certificate for `localhost`, which is its own authority.
 fn certificate() -> CertifiedKey<KeyPair> {

@@ -1,11 +1,10 @@
 //! All that a table of somebody's own may have against a single row: keys, references, domains, triggers, at once or at the
 //! COMMIT. What must hold: the row is a dead letter with PostgreSQL's code, and costs no other one.
 
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
 
 const MAPPING: &str = "exporters.postgres.table={name: app.logs, columns: {at: {field: time},
     number: {attribute: number, type: integer, default: -1}, message: {field: body}}}";

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use support::forebay::{Forebay, arguments, command, ran, run};
+use support::postgres::database;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, arguments, command, ran, run};
-use crate::support::postgres::database;
 
 const PAGE: &str = include_str!("../../docs/existing-tables.md");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

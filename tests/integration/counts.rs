@@ -3,14 +3,14 @@
 use std::cell::Cell;
 
 use ::forebay::otlp::messages::LogRecord;
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, database};
+use support::records::{now, numbered, request};
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, partition};
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, database};
-use crate::support::records::{now, numbered, request};
 
 const MINUTE: u64 = 60_000_000_000;
 

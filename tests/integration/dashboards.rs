@@ -6,12 +6,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
-
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::prometheus::Prometheus;
-use crate::support::records::{numbered, numbered_request, request, text};
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::prometheus::Prometheus;
+use support::records::{numbered, numbered_request, request, text};
 
 /// What the panels of a healthy forebay do not show.
 const EMPTY_WHEN_WELL: &[&str] = &["Not ready, by reason", "Alerts"];

@@ -10,15 +10,14 @@ use ::forebay::table::decode::{Record, Value, hex};
 use ::forebay::table::{Space, Transcoder};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use prost::Message;
+use support::forebay::{Forebay, QUICK, Ran, command, ran, run};
+use support::postgres::{Database, database};
+use support::proxy::{Action, End, Proxy};
+use support::records::{now, numbered_request};
+use support::view::{Row, canonical, compare, expected, rows, sent};
+use support::{arbitrary, eventually, stored};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, QUICK, Ran, command, ran, run};
-use crate::support::postgres::{Database, database};
-use crate::support::proxy::{Action, End, Proxy};
-use crate::support::records::{now, numbered_request};
-use crate::support::view::{Row, canonical, compare, expected, rows, sent};
-use crate::support::{arbitrary, eventually, stored};
 
 /// A store in which `refused` of the records 0 to 49 are dead letters.
 struct Scene {

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use support::forebay::{Forebay, QUICK, Ran, arguments, command, command_of, ran};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, command_of, ran};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
 use ::forebay::{app, config};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

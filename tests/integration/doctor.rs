@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use ::forebay::embedded::{NAME, Stop};
 use ::forebay::table::ddl::{MIGRATIONS, TABLES};
+use support::eventually;
+use support::forebay::{Forebay, QUICK, Ran, arguments, command, ran, run};
+use support::postgres::{Database, Postgres, database};
+use support::records::numbered_request;
 use tokio_postgres::{Client, NoTls};
 
 use crate::migrations::back_to;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, ran, run};
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::records::numbered_request;
 
 /// What the doctor has said: the exit status, and for each check verdict and text.
 #[derive(Debug)]

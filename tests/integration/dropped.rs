@@ -1,12 +1,12 @@
 //! What somebody drops of the store, or empties, while forebay runs: it is made again, and nothing that is sent is lost.
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, Postgres, database};
+use support::records::{now, numbered, numbered_request, request};
 use tokio_postgres::Client;
 
 use crate::partitions::{count, exists};
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::records::{now, numbered, numbered_request, request};
 use ::forebay::otlp::messages::LogRecord;
 use ::forebay::table::ddl::TABLES;
 

@@ -3,11 +3,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK, Ran, arguments, command, ran};
+use support::records::numbered_request;
 use tokio::process::Command;
-
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, ran};
-use crate::support::records::numbered_request;
 
 fn in_directory(dir: &Path) -> Command {
     let mut command = command();

@@ -5,13 +5,12 @@ use std::cell::Cell;
 use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{AnyValue, ExportLogsServiceRequest};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
+use support::arbitrary;
+use support::forebay::{Forebay, QUICK, Ran, arguments, command, get, run};
+use support::postgres::{Database, database};
+use support::records::{body_of, now, numbered_request, pair, request, text};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
-
-use crate::support::arbitrary;
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, get, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::{body_of, now, numbered_request, pair, request, text};
 
 /// A column of each type that can be filled, two of them NOT NULL.
 const TABLE: &str = "CREATE SCHEMA app; CREATE TABLE app.\"Logs\" (id varchar(36) PRIMARY KEY, at timestamptz NOT NULL,

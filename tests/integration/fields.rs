@@ -5,15 +5,14 @@ use std::cell::Cell;
 use ::forebay::otlp::messages::any_value::Value;
 use ::forebay::otlp::messages::{AnyValue, ExportLogsServiceRequest, LogRecord, ResourceLogs, ScopeLogs};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use support::arbitrary::{self, nested};
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::records::{now, pair, request, text};
+use support::sender::Sender;
+use support::view::{compare, rows, sent};
 use tokio::runtime::Handle;
 use tokio_postgres::Client;
-
-use crate::support::arbitrary::{self, nested};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::records::{now, pair, request, text};
-use crate::support::sender::Sender;
-use crate::support::view::{compare, rows, sent};
 
 /// The view's columns, as the contract has them.
 const CONTRACT: &[(&str, &str)] = &[

@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK, run};
+use support::postgres::{Database, database};
+use support::records::{now, numbered_request};
 use tokio_postgres::Client;
 
 use crate::counts::are_counted;
 use crate::partitions::{DAY, count, store};
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::{now, numbered_request};
 use crate::tail::Tail;
 
 /// Every word in the sources that stands before a parenthesis: the functions that SQL calls are among them.

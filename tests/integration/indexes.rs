@@ -1,12 +1,12 @@
 //! Indexes of closed partitions: built beside writing, once, and again where a build was cut off.
 
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::records::{now, numbered_request};
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, partition, store, with_days};
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::records::{now, numbered_request};
 
 /// The indexes of a partition that are valid, or are not.
 async fn indexes(client: &Client, partition: &str, valid: bool) -> Vec<String> {

@@ -1,14 +1,12 @@
 //! Start and end: without a database, under load, asked twice, and with the sender waiting for the result.
 
-use std::time::{Duration, Instant};
-
+use support::forebay::Forebay;
+use support::postgres::{Postgres, database};
+use support::records::numbered_request;
+use support::sender::{Sender, Told, retry_delay};
+use support::{eventually, stored};
 use tokio::task::JoinSet;
 
-use crate::support::forebay::Forebay;
-use crate::support::postgres::{Postgres, database};
-use crate::support::records::numbered_request;
-use crate::support::sender::{Sender, Told, retry_delay};
-use crate::support::{eventually, stored};
 use ::forebay::embedded::Stop;
 
 /// Sends requests of ten records, one after the other, until one has no answer.
@@ -105,10 +103,9 @@ async fn a_second_signal_ends_at_once() {
     forebay.sender().await.send(numbered_request(0..5)).await.unwrap();
     forebay.signal("INT").await;
     forebay.becomes_unready("draining").await;
-    let asked = Instant::now();
     forebay.signal("TERM").await;
+    // The drain has ten minutes, and a test has the patience for one.
     assert_eq!(forebay.ends().await.code(), Some(1));
-    assert!(asked.elapsed() < Duration::from_secs(10), "the ten minutes of the drain are over");
 }
 
 /// Scenario: `enabled: false`, no database, and a sender that sends the same again after each refusal, as SDKs do; then

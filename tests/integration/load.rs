@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::records::numbered_request;
+use support::sender::{Sender, retry_delay};
 use tokio::task::JoinSet;
-
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::records::numbered_request;
-use crate::support::sender::{Sender, retry_delay};
 
 const RECORDS: u64 = 1_000_000;
 const IN_A_REQUEST: u64 = 500;

@@ -5,13 +5,12 @@ use std::time::SystemTime;
 
 use ::forebay::embedded::Stop;
 use ::forebay::otlp::messages::{ExportLogsServiceRequest, LogRecord};
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Postgres, database};
+use support::records::{numbered, numbered_request, request, text};
+use support::sender::Told;
 use tokio_postgres::Client;
-
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Postgres, database};
-use crate::support::records::{numbered, numbered_request, request, text};
-use crate::support::sender::Told;
 
 /// Numbers of records by service, severity and reason.
 type Losses = BTreeMap<(Option<String>, Option<String>, String), i64>;

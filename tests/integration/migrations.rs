@@ -4,13 +4,13 @@ use ::forebay::embedded::NAME;
 use ::forebay::table::ddl::{MIGRATIONS, TABLES};
 use ::forebay::table::identifier::Schema;
 use ::forebay::table::reading::view_as;
+use support::eventually;
+use support::forebay::{Forebay, QUICK, run};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
 use tokio_postgres::Client;
 
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
 
 /// The statement that makes the view as it was at `version`.
 fn view_of(version: i32) -> String {

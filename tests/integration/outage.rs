@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use support::eventually;
+use support::forebay::Forebay;
+use support::metrics::Scrape;
+use support::postgres::{Database, Postgres};
+use support::sender::{Sender, Told};
+use support::stored;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, Postgres};
-use crate::support::sender::{Sender, Told};
-use crate::support::stored;
 use ::forebay::embedded::Stop;
 
 /// A buffer that a second of the load fills.

@@ -8,12 +8,11 @@ use flate2::write::GzEncoder;
 use forebay::otlp::messages::ExportLogsServiceResponse;
 use prost::Message;
 use serde_json::{Value, json};
-
-use crate::support::forebay::{Forebay, QUICK, command};
-use crate::support::http::{Reply, send};
-use crate::support::postgres::database;
-use crate::support::records::{body_of, now, numbered_request};
-use crate::support::stored;
+use support::forebay::{Forebay, QUICK, command};
+use support::http::{Reply, send};
+use support::postgres::database;
+use support::records::{body_of, now, numbered_request};
+use support::stored;
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 

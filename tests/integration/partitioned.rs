@@ -2,12 +2,11 @@
 //! batch; where it is the rows of now that have no partition, the table is at fault, and everything is held.
 
 use forebay::otlp::messages::LogRecord;
+use support::forebay::{Forebay, QUICK};
+use support::metrics::Scrape;
+use support::postgres::{Database, database};
+use support::records::{numbered, request};
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, database};
-use crate::support::records::{numbered, request};
 
 const DAY: u64 = 86_400_000_000_000;
 /// An existing table without partitions yet.

@@ -2,11 +2,10 @@
 
 use ::forebay::otlp::messages::LogRecord;
 use ::forebay::table::partition::{Period, Width};
+use support::forebay::{Forebay, run};
+use support::postgres::{Database, database};
+use support::records::{now, numbered, request};
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::{now, numbered, request};
 
 const HOUR: u64 = 3_600_000_000_000;
 pub const DAY: u64 = 24 * HOUR;

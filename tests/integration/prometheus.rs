@@ -1,10 +1,10 @@
 //! A real Prometheus scrapes forebay.
 
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::prometheus::Prometheus;
-use crate::support::records::numbered_request;
+use support::eventually;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::prometheus::Prometheus;
+use support::records::numbered_request;
 
 /// The metrics of the contract, with their types.
 const NAMES: &[(&str, &str)] = &[

@@ -1,13 +1,13 @@
 //! A publication that has all tables, for logical replication or change data capture.
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::database;
+use support::records::now;
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, partition, store};
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::database;
-use crate::support::records::now;
 use ::forebay::table::ddl::MIGRATIONS;
 
 /// The tables of the store of which no row can be changed or deleted, with what PostgreSQL says.

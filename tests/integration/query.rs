@@ -2,11 +2,11 @@
 
 use ::forebay::otlp::messages::LogRecord;
 use serde_json::Value;
+use support::forebay::{Forebay, QUICK, Ran, arguments, command, ran, run};
+use support::postgres::database;
+use support::records::{now, pair, request, text};
 
 use crate::reading::{SENT, Scene, first_column};
-use crate::support::forebay::{Forebay, QUICK, Ran, arguments, command, ran, run};
-use crate::support::postgres::database;
-use crate::support::records::{now, pair, request, text};
 
 impl Scene {
     /// Runs the command with `arguments` that are parted by spaces.
@@ -202,7 +202,7 @@ async fn the_private_store_is_searched_as_well() {
     started.args(arguments(QUICK));
     let forebay = Forebay::spawn(started).await;
     forebay.becomes_ready().await;
-    forebay.sender().await.send(crate::support::records::numbered_request(0..5)).await.unwrap();
+    forebay.sender().await.send(support::records::numbered_request(0..5)).await.unwrap();
     forebay.settles().await;
     let found = ran(in_directory().args(["query", "--json"])).await;
     assert_eq!(found.json().len(), 5, "{found:?}");

@@ -7,11 +7,10 @@ use ::forebay::otlp::messages::{LogRecord, ResourceLogs};
 use ::forebay::table::identifier::Schema;
 use ::forebay::table::index::Index;
 use ::forebay::table::partition::{Period, Width};
+use support::forebay::{Forebay, QUICK, run};
+use support::postgres::{Database, database};
+use support::records::{int, now, pair, request, text};
 use tokio_postgres::{Client, SimpleQueryMessage};
-
-use crate::support::forebay::{Forebay, QUICK, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::{int, now, pair, request, text};
 
 const DAY: u64 = 86_400_000_000_000;
 

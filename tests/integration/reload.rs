@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use serde_json::Value;
+use support::forebay::{Forebay, arguments, command};
+use support::metrics::Scrape;
+use support::postgres::{Postgres, database};
+use support::records::{numbered_request, request, text};
+use support::sender::retry_delay;
+use support::{eventually, stored};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::support::forebay::{Forebay, arguments, command};
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Postgres, database};
-use crate::support::records::{numbered_request, request, text};
-use crate::support::sender::retry_delay;
-use crate::support::{eventually, stored};
 use ::forebay::embedded::Stop;
 use ::forebay::otlp::messages::LogRecord;
 

@@ -1,12 +1,12 @@
 //! Retention: partitions are dropped whole, by age and by size, by one of several gateways, and in nobody's way.
 
+use support::eventually;
+use support::forebay::Forebay;
+use support::metrics::Scrape;
+use support::records::{now, numbered_request};
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, exists, partition, store, with_days};
-use crate::support::eventually;
-use crate::support::forebay::Forebay;
-use crate::support::metrics::Scrape;
-use crate::support::records::{now, numbered_request};
 
 /// Waits until this partition is gone.
 async fn is_dropped(client: &Client, days_ago: u64) {

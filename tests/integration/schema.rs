@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::migrations::back_to;
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, command};
-use crate::support::postgres::database;
-use crate::support::records::{now, numbered, numbered_request, pair, request, text};
-use crate::support::stored;
 use ::forebay::postgres::dsn::Target;
 use ::forebay::postgres::pool::Pool;
 use ::forebay::postgres::session::Connection;
 use ::forebay::store::lanes::{forget_old_lanes, keep_lanes, register_lanes};
 use ::forebay::table::ddl::MIGRATIONS;
 use ::forebay::table::identifier::Schema;
+use support::eventually;
+use support::forebay::{Forebay, command};
+use support::postgres::database;
+use support::records::{now, numbered, numbered_request, pair, request, text};
+use support::stored;
 use uuid::Uuid;
 
 const DAY: u64 = 86_400_000_000_000;
@@ -211,7 +211,7 @@ async fn terminated_sessions_lose_nothing() {
     let forebay = Forebay::ready(database.dsn(), &[]).await;
     let client = database.connect().await;
     let sender = forebay.sender().await;
-    let mut told = crate::support::sender::Told::default();
+    let mut told = support::sender::Told::default();
     for number in 0..20 {
         sender.send_numbered(number * 100..number * 100 + 100, &mut told).await;
         let ours =
@@ -225,7 +225,7 @@ async fn terminated_sessions_lose_nothing() {
         client.query(&format!("SELECT pg_terminate_backend(pid) {ours}"), &[]).await.unwrap();
     }
     assert_eq!(forebay.settles().await.value("log_buffer_flushed_total"), 2000);
-    crate::support::stored(&database).await.assert_holds_each_once(&told.stored);
+    support::stored(&database).await.assert_holds_each_once(&told.stored);
 }
 
 /// Scenario: a gateway has written nothing for long, and others have ended long ago. Guarantee: the rows of its lanes, one of

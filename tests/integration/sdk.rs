@@ -11,11 +11,10 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use support::forebay::Forebay;
+use support::postgres::database;
 use tokio::process::Command;
 use tokio_postgres::Client;
-
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
 
 const RECORDS: usize = 1000;
 

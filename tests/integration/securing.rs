@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
+use support::forebay::{Forebay, arguments, command, ran};
+use support::postgres::database;
 use tempfile::TempDir;
 use tokio::process::Command;
-
-use crate::support::forebay::{Forebay, arguments, command, ran};
-use crate::support::postgres::database;
 
 const PAGE: &str = include_str!("../../docs/securing.md");
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use support::eventually;
+use support::forebay::{Forebay, QUICK, run};
+use support::postgres::{Database, Postgres};
+use support::records::{now, numbered_request};
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, exists, partition, store};
 use crate::reading::first_column;
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, run};
-use crate::support::postgres::{Database, Postgres};
-use crate::support::records::{now, numbered_request};
 
 /// Settings, some at a time where none is in the way of another. A superuser may have set any of them.
 const SETTINGS: &[&[&str]] = &[

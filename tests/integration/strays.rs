@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use support::eventually;
+use support::forebay::{Forebay, run};
+use support::postgres::{Database, database};
+use support::proxy::{Action, End, Proxy, Side};
+use support::records::{now, numbered_request};
 use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, exists, partition, store, with_days};
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, run};
-use crate::support::postgres::{Database, database};
-use crate::support::proxy::{Action, End, Proxy, Side};
-use crate::support::records::{now, numbered_request};
 
 /// A store whose default partition has `each` records of `bytes` bytes of each of these days.
 async fn with_strays(days_ago: &[i64], each: u64, bytes: usize) -> (Database, Client) {

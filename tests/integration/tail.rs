@@ -4,14 +4,13 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use ::forebay::embedded::Stop;
+use support::forebay::{Forebay, QUICK, command, ran, run};
+use support::postgres::{Database, Postgres, database};
+use support::records::{now, numbered, request, text};
+use support::{PATIENCE, eventually};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio_postgres::Client;
-
-use crate::support::forebay::{Forebay, QUICK, command, ran, run};
-use crate::support::postgres::{Database, Postgres, database};
-use crate::support::records::{now, numbered, request, text};
-use crate::support::{PATIENCE, eventually};
 
 /// A tail that runs, with what it has shown and said so far.
 pub struct Tail {

@@ -3,23 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
+use support::authority::{Authority, Client, Files, Identity};
+use support::forebay::{Forebay, Ran, command, ran};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
+use support::sender::Sender;
+use support::{PATIENCE, eventually};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::client::TlsStream;
 use tonic::Code;
-
-use crate::support::authority::{Authority, Client, Files, Identity};
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, Ran, command, ran};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
-use crate::support::sender::Sender;
 
 const GRPC: &str = "receivers.otlp.protocols.grpc";
 
@@ -34,12 +32,12 @@ impl Secured {
     /// One with a certificate by an authority of its own, and with further `--set` arguments, of which `FILES` is
     /// replaced by the directory.
     async fn start(database: &Database, sets: &[&str]) -> Self {
-        Self::start_by(Authority::new(), database, sets).await
+        Self::start_by(Authority::default(), database, sets).await
     }
 
     /// The same, with a certificate by `authority`.
     async fn start_by(authority: Authority, database: &Database, sets: &[&str]) -> Self {
-        let files = Files::new();
+        let files = Files::default();
         files.write_identity("server", &authority.server());
         files.write("ca.pem", &authority.pem);
         let directory = files.path("").display().to_string();
@@ -187,7 +185,7 @@ async fn who_has_no_good_certificate_is_turned_away() {
     let database = database().await;
     let secured = Secured::start(&database, &[&format!("{GRPC}.tls.client_ca_file=FILES/ca.pem")]).await;
     let (good, expired) = (secured.authority.client(), secured.authority.expired_client());
-    let of_others = Authority::new().client();
+    let of_others = Authority::default().client();
     for (count, identity) in [(1, None), (2, Some(&of_others)), (3, Some(&expired))] {
         let client = Client::new(&secured.authority, identity);
         client.sender(secured.address()).send(numbered_request(0..1)).await.unwrap_err();
@@ -206,7 +204,7 @@ async fn who_has_no_good_certificate_is_turned_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_trust_the_server_sends_nothing() {
     let secured = Secured::start(&database().await, &[]).await;
-    let error = Client::new(&Authority::new(), None).connect(secured.address()).await.unwrap_err();
+    let error = Client::new(&Authority::default(), None).connect(secured.address()).await.unwrap_err();
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
     let message = says(&secured.forebay, "a TLS handshake failed").await;
     assert!(message["message"].as_str().unwrap().contains("UnknownCA"), "{message}");
@@ -308,7 +306,7 @@ async fn who_is_not_trusted_any_more_is_asked_to_go() {
     let client = Client::new(&secured.authority, Some(&secured.authority.client()));
     let sender = client.sender(secured.address());
     send(&sender, 0..10).await;
-    secured.files.write("ca.pem", &Authority::new().pem);
+    secured.files.write("ca.pem", &Authority::default().pem);
     eventually("its connections are refused", || async {
         sender.send(numbered_request(0..0)).await.err().map(|_| ())
     })
@@ -354,7 +352,7 @@ async fn a_thousand_silent_handshakes_hold_nobody_up() {
     for number in 0..10 {
         let sender = secured.client().sender(secured.address());
         let served = send(&sender, number * 10..number * 10 + 10);
-        tokio::time::timeout(Duration::from_secs(5), served).await.expect("it is served at once");
+        tokio::time::timeout(PATIENCE, served).await.expect("it waits for none of them");
     }
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 100);
     let (status, _) = secured.forebay.terminate().await;
@@ -395,7 +393,7 @@ async fn who_listens_beyond_loopback_is_warned() {
 /// Scenario: a certificate that has expired, at the start. Guarantee: forebay starts, and warns; `validate` does, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_certificate_is_a_warning() {
-    let (files, authority) = (Files::new(), Authority::new());
+    let (files, authority) = (Files::default(), Authority::default());
     files.write_identity("server", &authority.expired_server());
     let set = |name: &str, file: &str| format!("{GRPC}.tls.{name}={}", files.path(file).display());
     let sets = [set("cert_file", "server.pem"), set("key_file", "server.key")];

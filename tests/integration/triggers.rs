@@ -2,12 +2,11 @@
 //! hold: what PostgreSQL has answered for is settled and counted as what it is, at once and without a restart; where nothing
 //! explains that a row is missing, it is no row that was stored.
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK, Ran, run};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
 use tokio_postgres::Client;
-
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK, Ran, run};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
 
 const TABLE: &str = "CREATE SCHEMA app; CREATE TABLE app.logs (at timestamptz NOT NULL, number integer NOT NULL, message text)";
 const MAPPING: &str = "exporters.postgres.table={name: app.logs, columns: {at: {field: time},
@@ -109,7 +108,7 @@ async fn a_trigger_that_is_made_meanwhile_and_leaves_records_out_is_found() {
     client.batch_execute(raise).await.unwrap();
     sender.send(numbered_request(10..110)).await.unwrap();
     let page = forebay.settles().await;
-    let counts = |page: &crate::support::metrics::Scrape| {
+    let counts = |page: &support::metrics::Scrape| {
         ["flushed", "diverted", "dead_lettered"].map(|what| page.value(&format!("log_buffer_{what}_total")))
     };
     assert_eq!(counts(&page), [109, 50, 1], "{:#?}", forebay.said());

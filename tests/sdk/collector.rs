@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::process::Stdio;
 
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::{eventually, free_port};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -11,9 +14,6 @@ use crate::matrix::{Cell, ROUNDS};
 use crate::sdks::{Sdk, Transport, say, target};
 use crate::sender::{Sender, Work};
 use crate::set::SET;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::{eventually, free_port};
 
 /// What telemetrygen sends: workers, and records of each.
 const LOAD: (u64, u64) = (4, 1500);

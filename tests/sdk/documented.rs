@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use support::forebay::Forebay;
+use support::postgres::database;
+
 use crate::rust::first;
 use crate::sdks::Sdk;
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -17,6 +17,3 @@ mod sdks;
 mod sender;
 mod set;
 mod stress;
-#[allow(dead_code, unused_imports, reason = "it is the integration tests' as well")]
-#[path = "../integration/support/mod.rs"]
-mod support;

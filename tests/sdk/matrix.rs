@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::view::{Row, canonical, rows};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -12,9 +15,6 @@ use crate::differences::{self, Form};
 use crate::sdks::{Sdk, Transport, say};
 use crate::sender::{Sender, Told, Work};
 use crate::set::{Record, SET, plain};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::view::{Row, canonical, rows};
 
 /// Enough for three of the SDKs' batches of 512, and less than the 2,048 that their queues hold.
 pub const ROUNDS: usize = 25;

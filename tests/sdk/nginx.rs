@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use support::forebay::Forebay;
+use support::{eventually, free_port};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::sdks::Transport;
-use crate::support::forebay::Forebay;
-use crate::support::{eventually, free_port};
 
 /// What it spreads.
 #[derive(Clone, Copy, Debug)]

@@ -3,15 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+use support::forebay::{Forebay, QUICK};
+use support::postgres::{Database, database};
+use support::records::numbered_request;
+use support::{eventually, free_port};
 
 use crate::nginx::{Nginx, Spread};
 use crate::sdks::{Sdk, Transport, say};
 use crate::sender::{Report, Sender, Work};
 use crate::stress::{Scene, scenes};
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::postgres::{Database, database};
-use crate::support::records::numbered_request;
-use crate::support::{eventually, free_port};
 
 /// Records that are sent once one of two forebays is gone: fewer than the 2,048 that an SDK's queue holds, with those before.
 const AFTER: u64 = 1000;
@@ -199,7 +199,7 @@ async fn long_connections_spread_again() {
 
 /// Sends requests of ten records over one connection, each until it is taken; gives the number of records.
 async fn send_until(through: &AtomicBool, endpoint: &str, first: u64) -> u64 {
-    let sender = crate::support::sender::Sender::lazy(endpoint);
+    let sender = support::sender::Sender::lazy(endpoint);
     let mut sent = 0;
     while !through.load(Ordering::Relaxed) {
         let numbers = first + sent..first + sent + 10;

@@ -4,9 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use support::forebay::Forebay;
 use tokio::process::Command;
-
-use crate::support::forebay::Forebay;
 
 /// The official SDK of a language.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde::Deserialize;
 use serde_json::Value;
+use support::PATIENCE;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -12,7 +13,6 @@ use tokio::time::timeout;
 use crate::rust;
 use crate::sdks::{Sdk, Transport};
 use crate::set::FILE;
-use crate::support::PATIENCE;
 
 /// What it is to send.
 #[derive(Clone, Copy, Debug)]

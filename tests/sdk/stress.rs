@@ -4,15 +4,15 @@
 use std::future::Future;
 use std::time::Duration;
 
+use support::eventually;
+use support::forebay::{Forebay, QUICK};
+use support::metrics::Scrape;
+use support::postgres::{Database, Postgres, database};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::sdks::{Sdk, Transport, say};
 use crate::sender::{Report, Sender, Work};
-use crate::support::eventually;
-use crate::support::forebay::{Forebay, QUICK};
-use crate::support::metrics::Scrape;
-use crate::support::postgres::{Database, Postgres, database};
 use ::forebay::embedded::Stop;
 
 /// Nothing can be written while a transaction has this.

@@ -112,7 +112,7 @@ async fn what_nobody_waits_for_any_more_is_given_back_instead_of_written() {
     assert_empty(&buffer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_bytes_of_a_request_are_free_when_its_last_row_is_gone() {
     let buffer = buffer_of(QueueConfig::default(), batches(1, 2));
     offer(&buffer, ["a", "b", "c", "d", "e"]);
@@ -130,7 +130,7 @@ async fn the_bytes_of_a_request_are_free_when_its_last_row_is_gone() {
     assert_empty(&buffer);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_sender_is_told_once_all_of_its_records_are_settled() {
     let buffer = buffer_of(QueueConfig { queue_size: 8, ..QueueConfig::default() }, batches(1, 2));
     let (reply, mut receipt) = oneshot::channel();

@@ -97,9 +97,10 @@ async fn a_resource_that_is_too_complex_costs_its_own_records() {
 
 #[tokio::test]
 async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
-    let mut setup = Setup::default();
-    (setup.config.admission.max_resources, setup.config.admission.max_scopes) = (3, 4);
-    let gateway = setup.start().await;
+    let gateway = Setup::default()
+        .with(|setup| (setup.config.admission.max_resources, setup.config.admission.max_scopes) = (3, 4))
+        .start()
+        .await;
     let scopes = |count: usize| field(1, &field(2, &field(2, &record("x"))).repeat(count));
     for (request, expected) in [
         (scopes(1).repeat(3), None),
@@ -126,9 +127,7 @@ async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
 /// Rows that swell take room before they are made: one request alone may have two thirds of it.
 #[tokio::test]
 async fn rows_take_room_as_they_grow() {
-    let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 3;
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.config.admission.request_limit_mib = 3).start().await;
     // Each of these characters has six bytes of JSON.
     let swelling = |bytes: usize| {
         let text = "\u{1}".repeat(bytes);
@@ -245,9 +244,7 @@ async fn reject_sends_the_whole_request_back_for_a_while() {
 
 #[tokio::test]
 async fn what_is_larger_than_the_buffer_is_said_to_be() {
-    let mut setup = Setup::overflow(Overflow::Reject);
-    setup.queue.max_bytes = 1000;
-    let gateway = setup.start().await;
+    let gateway = Setup::overflow(Overflow::Reject).with(|setup| setup.queue.max_bytes = 1000).start().await;
     let answer = gateway.export(request(["x".repeat(2000)])).await;
     assert_eq!(rejected(answer), (1, "1 dropped because they are larger than the whole buffer".into()));
     assert_eq!(gateway.buffer.books().dropped_for(DropReason::TooLarge), 1);
@@ -285,9 +282,10 @@ async fn who_waits_for_the_result_is_told_it() {
 
 #[tokio::test]
 async fn what_is_stored_in_part_is_not_sent_again() {
-    let mut setup = Setup::waits_for_result();
-    // One record is evicted from under its waiting sender.
-    setup.queue.overflow = Overflow::DropOldest;
+    let setup = Setup::waits_for_result().with(|setup| {
+        // One record is evicted from under its waiting sender.
+        setup.queue.overflow = Overflow::DropOldest;
+    });
     let gateway = setup.start().await;
     let lane = async {
         while gateway.buffer.budget().records() < 4 {
@@ -309,9 +307,7 @@ async fn what_is_stored_in_part_is_not_sent_again() {
 
 #[tokio::test]
 async fn who_waits_too_long_sends_again_and_is_counted_once() {
-    let mut setup = Setup::waits_for_result();
-    setup.result_timeout = Duration::from_millis(20);
-    let gateway = setup.start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.result_timeout = SHORT).start().await;
     assert_retryable(gateway.export(request(["a"])).await);
     assert_balanced(&gateway.buffer);
     // What was sent again is taken, and what nobody waits for any longer is not.
@@ -328,9 +324,7 @@ async fn who_waits_too_long_sends_again_and_is_counted_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_requests_are_taken_beside_the_others() {
-    let mut setup = Setup::default();
-    setup.queue.queue_size = 10_000;
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.queue.queue_size = 10_000).start().await;
     let bodies: Vec<_> = (0..4000).map(|number| format!("{number:0200}")).collect();
     assert_eq!(gateway.export(request(&bodies)).await.unwrap(), None);
     let batch = gateway.take().await;

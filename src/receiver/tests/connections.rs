@@ -1,12 +1,20 @@
 //! What is not an export request by gRPC, and how connections begin and end.
 
 use std::error::Error as _;
+use std::fmt::Debug;
 
 use http::{Method, Request as HttpRequest, Response as HttpResponse, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tonic::body::Body;
 use tower_service::Service;
+use tracing::field::Field;
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::*;
 use crate::buffer::samples::request;
@@ -125,9 +133,7 @@ async fn a_request_under_way_is_answered_after_the_shutdown() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
-    let mut setup = Setup::waits_for_result();
-    setup.times.grace = Duration::from_millis(50);
-    let gateway = setup.start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.times.grace = SHORT).start().await;
     let client = Grpc::new(gateway.channel().await);
     let sender = tokio::spawn(export(client, request(["a"])));
     let batch = gateway.take().await;
@@ -141,9 +147,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
-    let mut setup = Setup::default();
-    setup.times.opening = Duration::from_millis(50);
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.times.opening = SHORT).start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
     let mut answer = Vec::new();
@@ -153,11 +157,12 @@ async fn who_says_nothing_is_cut() {
 
 #[tokio::test]
 async fn who_never_shakes_hands_is_cut() {
-    let mut setup = Setup::default();
-    setup.times.opening = Duration::from_millis(50);
-    setup.gates[0] = Gate::with_tls();
-    let turned_away = setup.gates[0].turned_away.clone();
+    let setup = Setup::default().with(|setup| {
+        setup.times.opening = SHORT;
+        setup.gates[0] = Gate::with_tls();
+    });
     let gateway = setup.start().await;
+    let turned_away = &gateway.turned_away[0];
     let mut streams = Vec::new();
     // What stops in the middle, and what does not even begin.
     for begins in [&b""[..], &[0x16, 3, 1]] {
@@ -174,10 +179,8 @@ async fn who_never_shakes_hands_is_cut() {
 
 #[tokio::test]
 async fn who_may_not_send_is_told_before_the_body() {
-    let mut setup = Setup::default();
-    setup.gates[0] = Gate::with_token();
-    let turned_away = setup.gates[0].turned_away.clone();
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.gates[0] = Gate::with_token()).start().await;
+    let turned_away = &gateway.turned_away[0];
     let (_connection, mut client) = h2_client(&gateway).await;
     let (answer, _no_body) = client.send_request(h2_request(), false).unwrap();
     let answer = soon(answer).await.unwrap();
@@ -197,9 +200,7 @@ async fn who_may_not_send_is_told_before_the_body() {
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let mut setup = Setup::default();
-    setup.times.arrival = Duration::from_millis(50);
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.times.arrival = SHORT).start().await;
     let (_connection, mut client) = h2_client(&gateway).await;
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
     body.send_data(Bytes::from(frame(0, &request(["a"]))).slice(..9), false).unwrap();
@@ -211,16 +212,41 @@ async fn a_request_that_does_not_arrive_is_given_up() {
     gateway.stop().await;
 }
 
+/// Tells when a message with these words is written on this thread, which is the only one of the test, until the guard is dropped.
+fn heard(words: &'static str) -> (DefaultGuard, Arc<Notify>) {
+    struct Ear(&'static str, Arc<Notify>);
+    impl<S: Subscriber> Layer<S> for Ear {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            event.record(&mut |field: &Field, value: &dyn Debug| {
+                if field.name() == "message" && format!("{value:?}").contains(self.0) {
+                    self.1.notify_one();
+                }
+            });
+        }
+    }
+    let told = Arc::new(Notify::new());
+    (tracing_subscriber::registry().with(Ear(words, told.clone())).set_default(), told)
+}
+
+/// What `meanwhile` gives, to whose end `waits` must not have been answered.
+async fn unanswered<T>(waits: impl Future, meanwhile: impl Future<Output = T>) -> T {
+    tokio::select! {
+        biased;
+        _ = waits => panic!("the only connection is taken"),
+        done = soon(meanwhile) => done,
+    }
+}
+
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_busy_one() {
-    let mut setup = Setup::waits_for_result();
-    setup.grpc().max_connections = 1;
-    let gateway = setup.start().await;
-    let first = tokio::spawn(export(Grpc::new(gateway.channel().await), request(["a"])));
+    let (_ear, waits) = heard("new ones wait");
+    let gateway = Setup::waits_for_result().with(|setup| setup.grpc().max_connections = 1).start().await;
+    let client = Grpc::new(gateway.channel().await);
+    let first = tokio::spawn(export(client.clone(), request(["a"])));
     let batch = gateway.take().await;
     let mut second = Box::pin(gateway.export(Bytes::new()));
-    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
-    assert!(early.is_err(), "the only connection is taken");
+    unanswered(&mut second, waits.notified()).await;
+    assert_eq!(unanswered(&mut second, export(client, Bytes::new())).await.unwrap(), None);
     batch.settle_written(&all_but([]));
     assert_eq!(soon(first).await.unwrap().unwrap(), None);
     assert_eq!(soon(&mut second).await.unwrap(), None);
@@ -230,16 +256,14 @@ async fn connections_beyond_the_limit_wait_for_a_busy_one() {
 
 #[tokio::test]
 async fn who_has_waited_for_a_connection_keeps_it() {
-    let mut setup = Setup::waits_for_result();
-    setup.grpc().max_connections = 1;
-    let gateway = setup.start().await;
+    let (_ear, waits) = heard("new ones wait");
+    let gateway = Setup::waits_for_result().with(|setup| setup.grpc().max_connections = 1).start().await;
     let (first, mut client) = h2_client(&gateway).await;
-    let (_answer, mut body) = client.send_request(h2_request(), false).unwrap();
-    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let (_answer, _body) = send_h2(&mut client, frame(0, &request(["a"])));
     let batch = gateway.take().await;
     let mut second = Box::pin(gateway.export(Bytes::new()));
-    let early = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
-    assert!(early.is_err(), "the only connection is taken");
+    unanswered(&mut second, waits.notified()).await;
+    assert_eq!(unanswered(&mut second, export_h2(client.clone())).await, StatusCode::OK);
     // It ends without having been idle.
     first.abort();
     assert_eq!(soon(&mut second).await.unwrap(), None);
@@ -250,9 +274,7 @@ async fn who_has_waited_for_a_connection_keeps_it() {
 
 #[tokio::test]
 async fn idle_connections_give_way_the_longest_idle_first() {
-    let mut setup = Setup::default();
-    setup.grpc().max_connections = 2;
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.grpc().max_connections = 2).start().await;
     let (longest, idle) = h2_client(&gateway).await;
     assert_eq!(export_h2(idle.clone()).await, StatusCode::OK);
     let (other, client) = h2_client(&gateway).await;
@@ -267,9 +289,7 @@ async fn idle_connections_give_way_the_longest_idle_first() {
 
 #[tokio::test]
 async fn idle_connections_are_asked_to_go() {
-    let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(50);
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
     let (ended, client) = h2_client(&gateway).await;
     assert!(soon(ended).await.unwrap().is_ok(), "GOAWAY without an error, and the end");
     drop(client);
@@ -278,12 +298,9 @@ async fn idle_connections_are_asked_to_go() {
 
 #[tokio::test]
 async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
-    let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
-    let gateway = setup.start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.times.age = SHORT).start().await;
     let (ended, mut client) = h2_client(&gateway).await;
-    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
-    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let (answer, _body) = send_h2(&mut client, frame(0, &request(["a"])));
     let batch = gateway.take().await;
     // GOAWAY leaves the client no further request on this connection.
     let mut refused = client.clone();
@@ -304,13 +321,13 @@ async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
 
 #[tokio::test]
 async fn old_connections_that_do_not_go_are_cut() {
-    let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
-    setup.times.age_grace = Duration::from_millis(50);
+    let setup = Setup::waits_for_result().with(|setup| {
+        setup.times.age = SHORT;
+        setup.times.age_grace = SHORT;
+    });
     let gateway = setup.start().await;
     let (ended, mut client) = h2_client(&gateway).await;
-    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
-    body.send_data(frame(0, &request(["a"])).into(), true).unwrap();
+    let (answer, _body) = send_h2(&mut client, frame(0, &request(["a"])));
     let batch = gateway.take().await;
     let _ = soon(ended).await.unwrap();
     soon(answer).await.unwrap_err();
@@ -322,9 +339,10 @@ async fn old_connections_that_do_not_go_are_cut() {
 /// library: the request was not received.
 #[tokio::test]
 async fn nothing_is_lost_or_taken_twice_as_connections_grow_old() {
-    let mut setup = Setup::default();
-    setup.times.age = Duration::from_millis(5);
-    setup.queue.queue_size = 1000;
+    let setup = Setup::default().with(|setup| {
+        setup.times.age = Duration::from_millis(5);
+        setup.queue.queue_size = 1000;
+    });
     let gateway = setup.start().await;
     let client = Grpc::new(gateway.channel().await);
     for number in 0..500 {
@@ -354,10 +372,19 @@ pub(super) fn h2_request() -> HttpRequest<()> {
     HttpRequest::post(uri).header(GRPC.0, GRPC.1).body(()).unwrap()
 }
 
+/// Sends a request with this body; its answer to be, and its stream.
+fn send_h2(
+    client: &mut h2::client::SendRequest<Bytes>,
+    body: Vec<u8>,
+) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+    let (answer, mut stream) = client.send_request(h2_request(), false).unwrap();
+    stream.send_data(body.into(), true).unwrap();
+    (answer, stream)
+}
+
 /// Sends an empty request, and reads its answer to the end.
 pub(super) async fn export_h2(mut client: h2::client::SendRequest<Bytes>) -> StatusCode {
-    let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
-    body.send_data(frame(0, b"").into(), true).unwrap();
+    let (answer, _body) = send_h2(&mut client, frame(0, b""));
     let (head, body) = soon(answer).await.unwrap().into_parts();
     soon(last(body)).await;
     head.status

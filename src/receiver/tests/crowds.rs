@@ -36,9 +36,10 @@ const DENIED: &str = "16";
 
 #[tokio::test]
 async fn who_was_never_admitted_makes_place_for_a_newcomer() {
-    let mut setup = Setup::default();
-    setup.gates[0] = Gate::with_token();
-    setup.grpc().max_connections = 3;
+    let setup = Setup::default().with(|setup| {
+        setup.gates[0] = Gate::with_token();
+        setup.grpc().max_connections = 3;
+    });
     let gateway = setup.start().await;
     let (known, mut client) = h2_client(&gateway).await;
     assert_eq!(asks(&mut client, "right").await.as_deref(), Some(TAKEN));
@@ -82,7 +83,7 @@ async fn who_is_denied_again_and_again_is_asked_to_go() {
     }
     assert!(!known.is_finished(), "one bad sender behind a proxy costs the others nothing");
 
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     for _ in 0..8 {
         assert_eq!(client.ask("POST /v1/logs HTTP/1.1", b"").await.status, StatusCode::UNAUTHORIZED);
     }
@@ -120,7 +121,7 @@ async fn sends(gateway: &Gateway) {
         let answer = gateway.export(request(["x".repeat(20_000)])).await;
         assert_eq!(answer.unwrap(), None);
         gateway.take().await.settle_written(&all_but([]));
-        let reply = Client::connect(gateway.http).await.ask(super::over_http::POST_JSON, b"{}").await;
+        let reply = gateway.client().await.ask(super::over_http::POST_JSON, b"{}").await;
         assert_eq!(reply.status, StatusCode::OK);
     }
 }
@@ -137,9 +138,10 @@ async fn has_room(gateway: &Gateway) -> bool {
 /// There are 8 places for such requests in a room of 1 MiB; none of them takes any of it.
 #[tokio::test]
 async fn headers_without_a_body_keep_nobody_out() {
-    let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 1;
-    setup.grpc().max_connections = 64;
+    let setup = Setup::default().with(|setup| {
+        setup.config.admission.request_limit_mib = 1;
+        setup.grpc().max_connections = 64;
+    });
     let gateway = setup.start().await;
     let (bodies, mut answers) = open(&gateway, b"").await;
     for _ in 0..392 {
@@ -156,9 +158,10 @@ async fn headers_without_a_body_keep_nobody_out() {
 #[tokio::test]
 async fn requests_that_never_end_keep_nobody_out() {
     for begins in [&[0][..], &[0, 0, 0, 0, 9, 1, 2, 3]] {
-        let mut setup = Setup::default();
-        setup.config.admission.request_limit_mib = 2;
-        setup.grpc().max_connections = 64;
+        let setup = Setup::default().with(|setup| {
+            setup.config.admission.request_limit_mib = 2;
+            setup.grpc().max_connections = 64;
+        });
         let gateway = setup.start().await;
         let (bodies, mut answers) = open(&gateway, begins).await;
         // Those for which there is no room are sent back.
@@ -174,10 +177,8 @@ async fn requests_that_never_end_keep_nobody_out() {
 /// Where all of them are known, one more is closed at once.
 #[tokio::test]
 async fn one_address_has_its_places() {
-    let mut setup = Setup::default();
-    setup.grpc().max_connections_per_address = 2;
-    let turned_away = setup.gates[0].turned_away.clone();
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.grpc().max_connections_per_address = 2).start().await;
+    let turned_away = &gateway.turned_away[0];
     let known: Vec<_> = [h2_client(&gateway).await, h2_client(&gateway).await].into();
     for (_, client) in &known {
         assert_eq!(export_h2(client.clone()).await, StatusCode::OK);
@@ -195,9 +196,10 @@ async fn one_address_has_its_places() {
 /// where another address does.
 #[tokio::test]
 async fn an_address_has_one_share_for_both_ports() {
-    let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 2;
-    setup.grpc().max_connections = 64;
+    let setup = Setup::default().with(|setup| {
+        setup.config.admission.request_limit_mib = 2;
+        setup.grpc().max_connections = 64;
+    });
     let gateway = setup.start().await;
     let head = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/x-protobuf";
     // A field that nobody knows.

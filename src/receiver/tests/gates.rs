@@ -3,7 +3,6 @@
 use prost::Message;
 use tonic_types::pb;
 
-use super::http1::Client;
 use super::*;
 
 const POST: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/x-protobuf";
@@ -11,11 +10,9 @@ const POST_JSON: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/jso
 
 #[tokio::test]
 async fn who_may_not_send_is_told_how_before_the_body() {
-    let mut setup = Setup::default();
-    setup.gates[1] = Gate::with_token();
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.gates[1] = Gate::with_token()).start().await;
     for authorization in ["", "\r\nauthorization: Bearer wrong"] {
-        let mut client = Client::connect(gateway.http).await;
+        let mut client = gateway.client().await;
         // It announces a body and does not send it.
         client.write(format!("{POST}{authorization}\r\nhost: forebay\r\ncontent-length: 100\r\n\r\n")).await;
         let reply = client.reply().await;
@@ -26,17 +23,18 @@ async fn who_may_not_send_is_told_how_before_the_body() {
         assert!(status.message.contains("Bearer TOKEN"), "{status:?}");
     }
     let known = format!("{POST}\r\nauthorization: Bearer right");
-    assert_eq!(Client::connect(gateway.http).await.ask(&known, b"").await.status, 200);
+    assert_eq!(gateway.client().await.ask(&known, b"").await.status, 200);
     gateway.stop().await;
 }
 
 /// A browser asks for leave without credentials, and shows its page an answer only where that is marked.
 #[tokio::test]
 async fn pages_are_told_of_credentials() {
-    let mut setup = Setup::default();
-    setup.gates[1] = Gate::with_token();
-    setup.http().cors.allowed_origins = vec!["https://shop.example".to_owned()];
-    setup.http().cors.allowed_headers = vec!["authorization".to_owned()];
+    let setup = Setup::default().with(|setup| {
+        setup.gates[1] = Gate::with_token();
+        setup.http().cors.allowed_origins = vec!["https://shop.example".to_owned()];
+        setup.http().cors.allowed_headers = vec!["authorization".to_owned()];
+    });
     let gateway = setup.start().await;
     let origin = "origin: https://shop.example";
     let asks =
@@ -46,7 +44,7 @@ async fn pages_are_told_of_credentials() {
         (format!("{POST_JSON}\r\n{origin}"), "{}", 401),
         (format!("{POST_JSON}\r\n{origin}\r\nauthorization: Bearer right"), "{}", 200),
     ] {
-        let reply = Client::connect(gateway.http).await.ask(&head, body.as_bytes()).await;
+        let reply = gateway.client().await.ask(&head, body.as_bytes()).await;
         assert_eq!(reply.status, status, "{reply:?}");
         assert_eq!(reply.header("access-control-allow-origin"), Some("https://shop.example"), "{reply:?}");
     }

@@ -3,7 +3,6 @@
 use http::uri::PathAndQuery;
 use tonic::Streaming;
 
-use super::http1::Client;
 use super::*;
 use crate::buffer::samples::request;
 use crate::otlp::messages::{
@@ -114,9 +113,7 @@ async fn watches_are_bounded_and_keep_nobody_out() {
 /// A connection with a watch has no request under way.
 #[tokio::test]
 async fn a_watch_keeps_no_connection() {
-    let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(100);
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
     let mut one = watch(&gateway.channel().await, "").await;
     assert_eq!(next(&mut one).await, Ok(ServingStatus::Serving));
     assert!(soon(one.message()).await.is_err(), "it ends with its idle connection");
@@ -128,18 +125,18 @@ async fn probes_of_http_are_answered_until_the_end() {
     let setup = Setup { gates: [Gate::with_token(), Gate::with_token()], ..Setup::default() };
     let gateway = setup.start().await;
     for (drained, status) in [(false, 200), (true, 503)] {
-        let reply = Client::connect(gateway.http).await.ask("GET / HTTP/1.1", b"").await;
+        let reply = gateway.client().await.ask("GET / HTTP/1.1", b"").await;
         assert_eq!(
             (reply.status.as_u16(), &reply.body[..]),
             (status, &b"this port takes OTLP/HTTP logs, by POST at /v1/logs\n"[..])
         );
-        let mut client = Client::connect(gateway.http).await;
+        let mut client = gateway.client().await;
         assert_eq!(client.ask("HEAD / HTTP/1.1", b"").await.status, status);
         if !drained {
             gateway.intake.drain();
         }
     }
-    let reply = Client::connect(gateway.http).await.ask("POST / HTTP/1.1", b"").await;
+    let reply = gateway.client().await.ask("POST / HTTP/1.1", b"").await;
     assert_eq!(reply.status, 401, "that is no probe");
     gateway.stop().await;
 }

@@ -9,8 +9,8 @@ use crate::receiver::turned_away::Reason;
 #[tokio::test]
 async fn what_is_misdirected_by_http_is_counted_by_reason() {
     let setup = Setup::default();
-    let turned_away = setup.gates[1].turned_away.clone();
     let gateway = setup.start().await;
+    let turned_away = &gateway.turned_away[1];
     let large = format!("{POST_JSON}\r\nx-large: {}", "x".repeat(20_000));
     for (head, status, reason, said) in [
         ("POST /v1/traces HTTP/1.1", 404, Reason::Traces, "OTEL_TRACES_EXPORTER=none"),
@@ -24,7 +24,7 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
         (&large, 431, Reason::HeadersTooLarge, ""),
     ] {
         let before = turned_away.times(reason);
-        let reply = Client::connect(gateway.http).await.ask(head, b"{}").await;
+        let reply = gateway.client().await.ask(head, b"{}").await;
         assert_eq!(reply.status.as_u16(), status, "{head:.40}");
         let body = String::from_utf8_lossy(&reply.body).into_owned();
         assert!(body.contains(said), "{head:.40}: {body}");
@@ -40,7 +40,7 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
         ["PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", "POST /v1/logs HTTP/1.1\r\ncontent-length: abc\r\n\r\n"]
     {
         let before = turned_away.times(Reason::NotHttp);
-        let mut client = Client::connect(gateway.http).await;
+        let mut client = gateway.client().await;
         client.write(broken).await;
         assert_eq!(client.reply().await.status, 400, "{broken}");
         soon(async {
@@ -60,7 +60,7 @@ async fn slashes_too_many_are_passed_over() {
     let gateway = Setup::default().start().await;
     for path in ["/v1/logs", "//v1/logs", "/v1/logs/", "/v1//logs", "//v1/logs//"] {
         let head = POST_JSON.replacen("/v1/logs", path, 1);
-        assert_eq!(Client::connect(gateway.http).await.ask(&head, b"{}").await.status, 200, "{path}");
+        assert_eq!(gateway.client().await.ask(&head, b"{}").await.status, 200, "{path}");
     }
     gateway.stop().await;
 }
@@ -68,8 +68,8 @@ async fn slashes_too_many_are_passed_over() {
 #[tokio::test]
 async fn what_is_misdirected_by_grpc_is_counted_by_reason() {
     let setup = Setup::default();
-    let turned_away = setup.gates[0].turned_away.clone();
     let gateway = setup.start().await;
+    let turned_away = &gateway.turned_away[0];
     for (path, reason, said) in [
         (
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

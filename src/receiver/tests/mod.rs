@@ -35,6 +35,7 @@ use super::gate::Gate;
 use super::grpc::{self, PATH};
 use super::metrics::Unread;
 use super::ports::TimesOfPorts;
+use super::turned_away::TurnedAway;
 use super::{Intake, Ports};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
@@ -43,6 +44,8 @@ use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse,
 use crate::table::partition::Width;
 
 const LONG: Duration = Duration::from_secs(600);
+/// What a test waits for to be over.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// What a test wants to be different.
 struct Setup {
@@ -61,6 +64,8 @@ struct Gateway {
     address: SocketAddr,
     /// Of OTLP/HTTP.
     http: SocketAddr,
+    /// What was turned away at OTLP/gRPC, and at OTLP/HTTP.
+    turned_away: [Arc<TurnedAway>; 2],
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
@@ -102,15 +107,17 @@ impl Default for Setup {
 
 impl Setup {
     fn overflow(overflow: Overflow) -> Self {
-        let mut setup = Self::default();
-        setup.queue.overflow = overflow;
-        setup
+        Self::default().with(|setup| setup.queue.overflow = overflow)
     }
 
     fn waits_for_result() -> Self {
-        let mut setup = Self::default();
-        setup.queue.enabled = false;
-        setup
+        Self::default().with(|setup| setup.queue.enabled = false)
+    }
+
+    /// The same, changed.
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 
     fn grpc(&mut self) -> &mut GrpcConfig {
@@ -132,6 +139,7 @@ impl Setup {
         let ports = Ports::bind(&self.config.protocols).await.unwrap();
         let address = |listener: &Option<TcpListener>| listener.as_ref().unwrap().local_addr().unwrap();
         let (address, http) = (address(&ports.grpc), address(&ports.http));
+        let turned_away = self.gates.each_ref().map(|gate| gate.turned_away.clone());
         let (stop, stopped) = oneshot::channel();
         let server = {
             let intake = intake.clone();
@@ -143,13 +151,18 @@ impl Setup {
                 ports.serve_within(times, &self.config, self.gates, intake, stopped).await;
             })
         };
-        Gateway { buffer, intake, address, http, stop, server }
+        Gateway { buffer, intake, address, http, turned_away, stop, server }
     }
 }
 
 impl Gateway {
     async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+
+    /// A connection for OTLP/HTTP.
+    async fn client(&self) -> http1::Client {
+        http1::Client::connect(self.http).await
     }
 
     async fn export(&self, request: Bytes) -> Answer {

@@ -4,11 +4,12 @@ use http::StatusCode;
 use prost::Message;
 use tonic_types::pb;
 
-use super::http1::{Client, Reply};
+use super::http1::Reply;
 use super::*;
 use crate::buffer::RejectReason;
 use crate::buffer::samples::{bodies_of, malformed_record, record, request, request_of};
 use crate::receiver::tests::messages::gzip;
+use crate::values::duration::GoDuration;
 
 const POST: &str = "POST /v1/logs HTTP/1.1\r\ncontent-type: application/x-protobuf";
 
@@ -19,7 +20,7 @@ impl Gateway {
     }
 
     pub(super) async fn ask(&self, head: &str, body: &[u8]) -> Reply {
-        Client::connect(self.http).await.ask(head, body).await
+        self.client().await.ask(head, body).await
     }
 }
 
@@ -48,10 +49,8 @@ fn postponed(reply: &Reply, status: u16) {
 
 #[tokio::test]
 async fn what_is_accepted_is_in_the_buffer() {
-    let mut setup = Setup::default();
-    setup.queue.queue_size = 5;
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::default().with(|setup| setup.queue.queue_size = 5).start().await;
+    let mut client = gateway.client().await;
     assert_eq!(taken(&client.ask(POST, &request(["a", "b"])).await), None);
     let compressed = format!("{POST}\r\ncontent-encoding: gzip");
     assert_eq!(taken(&client.ask(&compressed, &gzip(&request(["c"]))).await), None);
@@ -136,9 +135,7 @@ fn text(body: &str) -> String {
 
 #[tokio::test]
 async fn json_is_answered_in_json() {
-    let mut setup = Setup::default();
-    setup.queue.queue_size = 5;
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.queue.queue_size = 5).start().await;
     let bad = r#"{"traceId":{"hex":1}}"#;
     let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
     let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
@@ -168,9 +165,7 @@ async fn json_is_answered_in_json() {
 /// The limit is for what is sent; what JSON becomes takes its share of the room beside it, and gives it back.
 #[tokio::test]
 async fn json_takes_room_for_what_it_becomes() {
-    let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 1;
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.config.admission.request_limit_mib = 1).start().await;
     let large = json(&text(&"x".repeat(500_000)));
     let reply = gateway.ask(POST_JSON, large.as_bytes()).await;
     assert_eq!(reply.status, 413, "{reply:?}");
@@ -188,18 +183,18 @@ async fn json_takes_room_for_what_it_becomes() {
 #[tokio::test]
 async fn what_is_too_large_is_answered_at_once() {
     let gateway = Setup::default().start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     client
         .write(format!("{POST}\r\nhost: forebay\r\nexpect: 100-continue\r\ncontent-length: 3000000\r\n\r\n"))
         .await;
     refused(&client.reply().await, 413);
     drop(client);
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     client.send(POST, &vec![0; 3_000_000]).await;
     let reply = client.reply().await;
     refused(&reply, 413);
     assert!(reply.headers["connection"] == "close" && client.ends().await);
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     client.write(format!("{POST}\r\nhost: forebay\r\ntransfer-encoding: chunked\r\n\r\n200000\r\n")).await;
     client.write(vec![0; 2 << 20]).await;
     refused(&client.reply().await, 413);
@@ -210,7 +205,7 @@ async fn what_is_too_large_is_answered_at_once() {
 #[tokio::test]
 async fn a_refused_request_leaves_the_connection_to_the_next_one() {
     let gateway = Setup::default().start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     for _ in 0..2 {
         let reply = client.ask("POST /v1/traces HTTP/1.1", &[0; 200_000]).await;
         assert_eq!((reply.status, reply.headers.get("connection")), (StatusCode::NOT_FOUND, None));
@@ -223,7 +218,7 @@ async fn a_refused_request_leaves_the_connection_to_the_next_one() {
 #[tokio::test]
 async fn a_sender_may_ask_before_it_sends() {
     let gateway = Setup::default().start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     let body = request(["a"]);
     let length = body.len();
     let head = format!("{POST}\r\nhost: forebay\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
@@ -246,19 +241,15 @@ async fn what_passes_has_a_time_to_come_back() {
     postponed(&gateway.post(&request(["f"])).await, 503);
     gateway.stop().await;
 
-    let mut setup = Setup::waits_for_result();
-    setup.result_timeout = Duration::from_millis(20);
-    let gateway = setup.start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.result_timeout = SHORT).start().await;
     postponed(&gateway.post(&request(["a"])).await, 503);
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let mut setup = Setup::default();
-    setup.times.arrival = Duration::from_millis(50);
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::default().with(|setup| setup.times.arrival = SHORT).start().await;
+    let mut client = gateway.client().await;
     client.write(format!("{POST}\r\nhost: forebay\r\ncontent-length: 9\r\n\r\nabc")).await;
     refused(&client.reply().await, 408);
     assert_eq!(gateway.intake.unread(Unread::TooSlow), 1);
@@ -268,10 +259,9 @@ async fn a_request_that_does_not_arrive_is_given_up() {
 
 #[tokio::test]
 async fn headers_that_do_not_arrive_are_given_up() {
-    let mut setup = Setup::default();
-    setup.http().read_header_timeout = crate::values::duration::GoDuration(Duration::from_millis(50));
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway =
+        Setup::default().with(|setup| setup.http().read_header_timeout = GoDuration(SHORT)).start().await;
+    let mut client = gateway.client().await;
     client.write(POST).await;
     assert!(client.ends().await);
     gateway.stop().await;
@@ -296,10 +286,8 @@ async fn http2_is_spoken_as_well() {
 
 #[tokio::test]
 async fn idle_connections_are_closed() {
-    let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(50);
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
+    let mut client = gateway.client().await;
     assert_eq!(taken(&client.ask(POST, b"").await), None);
     assert!(client.ends().await);
     gateway.stop().await;
@@ -307,15 +295,13 @@ async fn idle_connections_are_closed() {
 
 #[tokio::test]
 async fn old_connections_finish_what_is_under_way() {
-    let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.times.age = SHORT).start().await;
+    let mut client = gateway.client().await;
     let lane = async {
         let batch = gateway.take().await;
         for _ in 0..2 {
             // Each one lives for 45 ms or more, and the first one is asked to go after no more than 55.
-            let mut other = Client::connect(gateway.http).await;
+            let mut other = gateway.client().await;
             assert_eq!(taken(&other.ask(POST, b"").await), None);
             assert!(other.ends().await);
         }
@@ -331,10 +317,8 @@ async fn old_connections_finish_what_is_under_way() {
 
 #[tokio::test]
 async fn without_keep_alive_each_request_has_its_connection() {
-    let mut setup = Setup::default();
-    setup.http().keep_alives_enabled = false;
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::default().with(|setup| setup.http().keep_alives_enabled = false).start().await;
+    let mut client = gateway.client().await;
     assert_eq!(client.ask(POST, b"").await.header("connection"), Some("close"));
     assert!(client.ends().await);
     gateway.stop().await;
@@ -342,10 +326,8 @@ async fn without_keep_alive_each_request_has_its_connection() {
 
 #[tokio::test]
 async fn idle_connections_give_way() {
-    let mut setup = Setup::default();
-    setup.http().max_connections = 1;
-    let gateway = setup.start().await;
-    let mut idle = Client::connect(gateway.http).await;
+    let gateway = Setup::default().with(|setup| setup.http().max_connections = 1).start().await;
+    let mut idle = gateway.client().await;
     assert_eq!(taken(&idle.ask(POST, b"").await), None);
     assert_eq!(taken(&gateway.post(b"").await), None);
     assert!(idle.ends().await);
@@ -355,9 +337,9 @@ async fn idle_connections_give_way() {
 #[tokio::test]
 async fn a_request_under_way_is_answered_after_the_shutdown() {
     let gateway = Setup::waits_for_result().start().await;
-    let mut idle = Client::connect(gateway.http).await;
+    let mut idle = gateway.client().await;
     assert_eq!(taken(&idle.ask(POST, b"").await), None);
-    let mut client = Client::connect(gateway.http).await;
+    let mut client = gateway.client().await;
     client.send(POST, &request(["a"])).await;
     let batch = gateway.take().await;
     gateway.stop.send(()).unwrap();

@@ -1,15 +1,16 @@
 //! Senders in browsers: what a page is told, and what it may see.
 
-use super::http1::{Client, Reply};
+use super::http1::Reply;
 use super::over_http::POST_JSON;
 use super::*;
 
 #[tokio::test]
 async fn pages_of_allowed_origins_may_send() {
-    let mut setup = Setup::default();
-    setup.http().cors.allowed_origins = vec!["https://*.example".to_owned()];
-    let gateway = setup.start().await;
-    let mut client = Client::connect(gateway.http).await;
+    let gateway = Setup::default()
+        .with(|setup| setup.http().cors.allowed_origins = vec!["https://*.example".to_owned()])
+        .start()
+        .await;
+    let mut client = gateway.client().await;
     for (origin, allowed) in [("https://shop.example", true), ("https://shop.test", false)] {
         let origin_is = |reply: &Reply| {
             let found = reply.header("access-control-allow-origin");

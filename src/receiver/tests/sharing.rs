@@ -62,9 +62,7 @@ async fn share_a_connection(address: SocketAddr, all: &[Asked]) {
 
 #[tokio::test]
 async fn what_is_refused_by_grpc_costs_the_others_nothing() {
-    let mut setup = Setup::default();
-    setup.gates[0] = Gate::with_token();
-    let gateway = setup.start().await;
+    let gateway = Setup::default().with(|setup| setup.gates[0] = Gate::with_token()).start().await;
     let post = |token: &str, path: &str| {
         let post = HttpRequest::post(format!("http://forebay{path}"));
         post.header("content-type", "application/grpc").header("authorization", format!("Bearer {token}"))
@@ -84,9 +82,10 @@ async fn what_is_refused_by_grpc_costs_the_others_nothing() {
 
 #[tokio::test]
 async fn what_is_refused_by_http_costs_the_others_nothing() {
-    let mut setup = Setup::default();
-    setup.gates[1] = Gate::with_token();
-    setup.http().max_request_body_size = 1000;
+    let setup = Setup::default().with(|setup| {
+        setup.gates[1] = Gate::with_token();
+        setup.http().max_request_body_size = 1000;
+    });
     let gateway = setup.start().await;
     let ask = |method: &str, path: &str, media_type: &str| {
         let ask = HttpRequest::builder().method(method).uri(format!("http://forebay{path}"));

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use forebay::otlp::messages::{ExportLogsServiceRequest, LogRecord, Resource};
 use prost::Message as _;
 use serde_json::Value;
+use support::forebay::Forebay;
+use support::postgres::database;
+use support::prometheus::Prometheus;
+use support::records::{now, pair, request, text};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::dashboards::{as_grafana_sends, board, deploy};
-use crate::support::forebay::Forebay;
-use crate::support::postgres::database;
-use crate::support::prometheus::Prometheus;
-use crate::support::records::{now, pair, request, text};
 use draw::{Line, Shown, picture};
 
 const LASTS: Duration = Duration::from_secs(180);

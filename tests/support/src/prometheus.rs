@@ -8,9 +8,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::forebay::get;
-use super::{eventually, free_port};
+use crate::forebay::get;
+use crate::{eventually, free_port};
 
+/// A Prometheus process. It is killed when it is dropped.
 pub struct Prometheus {
     api: String,
     _server: Child,

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::postgres::Database;
-use super::records::body_of;
+use crate::postgres::Database;
+use crate::records::body_of;
 
 /// The numbers that are stored, each with how many times.
 pub struct Stored {
@@ -27,7 +27,6 @@ pub async fn stored(database: &Database) -> Stored {
 
 impl Stored {
     /// How many times this number is stored.
-    #[allow(dead_code, reason = "for the faults")]
     pub fn copies(&self, number: u64) -> u32 {
         self.copies.get(&number).copied().unwrap_or_default()
     }

@@ -1,20 +1,27 @@
-//! What the tests are made with.
+//! What the tests and benchmarks are made with: real PostgreSQL servers, the real binary, senders, what stands between
+//! them, and what is asked of them afterwards.
+//!
+//! A crate of its own, so that each of the test binaries links it and none compiles it again. It depends on forebay's library,
+//! and forebay's tests depend on it. Cargo tells only the tests of a package where its binary is, so that
+//! [`forebay::binary`] finds it by itself.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used)]
 
 pub mod arbitrary;
-#[allow(dead_code, reason = "for what is tested with TLS")]
 pub mod authority;
+pub mod corpus;
 pub mod forebay;
-#[allow(dead_code, reason = "for OTLP/HTTP")]
 pub mod http;
+pub mod machine;
 pub mod metrics;
 pub mod postgres;
-#[allow(dead_code, reason = "for what Prometheus makes of the metrics")]
 pub mod prometheus;
-#[allow(dead_code, reason = "the faults need more of it")]
 pub mod proxy;
 pub mod records;
 pub mod sender;
 mod stored;
+pub mod usage;
 pub mod view;
 
 pub use stored::stored;
@@ -43,7 +50,6 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condit
 
 /// A port on which nobody listens, out of a range from which the system gives none away, so that it is still free when
 /// whoever is told of it comes to take it, or comes back to it.
-#[allow(dead_code, reason = "for other programs, and for those that come back")]
 pub fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 120) as u16 * 100;

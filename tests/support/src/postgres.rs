@@ -52,7 +52,7 @@ const TEST_SETTINGS: [(&str, &str); 4] =
     [("max_connections", "200"), ("shared_buffers", "32MB"), ("timezone", "UTC"), ("log_checkpoints", "off")];
 
 /// Where `./dev` puts the newest PostgreSQL.
-const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/postgresql");
+const NEWEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/postgresql");
 /// Set to a directory that `./dev` has put a PostgreSQL into, this has all tests run on that one.
 const CHOSEN: &str = "FOREBAY_TEST_POSTGRESQL";
 
@@ -72,13 +72,13 @@ static CHOSEN_PROGRAMS: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 static TEMPLATE: OnceCell<PathBuf> = OnceCell::const_new();
 
 /// A database of the test's own in the shared cluster.
-pub(crate) async fn database() -> Database {
+pub async fn database() -> Database {
     SHARED.get_or_init(Postgres::start).await.database().await
 }
 
 /// A database.
 #[derive(Clone, Debug)]
-pub(crate) struct Database {
+pub struct Database {
     name: String,
     dsn: String,
     address: SocketAddr,
@@ -86,35 +86,35 @@ pub(crate) struct Database {
 
 impl Database {
     /// The connection string, through the Unix socket. It holds after the server was started again.
-    pub(crate) fn dsn(&self) -> &str {
+    pub fn dsn(&self) -> &str {
         &self.dsn
     }
 
     /// Its name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The server's address for connections over TCP, to put something in between.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The connection string over TCP by way of `address`.
-    pub(crate) fn dsn_by_way_of(&self, address: SocketAddr) -> String {
+    pub fn dsn_by_way_of(&self, address: SocketAddr) -> String {
         let (host, port) = (address.ip(), address.port());
         format!("host={host} port={port} user={} dbname={}", forebay::embedded::NAME, self.name)
     }
 
     /// A new connection. It ends with the client.
-    pub(crate) async fn connect(&self) -> Client {
+    pub async fn connect(&self) -> Client {
         connect(&self.dsn).await
     }
 }
 
 /// A cluster. Everybody on this machine may connect; nothing in it survives the machine.
 #[derive(Debug)]
-pub(crate) struct Postgres {
+pub struct Postgres {
     dir: PathBuf,
     cluster: Cluster,
     server: Option<Server>,
@@ -124,7 +124,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     /// Starts a cluster that is a copy of the template, which takes about a third of a second.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let dir = RUN.directory();
         let template = TEMPLATE.get_or_init(make_template).await;
         let copied = Command::new("cp").arg("-a").arg(template).arg(&dir).status().expect("cp");
@@ -133,8 +133,7 @@ impl Postgres {
     }
 
     /// A new cluster of the newest PostgreSQL; `None` where that is not there, which it must be in CI.
-    #[allow(dead_code, reason = "for the faults")]
-    pub(crate) async fn newest() -> Option<Self> {
+    pub async fn newest() -> Option<Self> {
         let programs = NEWEST_PROGRAMS.as_deref();
         assert!(
             programs.is_some() || env::var_os("CI").is_none(),
@@ -145,14 +144,13 @@ impl Postgres {
     }
 
     /// The same, with a certificate and its key in PEM, so that the server speaks TLS.
-    pub(crate) async fn start_with_tls(certificate: &str, key: &str) -> Self {
+    pub async fn start_with_tls(certificate: &str, key: &str) -> Self {
         let settings = [&TEST_SETTINGS, &[("ssl", "on")][..]].concat();
         Self::start_with(&settings, &[("server.crt", certificate), ("server.key", key)], false).await
     }
 
     /// The same, and who comes by TLS needs a certificate of their own by `authority`, with the user's name, and the password `secret`.
-    #[allow(dead_code, reason = "for the integration tests")]
-    pub(crate) async fn start_with_certificates(certificate: &str, key: &str, authority: &str) -> Self {
+    pub async fn start_with_certificates(certificate: &str, key: &str, authority: &str) -> Self {
         let own = [("ssl", "on"), ("ssl_ca_file", "root.crt"), ("password_encryption", "scram-sha-256")];
         let access = "local all all trust\nhostnossl all all 127.0.0.1/32 trust\nhostssl all all samehost scram-sha-256 clientcert=verify-full\n";
         let files = [
@@ -168,8 +166,7 @@ impl Postgres {
     }
 
     /// One that keeps what it has committed.
-    #[allow(dead_code, reason = "for the benchmarks")]
-    pub(crate) async fn start_durable(settings: &[(&str, &str)]) -> Self {
+    pub async fn start_durable(settings: &[(&str, &str)]) -> Self {
         Self::start_with(settings, &[], true).await
     }
 
@@ -190,8 +187,7 @@ impl Postgres {
     }
 
     /// A standby that follows this server by way of `address`.
-    #[allow(dead_code, reason = "for the faults")]
-    pub(crate) async fn standby(&self, address: SocketAddr) -> Self {
+    pub async fn standby(&self, address: SocketAddr) -> Self {
         let (dir, primary) = (RUN.directory(), connect(&self.dsn).await);
         primary.query_one("SELECT pg_backup_start('standby', true)::text", &[]).await.expect("a backup");
         let copied = Command::new("cp").arg("-a").arg(&self.dir).arg(&dir).status().expect("cp");
@@ -207,39 +203,38 @@ impl Postgres {
     }
 
     /// The server's first process.
-    #[allow(dead_code, reason = "for the benchmarks and the faults")]
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("a running server").pid()
     }
 
     /// A new, empty database.
-    pub(crate) async fn database(&self) -> Database {
+    pub async fn database(&self) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         self.database_named(&format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed))).await
     }
 
     /// A new, empty database of this name.
-    pub(crate) async fn database_named(&self, name: &str) -> Database {
+    pub async fn database_named(&self, name: &str) -> Database {
         let admin = connect(&self.dsn).await;
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a database");
         self.existing(name)
     }
 
     /// The database of this name, which is there.
-    pub(crate) fn existing(&self, name: &str) -> Database {
+    pub fn existing(&self, name: &str) -> Database {
         let dsn = self.server.as_ref().expect("a running server").dsn(name, None);
         Database { name: name.to_owned(), dsn, address: self.address }
     }
 
     /// Stops the server, or kills it, where there is one.
-    pub(crate) async fn stop(&mut self, stop: Stop) {
+    pub async fn stop(&mut self, stop: Stop) {
         if let Some(server) = self.server.take() {
             server.stop(stop).await.expect("its end");
         }
     }
 
     /// Starts the server after a stop, at the same address.
-    pub(crate) async fn start_again(&mut self) {
+    pub async fn start_again(&mut self) {
         assert!(self.server.is_none(), "the server is running");
         let server = self.cluster.start().await.expect("a server");
         assert_eq!(server.port(), self.address.port(), "somebody took the port meanwhile");
@@ -247,8 +242,7 @@ impl Postgres {
     }
 
     /// Whether the server has ended by itself.
-    #[allow(dead_code, reason = "for the faults")]
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.server.as_ref().is_none_or(|server| {
             let status = fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap_or_default();
             status.is_empty() || status.contains(") Z ")
@@ -256,14 +250,12 @@ impl Postgres {
     }
 
     /// Starts the server, which may be unable to.
-    #[allow(dead_code, reason = "for the faults")]
-    pub(crate) async fn tries_to_start(&mut self) {
+    pub async fn tries_to_start(&mut self) {
         self.server = self.cluster.start().await.ok();
     }
 
     /// The same at another port; 0 is any that is free.
-    #[allow(dead_code, reason = "for the faults")]
-    pub(crate) async fn start_again_at(&mut self, port: u16) {
+    pub async fn start_again_at(&mut self, port: u16) {
         fs::write(self.dir.join("port"), port.to_string()).expect("the port's file");
         let server = self.cluster.start().await.expect("a server");
         assert!(port == 0 || server.port() == port, "somebody took the port meanwhile");
@@ -274,8 +266,7 @@ impl Postgres {
 }
 
 /// The run's name, for what a test makes outside of its directory.
-#[allow(dead_code, reason = "for the faults")]
-pub(crate) fn run_name() -> String {
+pub fn run_name() -> String {
     RUN.dir.file_name().expect("a directory with a name").to_string_lossy().into_owned()
 }
 

@@ -7,11 +7,12 @@
 use bytes::Bytes;
 use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{
-    AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource, ResourceLogs,
-    ScopeLogs,
+    AnyValue, ExportLogsServiceRequest, InstrumentationScope, LogRecord, Resource, ResourceLogs, ScopeLogs,
 };
 use forebay::table::{Rows, Space, Transcoder};
 use prost::Message;
+
+use crate::records::{int, now, pair, text};
 
 const SERVICES: usize = 16;
 /// Different requests; together they are some 100,000 records.
@@ -21,6 +22,7 @@ const TIME: u64 = 0x1122_3344_5566_7788;
 
 /// Encoded requests of equal size.
 pub struct Corpus {
+    /// The requests.
     pub requests: Vec<Bytes>,
     /// Records in each request.
     pub size: u64,
@@ -76,10 +78,6 @@ impl Corpus {
     }
 }
 
-fn now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64
-}
-
 /// Writes the times at `positions`.
 fn stamp(bytes: &mut [u8], positions: &[usize], time: impl Fn(usize) -> u64) {
     for (number, &at) in positions.iter().enumerate() {
@@ -91,18 +89,6 @@ fn positions(bytes: &[u8], pattern: &[u8]) -> Vec<usize> {
     (0..bytes.len().saturating_sub(pattern.len() - 1))
         .filter(|&at| bytes[at..].starts_with(pattern))
         .collect()
-}
-
-fn value(value: Value) -> AnyValue {
-    AnyValue { value: Some(value) }
-}
-
-fn text(text: impl Into<String>) -> AnyValue {
-    value(Value::StringValue(text.into()))
-}
-
-fn pair(key: &str, value: AnyValue) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(value) }
 }
 
 fn request(random: &mut fastrand::Rng, service: usize, size: u64) -> ExportLogsServiceRequest {
@@ -136,7 +122,7 @@ fn request(random: &mut fastrand::Rng, service: usize, size: u64) -> ExportLogsS
             pair("k8s.pod.name", text(format!("{name}-6c9f7d{service:02x}b4-x{service:03}q"))),
             pair("k8s.namespace.name", text("shop")),
             pair("telemetry.sdk.language", text(["go", "java", "python", "rust"][service % 4])),
-            pair("process.pid", value(Value::IntValue(1000 + service as i64))),
+            pair("process.pid", int(1000 + service as i64)),
         ],
         dropped_attributes_count: 0,
     };
@@ -173,12 +159,12 @@ fn record(random: &mut fastrand::Rng, trace: u128) -> LogRecord {
         attributes: vec![
             pair("http.request.method", text(["GET", "POST", "PUT"][random.usize(..3)])),
             pair("url.path", text(format!("{route}/{}", random.u32(..1_000_000)))),
-            pair(
-                "http.response.status_code",
-                value(Value::IntValue([200, 201, 404, 500][random.usize(..4)])),
-            ),
+            pair("http.response.status_code", int([200, 201, 404, 500][random.usize(..4)])),
             pair("user.id", text(format!("u-{:08x}", random.u32(..)))),
-            pair("duration_ms", value(Value::DoubleValue((random.f64() * 1e5).round() / 100.0))),
+            pair(
+                "duration_ms",
+                AnyValue { value: Some(Value::DoubleValue((random.f64() * 1e5).round() / 100.0)) },
+            ),
             pair("thread.name", text(format!("worker-{}", random.u8(..32)))),
         ],
         trace_id: trace.to_be_bytes().to_vec().into(),

@@ -10,7 +10,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::records::{now, pair};
+use crate::records::{now, pair};
 
 /// A request of up to 18 records.
 pub fn request() -> impl Strategy<Value = ExportLogsServiceRequest> {

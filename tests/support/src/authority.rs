@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use super::sender::Sender;
+use crate::sender::Sender;
 
 /// An authority that signs certificates.
 pub struct Authority {
@@ -36,15 +36,20 @@ pub struct Authority {
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
 pub struct Identity {
+    /// The chain, of one.
     pub certificate: String,
+    /// The private key.
     pub key: String,
 }
 
-impl Authority {
-    pub fn new() -> Self {
+impl Default for Authority {
+    /// One whose keys are on the curve P-256.
+    fn default() -> Self {
         Self::of(&PKCS_ECDSA_P256_SHA256)
     }
+}
 
+impl Authority {
     /// One whose keys are on the curve P-521.
     pub fn p521() -> Self {
         Self::of(&PKCS_ECDSA_P521_SHA512)
@@ -111,11 +116,15 @@ fn named(name: &str) -> DistinguishedName {
 /// Files that forebay reads, in a directory of their own.
 pub struct Files(TempDir);
 
-impl Files {
-    pub fn new() -> Self {
+impl Default for Files {
+    /// An empty directory.
+    fn default() -> Self {
         Self(TempDir::new().unwrap())
     }
+}
 
+impl Files {
+    /// The path of the file `name`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

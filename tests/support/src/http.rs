@@ -7,8 +7,11 @@ use http::{HeaderMap, StatusCode};
 /// What one request was answered.
 #[derive(Debug)]
 pub struct Reply {
+    /// The status.
     pub status: StatusCode,
+    /// The headers.
     pub headers: HeaderMap,
+    /// The whole body.
     pub body: Vec<u8>,
 }
 

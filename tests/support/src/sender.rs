@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower_service::Service;
 
-use super::records::numbered_request;
+use crate::records::numbered_request;
 
 /// The path of the method.
 pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -44,8 +44,11 @@ pub struct Told {
 /// What one request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// OK, but for so many of its records, which `partial_success` rejected.
-    Taken { rejected: u64 },
+    /// OK.
+    Taken {
+        /// How many of its records `partial_success` rejected.
+        rejected: u64,
+    },
     /// It may be sent again.
     Refused,
     /// Nothing came: the connection ended, or was never had.
@@ -79,13 +82,11 @@ impl Sender {
     }
 
     /// One that sends over `channel`.
-    #[allow(dead_code, reason = "for what is tested with TLS")]
     pub fn over(channel: Channel) -> Self {
         Self { channel }
     }
 
     /// One that connects when it first sends.
-    #[allow(dead_code, reason = "for the faults")]
     pub fn lazy(endpoint: &str) -> Self {
         Self { channel: Channel::from_shared(endpoint.to_owned()).unwrap().connect_lazy() }
     }
@@ -101,7 +102,6 @@ impl Sender {
     }
 
     /// Sends bytes as if they were a request, with the header `authorization`.
-    #[allow(dead_code, reason = "for what is tested with authentication")]
     pub async fn send_as(
         &self,
         authorization: Option<MetadataValue<Ascii>>,

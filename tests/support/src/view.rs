@@ -21,8 +21,11 @@ pub type Row = BTreeMap<&'static str, Option<String>>;
 /// A record, and what it was sent in.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
+    /// The resource, with its other records.
     pub resource: &'a ResourceLogs,
+    /// The scope, with its other records.
     pub scope: &'a ScopeLogs,
+    /// The record itself.
     pub record: &'a LogRecord,
 }
 

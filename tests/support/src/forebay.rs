@@ -1,6 +1,8 @@
 //! A running forebay: the real binary, on ports of its own.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +11,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use super::metrics::Scrape;
-use super::sender::Sender;
-use super::{PATIENCE, eventually};
+use crate::metrics::Scrape;
+use crate::sender::Sender;
+use crate::usage::{cpu, peak_resident};
+use crate::{PATIENCE, eventually};
 
 /// A forebay process. It is killed when it is dropped.
 pub struct Forebay {
@@ -30,13 +33,27 @@ pub const QUICK: &[&str] = &[
     "exporters.postgres.retry_on_failure.max_interval=100ms",
 ];
 
+/// The binary that was built with this test or benchmark. Cargo tells it at run time since 1.94.
+pub fn binary() -> PathBuf {
+    std::env::var_os("CARGO_BIN_EXE_forebay").map_or_else(binary_beside, PathBuf::from)
+}
+
+/// The same where nothing tells it, as with an older cargo or where the test is started by hand: cargo puts tests into
+/// `target/PROFILE/deps` and binaries into `target/PROFILE`.
+pub fn binary_beside() -> PathBuf {
+    let this = std::env::current_exe().expect("Linux says which file this is");
+    let found = this.ancestors().nth(2).expect("a test has a folder in its profile's").join("forebay");
+    assert!(found.is_file(), "{} is missing; cargo test builds it before the tests", found.display());
+    found
+}
+
 /// The command line of the binary, with nothing of the tests' environment in it.
 pub fn command() -> Command {
-    command_of(env!("CARGO_BIN_EXE_forebay"))
+    command_of(binary())
 }
 
 /// The same of another binary.
-pub fn command_of(binary: &str) -> Command {
+pub fn command_of(binary: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(binary);
     command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
     for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
@@ -64,8 +81,11 @@ pub async fn ran(command: &mut Command) -> Ran {
 /// What a command has answered.
 #[derive(Debug)]
 pub struct Ran {
+    /// The exit status; none after a signal.
     pub status: Option<i32>,
+    /// All of standard output.
     pub out: String,
+    /// All of standard error.
     pub err: String,
 }
 
@@ -140,7 +160,6 @@ impl Forebay {
     }
 
     /// The address of the health page.
-    #[allow(dead_code, reason = "for what is deployed")]
     pub fn health_address(&self) -> &str {
         &self.health
     }
@@ -151,28 +170,18 @@ impl Forebay {
     }
 
     /// The bytes that were resident at most.
-    #[allow(dead_code, reason = "for the faults")]
     pub fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+        peak_resident(self.pid())
     }
 
     /// How many files it has open.
-    #[allow(dead_code, reason = "for the faults")]
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
     }
 
     /// The time of processors that it has taken.
-    #[allow(dead_code, reason = "for the faults")]
     pub fn processor_time(&self) -> std::time::Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
-        let fields = stat.rsplit(')').next().expect("its name ends").split_whitespace();
-        // User and system, in hundredths of a second, which Linux shows everywhere.
-        let hundredths: u64 =
-            fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
-        std::time::Duration::from_millis(10 * hundredths)
+        cpu(self.pid())
     }
 
     /// The address of the metrics page.

@@ -39,7 +39,9 @@ pub enum End {
 /// Who has sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
+    /// The one that has connected.
     Client,
+    /// The one behind the proxy.
     Server,
 }
 
@@ -136,7 +138,6 @@ impl Message {
     }
 
     /// Whether it has these bytes in it.
-    #[allow(dead_code, reason = "for the integration tests")]
     pub fn has(&self, content: &[u8]) -> bool {
         self.bytes.windows(content.len()).any(|bytes| bytes == content)
     }
