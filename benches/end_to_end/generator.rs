@@ -13,8 +13,16 @@ use support::corpus::Corpus;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::measure::Load;
 use crate::transport::Transport;
+
+/// How a generator at full speed sends.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub requests: u64,
+    pub connections: usize,
+    pub in_flight: usize,
+    pub transport: Transport,
+}
 
 /// What came of the requests.
 #[derive(Default)]

@@ -16,7 +16,8 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
-use measure::{Bench, Load, Run};
+use generator::Load;
+use measure::{Bench, Run};
 use report::Report;
 use support::corpus::Corpus;
 use transport::Transport;

@@ -10,7 +10,7 @@ use support::forebay::{Forebay, arguments, command_of};
 use support::postgres::{Database, Postgres};
 use support::usage;
 
-use crate::generator::{self, Answers};
+use crate::generator::{self, Answers, Load};
 use crate::raw_copy;
 use crate::transport::Transport;
 
@@ -31,15 +31,6 @@ pub struct Bench {
     database: Database,
     rows: Arc<Vec<Bytes>>,
     size: u64,
-}
-
-/// How a generator at full speed sends.
-#[derive(Clone, Copy)]
-pub struct Load {
-    pub requests: u64,
-    pub connections: usize,
-    pub in_flight: usize,
-    pub transport: Transport,
 }
 
 /// What has no room is not lost, and shows in the table.
