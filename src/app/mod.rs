@@ -209,7 +209,7 @@ impl App {
         let admission = &config.receiver.admission;
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
             .writing(config.exporter.partition, mapping, config.receiver.limits())
-            .within((admission.request_limit_mib as usize) << 20, allowance);
+            .within(admission.request_limit.bytes(), allowance);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
         if let Some(limiter) = &limiter {

@@ -133,9 +133,9 @@ impl Default for Config {
             indexes: vec![Index::Errors, Index::Service, Index::TraceId, Index::Attributes],
             counts: true,
             table: None,
-            timeout: GoDuration(Duration::from_secs(10)),
-            shutdown_timeout: GoDuration(Duration::from_secs(25)),
-            losses_window: GoDuration(Duration::from_secs(5)),
+            timeout: GoDuration::seconds(10),
+            shutdown_timeout: GoDuration::seconds(25),
+            losses_window: GoDuration::seconds(5),
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }
@@ -149,8 +149,8 @@ impl Default for RetryConfig {
             initial_interval: GoDuration(Duration::from_millis(1500)),
             randomization_factor: 0.3,
             multiplier: 1.5,
-            max_interval: GoDuration(Duration::from_secs(5)),
-            max_elapsed_time: GoDuration(Duration::ZERO),
+            max_interval: GoDuration::seconds(5),
+            max_elapsed_time: GoDuration::default(),
         }
     }
 }

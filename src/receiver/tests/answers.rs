@@ -127,7 +127,7 @@ async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
 #[tokio::test]
 async fn rows_take_room_as_they_grow() {
     let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 3;
+    setup.config.admission.request_limit = ByteSize::mib(3);
     let gateway = setup.start().await;
     // Each of these characters has six bytes of JSON.
     let swelling = |bytes: usize| {
@@ -246,7 +246,7 @@ async fn reject_sends_the_whole_request_back_for_a_while() {
 #[tokio::test]
 async fn what_is_larger_than_the_buffer_is_said_to_be() {
     let mut setup = Setup::overflow(Overflow::Reject);
-    setup.queue.max_bytes = 1000;
+    setup.queue.max_bytes = ByteSize(1000);
     let gateway = setup.start().await;
     let answer = gateway.export(request(["x".repeat(2000)])).await;
     assert_eq!(rejected(answer), (1, "1 dropped because they are larger than the whole buffer".into()));

@@ -169,7 +169,7 @@ async fn json_is_answered_in_json() {
 #[tokio::test]
 async fn json_takes_room_for_what_it_becomes() {
     let mut setup = Setup::default();
-    setup.config.admission.request_limit_mib = 1;
+    setup.config.admission.request_limit = ByteSize::mib(1);
     let gateway = setup.start().await;
     let large = json(&text(&"x".repeat(500_000)));
     let reply = gateway.ask(POST_JSON, large.as_bytes()).await;
