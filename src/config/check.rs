@@ -148,7 +148,7 @@ fn batch(config: &buffer::config::BatchConfig) -> Checked {
 
 fn exporter(config: &exporter::config::Config) -> Checked {
     let allowed = "embedded, a URL such as postgres://user@host/database, or key=value pairs";
-    demand(!config.dsn.0.trim().is_empty(), "exporters.postgres.dsn", "nothing", allowed)?;
+    demand(!config.dsn.text.trim().is_empty(), "exporters.postgres.dsn", "nothing", allowed)?;
     let data_dir = config.data_dir.as_os_str();
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;

@@ -45,17 +45,17 @@ pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyEr
     Ok(Some(expanded))
 }
 
-/// The names of the variables in `text` that are set, for error messages.
-pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<String> {
-    let names = std::cell::RefCell::new(Vec::new());
+/// The variables that `text` is expanded with, each with its value.
+pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<(String, Option<String>)> {
+    let variables = std::cell::RefCell::new(Vec::new());
     let noted = |name: &str| {
-        let value = env(name)?;
-        names.borrow_mut().push(name.to_owned());
-        Some(value)
+        let value = env(name);
+        variables.borrow_mut().push((name.to_owned(), value.clone()));
+        value
     };
     // A reference that cannot be resolved has been reported by name already.
     let _ = expand(text, &noted);
-    names.into_inner()
+    variables.into_inner()
 }
 
 /// The value of the reference whose inside is `body`.
@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_variables_behind_a_value_are_named() {
-        assert_eq!(variables("${env:PORT}-${env:NONE:-x}-$$", &env), ["PORT"]);
+        let expected = [("PORT".to_owned(), Some("4317".to_owned())), ("NONE".to_owned(), None)];
+        assert_eq!(variables("${env:PORT}-${env:NONE:-x}-$$", &env), expected);
         assert!(variables("plain", &env).is_empty());
     }
 

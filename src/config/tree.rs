@@ -31,7 +31,9 @@ pub(super) fn variables_at(tree: &Value, path: &[String], env: Env<'_>) -> Vec<S
         value => value.get(key),
     });
     match value {
-        Some(Value::String(text)) => variables(text, env),
+        Some(Value::String(text)) => {
+            variables(text, env).into_iter().filter_map(|(name, value)| value.map(|_| name)).collect()
+        }
         _ => Vec::new(),
     }
 }

@@ -3,42 +3,6 @@
 use super::*;
 
 #[test]
-fn addresses_as_operators_write_them() {
-    let grpc = "receivers.otlp.protocols.grpc.endpoint";
-    for address in ["0.0.0.0:4317", "localhost:4317", "[::1]:0", "[::]:65535", "log-gw.internal.example:4317"]
-    {
-        assert!(minimal(&[&format!("{grpc}='{address}'")], &none).is_ok(), "{address}");
-    }
-    for address in [
-        "4317",
-        ":x",
-        ":65536",
-        "localhost",
-        "localhost:",
-        "::1:4317",
-        "[x]:1",
-        "h:65536",
-        "h:+1",
-        "http://h:1",
-    ] {
-        let expected = format!(
-            "{grpc}: found {address:?}, expected host:port, such as 127.0.0.1:4317, [::1]:4317, \
-             or 0.0.0.0:4317 for every interface"
-        );
-        assert_eq!(minimal(&[&format!("{grpc}='{address}'")], &none).unwrap_err(), expected);
-    }
-    // The Collector takes it for every interface, but nobody should get there by an empty variable.
-    let expected = "found \":4317\", expected a host before it: 127.0.0.1:4317 for this machine alone, \
-                    or 0.0.0.0:4317 for every interface";
-    for (set, variables) in
-        [(":4317", ""), ("${env:HOST}:4317", " (the value is from the environment: HOST)")]
-    {
-        let refusal = minimal(&[&format!("{grpc}='{set}'")], &of(&[("HOST", "")])).unwrap_err();
-        assert_eq!(refusal, format!("{grpc}: {expected}{variables}"));
-    }
-}
-
-#[test]
 fn each_bad_key_is_refused_by_name() {
     let cases = [
         // Unknown keys.
