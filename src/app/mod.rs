@@ -133,9 +133,6 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
     gates.warnings().log();
-    if let Some(text) = warning_of_store(&config, target.as_ref()) {
-        warn!("{text}");
-    }
     let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
@@ -154,6 +151,9 @@ async fn start_and_serve(
     // From here on SIGHUP does not end the process.
     let reloads = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
+    if let Some(text) = warning_of_store(&config, target.as_ref()) {
+        warn!("{text}");
+    }
     let (target, embedded) = match target {
         Some(target) => (target, None),
         None => {
