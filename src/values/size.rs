@@ -84,7 +84,7 @@ impl Scalar for ByteSize {
         let whole = whole.parse::<u64>().map_err(|_| too_large())?;
         let number = u128::from(whole) * scale + fraction.parse::<u128>().unwrap_or_default();
         let bytes = number * u128::from(unit) / scale;
-        if (bytes == 0 && number > 0) || (unit == 1 && number % scale > 0) {
+        if (bytes == 0 && number > 0) || (unit == 1 && !number.is_multiple_of(scale)) {
             return Err("a whole number of bytes".into());
         }
         i64::try_from(bytes).map_err(|_| too_large()).map(|bytes| Self(bytes as u64))
