@@ -19,6 +19,7 @@ use forebay::otlp::messages::{
 };
 use forebay::table::{Space, Transcoder};
 use forebay::values::duration::GoDuration;
+use forebay::values::size::ByteSize;
 use prost::Message;
 use tokio::sync::Barrier;
 
@@ -92,7 +93,7 @@ fn run(case: &Case) -> Vec<u32> {
     let queue = QueueConfig {
         queue_size: case.queue_size,
         overflow: case.overflow,
-        max_bytes: 1 << 40,
+        max_bytes: ByteSize(1 << 40),
         ..QueueConfig::default()
     };
     let batch = BatchConfig {

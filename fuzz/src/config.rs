@@ -98,7 +98,7 @@ fn check_config(config: &Config) {
     for _ in 0..9 {
         let _ = backoff.next_wait();
     }
-    match Target::parse(&exporter.dsn.0) {
+    match Target::parse(&exporter.dsn.text) {
         Ok(target) => assert!(!format!("{target:?}").contains(SECRET)),
         Err(error) => assert!(!error.to_string().contains(SECRET), "{error}"),
     }

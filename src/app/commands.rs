@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Error, target};
+use super::{Error, private_store, target, warning_of_store};
 use crate::config::Config;
 use crate::embedded::{self, Reached};
 use crate::operator::dead_letters::{self, Outcome};
@@ -82,6 +82,11 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
     };
     let target = target(config)?;
     tell(Finding { check: "configuration", verdict: Verdict::Ok, text: config.to_string() });
+    if target.is_none() {
+        let warning = warning_of_store(config, None);
+        let verdict = if warning.is_some() { Verdict::Warning } else { Verdict::Ok };
+        tell(Finding { check: "store", verdict, text: warning.unwrap_or_else(|| private_store(config)) });
+    }
     let looked = block_on(at_the_store(config, target, async |target: Target| {
         examine(&target, &config.exporter.store(), &mut tell).await;
         Ok(())

@@ -76,8 +76,27 @@ struct Listeners {
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let target = target_of_writes(config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
-    let of_target = target.as_ref().and_then(Target::warning);
-    Ok(gates.warnings().lines().map(str::to_owned).chain(of_target).collect())
+    let of_store = warning_of_store(config, target.as_ref());
+    Ok(gates.warnings().lines().map(str::to_owned).chain(of_store).collect())
+}
+
+/// What may not be meant about where records go.
+fn warning_of_store(config: &Config, target: Option<&Target>) -> Option<String> {
+    match (target, config.exporter.dsn.unnamed_by()) {
+        (Some(target), _) => target.warning(),
+        (None, setting) => Some(format!(
+            "no database is named: records go to {}; set {} to name one, or to `embedded` where this one is meant",
+            private_store(config),
+            setting?,
+        )),
+    }
+}
+
+/// The private PostgreSQL, and where it is.
+fn private_store(config: &Config) -> String {
+    let dir = &config.exporter.data_dir;
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    format!("a private PostgreSQL in {}", dir.join("cluster").display())
 }
 
 /// Where the store is; `None` is the private PostgreSQL.
@@ -85,7 +104,7 @@ fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
     }
-    let target = Target::open(&config.exporter.dsn.0, &of_process)?;
+    let target = Target::open(&config.exporter.dsn.text, &of_process)?;
     target.check_certificates()?;
     Ok(Some(target))
 }
@@ -116,9 +135,6 @@ pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let (end_of_repeats, told) = watch::channel(false);
     let repeats = runtime.spawn(logs.tell_repeats(flagged(told)));
     gates.warnings().log();
-    if let Some(text) = target.as_ref().and_then(Target::warning) {
-        warn!("{text}");
-    }
     let result = runtime.block_on(start_and_serve(config, target, gates, level, load));
     end_of_repeats.send_replace(true);
     let _ = runtime.block_on(repeats);
@@ -137,6 +153,9 @@ async fn start_and_serve(
     // From here on SIGHUP does not end the process.
     let reloads = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
     let listeners = Listeners::bind(&config).await?;
+    if let Some(text) = warning_of_store(&config, target.as_ref()) {
+        warn!("{text}");
+    }
     let (target, embedded) = match target {
         Some(target) => (target, None),
         None => {
@@ -189,6 +208,7 @@ impl App {
         let health = Health::new();
         health.observe(&metrics.meter("health"));
         if let Some(embedded) = &embedded {
+            health.store_is_private();
             embedded.observe(&metrics.meter("embedded"));
         }
         let queue = &config.exporter.sending_queue;
@@ -208,7 +228,7 @@ impl App {
         let admission = &config.receiver.admission;
         let mut intake = Intake::new(buffer.clone(), !queue.enabled, result_timeout)
             .writing(config.exporter.partition, mapping, config.receiver.limits())
-            .within((admission.request_limit_mib as usize) << 20, allowance);
+            .within(admission.request_limit.bytes(), allowance);
         intake.observe(&metrics.meter("receiver"));
         gates.observe(&metrics.meter("receiver"));
         if let Some(limiter) = &limiter {

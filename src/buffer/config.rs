@@ -1,11 +1,9 @@
 //! The buffer's part of the YAML: `exporters.postgres.sending_queue` and `processors.batch`.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::values::duration::GoDuration;
-use crate::values::size;
+use crate::values::size::ByteSize;
 
 /// `exporters.postgres.sending_queue`: how much is held, and what happens to what does not fit.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -16,8 +14,7 @@ pub struct QueueConfig {
     /// The most records held at a time, those being written included.
     pub queue_size: usize,
     /// The most bytes of rows held at a time, those being written included.
-    #[serde(deserialize_with = "size::bytes")]
-    pub max_bytes: usize,
+    pub max_bytes: ByteSize,
     /// What happens to records for which there is no room.
     pub overflow: Overflow,
     /// What `queue_size` counts. This and what follows are other spellings that the Collector has; once the
@@ -99,7 +96,7 @@ impl Default for QueueConfig {
         Self {
             enabled: true,
             queue_size: 10_000,
-            max_bytes: 64 << 20,
+            max_bytes: ByteSize::mib(64),
             overflow: Overflow::DropNewest,
             sizer: None,
             num_consumers: None,
@@ -112,10 +109,6 @@ impl Default for QueueConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self {
-            send_batch_size: 100,
-            timeout: GoDuration(Duration::from_secs(1)),
-            send_batch_max_size: 10_000,
-        }
+        Self { send_batch_size: 100, timeout: GoDuration::seconds(1), send_batch_max_size: 10_000 }
     }
 }

@@ -90,7 +90,7 @@ pub enum Rest {
 impl Buffer {
     /// An empty buffer.
     pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
-        let ledger = Ledger::new(config.queue_size, config.max_bytes);
+        let ledger = Ledger::new(config.queue_size, config.max_bytes.bytes());
         Self {
             ledger,
             queue: Queue::new(ledger, batch, !config.enabled),

@@ -257,7 +257,7 @@ Environment of the built-in configuration:
   LOG_BUFFER_ASYNC_ENABLED        false: answer only once the records are written [true]
   LOG_BUFFER_MAX_ENTRIES          the most records held in memory [10000]
   LOG_BUFFER_BATCH_SIZE           records that make a batch due [100]
-  LOG_BUFFER_FLUSH_INTERVAL       the longest wait for a batch, in seconds [1.0]
+  LOG_BUFFER_FLUSH_INTERVAL       the longest wait for a batch: 1.0 (seconds) or 500ms [1.0]
   LOG_BUFFER_DEDICATED_POOL_SIZE  connections to PostgreSQL [2]
 
 Ports, on 127.0.0.1 unless configured:

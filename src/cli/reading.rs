@@ -10,7 +10,8 @@ use super::Source;
 use crate::operator::reading::{Attribute, Filter, Look, Query, Style, Tail, TraceId};
 use crate::table::Severity;
 use crate::telemetry::logs::wants_colours;
-use crate::values::duration::{EXPECTED, GoDuration};
+use crate::values::duration::GoDuration;
+use crate::values::scalar::{Scalar as _, Words};
 use crate::values::when::Written;
 
 /// A search.
@@ -164,8 +165,8 @@ impl From<Looks> for Style {
     }
 }
 
-fn span(text: &str) -> Result<Duration, &'static str> {
-    GoDuration::parse(text).map(|span| span.0).ok_or(EXPECTED)
+fn span(text: &str) -> Result<Duration, Words> {
+    GoDuration::parse(text).map(|span| span.0)
 }
 
 #[cfg(test)]

@@ -14,13 +14,15 @@ use crate::receiver::config::{AdmissionConfig, EnforcementPolicy, GrpcConfig, Ht
 use crate::store::config::RetentionConfig;
 use crate::table::index::Index;
 use crate::table::mapping::Refusal;
-use crate::telemetry::config::{Millis, Protocol};
+use crate::telemetry::config::Protocol;
 use crate::values::duration::GoDuration;
+use crate::values::size::ByteSize;
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
 type Checked = Result<(), KeyError>;
 
-const MIB: usize = 1 << 20;
+const MIB: ByteSize = ByteSize::mib(1);
+const GIB: ByteSize = ByteSize::mib(1024);
 
 /// Refuses the first value that forebay cannot run on.
 pub(super) fn check(config: &Config) -> Checked {
@@ -39,7 +41,7 @@ pub(super) fn check(config: &Config) -> Checked {
 
 fn receiver(config: &receiver::config::Config) -> Checked {
     let Protocols { grpc, http } = &config.protocols;
-    let limit = config.admission.request_limit_mib;
+    let limit = config.admission.request_limit;
     structure(&config.admission)?;
     let named = grpc.is_some() || http.is_some();
     demand(named, "receivers.otlp.protocols", "none of them", "grpc, http or both")?;
@@ -49,11 +51,11 @@ fn receiver(config: &receiver::config::Config) -> Checked {
     demand(is_key, "receivers.otlp.sender_attribute", format!("{found:?}"), "a key such as forebay.sender")?;
     if let Some(config) = grpc {
         self::grpc(config)?;
-        admission(limit, "max_recv_msg_size_mib", config.max_recv_msg_size_mib as usize, MIB)?;
+        admission(limit, "max_recv_msg_size_mib", config.max_recv_msg_size)?;
     }
     if let Some(config) = http {
         self::http(config)?;
-        admission(limit, "max_request_body_size", config.max_request_body_size, 1)?;
+        admission(limit, "max_request_body_size", config.max_request_body_size)?;
     }
     Ok(())
 }
@@ -61,7 +63,7 @@ fn receiver(config: &receiver::config::Config) -> Checked {
 fn grpc(config: &GrpcConfig) -> Checked {
     let key = |name| format!("receivers.otlp.protocols.grpc.{name}");
     endpoint(&key("endpoint"), &config.endpoint)?;
-    within(&key("max_recv_msg_size_mib"), config.max_recv_msg_size_mib, 1..=1024)?;
+    within(&key("max_recv_msg_size_mib"), config.max_recv_msg_size, MIB..=GIB)?;
     within(&key("max_concurrent_streams"), config.max_concurrent_streams, 1..=1_000_000)?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
     within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
@@ -77,7 +79,9 @@ fn http(config: &HttpConfig) -> Checked {
     let key = |name| format!("receivers.otlp.protocols.http.{name}");
     endpoint(&key("endpoint"), &config.endpoint)?;
     path(&key("logs_url_path"), &config.logs_url_path, "a path such as /v1/logs")?;
-    within(&key("max_request_body_size"), config.max_request_body_size, 1..=1024 * MIB)?;
+    within(&key("max_request_body_size"), config.max_request_body_size, ByteSize(1)..=GIB)?;
+    let age = config.cors.max_age;
+    demand(age.0.subsec_nanos() == 0, &key("cors.max_age"), age, "whole seconds")?;
     within(&key("max_connections"), config.max_connections, 0..=1_000_000)?;
     within(&key("max_connections_per_address"), config.max_connections_per_address, 0..=1_000_000)?;
     positive(&key("read_header_timeout"), config.read_header_timeout)?;
@@ -88,8 +92,8 @@ fn http(config: &HttpConfig) -> Checked {
 fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
     let because = "or nothing: forebay answers every ping of a client and cannot refuse any";
     let EnforcementPolicy { min_time, permit_without_stream } = policy;
-    let time = min_time.map_or(Duration::ZERO, |time| time.0);
-    demand(time.is_zero(), &format!("{key}.min_time"), format!("{time:?}"), &format!("0s {because}"))?;
+    let time = min_time.unwrap_or_default();
+    demand(time.0.is_zero(), &format!("{key}.min_time"), time, &format!("0s {because}"))?;
     let permitted = permit_without_stream.unwrap_or(true);
     demand(permitted, &format!("{key}.permit_without_stream"), permitted, &format!("true {because}"))
 }
@@ -100,41 +104,41 @@ fn structure(admission: &AdmissionConfig) -> Checked {
         ("max_decompression_ratio", admission.max_decompression_ratio, 1_000_000),
         ("max_resources", admission.max_resources, 1_000_000),
         ("max_scopes", admission.max_scopes, 1_000_000),
-        ("max_resource_bytes", admission.max_resource_bytes, 64 * MIB),
         ("max_resource_attributes", admission.max_resource_attributes, 1_000_000),
-        ("max_record_bytes", admission.max_record_bytes, 64 * MIB),
         ("max_attributes", admission.max_attributes, 1_000_000),
         ("max_elements", admission.max_elements, 4_000_000),
-        ("max_key_bytes", admission.max_key_bytes, MIB),
     ] {
         within(&format!("receivers.otlp.admission.{name}"), found, 1..=most)?;
+    }
+    for (name, found, most) in [
+        ("max_resource_bytes", admission.max_resource_bytes, 64),
+        ("max_record_bytes", admission.max_record_bytes, 64),
+        ("max_key_bytes", admission.max_key_bytes, 1),
+    ] {
+        within(&format!("receivers.otlp.admission.{name}"), found, ByteSize(1)..=ByteSize::mib(most))?;
     }
     Ok(())
 }
 
 /// A single request gets no more than a little over half of what all may have.
-fn admission(limit: u32, key: &str, largest: usize, unit: usize) -> Checked {
-    let allowed = format!("three times {key} ({largest}) or more, and 1048576 at most");
-    let holds = limit as usize * MIB >= 3 * largest * unit && limit <= 1 << 20;
+fn admission(limit: ByteSize, key: &str, largest: ByteSize) -> Checked {
+    let allowed = format!("three times {key} ({largest}) or more, and 1TiB at most");
+    let holds = limit.0 >= 3 * largest.0 && limit <= ByteSize(1 << 40);
     demand(holds, "receivers.otlp.admission.request_limit_mib", limit, &allowed)
 }
 
 fn memory(config: &memory::config::Config) -> Checked {
     let key = |name| format!("processors.memory_limiter.{name}");
     positive(&key("check_interval"), config.check_interval)?;
-    let is_limited = config.limit_mib > 0 || config.limit_percentage > 0;
-    demand(is_limited, &key("limit_mib"), 0, "a limit in MiB, or limit_percentage")?;
+    let (none, limit, spike) = (ByteSize::default(), config.limit, config.spike_limit);
+    let is_limited = limit > none || config.limit_percentage > 0;
+    demand(is_limited, &key("limit_mib"), 0, "a limit such as 512MiB, or limit_percentage")?;
     within(&key("limit_percentage"), config.limit_percentage, 0..=100)?;
-    let below = |name, spike: u32, limit: u32| {
-        demand(
-            spike == 0 || limit == 0 || spike < limit,
-            &key(name),
-            spike,
-            &format!("less than the limit ({limit})"),
-        )
-    };
-    below("spike_limit_mib", config.spike_limit_mib, config.limit_mib)?;
-    below("spike_limit_percentage", config.spike_limit_percentage, config.limit_percentage)
+    let allowed = format!("less than the limit ({limit})");
+    demand(spike == none || limit == none || spike < limit, &key("spike_limit_mib"), spike, &allowed)?;
+    let (limit, spike) = (config.limit_percentage, config.spike_limit_percentage);
+    let allowed = format!("less than the limit ({limit})");
+    demand(spike == 0 || limit == 0 || spike < limit, &key("spike_limit_percentage"), spike, &allowed)
 }
 
 fn batch(config: &buffer::config::BatchConfig) -> Checked {
@@ -146,7 +150,7 @@ fn batch(config: &buffer::config::BatchConfig) -> Checked {
 
 fn exporter(config: &exporter::config::Config) -> Checked {
     let allowed = "embedded, a URL such as postgres://user@host/database, or key=value pairs";
-    demand(!config.dsn.0.trim().is_empty(), "exporters.postgres.dsn", "nothing", allowed)?;
+    demand(!config.dsn.text.trim().is_empty(), "exporters.postgres.dsn", "nothing", allowed)?;
     let data_dir = config.data_dir.as_os_str();
     demand(!data_dir.is_empty(), "exporters.postgres.data_dir", "nothing", "a directory such as .forebay")?;
     within("exporters.postgres.pool_size", config.pool_size, 1..=64)?;
@@ -189,17 +193,17 @@ fn schema(key: &str, name: &str) -> Checked {
 
 fn queue(config: &buffer::config::QueueConfig) -> Checked {
     within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=MOST_RECORDS)?;
-    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=MOST_BYTES)
+    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=ByteSize(MOST_BYTES as u64))
 }
 
 fn retry(config: &RetryConfig) -> Checked {
     let key = |name| format!("exporters.postgres.retry_on_failure.{name}");
-    let (initial, max) = (config.initial_interval.0, config.max_interval.0);
-    positive(&key("initial_interval"), config.initial_interval)?;
+    let (initial, max) = (config.initial_interval, config.max_interval);
+    positive(&key("initial_interval"), initial)?;
     within(&key("randomization_factor"), config.randomization_factor, 0.0..=1.0)?;
     demand(config.multiplier >= 1.0, &key("multiplier"), config.multiplier, "1 or more")?;
-    let allowed = format!("initial_interval ({initial:?}) or more, or 0 for no limit");
-    demand(max.is_zero() || max >= initial, &key("max_interval"), format!("{max:?}"), &allowed)
+    let allowed = format!("initial_interval ({initial}) or more, or 0 for no limit");
+    demand(max.0.is_zero() || max >= initial, &key("max_interval"), max, &allowed)
 }
 
 fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
@@ -221,11 +225,11 @@ fn metrics(config: &telemetry::config::MetricsConfig) -> Checked {
 
 fn push(key: &str, config: &telemetry::config::PeriodicConfig) -> Checked {
     let otlp = &config.exporter.otlp;
-    for (name, Millis(found)) in
+    for (name, found) in
         [("interval", config.interval), ("timeout", config.timeout), ("exporter.otlp.timeout", otlp.timeout)]
     {
         let key = format!("{key}.{name}");
-        demand(found > Duration::ZERO, &key, 0, "a number of milliseconds above 0, such as 10000")?;
+        positive(&key, found)?;
     }
     let found = &otlp.endpoint;
     let key = |name: &str| format!("{key}.exporter.otlp.{name}");
@@ -261,8 +265,14 @@ fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {
 }
 
 fn endpoint(key: &str, text: &str) -> Checked {
-    let allowed = "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface";
-    demand(is_endpoint(text), key, format!("{text:?}"), allowed)
+    let allowed = match text.strip_prefix(':') {
+        // The Collector takes this for every interface. It may as well be a variable that is empty.
+        Some(port) if is_endpoint(&format!("0{text}")) => format!(
+            "a host before it: 127.0.0.1:{port} for this machine alone, or 0.0.0.0:{port} for every interface"
+        ),
+        _ => "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface".to_owned(),
+    };
+    demand(is_endpoint(text), key, format!("{text:?}"), &allowed)
 }
 
 fn is_endpoint(text: &str) -> bool {

@@ -216,7 +216,11 @@ impl fmt::Display for Found<'_> {
 
 /// What serde says it expects, in the words of a YAML file.
 fn plain(expected: &str, found: Unexpected<'_>) -> String {
+    let is_whole = matches!(expected, "u16" | "u32" | "u64" | "usize");
     let text = match expected {
+        _ if is_whole && matches!(found, Unexpected::Float(number) if number >= u64::MAX as f64) => {
+            "a whole number of at most 18446744073709551615"
+        }
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
         "u64" | "usize" => "a whole number, 0 or more",
@@ -228,7 +232,16 @@ fn plain(expected: &str, found: Unexpected<'_>) -> String {
         structure if structure.starts_with("struct ") => "a map",
         other => other,
     };
-    text.to_owned()
+    match found {
+        // Thousands are set apart in many ways.
+        Unexpected::Str(found) if is_whole => {
+            let number = found.replace([',', '.', '_', '\'', ' '], "");
+            let is_number =
+                number != found && !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+            if is_number { format!("{text}, such as {number}") } else { text.to_owned() }
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The allowed key that `key` is most likely a misspelling of.

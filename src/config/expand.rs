@@ -15,8 +15,9 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) struct Expanded {
     /// The text.
     pub(super) text: String,
-    /// Whether the text was one reference and nothing else, so that it may stand for a number.
-    pub(super) whole: bool,
+    /// The length of the value, where the text was one reference with nothing but letters behind it: a value that may
+    /// stand for a number, and its unit.
+    pub(super) value: Option<usize>,
 }
 
 /// Expands the references in `text`; `None` where there is no `$` in it.
@@ -24,7 +25,7 @@ pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyEr
     if !text.contains('$') {
         return Ok(None);
     }
-    let mut expanded = Expanded { text: String::with_capacity(text.len()), whole: false };
+    let mut expanded = Expanded { text: String::with_capacity(text.len()), value: None };
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         expanded.text.push_str(&rest[..at]);
@@ -33,7 +34,8 @@ pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyEr
             let end = closing_brace(after).ok_or_else(unclosed)?;
             expanded.text.push_str(&resolve(&after[..end], env)?);
             rest = &after[end + 1..];
-            expanded.whole = at == 0 && tail.len() == text.len() && rest.is_empty();
+            let is_alone = tail.len() == text.len() && rest.chars().all(|c| c.is_ascii_alphabetic());
+            expanded.value = is_alone.then_some(expanded.text.len());
         } else {
             expanded.text.push('$');
             rest = tail.strip_prefix("$$").unwrap_or(&tail[1..]);
@@ -43,17 +45,17 @@ pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyEr
     Ok(Some(expanded))
 }
 
-/// The names of the variables in `text` that are set, for error messages.
-pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<String> {
-    let names = std::cell::RefCell::new(Vec::new());
+/// The variables that `text` is expanded with, each with its value.
+pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<(String, Option<String>)> {
+    let variables = std::cell::RefCell::new(Vec::new());
     let noted = |name: &str| {
-        let value = env(name)?;
-        names.borrow_mut().push(name.to_owned());
-        Some(value)
+        let value = env(name);
+        variables.borrow_mut().push((name.to_owned(), value.clone()));
+        value
     };
     // A reference that cannot be resolved has been reported by name already.
     let _ = expand(text, &noted);
-    names.into_inner()
+    variables.into_inner()
 }
 
 /// The value of the reference whose inside is `body`.
@@ -173,18 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reference_by_itself_is_whole() {
-        let whole = |text| expand(text, &env).unwrap().unwrap().whole;
-        assert!(whole("${env:PORT}"));
-        assert!(whole("${env:NONE:-${env:PORT}}"));
-        for text in ["${env:PORT}s", "x${env:PORT}", "${env:PORT}${env:PORT}", "$$", "${env:PORT}$$"] {
-            assert!(!whole(text), "{text}");
+    fn a_reference_by_itself_or_with_a_unit_has_a_value() {
+        let value = |text| expand(text, &env).unwrap().unwrap().value;
+        for text in ["${env:PORT}", "${env:NONE:-${env:PORT}}", "${env:PORT}MiB"] {
+            assert_eq!(value(text), Some(4), "{text}");
+        }
+        for text in ["${env:PORT}/s", "x${env:PORT}", "${env:PORT}${env:PORT}", "$$", "${env:PORT}$$"] {
+            assert_eq!(value(text), None, "{text}");
         }
     }
 
     #[test]
     fn the_variables_behind_a_value_are_named() {
-        assert_eq!(variables("${env:PORT}-${env:NONE:-x}-$$", &env), ["PORT"]);
+        let expected = [("PORT".to_owned(), Some("4317".to_owned())), ("NONE".to_owned(), None)];
+        assert_eq!(variables("${env:PORT}-${env:NONE:-x}-$$", &env), expected);
         assert!(variables("plain", &env).is_empty());
     }
 

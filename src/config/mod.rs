@@ -98,7 +98,21 @@ fn build(tree: &Value, env: Env<'_>) -> Result<Config, KeyError> {
     }
     check::check(&config)?;
     fit(&mut config.batch, config.exporter.sending_queue.queue_size);
+    config.exporter.dsn.unset = unset_dsn(tree, env);
     Ok(config)
+}
+
+/// The setting of where PostgreSQL is, where it is not set: the key, or the variable in whose place it has a default.
+fn unset_dsn(tree: &Value, env: Env<'_>) -> Option<String> {
+    let key = "exporters.postgres.dsn";
+    if !spellings::written(tree, key) {
+        return Some(key.to_owned());
+    }
+    let text = tree.pointer("/exporters/postgres/dsn").and_then(Value::as_str)?;
+    let variables = expand::variables(text, env);
+    let is_set = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.trim_end().is_empty());
+    let is_default = variables.iter().all(|(_, value)| !is_set(value));
+    variables.into_iter().next().filter(|_| is_default).map(|(name, _)| name)
 }
 
 /// A batch can never hold more than the queue, and one that waits for more would wait for `timeout`

@@ -10,6 +10,7 @@ use super::check::{demand, within};
 use super::error::KeyError;
 use crate::buffer::budget::MOST_RECORDS;
 use crate::buffer::config::{BatchConfig, QueueBatchConfig, Sizer};
+use crate::values::size::ByteSize;
 
 type Folded = Result<(), KeyError>;
 
@@ -64,6 +65,7 @@ fn size(config: &mut Config, tree: &Value) -> Folded {
             let is_written = written(tree, &format!("{QUEUE}.queue_size"));
             demand(is_written, &key, "bytes without queue_size", "both, such as queue_size: 67108864")?;
             queue.queue_size = MOST_RECORDS;
+            let size = ByteSize(size as u64);
             same(&format!("{QUEUE}.queue_size"), size, &own, &mut queue.max_bytes, tree)
         }
     }

@@ -31,7 +31,9 @@ pub(super) fn variables_at(tree: &Value, path: &[String], env: Env<'_>) -> Vec<S
         value => value.get(key),
     });
     match value {
-        Some(Value::String(text)) => variables(text, env),
+        Some(Value::String(text)) => {
+            variables(text, env).into_iter().filter_map(|(name, value)| value.map(|_| name)).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -62,8 +64,14 @@ impl<'a> Node<'a> {
         let Value::String(text) = self.value else { return Ok(Cow::Borrowed(self.value)) };
         Ok(match expand(text, self.env)? {
             None => Cow::Borrowed(self.value),
-            Some(Expanded { text, whole: true }) => Cow::Owned(scalar(text)),
-            Some(Expanded { text, whole: false }) => Cow::Owned(Value::String(text)),
+            Some(Expanded { mut text, value: Some(length) }) => {
+                // The unit behind a reference is for a value that has none of its own.
+                if text[..length].trim_end().ends_with(|c: char| c.is_ascii_alphabetic()) {
+                    text.truncate(length);
+                }
+                Cow::Owned(scalar(text))
+            }
+            Some(Expanded { text, value: None }) => Cow::Owned(Value::String(text)),
         })
     }
 
@@ -210,6 +218,10 @@ fn visit<'de, V: Visitor<'de>>(value: &Value, visitor: V) -> Result<V::Value, Ke
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
             (Some(value), _, _) => visitor.visit_u64(value),
             (_, Some(value), _) => visitor.visit_i64(value),
+            // 1e4 and 4.0.
+            (_, _, Some(value)) if value.fract() == 0.0 && (0.0..u64::MAX as f64).contains(&value) => {
+                visitor.visit_u64(value as u64)
+            }
             (_, _, value) => visitor.visit_f64(value.unwrap_or(f64::NAN)),
         },
         Value::String(text) => visitor.visit_str(text),

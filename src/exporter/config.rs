@@ -1,7 +1,6 @@
 //! The exporter's part of the YAML: `exporters.postgres`, apart from its `sending_queue`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -53,9 +52,15 @@ pub struct Config {
 }
 
 /// A connection string. It holds a password, which nothing that prints it shows.
-#[derive(Clone, Deserialize, PartialEq)]
+#[derive(Clone, Deserialize)]
 #[serde(transparent)]
-pub struct Dsn(pub String);
+pub struct Dsn {
+    /// The string.
+    pub text: String,
+    /// The setting that names a database, where it is not set.
+    #[serde(skip)]
+    pub(crate) unset: Option<String>,
+}
 
 impl Config {
     /// The keys that are about the store.
@@ -77,13 +82,31 @@ impl Config {
 impl Dsn {
     /// Whether forebay is to run a PostgreSQL of its own.
     pub fn is_embedded(&self) -> bool {
-        self.0.trim().eq_ignore_ascii_case("embedded")
+        self.text.trim().eq_ignore_ascii_case("embedded")
+    }
+
+    /// The setting that would name a database, where forebay is to run its own only because nobody has named one.
+    pub fn unnamed_by(&self) -> Option<&str> {
+        self.unset.as_deref().filter(|_| self.is_embedded())
+    }
+}
+
+impl From<&str> for Dsn {
+    fn from(text: &str) -> Self {
+        Self { text: text.to_owned(), unset: None }
+    }
+}
+
+/// Two that lead to the same are the same, wherever they come from.
+impl PartialEq for Dsn {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }
 
 impl Serialize for Dsn {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&without_password(&self.0))
+        serializer.serialize_str(&without_password(&self.text))
     }
 }
 
@@ -99,7 +122,7 @@ impl Default for Config {
             store::Config::default();
         let store::Config { indexes, counts, table, timeout, .. } = store::Config::default();
         Self {
-            dsn: Dsn("embedded".to_owned()),
+            dsn: Dsn::from("embedded"),
             data_dir: PathBuf::from(".forebay"),
             pool_size,
             schema,
@@ -110,8 +133,8 @@ impl Default for Config {
             counts,
             table,
             timeout: GoDuration(timeout),
-            shutdown_timeout: GoDuration(Duration::from_secs(25)),
-            losses_window: GoDuration(Duration::from_secs(5)),
+            shutdown_timeout: GoDuration::seconds(25),
+            losses_window: GoDuration::seconds(5),
             sending_queue: QueueConfig::default(),
             retry_on_failure: RetryConfig::default(),
         }

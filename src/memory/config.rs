@@ -1,13 +1,12 @@
 //! The limiter's part of the YAML: `processors.memory_limiter`, with the Collector's keys and meanings.
 
-use std::fmt;
-use std::time::Duration;
-
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
 use crate::values::duration::GoDuration;
+use crate::values::scalar::{self, Scalar, Words};
+use crate::values::size::{self, ByteSize};
 
 /// `processors.memory_limiter`. A limit of 0 is not set.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -15,43 +14,44 @@ use crate::values::duration::GoDuration;
 pub struct Config {
     /// The time between two looks at what the process takes.
     pub check_interval: GoDuration,
-    /// The most that the process should take, in MiB. It goes before `limit_percentage`.
-    pub limit_mib: u32,
+    /// The most that the process should take. It goes before `limit_percentage`.
+    #[serde(rename = "limit_mib", with = "size::mib")]
+    pub limit: ByteSize,
     /// Requests are refused from this much below the limit on; 0 is a fifth of it.
-    pub spike_limit_mib: u32,
+    #[serde(rename = "spike_limit_mib", with = "size::mib")]
+    pub spike_limit: ByteSize,
     /// The most that the process should take, in percent of what it may have.
     #[serde(deserialize_with = "percent")]
     pub limit_percentage: u32,
-    /// `spike_limit_mib` in percent of what the process may have; 0 is a fifth of the limit.
+    /// `spike_limit` in percent of what the process may have; 0 is a fifth of the limit.
     #[serde(deserialize_with = "percent")]
     pub spike_limit_percentage: u32,
 }
 
 /// A number of hundredths, with or without its sign.
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    struct Percent;
-    impl Visitor<'_> for Percent {
-        type Value = u32;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a whole number of percent, such as 80")
-        }
-        fn visit_str<E: Error>(self, text: &str) -> Result<u32, E> {
-            let number = text.trim().trim_end_matches('%').trim_end();
-            number.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
-        }
-        fn visit_u64<E: Error>(self, number: u64) -> Result<u32, E> {
-            number.try_into().map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
-        }
+struct Percent(u32);
+
+impl Scalar for Percent {
+    fn expected() -> Words {
+        "a whole number of percent, such as 80".into()
     }
-    deserializer.deserialize_any(Percent)
+
+    fn parse(text: &str) -> Result<Self, Words> {
+        let number = text.trim().trim_end_matches('%').trim_end();
+        number.parse().map(Self).map_err(|_| Self::expected())
+    }
+}
+
+fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    scalar::read(deserializer, None).map(|Percent(number)| number)
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            check_interval: GoDuration(Duration::from_secs(1)),
-            limit_mib: 0,
-            spike_limit_mib: 0,
+            check_interval: GoDuration::seconds(1),
+            limit: ByteSize::default(),
+            spike_limit: ByteSize::default(),
             limit_percentage: 0,
             spike_limit_percentage: 0,
         }
@@ -61,11 +61,10 @@ impl Default for Config {
 impl Config {
     /// The limits in bytes, where the process may have `total` bytes.
     pub(super) fn limits(&self, total: u64) -> Limits {
-        let mib = |mib: u32| u64::from(mib) << 20;
         let percent = |share: u32| total / 100 * u64::from(share);
-        let (hard, spike) = match self.limit_mib {
+        let (hard, spike) = match self.limit.0 {
             0 => (percent(self.limit_percentage), percent(self.spike_limit_percentage)),
-            limit => (mib(limit), mib(self.spike_limit_mib)),
+            limit => (limit, self.spike_limit.0),
         };
         let spike = if spike == 0 { hard / 5 } else { spike };
         Limits { interval: self.check_interval.0, soft: hard.saturating_sub(spike), hard }

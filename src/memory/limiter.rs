@@ -93,6 +93,7 @@ fn limits(config: &Config) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::values::size::ByteSize;
 
     const MIB: u64 = 1 << 20;
 
@@ -103,12 +104,12 @@ mod tests {
 
     #[test]
     fn limits_are_the_collectors() {
-        let mib = Config { limit_mib: 4000, spike_limit_mib: 800, ..Config::default() };
+        let mib = Config { limit: ByteSize::mib(4000), spike_limit: ByteSize::mib(800), ..Config::default() };
         assert_eq!(in_mib(&mib), (3200, 4000));
         let percent = Config { limit_percentage: 80, spike_limit_percentage: 15, ..Config::default() };
         assert_eq!(in_mib(&percent), (650, 800));
         assert_eq!(
-            in_mib(&Config { limit_mib: 500, ..percent }),
+            in_mib(&Config { limit: ByteSize::mib(500), ..percent }),
             (400, 500),
             "MiB go first, and a fifth is the default"
         );
@@ -119,7 +120,7 @@ mod tests {
     fn requests_are_refused_between_the_limits_and_above() {
         let health = Health::new();
         health.store_ready();
-        let config = Config { limit_mib: 100, ..Config::default() };
+        let config = Config { limit: ByteSize::mib(100), ..Config::default() };
         let limiter = Limiter::new(&config, health.clone());
         let refusing = limiter.refusing();
         let look = |mib: u64| {
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(look(100), Some(Pressure::Soft));
         assert_eq!(look(103), Some(Pressure::Hard(3 * MIB)));
         assert_eq!(look(80), None, "and no longer");
-        limiter.limit(&Config { limit_mib: 50, ..config });
+        limiter.limit(&Config { limit: ByteSize::mib(50), ..config });
         assert_eq!(look(45), Some(Pressure::Soft), "by the new limit");
     }
 }

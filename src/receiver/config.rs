@@ -1,15 +1,14 @@
 //! The receiver's part of the YAML: `receivers.otlp`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::auth::config::{AuthConfig, AuthenticatorConfig};
 use super::tls::config::TlsConfig;
 use crate::otlp::Limits;
-use crate::values::duration::GoDuration;
-use crate::values::size;
+use crate::values::duration::{self, GoDuration};
+use crate::values::size::{self, ByteSize};
 
 /// `receivers.otlp`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -31,8 +30,9 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
-    /// The most that all requests together may take while they are received, decompressed and made into rows, in MiB.
-    pub request_limit_mib: u32,
+    /// The most that all requests together may take while they are received, decompressed and made into rows.
+    #[serde(rename = "request_limit_mib", with = "size::mib")]
+    pub request_limit: ByteSize,
     /// A request may be so many times as large as it is compressed; up to 1 MiB any number of times.
     pub max_decompression_ratio: usize,
     /// The most `ResourceLogs` in a request.
@@ -40,20 +40,17 @@ pub struct AdmissionConfig {
     /// The most `ScopeLogs` in a request.
     pub max_scopes: usize,
     /// The most bytes of a resource or a scope, its schema URL among them.
-    #[serde(deserialize_with = "size::bytes")]
-    pub max_resource_bytes: usize,
+    pub max_resource_bytes: ByteSize,
     /// The most attributes of a resource or a scope.
     pub max_resource_attributes: usize,
     /// The most bytes of a record.
-    #[serde(deserialize_with = "size::bytes")]
-    pub max_record_bytes: usize,
+    pub max_record_bytes: ByteSize,
     /// The most attributes of a record, and entries of any map in its values.
     pub max_attributes: usize,
     /// The most elements of arrays and entries of maps in all values of a record.
     pub max_elements: usize,
     /// The most bytes of a key.
-    #[serde(deserialize_with = "size::bytes")]
-    pub max_key_bytes: usize,
+    pub max_key_bytes: ByteSize,
 }
 
 /// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
@@ -74,8 +71,9 @@ pub struct Protocols {
 pub struct GrpcConfig {
     /// Address and port to listen on, such as `127.0.0.1:4317`.
     pub endpoint: String,
-    /// The largest request, after decompression, in MiB.
-    pub max_recv_msg_size_mib: u32,
+    /// The largest request, after decompression.
+    #[serde(rename = "max_recv_msg_size_mib", with = "size::mib")]
+    pub max_recv_msg_size: ByteSize,
     /// The most requests under way on one connection.
     pub max_concurrent_streams: u32,
     /// The most connections at a time; 0 is what the limit on open files leaves, 10,000 at most.
@@ -139,9 +137,8 @@ pub struct HttpConfig {
     pub endpoint: String,
     /// The path that logs are sent to.
     pub logs_url_path: String,
-    /// The largest body, before and after decompression, in bytes.
-    #[serde(deserialize_with = "size::bytes")]
-    pub max_request_body_size: usize,
+    /// The largest body, before and after decompression.
+    pub max_request_body_size: ByteSize,
     /// Which pages of browsers may send.
     pub cors: CorsConfig,
     /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
@@ -174,8 +171,9 @@ pub struct CorsConfig {
     pub allowed_origins: Vec<String>,
     /// Headers beside Accept, Accept-Language, Content-Language and Content-Type; `*` is any.
     pub allowed_headers: Vec<String>,
-    /// For how many seconds a browser may remember the answer; 0 leaves it to the browser.
-    pub max_age: u32,
+    /// For how long a browser may remember the answer, in whole seconds; 0 leaves it to the browser.
+    #[serde(with = "duration::seconds")]
+    pub max_age: GoDuration,
 }
 
 /// A name of a sender has no more bytes, with what stands around it and its key.
@@ -192,17 +190,17 @@ impl Default for HttpConfig {
         Self {
             endpoint: "127.0.0.1:4318".to_owned(),
             logs_url_path: "/v1/logs".to_owned(),
-            max_request_body_size: 20 << 20,
+            max_request_body_size: ByteSize::mib(20),
             cors: CorsConfig::default(),
-            read_header_timeout: seconds(60),
-            idle_timeout: seconds(60),
+            read_header_timeout: GoDuration::seconds(60),
+            idle_timeout: GoDuration::seconds(60),
             tls: None,
             auth: None,
             keep_alives_enabled: true,
             max_connections: 0,
             max_connections_per_address: 0,
-            max_connection_age: seconds(0),
-            max_connection_age_grace: seconds(30),
+            max_connection_age: GoDuration::seconds(0),
+            max_connection_age_grace: GoDuration::seconds(30),
         }
     }
 }
@@ -211,7 +209,7 @@ impl Default for GrpcConfig {
     fn default() -> Self {
         Self {
             endpoint: "127.0.0.1:4317".to_owned(),
-            max_recv_msg_size_mib: 4,
+            max_recv_msg_size: ByteSize::mib(4),
             max_concurrent_streams: 128,
             max_connections: 0,
             max_connections_per_address: 0,
@@ -243,12 +241,12 @@ impl AdmissionConfig {
         Limits {
             resources: self.max_resources,
             scopes: self.max_scopes,
-            resource_bytes: self.max_resource_bytes,
+            resource_bytes: self.max_resource_bytes.bytes(),
             resource_attributes: self.max_resource_attributes,
-            record_bytes: self.max_record_bytes,
+            record_bytes: self.max_record_bytes.bytes(),
             attributes: self.max_attributes,
             elements: self.max_elements,
-            key_bytes: self.max_key_bytes,
+            key_bytes: self.max_key_bytes.bytes(),
         }
     }
 }
@@ -266,16 +264,16 @@ impl Default for AdmissionConfig {
             key_bytes,
         } = Limits::default();
         Self {
-            request_limit_mib: 80,
+            request_limit: ByteSize::mib(80),
             max_decompression_ratio: 1000,
             max_resources: resources,
             max_scopes: scopes,
-            max_resource_bytes: resource_bytes,
+            max_resource_bytes: ByteSize(resource_bytes as u64),
             max_resource_attributes: resource_attributes,
-            max_record_bytes: record_bytes,
+            max_record_bytes: ByteSize(record_bytes as u64),
             max_attributes: attributes,
             max_elements: elements,
-            max_key_bytes: key_bytes,
+            max_key_bytes: ByteSize(key_bytes as u64),
         }
     }
 }
@@ -283,15 +281,11 @@ impl Default for AdmissionConfig {
 impl Default for ServerParameters {
     fn default() -> Self {
         Self {
-            max_connection_idle: seconds(60),
-            max_connection_age: seconds(0),
-            max_connection_age_grace: seconds(30),
-            time: seconds(20),
-            timeout: seconds(10),
+            max_connection_idle: GoDuration::seconds(60),
+            max_connection_age: GoDuration::seconds(0),
+            max_connection_age_grace: GoDuration::seconds(30),
+            time: GoDuration::seconds(20),
+            timeout: GoDuration::seconds(10),
         }
     }
-}
-
-const fn seconds(seconds: u64) -> GoDuration {
-    GoDuration(Duration::from_secs(seconds))
 }

@@ -26,7 +26,7 @@ pub(super) struct Cors {
     origins: Vec<Pattern>,
     /// In lower case; `*` is any.
     headers: Vec<String>,
-    max_age: u32,
+    max_age: u64,
 }
 
 /// An origin in lower case, or what stands before and behind the `*` in it.
@@ -45,7 +45,7 @@ impl Cors {
         if headers.is_empty() {
             headers.push(BY_DEFAULT.to_owned());
         }
-        (!origins.is_empty()).then_some(Self { origins, headers, max_age: config.max_age })
+        (!origins.is_empty()).then_some(Self { origins, headers, max_age: config.max_age.0.as_secs() })
     }
 
     /// The answer to a preflight; `None` where the request is none.
@@ -148,11 +148,15 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::values::duration::GoDuration;
 
     fn cors(origins: &[&str], headers: &[&str]) -> Cors {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let config =
-            CorsConfig { allowed_origins: owned(origins), allowed_headers: owned(headers), max_age: 600 };
+        let config = CorsConfig {
+            allowed_origins: owned(origins),
+            allowed_headers: owned(headers),
+            max_age: GoDuration::seconds(600),
+        };
         Cors::new(&config).unwrap()
     }
 

@@ -61,8 +61,8 @@ impl GrpcConfig {
 
     pub(super) fn limit(&self, ratio: usize) -> Limit {
         Limit {
-            most: Most { bytes: (self.max_recv_msg_size_mib as usize) << 20, ratio },
-            said: format!("{} MiB", self.max_recv_msg_size_mib),
+            most: Most { bytes: self.max_recv_msg_size.bytes(), ratio },
+            said: format!("{} MiB", self.max_recv_msg_size.in_mib()),
             key: "receivers.otlp.protocols.grpc.max_recv_msg_size_mib",
         }
     }

@@ -60,8 +60,8 @@ impl HttpConfig {
 
     pub(super) fn limit(&self, ratio: usize) -> Limit {
         Limit {
-            most: Most { bytes: self.max_request_body_size, ratio },
-            said: format!("{} bytes", self.max_request_body_size),
+            most: Most { bytes: self.max_request_body_size.bytes(), ratio },
+            said: format!("{} bytes", self.max_request_body_size.bytes()),
             key: "receivers.otlp.protocols.http.max_request_body_size",
         }
     }

@@ -73,8 +73,6 @@ pub enum Refusal {
 const LARGE: usize = 2 << 20;
 
 const TOO_COMPLEX: &str = "refused because they have";
-const MIB: usize = 1 << 20;
-
 /// What became of a request's records, as far as it is known.
 #[derive(Debug, Default)]
 struct Admitted {
@@ -97,7 +95,7 @@ impl Intake {
         Self {
             buffer,
             transcoder: Transcoder::default(),
-            room: Room::new(AdmissionConfig::default().request_limit_mib as usize * MIB),
+            room: Room::new(AdmissionConfig::default().request_limit.bytes()),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),

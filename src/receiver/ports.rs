@@ -97,7 +97,7 @@ impl Ports {
         intake: Arc<Intake>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let limit = (config.admission.request_limit_mib as usize) << 20;
+        let limit = config.admission.request_limit.bytes();
         let (peers, lobby) =
             (Peers::new(intake.room().clone()), Arc::new(Lobby::new(limit / LOBBY / REQUEST)));
         let ratio = config.admission.max_decompression_ratio;

@@ -1,12 +1,12 @@
 //! Telemetry's part of the YAML: `extensions.health_check` and `service.telemetry`.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use opentelemetry_otlp::OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 pub use super::headers::Headers;
+use crate::values::duration::{self, GoDuration};
 
 /// `extensions.health_check`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -114,9 +114,11 @@ pub struct Reader {
 #[serde(deny_unknown_fields, default)]
 pub struct PeriodicConfig {
     /// The time between two pushes.
-    pub interval: Millis,
+    #[serde(with = "duration::milliseconds")]
+    pub interval: GoDuration,
     /// The longest that one may take.
-    pub timeout: Millis,
+    #[serde(with = "duration::milliseconds")]
+    pub timeout: GoDuration,
     /// Where to.
     pub exporter: PushExporter,
 }
@@ -142,7 +144,8 @@ pub struct OtlpConfig {
     /// How requests are compressed.
     pub compression: Compression,
     /// The longest that one request may take; `periodic.timeout` ends it as well.
-    pub timeout: Millis,
+    #[serde(with = "duration::milliseconds")]
+    pub timeout: GoDuration,
     /// What counters and histograms begin from.
     pub temporality_preference: TemporalityPreference,
 }
@@ -182,10 +185,6 @@ pub enum TemporalityPreference {
     /// From the push before, where that takes no memory.
     LowMemory,
 }
-
-/// A duration in whole milliseconds, as OpenTelemetry's declarative configuration has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Millis(pub Duration);
 
 /// `service.telemetry.metrics.readers[].pull`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -228,8 +227,11 @@ impl Default for MetricsConfig {
 
 impl Default for PeriodicConfig {
     fn default() -> Self {
-        let seconds = |seconds| Millis(Duration::from_secs(seconds));
-        Self { interval: seconds(60), timeout: seconds(30), exporter: PushExporter::default() }
+        Self {
+            interval: GoDuration::seconds(60),
+            timeout: GoDuration::seconds(30),
+            exporter: PushExporter::default(),
+        }
     }
 }
 
@@ -240,7 +242,7 @@ impl Default for OtlpConfig {
             endpoint: "http://127.0.0.1:4317".to_owned(),
             headers: Headers::default(),
             compression: Compression::default(),
-            timeout: Millis(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT),
+            timeout: GoDuration(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT),
             temporality_preference: TemporalityPreference::default(),
         }
     }
@@ -252,18 +254,6 @@ impl OtlpConfig {
         let host = self.endpoint.trim_end_matches('/');
         let has_path = host.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         if has_path { self.endpoint.clone() } else { format!("{host}/v1/metrics") }
-    }
-}
-
-impl Serialize for Millis {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-impl<'de> Deserialize<'de> for Millis {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        u64::deserialize(deserializer).map(|millis| Self(Duration::from_millis(millis)))
     }
 }
 

@@ -30,6 +30,8 @@ struct State {
     memory: Option<Lasting>,
     /// Why the private PostgreSQL does not run, whatever those find who look for it meanwhile.
     private_server: Option<Lasting>,
+    /// Whether the store is forebay's own PostgreSQL.
+    private: bool,
     /// What is not as it should be while records are written, each with what is said of it.
     degraded: [Option<String>; Degraded::ALL.len()],
 }
@@ -53,6 +55,7 @@ impl Health {
             steady_since: Instant::now(),
             memory: None,
             private_server: None,
+            private: false,
             degraded: Default::default(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -86,6 +89,21 @@ impl Health {
                 }
             })
             .build();
+        let health = self.clone();
+        meter
+            .u64_observable_gauge("log_buffer_store_info")
+            .with_description("1 for what the store is: forebay's private PostgreSQL, or an external one.")
+            .with_callback(move |gauge| {
+                let private = health.lock().private;
+                gauge.observe(u64::from(!private), &[KeyValue::new("kind", "external")]);
+                gauge.observe(u64::from(private), &[KeyValue::new("kind", "private")]);
+            })
+            .build();
+    }
+
+    /// The store is forebay's own PostgreSQL.
+    pub fn store_is_private(&self) {
+        self.lock().private = true;
     }
 
     /// The store takes rows.
@@ -164,13 +182,15 @@ impl Health {
         let server = state.private_server.as_ref().map(|lasting| (away, lasting));
         if let Some((reason, lasting)) = memory.or(server).filter(|_| !is_draining) {
             let (trouble, since) = (Some((reason, lasting.detail.clone())), lasting.since);
-            return Report { trouble, degraded: Vec::new(), since, lasting: lasting.steady_since.elapsed() };
+            let lasting = lasting.steady_since.elapsed();
+            return Report { trouble, degraded: Vec::new(), private: state.private, since, lasting };
         }
         let held = Degraded::ALL.into_iter().zip(&state.degraded);
         let held = held.filter_map(|(what, detail)| Some((what, detail.clone()?)));
         let degraded = held.filter(|_| state.trouble.is_none()).collect();
         let lasting = state.steady_since.elapsed();
-        Report { trouble: state.trouble.clone(), degraded, since: state.since, lasting }
+        let (trouble, private) = (state.trouble.clone(), state.private);
+        Report { trouble, degraded, private, since: state.since, lasting }
     }
 
     fn change(&self, to: Option<(Reason, String)>) {

@@ -37,6 +37,8 @@ pub struct Report {
     pub trouble: Option<(Reason, String)>,
     /// What is not as it should be while forebay is ready, each with what is said of it; the worst first.
     pub degraded: Vec<(Degraded, String)>,
+    /// Whether the store is forebay's own PostgreSQL.
+    pub private: bool,
     /// Since when it has been so.
     pub since: Timestamp,
     /// For how long it has been so.
@@ -73,7 +75,7 @@ impl Report {
     /// The report as the Collector's health_check extension words it.
     pub fn to_json(&self) -> String {
         let since = format!("{:.0}", self.since);
-        match &self.trouble {
+        let mut page = match &self.trouble {
             None => {
                 let uptime = InGo(self.lasting).to_string();
                 let mut page = json!({ "status": "Server available", "upSince": since, "uptime": uptime });
@@ -89,8 +91,11 @@ impl Report {
                 "detail": detail,
                 "since": since,
             }),
+        };
+        if self.private {
+            page["store"] = "private PostgreSQL".into();
         }
-        .to_string()
+        page.to_string()
     }
 }
 
@@ -155,7 +160,7 @@ mod tests {
     fn the_page_is_worded_like_the_collectors() {
         let since = Timestamp::from_second(1_795_428_000).unwrap();
         let lasting = Duration::from_millis(182_900);
-        let mut report = Report { trouble: None, degraded: Vec::new(), since, lasting };
+        let mut report = Report { trouble: None, degraded: Vec::new(), private: false, since, lasting };
         assert_eq!(
             report.to_json(),
             r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
@@ -176,6 +181,10 @@ mod tests {
                 r#""detail":"connection refused (127.0.0.1:5432)","since":"2026-11-23T10:00:00Z"}"#
             )
         );
+        report.private = true;
+        assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
+        report.trouble = None;
+        assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
     }
 
     #[test]

@@ -3,42 +3,67 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
-/// What a duration in the configuration may look like, for error messages.
-pub const EXPECTED: &str = "a duration with its unit, such as 200ms, 1m30s or 30d";
+use super::scalar::{self, Scalar, Words};
+
+const EXPECTED: &str = "a duration with its unit (ns, us, ms, s, m, h, d, w), such as 200ms, 1m30s or 30d";
 
 /// A [`Duration`] that is read from Go's syntax: numbers with the units `ns`, `us`, `ms`, `s`, `m`, `h`,
-/// and `d` (24 hours) and `w` (7 days), which Go does not have and everybody writes.
+/// and `d` (24 hours) and `w` (7 days), which Go does not have and everybody writes. Spaces may part them.
 ///
 /// A number without a unit is refused: the Collector would read it as nanoseconds, which nobody means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GoDuration(pub Duration);
 
 impl GoDuration {
-    /// Reads `text`; `None` where it is not a non-negative Go duration or does not fit. What is less than a nanosecond
-    /// is left out.
-    pub fn parse(text: &str) -> Option<Self> {
-        if text == "0" {
-            return Some(Self(Duration::ZERO));
-        }
-        let mut rest = text;
-        let mut total = 0u128;
-        if rest.is_empty() {
-            return None;
-        }
-        while !rest.is_empty() {
-            let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-            let (number, tail) = rest.split_at(number);
-            let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-            let (unit, tail) = tail.split_at(unit);
-            total += nanos(number, unit_nanos(unit)?)?;
-            rest = tail;
-        }
-        let nanos = u64::try_from(total).ok().filter(|nanos| i64::try_from(*nanos).is_ok())?;
-        Some(Self(Duration::from_nanos(nanos)))
+    /// So many seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
     }
+}
+
+impl Scalar for GoDuration {
+    fn expected() -> Words {
+        EXPECTED.into()
+    }
+
+    /// What is less than a nanosecond is left out, and nothing becomes 0 by it.
+    fn parse(text: &str) -> Result<Self, Words> {
+        let mut rest = text.trim();
+        if rest == "0" {
+            return Ok(Self(Duration::ZERO));
+        }
+        if rest
+            .strip_prefix('-')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
+        {
+            return Err("a duration of 0 or more, such as 10s".into());
+        }
+        let mut total = Some(0u128);
+        loop {
+            let (number, tail) = split(rest, |c| !c.is_ascii_digit() && c != '.');
+            let (unit, tail) = split(tail.trim_start(), |c| !c.is_alphabetic());
+            let nanos = nanos(number, unit_nanos(unit).ok_or(EXPECTED)?).ok_or(EXPECTED)?;
+            total = total.and_then(|total| total.checked_add(nanos?));
+            rest = tail.trim_start();
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let nanos =
+            total.and_then(|nanos| i64::try_from(nanos).ok()).ok_or("a duration of at most 106751d")?;
+        if nanos == 0 && text.contains(|c| matches!(c, '1'..='9')) {
+            return Err("a duration of 1ns or more, or 0".into());
+        }
+        Ok(Self(Duration::from_nanos(nanos as u64)))
+    }
+}
+
+/// What is before the first character that `ends`, and the rest.
+fn split(text: &str, ends: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(ends).unwrap_or(text.len()))
 }
 
 fn unit_nanos(unit: &str) -> Option<u128> {
@@ -55,17 +80,17 @@ fn unit_nanos(unit: &str) -> Option<u128> {
     })
 }
 
-/// A decimal number of units.
-fn nanos(number: &str, unit: u128) -> Option<u128> {
+/// A decimal number of units: `None` where it is no number, and in it where it is too large for any.
+fn nanos(number: &str, unit: u128) -> Option<Option<u128>> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.len() + fraction.len() == 0 || whole.len() > 20 || fraction.contains('.') {
+    if whole.len() + fraction.len() == 0 || fraction.contains('.') {
         return None;
     }
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     // Fifteen digits are below a nanosecond of any unit.
     let digits = fraction.bytes().map(|digit| u128::from(digit - b'0')).chain(std::iter::repeat(0)).take(15);
-    let fraction = digits.fold(0, |number, digit| number * 10 + digit);
-    Some(whole * unit + fraction * unit / 1_000_000_000_000_000)
+    let fraction = digits.fold(0, |number, digit| number * 10 + digit) * unit / 1_000_000_000_000_000;
+    let whole = if whole.is_empty() { Some(0) } else { whole.parse::<u128>().ok() };
+    Some(whole.and_then(|whole| whole.checked_mul(unit)?.checked_add(fraction)))
 }
 
 /// In the largest unit that needs no more than a decimal point: `200ms`, `1.5s`, `90s`.
@@ -91,26 +116,36 @@ impl Serialize for GoDuration {
 
 impl<'de> Deserialize<'de> for GoDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct GoVisitor;
-        impl Visitor<'_> for GoVisitor {
-            type Value = GoDuration;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED)
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<GoDuration, E> {
-                GoDuration::parse(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<GoDuration, E> {
-                if number == 0 {
-                    Ok(GoDuration(Duration::ZERO))
-                } else {
-                    Err(E::invalid_value(Unexpected::Unsigned(number), &self))
-                }
-            }
-        }
-        deserializer.deserialize_any(GoVisitor)
+        scalar::read(deserializer, None)
     }
 }
+
+/// Keys where a number alone has a unit of its own.
+macro_rules! bare {
+    ($name:ident, $unit:literal, $nanos:literal) => {
+        #[doc = concat!("Keys where a number alone is one of ", stringify!($name), ".")]
+        pub mod $name {
+            use super::{Deserializer, GoDuration, Serialize, Serializer, scalar};
+
+            /// Writes it as a number where it is a whole one.
+            pub fn serialize<S: Serializer>(span: &GoDuration, serializer: S) -> Result<S::Ok, S::Error> {
+                let nanos = span.0.as_nanos();
+                match u64::try_from(nanos / $nanos) {
+                    Ok(whole) if nanos.is_multiple_of($nanos) => serializer.serialize_u64(whole),
+                    _ => span.serialize(serializer),
+                }
+            }
+
+            /// Reads a number, or a duration.
+            pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<GoDuration, D::Error> {
+                scalar::read(deserializer, Some(($unit, stringify!($name))))
+            }
+        }
+    };
+}
+
+bare!(milliseconds, "ms", 1_000_000);
+bare!(seconds, "s", 1_000_000_000);
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +153,7 @@ mod tests {
 
     #[test]
     fn reads_what_go_reads() {
-        let read = |text| GoDuration::parse(text).map(|d| d.0);
+        let read = |text| GoDuration::parse(text).ok().map(|d| d.0);
         assert_eq!(read("200ms"), Some(Duration::from_millis(200)));
         assert_eq!(read("1.0s"), Some(Duration::from_secs(1)));
         assert_eq!(read("1m30s"), Some(Duration::from_secs(90)));
@@ -135,6 +170,8 @@ mod tests {
         assert_eq!(read("9223372036.854775807s"), Some(Duration::from_nanos(i64::MAX as u64)));
         assert_eq!(read("9223372036.854775808s"), None);
         assert_eq!(read("99999999999999999999999s"), None);
+        assert_eq!(read(" 30 d "), read("30d"));
+        assert_eq!(read("1 h 30 m"), read("90m"));
     }
 
     #[test]
@@ -152,7 +189,7 @@ mod tests {
         ] {
             let duration = GoDuration(Duration::from_nanos(nanos));
             assert_eq!(duration.to_string(), text);
-            assert_eq!(GoDuration::parse(text), Some(duration));
+            assert_eq!(GoDuration::parse(text), Ok(duration));
         }
     }
 
@@ -164,16 +201,28 @@ mod tests {
             "10",
             "s",
             ".s",
-            "1 s",
             "1sec",
-            "-1s",
             "1.2.3s",
             "1mo",
             "1y",
-            "999999999h",
             "one second",
+            "30 days",
+            "1h-5m",
+            "1,5s",
+            "-",
+            "5S",
         ] {
-            assert_eq!(GoDuration::parse(text), None, "{text:?}");
+            assert_eq!(GoDuration::parse(text), Err(GoDuration::expected()), "{text:?}");
+        }
+        for (text, expected) in [
+            ("-1s", "a duration of 0 or more, such as 10s"),
+            ("-.5h", "a duration of 0 or more, such as 10s"),
+            ("999999999h", "a duration of at most 106751d"),
+            ("9223372036854775807w9223372036854775807w", "a duration of at most 106751d"),
+            ("1000000000000000000000000000000000000000000w", "a duration of at most 106751d"),
+            ("0.1ns", "a duration of 1ns or more, or 0"),
+        ] {
+            assert_eq!(GoDuration::parse(text), Err(expected.into()), "{text}");
         }
     }
 }

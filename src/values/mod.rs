@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod plain;
+pub mod scalar;
 pub mod secret;
 pub mod size;
 pub mod text;

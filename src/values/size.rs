@@ -2,31 +2,36 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
+use super::scalar::{self, Scalar, Words};
+
 /// A number of bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
-const EXPECTED: &str =
-    "a size such as 50GiB or 512MiB (KiB, MiB, GiB, TiB; KB, MB, GB, TB are of 1000), or a number of bytes";
+const EXPECTED: &str = "a size such as 50GiB or 512MiB (KiB, MiB, GiB, TiB; KB, MB, GB, TB are of 1000)";
 
 /// Units that are shown; those of 1000 are only read.
-const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", MIB), ("KiB", 1 << 10)];
+
+const MIB: u64 = 1 << 20;
 
 impl ByteSize {
-    /// Reads `text`; `None` where it is no size, or does not fit.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let unit = u128::from(unit_bytes(unit.trim_start())?);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        // Nine digits are a byte of a TiB.
-        let is_short = whole.len() <= 19 && (1..=9).contains(&fraction.len());
-        let scale = 10u128.pow(u32::try_from(fraction.len()).ok().filter(|_| is_short)?);
-        let number = whole.parse::<u128>().ok()? * scale + fraction.parse::<u128>().ok()?;
-        u64::try_from(number * unit / scale).ok().filter(|bytes| i64::try_from(*bytes).is_ok()).map(Self)
+    /// So many MiB.
+    pub const fn mib(mib: u64) -> Self {
+        Self(mib * MIB)
+    }
+
+    /// The number of bytes, for what lies in memory.
+    pub const fn bytes(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The number of MiB, with a fraction where there is one.
+    pub fn in_mib(self) -> f64 {
+        self.0 as f64 / MIB as f64
     }
 
     /// As people read it: `210.3 MiB`.
@@ -54,10 +59,36 @@ fn unit_bytes(unit: &str) -> Option<u64> {
     Some(u64::pow(thousand, power as u32 + 1))
 }
 
-/// Reads a number of bytes that may be written as a size.
-pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let ByteSize(bytes) = ByteSize::deserialize(deserializer)?;
-    usize::try_from(bytes).map_err(serde::de::Error::custom)
+impl Scalar for ByteSize {
+    fn expected() -> Words {
+        EXPECTED.into()
+    }
+
+    /// What is less than a byte is left out, but no byte is ever half of one, and nothing becomes 0 by it.
+    fn parse(text: &str) -> Result<Self, Words> {
+        let text = text.trim();
+        if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+            return Err("a size of 0 or more, such as 512MiB".into());
+        }
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = unit_bytes(unit.trim_start()).ok_or(EXPECTED)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let is_decimal = ![whole, fraction].iter().any(|part| part.is_empty() || part.contains('.'));
+        // Nine digits are a byte of a TiB.
+        if !is_decimal || fraction.len() > 9 {
+            return Err(EXPECTED.into());
+        }
+        let too_large = || Words::from("a size below 8388608TiB");
+        let scale = 10u128.pow(fraction.len() as u32);
+        let whole = whole.parse::<u64>().map_err(|_| too_large())?;
+        let number = u128::from(whole) * scale + fraction.parse::<u128>().unwrap_or_default();
+        let bytes = number * u128::from(unit) / scale;
+        if (bytes == 0 && number > 0) || (unit == 1 && !number.is_multiple_of(scale)) {
+            return Err("a whole number of bytes".into());
+        }
+        i64::try_from(bytes).map_err(|_| too_large()).map(|bytes| Self(bytes as u64))
+    }
 }
 
 impl fmt::Display for ByteSize {
@@ -80,22 +111,26 @@ impl Serialize for ByteSize {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SizeVisitor;
-        impl Visitor<'_> for SizeVisitor {
-            type Value = ByteSize;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED)
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
-                ByteSize::parse(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-            }
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ByteSize, E> {
-                let fits = i64::try_from(number).is_ok();
-                fits.then_some(ByteSize(number))
-                    .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
-            }
+        scalar::read(deserializer, Some(("B", "bytes")))
+    }
+}
+
+/// Keys with MiB in their names, where a number alone is one of MiB, as in the Collector.
+pub mod mib {
+    use super::{ByteSize, Deserializer, MIB, Serializer, scalar};
+
+    /// Writes whole MiB as a number.
+    pub fn serialize<S: Serializer>(size: &ByteSize, serializer: S) -> Result<S::Ok, S::Error> {
+        match size.unit() {
+            _ if size.0.is_multiple_of(MIB) => serializer.serialize_u64(size.0 / MIB),
+            Some(_) => serializer.collect_str(size),
+            None => serializer.collect_str(&format_args!("{size}B")),
         }
-        deserializer.deserialize_any(SizeVisitor)
+    }
+
+    /// Reads a number of MiB, or a size.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+        scalar::read(deserializer, Some(("MiB", "MiB")))
     }
 }
 
@@ -120,27 +155,33 @@ mod tests {
             ("1.5 kB", 1500, "1500"),
             ("2M", 2_000_000, "2000000"),
             ("512B", 512, "512"),
+            (" 64mb ", 64_000_000, "62500KiB"),
+            ("4.0", 4, "4"),
         ] {
             let size = ByteSize::parse(text).unwrap();
             assert_eq!((size.0, size.to_string().as_str()), (bytes, shown), "{text}");
-            assert_eq!(ByteSize::parse(shown), Some(size));
+            assert_eq!(ByteSize::parse(shown), Ok(size));
         }
         assert_eq!(ByteSize(220_512_256).rounded(), "210.3 MiB");
         assert_eq!(ByteSize(1000).rounded(), "1000 B");
-        for text in [
-            "",
-            "GiB",
-            "-1",
-            "1.5.1GiB",
-            ".GiB",
-            "50GiBs",
-            "50i",
-            "50PB",
-            "1e9",
-            "9999999999TiB",
-            "9223372036854775808",
+        for (text, expected) in [
+            ("", EXPECTED),
+            ("GiB", EXPECTED),
+            ("1.5.1GiB", EXPECTED),
+            (".GiB", EXPECTED),
+            ("50GiBs", EXPECTED),
+            ("50i", EXPECTED),
+            ("50PB", EXPECTED),
+            ("10,000", EXPECTED),
+            ("-1", "a size of 0 or more, such as 512MiB"),
+            ("-1.5GiB", "a size of 0 or more, such as 512MiB"),
+            ("9999999999TiB", "a size below 8388608TiB"),
+            ("9223372036854775808", "a size below 8388608TiB"),
+            ("99999999999999999999999999999999999999999999", "a size below 8388608TiB"),
+            ("1.5", "a whole number of bytes"),
+            ("0.0001KiB", "a whole number of bytes"),
         ] {
-            assert_eq!(ByteSize::parse(text), None, "{text}");
+            assert_eq!(ByteSize::parse(text), Err(expected.into()), "{text}");
         }
     }
 }

@@ -8,6 +8,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::values::duration::GoDuration;
+use crate::values::scalar::Scalar as _;
 
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl FromStr for Written {
     type Err = WhenError;
 
     fn from_str(text: &str) -> Result<Self, WhenError> {
-        if let Some(GoDuration(ago)) = GoDuration::parse(text) {
+        if let Ok(GoDuration(ago)) = GoDuration::parse(text) {
             return Ok(Self::When(When::Ago(ago)));
         }
         // jiff passes over what it has no use for, such as the time behind a date, so that the form is looked at first.

@@ -414,7 +414,8 @@ async fn the_private_postgresql_is_looked_into() {
             .filter(|(_, verdict, _)| verdict != "ok")
             .map(|(c, _, text)| (c, text))
             .collect();
-        assert_eq!(problems.keys().collect::<Vec<_>>(), [&"privileges"], "it is its superuser: {problems:?}");
+        let expected = [&"privileges", &"store"];
+        assert_eq!(problems.keys().collect::<Vec<_>>(), expected, "its superuser, of no name: {problems:?}");
     };
     is_well(&told(&look("doctor --json").await));
     assert_eq!(look("dead-letters list").await.status, Some(0));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use support::eventually;
 use support::forebay::{Forebay, QUICK, Ran, arguments, command, ran};
+use support::postgres::database;
 use support::records::numbered_request;
 use tokio::process::Command;
 
@@ -61,6 +62,83 @@ async fn data_is_kept_over_the_end_and_over_a_kill() {
     forebay.becomes_ready().await;
     assert_eq!(rows(&forebay).await, "150");
     assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// The warnings about where records go.
+fn unnamed(forebay: &Forebay) -> Vec<serde_json::Value> {
+    let events = forebay.said().into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+    events
+        .filter(|event: &serde_json::Value| {
+            event["message"].as_str().is_some_and(|message| message.starts_with("no database is named"))
+        })
+        .collect()
+}
+
+/// Scenario: no database is named: by the shipped file without its variable, and by a file without the key. Promise: one warning
+/// has the cluster's path and the one setting that changes it, `validate` and `doctor` say the same, and health and metrics call
+/// the store private.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_nobody_named_is_no_surprise() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = dir.path().canonicalize().unwrap().join(".forebay/cluster");
+    let says = |setting: &str| {
+        format!(
+            "no database is named: records go to a private PostgreSQL in {}; set {setting} to name one, or to `embedded` \
+             where this one is meant",
+            cluster.display()
+        )
+    };
+    let validated = run_in(dir.path(), "validate").await;
+    let expected = format!("forebay: warning: {}\n", says("DATABASE_URL"));
+    assert_eq!((validated.status, validated.err), (Some(0), expected));
+    let short = "yaml:{receivers: {otlp: }, exporters: {postgres: }, \
+                 service: {pipelines: {logs: {receivers: [otlp], exporters: [postgres]}}}}";
+    let validated = ran(command().current_dir(dir.path()).args(["validate", "--config", short])).await;
+    let expected = format!("forebay: warning: {}\n", says("exporters.postgres.dsn"));
+    assert_eq!((validated.status, validated.err), (Some(0), expected));
+
+    let forebay = Forebay::spawn(in_directory(dir.path())).await;
+    let warnings = unnamed(&forebay);
+    assert_eq!(warnings.len(), 1, "{:#?}", forebay.said());
+    assert_eq!(warnings[0]["message"], says("DATABASE_URL"));
+    assert!(warnings[0].to_string().to_lowercase().contains("\"warn\""), "{}", warnings[0]);
+    forebay.becomes_ready().await;
+    assert!(cluster.join("postmaster.pid").exists());
+    assert_eq!(forebay.health().await.1["store"], "private PostgreSQL");
+    let endpoint = format!("extensions.health_check.endpoint={}", forebay.health_address());
+    let asked = ran(command().args(["health", "--set", &endpoint])).await;
+    assert!(asked.status == Some(0) && asked.out.contains("private PostgreSQL"), "{asked:?}");
+    let doctor = run_in(dir.path(), "doctor").await;
+    let line = format!("warning  store          {}\n", says("DATABASE_URL"));
+    assert!(doctor.status == Some(0) && doctor.out.contains(&line), "{doctor:?}");
+    let scrape = forebay.scrape().await;
+    let kind = |kind: &str| scrape.sum("log_buffer_store_info", &format!("kind=\"{kind}\""));
+    assert_eq!((kind("private"), kind("external")), (1, 0));
+    assert_eq!(forebay.terminate().await.0, Some(0));
+}
+
+/// Scenario: `embedded` is named, by the variable and by the key; and a database of one's own is. Promise: there is no warning;
+/// the private store is called private all the same, and the other one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_store_that_was_asked_for_is_no_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut start = in_directory(dir.path());
+    start.env("DATABASE_URL", "embedded");
+    let forebay = Forebay::spawn(start).await;
+    forebay.becomes_ready().await;
+    assert!(unnamed(&forebay).is_empty(), "{:#?}", forebay.said());
+    assert_eq!(forebay.health().await.1["store"], "private PostgreSQL");
+    let doctor = run_in(dir.path(), "doctor --set exporters.postgres.dsn=embedded").await;
+    assert!(doctor.out.contains("ok       store          a private PostgreSQL in /"), "{doctor:?}");
+    assert_eq!(forebay.terminate().await.0, Some(0));
+
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    assert!(unnamed(&forebay).is_empty(), "{:#?}", forebay.said());
+    assert_eq!(forebay.health().await.1.get("store"), None);
+    let scrape = forebay.scrape().await;
+    let kind = |kind: &str| scrape.sum("log_buffer_store_info", &format!("kind=\"{kind}\""));
+    assert_eq!((kind("private"), kind("external")), (0, 1));
 }
 
 /// A forebay in a directory of its own, that takes failures and batches quickly.

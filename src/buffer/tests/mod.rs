@@ -18,6 +18,7 @@ use crate::otlp::{Limits, count_records};
 use crate::table::partition::Width;
 use crate::table::{Space, Transcoder};
 use crate::values::duration::GoDuration;
+use crate::values::size::ByteSize;
 
 /// What became of a request up to the buffer.
 #[derive(Debug, PartialEq, Eq)]

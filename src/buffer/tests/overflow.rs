@@ -9,7 +9,7 @@ fn dropped(buffer: &Buffer, reason: DropReason) -> u64 {
 
 /// A buffer whose bound is in bytes.
 fn buffer_of_bytes(max_bytes: usize, overflow: Overflow) -> Buffer {
-    let queue = QueueConfig { max_bytes, overflow, ..QueueConfig::default() };
+    let queue = QueueConfig { max_bytes: ByteSize(max_bytes as u64), overflow, ..QueueConfig::default() };
     buffer_of(queue, batches(usize::MAX, 0))
 }
 
@@ -174,8 +174,11 @@ async fn rows_that_never_fit_are_cut_to_what_is_free() {
 async fn bytes_are_made_room_for_by_whole_requests_and_not_by_those_in_flight() {
     let body = "x".repeat(1000);
     let (two, four) = (held_bytes([&body; 2]), held_bytes([&body; 4]));
-    let queue =
-        QueueConfig { max_bytes: two + four + 100, overflow: Overflow::DropOldest, ..QueueConfig::default() };
+    let queue = QueueConfig {
+        max_bytes: ByteSize((two + four + 100) as u64),
+        overflow: Overflow::DropOldest,
+        ..QueueConfig::default()
+    };
     let buffer = buffer_of(queue, batches(1, 1));
     offer(&buffer, [&body; 4]);
     let in_flight = take_now(&buffer).await.unwrap();
@@ -220,8 +223,13 @@ async fn an_unused_reservation_frees_its_room() {
 /// Fifty records that are held, and a buffer that they fill to the last byte and the last place.
 fn filled(overflow: Overflow) -> (Buffer, Vec<String>) {
     let held: Vec<_> = (0..50).map(|number| format!("an error {number}")).collect();
-    let max_bytes = held.iter().map(|body| held_bytes([body])).sum();
-    let queue = QueueConfig { queue_size: 50, max_bytes, overflow, ..QueueConfig::default() };
+    let max_bytes: usize = held.iter().map(|body| held_bytes([body])).sum();
+    let queue = QueueConfig {
+        queue_size: 50,
+        max_bytes: ByteSize(max_bytes as u64),
+        overflow,
+        ..QueueConfig::default()
+    };
     let buffer = buffer_of(queue, batches(usize::MAX, 0));
     held.iter().for_each(|body| assert_eq!(offer(&buffer, [body]), Offered::Held(1)));
     (buffer, held)
@@ -288,7 +296,7 @@ async fn nothing_is_dropped_where_that_makes_no_room() {
     let body = "x".repeat(1000);
     let (small, large) = (held_bytes(["small"]), held_bytes([&body; 4]));
     let queue = QueueConfig {
-        max_bytes: large + 2 * small,
+        max_bytes: ByteSize((large + 2 * small) as u64),
         overflow: Overflow::DropOldest,
         ..QueueConfig::default()
     };

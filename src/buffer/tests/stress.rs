@@ -124,7 +124,7 @@ async fn bounded_by_records() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn bounded_by_bytes() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
-        run(QueueConfig { max_bytes: 20_000, overflow, ..QueueConfig::default() }).await;
+        run(QueueConfig { max_bytes: ByteSize(20_000), overflow, ..QueueConfig::default() }).await;
     }
 }
 

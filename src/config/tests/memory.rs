@@ -5,12 +5,15 @@ use super::*;
 #[test]
 fn limits_that_cannot_hold_are_refused() {
     for (limits, expected) in [
-        ("{}", "limit_mib: found 0, expected a limit in MiB, or limit_percentage"),
+        ("{}", "limit_mib: found 0, expected a limit such as 512MiB, or limit_percentage"),
         (
             "{limit_mib: 9, check_interval: 0s}",
             "check_interval: found 0, expected a duration above 0, such as 10s",
         ),
-        ("{limit_mib: 9, spike_limit_mib: 9}", "spike_limit_mib: found 9, expected less than the limit (9)"),
+        (
+            "{limit_mib: 9, spike_limit_mib: 9}",
+            "spike_limit_mib: found 9MiB, expected less than the limit (9MiB)",
+        ),
         ("{limit_percentage: 101}", "limit_percentage: found 101, expected 0 to 100"),
         (
             "{limit_percentage: 50, spike_limit_percentage: 60}",

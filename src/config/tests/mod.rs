@@ -91,13 +91,31 @@ fn the_shipped_file_takes_the_environment() {
         ("LOG_BUFFER_DEDICATED_POOL_SIZE", "4"),
     ]);
     let mut expected = defaults();
-    expected.exporter.dsn = Dsn("postgres://u:p$$w@h/db?sslmode=disable".to_owned());
+    expected.exporter.dsn = Dsn::from("postgres://u:p$$w@h/db?sslmode=disable");
     expected.exporter.pool_size = 4;
     expected.exporter.sending_queue.enabled = false;
     expected.exporter.sending_queue.queue_size = 50_000;
     expected.batch.send_batch_size = 250;
     expected.batch.timeout = GoDuration(Duration::from_millis(250));
     assert_eq!(load_with(&[], &[], &env).unwrap(), expected);
+}
+
+#[test]
+fn a_private_store_is_named_or_not() {
+    let unset = |config: Config| config.exporter.dsn.unnamed_by().map(str::to_owned);
+    let shipped = |variables| unset(load_with(&[], &[], &of(variables)).unwrap());
+    assert_eq!(shipped(&[]).as_deref(), Some("DATABASE_URL"));
+    assert_eq!(shipped(&[("DATABASE_URL", "\n")]).as_deref(), Some("DATABASE_URL"));
+    assert_eq!(shipped(&[("DATABASE_URL", "embedded")]), None);
+    assert_eq!(shipped(&[("DATABASE_URL", "postgres://h/db")]), None);
+    let key = "exporters.postgres.dsn";
+    let own = |sets: &[&str]| unset(minimal(sets, &of(&[("B", "embedded")])).unwrap());
+    assert_eq!(own(&[]).as_deref(), Some(key));
+    assert_eq!(own(&[&format!("{key}=")]).as_deref(), Some(key));
+    assert_eq!(own(&[&format!("{key}=embedded")]), None);
+    assert_eq!(own(&[&format!("{key}=${{A:-embedded}}")]).as_deref(), Some("A"));
+    assert_eq!(own(&[&format!("{key}=${{A:-${{B}}}}")]), None);
+    assert_eq!(own(&[&format!("{key}=${{A:-postgres://h/db}}")]), None, "it has a database");
 }
 
 #[test]
@@ -164,7 +182,7 @@ fn text_keeps_what_the_environment_says() {
     ];
     let config = minimal(&sets, &env).unwrap();
     assert_eq!(config.exporter.schema, "007");
-    assert_eq!(config.exporter.dsn.0, "1e3");
+    assert_eq!(config.exporter.dsn.text, "1e3");
     assert_eq!(config.telemetry.logs.level, telemetry::config::Level::Warn);
 }
 

@@ -33,8 +33,12 @@ fn what_cannot_be_pushed_to_is_refused() {
              protocol is http/protobuf",
         ),
         ("protocol: http/json", "protocol: found \"http/json\", expected one of grpc, http/protobuf"),
-        ("timeout: 0", "timeout: found 0, expected a number of milliseconds above 0, such as 10000"),
-        ("timeout: 5s", "timeout: found \"5s\", expected a whole number, 0 or more"),
+        ("timeout: 0", "timeout: found 0, expected a duration above 0, such as 10s"),
+        (
+            "timeout: 5 sec",
+            "timeout: found \"5 sec\", expected a duration with its unit (ns, us, ms, s, m, h, d, w), such as 200ms, \
+             1m30s or 30d, or a number of milliseconds",
+        ),
         ("headers: {a b: x}", "headers: found \"a b\", expected a name that HTTP has, and a value of ASCII"),
         ("headers: 5", "headers: found 5, expected a map of names and values"),
         ("headers: [{name: a}]", "headers[0]: missing field `value`"),

@@ -28,7 +28,7 @@ fn what_cannot_be_kept_so_is_refused() {
         ),
         (
             &[".max_age=30mo"],
-            ".max_age: found \"30mo\", expected a duration with its unit, such as 200ms, 1m30s or 30d",
+            ".max_age: found \"30mo\", expected a duration with its unit (ns, us, ms, s, m, h, d, w), such as 200ms, 1m30s or 30d",
         ),
         (
             &[".max_size=50PB"],

@@ -39,7 +39,7 @@ fn whatever_is_set_is_printed_and_read_again() {
         ],
         &["receivers.otlp.protocols={http: {max_request_body_size: 1000}}"],
         &[
-            "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, \
+            "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, timeout: 1.5us, \
              exporter: {otlp: {protocol: http/protobuf, endpoint: 'http://[::1]:4318/x', compression: gzip, \
              temporality_preference: low_memory}}}}]}",
             "service.telemetry.resource={service.version: , 'a b': '- x', n: 1}",
@@ -50,7 +50,10 @@ fn whatever_is_set_is_printed_and_read_again() {
         ],
         &[
             "service.pipelines.logs.processors=[memory_limiter, batch]",
-            "processors.memory_limiter={limit_mib: 9}",
+            "processors.memory_limiter={limit_mib: 9, spike_limit_mib: 1500001B}",
+        ],
+        &[
+            "receivers.otlp.protocols={grpc: {max_recv_msg_size_mib: 1536KiB}, http: {max_request_body_size: 1MB, cors: {max_age: 1d}}}",
         ],
         &["receivers.otlp.protocols.grpc.keepalive.enforcement_policy.min_time=0s"],
         &["exporters.postgres.partition=hour", "exporters.postgres.retention={max_age: 90m, max_size: 5GiB}"],

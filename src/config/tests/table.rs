@@ -40,6 +40,8 @@ fn each_bad_mapping_is_refused_by_name() {
         ("{a: {attributes: [x, '*a*']}}", "columns.a.attributes[1]: found \"*a*\", expected at most one *".to_owned()),
         ("{a: {first_of: [{attribute: b}, {}]}}",
             "columns.a.first_of[1]: found 0 sources, expected one of field, attribute, resource, scope".to_owned()),
+        ("{a: {first_of: [{attribute: b, type: text}]}}",
+            "columns.a.first_of[0]: found further keys, expected one of field, attribute, resource, scope".to_owned()),
         ("{a: {generate: id}}", "columns.a.generate: found \"id\", expected one of uuid".to_owned()),
         ("{'': {field: body}}", "columns.\"\": found \"\", expected a column's name of 1 to 63 bytes".to_owned()),
         ("{a.b: {}}", format!("columns.a.b: found no source, {one_of}")),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::telemetry::config::Level;
+use crate::values::size::ByteSize;
 
 fn with(set: &str) -> Config {
     minimal(&[set], &none).unwrap_or_else(|refusal| panic!("{set}: {refusal}"))
@@ -74,28 +75,127 @@ fn truths_and_numbers_may_be_in_quotes() {
     }
 }
 
-/// Scenario: durations in days and weeks, sizes in units where bytes are asked for, percent with its sign. Promise: each is
-/// understood.
+/// Scenario: every key that is a size, with a unit, in any case, with a fraction, and as a number alone. Promise: each is
+/// understood alike; a number alone is one of bytes, or of the unit in the key's name.
 #[test]
-fn durations_sizes_and_percent_may_have_their_units() {
+fn sizes_are_written_alike_everywhere() {
+    let used = "service.pipelines.logs.processors=[memory_limiter, batch]";
+    let limited = "processors.memory_limiter.limit_mib=8000";
+    let room = "receivers.otlp.admission.request_limit_mib=8000";
+    for (key, number) in [
+        ("exporters.postgres.sending_queue.max_bytes", "3145728"),
+        ("exporters.postgres.retention.max_size", "3145728"),
+        ("receivers.otlp.admission.max_resource_bytes", "3145728"),
+        ("receivers.otlp.admission.max_record_bytes", "3145728"),
+        ("receivers.otlp.protocols.http.max_request_body_size", "3145728"),
+        ("receivers.otlp.protocols.grpc.max_recv_msg_size_mib", "3"),
+        ("processors.memory_limiter.limit_mib", "3"),
+        ("processors.memory_limiter.spike_limit_mib", "3"),
+    ] {
+        let config = |size: &str| minimal(&[used, limited, room, &format!("{key}={size}")], &none);
+        let expected = config("3MiB");
+        assert!(expected.is_ok(), "{key}: {expected:?}");
+        assert_ne!(expected, minimal(&[used, limited, room], &none), "{key}");
+        for size in [number, &format!("'{number}'"), &format!("{number}.0"), "3Mi", "3mib", "' 3 MiB '"] {
+            assert_eq!(config(size), expected, "{key}={size}");
+        }
+        let refused = config("3 PB").unwrap_err();
+        let unit = if number == "3" { "MiB" } else { "bytes" };
+        assert!(
+            refused.starts_with(&format!("{key}: found \"3 PB\", expected a size such as 50GiB")),
+            "{refused}"
+        );
+        assert!(refused.ends_with(&format!(", or a number of {unit}")), "{refused}");
+        for (size, expected) in [("-1", "a size of 0 or more"), ("9999999TiB", "a size below 8388608TiB")] {
+            let refused = config(size).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("{key}: found ")) && refused.contains(expected),
+                "{refused}"
+            );
+        }
+    }
+    let found =
+        with("receivers.otlp.admission={request_limit_mib: 1.5GiB, max_key_bytes: 1KiB}").receiver.admission;
+    assert_eq!((found.request_limit, found.max_key_bytes), (ByteSize::mib(1536), ByteSize(1024)));
+}
+
+/// Scenario: every kind of key that is a duration, in days and weeks, with spaces, and as a number alone where the key has a
+/// unit. Promise: each is understood alike.
+#[test]
+fn durations_are_written_alike_everywhere() {
     let days =
         |text: &str| with(&format!("exporters.postgres.retention.max_age={text}")).exporter.retention.max_age;
-    assert_eq!(days("30d"), GoDuration(Duration::from_secs(30 * 86_400)));
+    assert_eq!(days("30d"), GoDuration::seconds(30 * 86_400));
     assert_eq!(days("2w"), days("336h"));
-    for (text, bytes) in
-        [("64MiB", 64 << 20), ("'67108864'", 64 << 20), ("67108864", 64 << 20), ("1GB", 1_000_000_000)]
-    {
-        let found = with(&format!("exporters.postgres.sending_queue.max_bytes={text}"));
-        assert_eq!(found.exporter.sending_queue.max_bytes, bytes, "{text}");
+    assert_eq!(days("30 d"), days("30d"));
+    let push = |span: &str| {
+        let reader = format!("{{periodic: {{interval: {span}, exporter: {{otlp: {{timeout: {span}}}}}}}}}");
+        let readers =
+            with(&format!("service.telemetry.metrics.readers=[{reader}]")).telemetry.metrics.readers;
+        let periodic = readers[0].periodic.clone().unwrap();
+        (periodic.interval, periodic.exporter.otlp.timeout)
+    };
+    for span in ["90000", "90s", "1m30s", "9e4"] {
+        assert_eq!(push(span), (GoDuration::seconds(90), GoDuration::seconds(90)), "{span}");
     }
-    let found = with("receivers.otlp.admission.max_record_bytes=2MiB");
-    assert_eq!(found.receiver.admission.max_record_bytes, 2 << 20);
-    let found = with("receivers.otlp.protocols.http.max_request_body_size=5MB");
-    assert_eq!(found.receiver.protocols.http.unwrap().max_request_body_size, 5_000_000);
+    let cors = "receivers.otlp.protocols.http.cors.max_age";
+    let age = |span: &str| with(&format!("{cors}={span}")).receiver.protocols.http.unwrap().cors.max_age;
+    assert_eq!((age("600"), age("'600'"), age("1d")), (age("10m"), age("600s"), age("86400")));
+    let refused = minimal(&[&format!("{cors}=1.5s")], &none);
+    assert_eq!(refused, Err(format!("{cors}: found 1.5s, expected whole seconds")));
+}
+
+/// Scenario: percent with its sign and without. Promise: it is understood.
+#[test]
+fn percent_may_have_its_sign() {
     let limiter = "processors.memory_limiter={limit_percentage: 80%, spike_limit_percentage: '20'}";
     let used = "service.pipelines.logs.processors=[memory_limiter, batch]";
     let memory = minimal(&[limiter, used], &none).unwrap().memory.unwrap();
     assert_eq!((memory.limit_percentage, memory.spike_limit_percentage), (80, 20));
+}
+
+/// Scenario: the variable of the shipped file that is in seconds, as a number and with a unit of its own; a size with a unit
+/// behind the reference. Promise: the unit behind a reference is for a value that has none.
+#[test]
+fn a_variable_may_bring_its_unit() {
+    for (value, millis) in
+        [("1.0", 1000), ("0.25", 250), ("2", 2000), ("1s", 1000), ("500ms", 500), ("1 m\n", 60_000)]
+    {
+        let config = load_with(&[], &[], &of(&[("LOG_BUFFER_FLUSH_INTERVAL", value)])).unwrap();
+        assert_eq!(config.batch.timeout, GoDuration(Duration::from_millis(millis)), "{value:?}");
+    }
+    let set = "exporters.postgres.sending_queue.max_bytes=${env:SIZE}MiB";
+    for (value, size) in [("64", ByteSize::mib(64)), ("1GiB", ByteSize::mib(1024))] {
+        let config = minimal(&[set], &of(&[("SIZE", value)])).unwrap();
+        assert_eq!(config.exporter.sending_queue.max_bytes, size, "{value}");
+    }
+    let text = minimal(&["exporters.postgres.schema=${env:NAME}s"], &of(&[("NAME", "log")])).unwrap();
+    assert_eq!(text.exporter.schema, "logs", "text is taken as it is");
+}
+
+/// Scenario: whole numbers as YAML writes them, and with thousands set apart. Promise: what YAML takes for a whole number is one;
+/// anything else is refused with how it is written.
+#[test]
+fn whole_numbers_are_those_of_yaml() {
+    let key = "exporters.postgres.sending_queue.queue_size";
+    for number in ["10000", "1e4", "1E4", "10000.0", "10_000", "+10000", "0x2710", "'1e4'"] {
+        assert_eq!(with(&format!("{key}={number}")).exporter.sending_queue.queue_size, 10_000, "{number}");
+    }
+    let whole = "a whole number, 0 or more";
+    let largest = "a whole number of at most 18446744073709551615";
+    for (number, found, expected) in [
+        ("10,000", "\"10,000\"", &format!("{whole}, such as 10000")[..]),
+        ("1 000", "\"1 000\"", &format!("{whole}, such as 1000")),
+        ("10k", "\"10k\"", whole),
+        ("64MiB", "\"64MiB\"", whole),
+        ("1.5", "1.5", whole),
+        ("-1", "-1", whole),
+        ("''", "\"\"", whole),
+        ("99999999999999999999", "100000000000000000000", largest),
+    ] {
+        let refusal = minimal(&[&format!("{key}={number}")], &none).unwrap_err();
+        assert_eq!(refusal, format!("{key}: found {found}, expected {expected}"));
+    }
 }
 
 /// Scenario: `losses_window` of nothing, which the documentation allows. Promise: it is taken, with a unit and without.
@@ -104,5 +204,41 @@ fn losses_may_have_no_window() {
     for zero in ["0s", "0", "'0'", "0d"] {
         let found = with(&format!("exporters.postgres.losses_window={zero}"));
         assert_eq!(found.exporter.losses_window, GoDuration(Duration::ZERO), "{zero}");
+    }
+}
+
+#[test]
+fn addresses_as_operators_write_them() {
+    let grpc = "receivers.otlp.protocols.grpc.endpoint";
+    for address in ["0.0.0.0:4317", "localhost:4317", "[::1]:0", "[::]:65535", "log-gw.internal.example:4317"]
+    {
+        assert!(minimal(&[&format!("{grpc}='{address}'")], &none).is_ok(), "{address}");
+    }
+    for address in [
+        "4317",
+        ":x",
+        ":65536",
+        "localhost",
+        "localhost:",
+        "::1:4317",
+        "[x]:1",
+        "h:65536",
+        "h:+1",
+        "http://h:1",
+    ] {
+        let expected = format!(
+            "{grpc}: found {address:?}, expected host:port, such as 127.0.0.1:4317, [::1]:4317, \
+             or 0.0.0.0:4317 for every interface"
+        );
+        assert_eq!(minimal(&[&format!("{grpc}='{address}'")], &none).unwrap_err(), expected);
+    }
+    // The Collector takes it for every interface, but nobody should get there by an empty variable.
+    let expected = "found \":4317\", expected a host before it: 127.0.0.1:4317 for this machine alone, \
+                    or 0.0.0.0:4317 for every interface";
+    for (set, variables) in
+        [(":4317", ""), ("${env:HOST}:4317", " (the value is from the environment: HOST)")]
+    {
+        let refusal = minimal(&[&format!("{grpc}='{set}'")], &of(&[("HOST", "")])).unwrap_err();
+        assert_eq!(refusal, format!("{grpc}: {expected}{variables}"));
     }
 }

@@ -127,7 +127,8 @@ async fn a_request_of_too_many_resources_or_scopes_is_refused_for_good() {
 /// Rows that swell take room before they are made: one request alone may have two thirds of it.
 #[tokio::test]
 async fn rows_take_room_as_they_grow() {
-    let gateway = Setup::default().with(|setup| setup.config.admission.request_limit_mib = 3).start().await;
+    let gateway =
+        Setup::default().with(|setup| setup.config.admission.request_limit = ByteSize::mib(3)).start().await;
     // Each of these characters has six bytes of JSON.
     let swelling = |bytes: usize| {
         let text = "\u{1}".repeat(bytes);
@@ -244,7 +245,8 @@ async fn reject_sends_the_whole_request_back_for_a_while() {
 
 #[tokio::test]
 async fn what_is_larger_than_the_buffer_is_said_to_be() {
-    let gateway = Setup::overflow(Overflow::Reject).with(|setup| setup.queue.max_bytes = 1000).start().await;
+    let gateway =
+        Setup::overflow(Overflow::Reject).with(|setup| setup.queue.max_bytes = ByteSize(1000)).start().await;
     let answer = gateway.export(request(["x".repeat(2000)])).await;
     assert_eq!(rejected(answer), (1, "1 dropped because they are larger than the whole buffer".into()));
     assert_eq!(gateway.buffer.books().dropped_for(DropReason::TooLarge), 1);

@@ -91,8 +91,13 @@ struct Model {
 
 impl Model {
     fn new((overflow, waits, queue_size, max_bytes, largest): Bounds) -> Self {
-        let queue =
-            QueueConfig { overflow, enabled: !waits, queue_size, max_bytes, ..QueueConfig::default() };
+        let queue = QueueConfig {
+            overflow,
+            enabled: !waits,
+            queue_size,
+            max_bytes: ByteSize(max_bytes as u64),
+            ..QueueConfig::default()
+        };
         let timeout = GoDuration(Duration::ZERO);
         let batch = BatchConfig { send_batch_size: 1, send_batch_max_size: largest, timeout };
         let buffer = Arc::new(Buffer::new(&queue, &batch));

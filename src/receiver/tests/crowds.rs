@@ -139,7 +139,7 @@ async fn has_room(gateway: &Gateway) -> bool {
 #[tokio::test]
 async fn headers_without_a_body_keep_nobody_out() {
     let setup = Setup::default().with(|setup| {
-        setup.config.admission.request_limit_mib = 1;
+        setup.config.admission.request_limit = ByteSize::mib(1);
         setup.grpc().max_connections = 64;
     });
     let gateway = setup.start().await;
@@ -159,7 +159,7 @@ async fn headers_without_a_body_keep_nobody_out() {
 async fn requests_that_never_end_keep_nobody_out() {
     for begins in [&[0][..], &[0, 0, 0, 0, 9, 1, 2, 3]] {
         let setup = Setup::default().with(|setup| {
-            setup.config.admission.request_limit_mib = 2;
+            setup.config.admission.request_limit = ByteSize::mib(2);
             setup.grpc().max_connections = 64;
         });
         let gateway = setup.start().await;
@@ -197,7 +197,7 @@ async fn one_address_has_its_places() {
 #[tokio::test]
 async fn an_address_has_one_share_for_both_ports() {
     let setup = Setup::default().with(|setup| {
-        setup.config.admission.request_limit_mib = 2;
+        setup.config.admission.request_limit = ByteSize::mib(2);
         setup.grpc().max_connections = 64;
     });
     let gateway = setup.start().await;

@@ -42,6 +42,7 @@ use crate::buffer::samples::assert_balanced;
 use crate::buffer::{Batch, Buffer};
 use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse, retry_info};
 use crate::table::partition::Width;
+use crate::values::size::ByteSize;
 
 const LONG: Duration = Duration::from_secs(600);
 /// What a test waits for to be over.
@@ -78,13 +79,13 @@ impl Default for Setup {
         let anywhere = "127.0.0.1:0".to_owned();
         config.protocols.grpc = Some(GrpcConfig {
             endpoint: anywhere.clone(),
-            max_recv_msg_size_mib: 1,
+            max_recv_msg_size: ByteSize::mib(1),
             max_connections: 16,
             ..GrpcConfig::default()
         });
         config.protocols.http = Some(HttpConfig {
             endpoint: anywhere,
-            max_request_body_size: 1 << 20,
+            max_request_body_size: ByteSize::mib(1),
             max_connections: 16,
             ..HttpConfig::default()
         });
@@ -134,7 +135,7 @@ impl Setup {
         let admission = &self.config.admission;
         let intake = Intake::new(buffer.clone(), !self.queue.enabled, self.result_timeout)
             .writing(Width::default(), None, admission.limits())
-            .within((admission.request_limit_mib as usize) << 20, Arc::default());
+            .within(admission.request_limit.bytes(), Arc::default());
         let intake = Arc::new(intake);
         let ports = Ports::bind(&self.config.protocols).await.unwrap();
         let address = |listener: &Option<TcpListener>| listener.as_ref().unwrap().local_addr().unwrap();

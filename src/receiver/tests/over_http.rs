@@ -165,7 +165,8 @@ async fn json_is_answered_in_json() {
 /// The limit is for what is sent; what JSON becomes takes its share of the room beside it, and gives it back.
 #[tokio::test]
 async fn json_takes_room_for_what_it_becomes() {
-    let gateway = Setup::default().with(|setup| setup.config.admission.request_limit_mib = 1).start().await;
+    let gateway =
+        Setup::default().with(|setup| setup.config.admission.request_limit = ByteSize::mib(1)).start().await;
     let large = json(&text(&"x".repeat(500_000)));
     let reply = gateway.ask(POST_JSON, large.as_bytes()).await;
     assert_eq!(reply.status, 413, "{reply:?}");

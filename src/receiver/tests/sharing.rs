@@ -84,7 +84,7 @@ async fn what_is_refused_by_grpc_costs_the_others_nothing() {
 async fn what_is_refused_by_http_costs_the_others_nothing() {
     let setup = Setup::default().with(|setup| {
         setup.gates[1] = Gate::with_token();
-        setup.http().max_request_body_size = 1000;
+        setup.http().max_request_body_size = ByteSize(1000);
     });
     let gateway = setup.start().await;
     let ask = |method: &str, path: &str, media_type: &str| {

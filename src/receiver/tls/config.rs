@@ -1,12 +1,12 @@
 //! `tls` of a protocol, with the Collector's keys and meanings.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use crate::values::duration::GoDuration;
+use crate::values::scalar::{self, Scalar, Words};
 use crate::values::secret::Secret;
 
 /// `receivers.otlp.protocols.*.tls`.
@@ -56,26 +56,22 @@ impl Serialize for MinVersion {
     }
 }
 
+impl Scalar for MinVersion {
+    fn expected() -> Words {
+        "1.2 or 1.3; what is older is not safe".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Words> {
+        match text.trim() {
+            "1.2" => Ok(Self::Tls12),
+            "1.3" => Ok(Self::Tls13),
+            _ => Err(Self::expected()),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for MinVersion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Version;
-        impl Visitor<'_> for Version {
-            type Value = MinVersion;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("1.2 or 1.3; what is older is not safe")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<MinVersion, E> {
-                match text {
-                    "1.2" => Ok(MinVersion::Tls12),
-                    "1.3" => Ok(MinVersion::Tls13),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-            // YAML's number, where there are no quotes.
-            fn visit_f64<E: Error>(self, number: f64) -> Result<MinVersion, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        deserializer.deserialize_any(Version)
+        scalar::read(deserializer, None)
     }
 }

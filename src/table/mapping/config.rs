@@ -7,6 +7,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::types::ColumnType;
+use crate::values::scalar::{self, Scalar, Words};
 
 /// `exporters.postgres.table`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -43,9 +44,9 @@ pub struct ColumnConfig {
     /// A value of forebay's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generated>,
-    /// The first of these that there is.
+    /// The first of these that there is: each has one of the first four keys, and none of the others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub first_of: Vec<SourceConfig>,
+    pub first_of: Vec<ColumnConfig>,
     /// The column's type; by default that which the source has by nature.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub sql_type: Option<ColumnType>,
@@ -57,22 +58,12 @@ pub struct ColumnConfig {
     pub default: Option<Literal>,
 }
 
-/// One of several sources.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SourceConfig {
-    /// A field of the record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<Field>,
-    /// The value of an attribute of the record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attribute: Option<String>,
-    /// The value of an attribute of the resource.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-    /// The value of an attribute of the scope.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
+impl ColumnConfig {
+    /// Whether it has none but the keys that a single source may have.
+    pub(super) fn is_source_alone(&self) -> bool {
+        let Self { field, attribute, resource, scope, .. } = self.clone();
+        *self == Self { field, attribute, resource, scope, ..Self::default() }
+    }
 }
 
 /// A field of a record, by its name in the view.
@@ -188,31 +179,18 @@ impl<'de> Deserialize<'de> for Group {
     }
 }
 
+impl Scalar for Literal {
+    fn expected() -> Words {
+        "text, a number, true or false".into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Words> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
 impl<'de> Deserialize<'de> for Literal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LiteralVisitor;
-
-        impl Visitor<'_> for LiteralVisitor {
-            type Value = Literal;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text, a number, true or false")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Literal, E> {
-                Ok(Literal(text.to_owned()))
-            }
-
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Literal, E> {
-                Ok(Literal(value.to_string()))
-            }
-
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Literal, E> {
-                Ok(Literal(value.to_string()))
-            }
-        }
-
-        // As text, so that 007 stays what it is.
-        deserializer.deserialize_str(LiteralVisitor)
+        scalar::read_text(deserializer)
     }
 }

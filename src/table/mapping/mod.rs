@@ -20,7 +20,7 @@ use super::row::RowWriter;
 use super::text::Replaced;
 use crate::otlp::value::AnyValue;
 use bounds::Bounds;
-use config::{ColumnConfig, Field, Generated, Group, Literal, SourceConfig, TableConfig};
+use config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
 use keys::{Keys, Pattern};
 pub use types::{ColumnType, UnknownType};
 use value::Value;
@@ -202,8 +202,7 @@ impl Mapping {
 
     /// The sources of a column, and the type that they have by nature.
     fn sources(&mut self, config: &ColumnConfig) -> Built<(Vec<Source>, ColumnType)> {
-        let ColumnConfig { field, attribute, resource, scope, .. } = config.clone();
-        let single = self.source(&SourceConfig { field, attribute, resource, scope });
+        let single = self.source(config);
         let group = config.attributes.as_ref().map(|group| self.group(group)).transpose()?;
         let generated = config.generate.map(|Generated::Uuid| (Source::Uuid, ColumnType::Uuid));
         let constant = config.constant.is_some().then_some((Source::Constant, ColumnType::Text(None)));
@@ -217,10 +216,12 @@ impl Mapping {
         }
         for (index, source) in config.first_of.iter().enumerate() {
             let one = self.source(source);
-            if one.len() != 1 {
-                let index = format!("[{index}]");
+            let has_more = !source.is_source_alone();
+            if one.len() != 1 || has_more {
+                let found =
+                    if has_more { "further keys".to_owned() } else { format!("{} sources", one.len()) };
                 let expected = "one of field, attribute, resource, scope";
-                return Err(refusal(&["first_of", &index], format!("{} sources", one.len()), expected));
+                return Err(refusal(&["first_of", &format!("[{index}]")], found, expected));
             }
             found.extend(one);
         }
@@ -229,7 +230,7 @@ impl Mapping {
     }
 
     /// What a source says; several where it says too much.
-    fn source(&mut self, config: &SourceConfig) -> Vec<(Source, ColumnType)> {
+    fn source(&mut self, config: &ColumnConfig) -> Vec<(Source, ColumnType)> {
         let text = ColumnType::Text(None);
         let field = config.field.map(|field| match field {
             Field::Attributes => (Source::All, field.natural_type()),

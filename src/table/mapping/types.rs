@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::values::scalar::{self, Scalar, Words};
 
 /// The type of a mapped column, as far as it decides on a value's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,23 +128,19 @@ impl Serialize for ColumnType {
     }
 }
 
+impl Scalar for ColumnType {
+    fn expected() -> Words {
+        format!("varchar(n) or one of {}", names()).into()
+    }
+
+    fn parse(text: &str) -> Result<Self, Words> {
+        text.parse().map_err(|UnknownType(_)| Self::expected())
+    }
+}
+
 impl<'de> Deserialize<'de> for ColumnType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TypeVisitor;
-
-        impl Visitor<'_> for TypeVisitor {
-            type Value = ColumnType;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "varchar(n) or one of {}", names())
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<ColumnType, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-
-        deserializer.deserialize_str(TypeVisitor)
+        scalar::read_text(deserializer)
     }
 }
 
