@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("telemetry", 0),
     ("otlp", 0),
     ("embedded", 0),
+    ("net", 0),
     ("memory", 1),
     ("table", 1),
     ("buffer", 2),
@@ -33,7 +34,7 @@ const FLOORS: &[(&str, u8)] = &[
 ];
 
 /// The imports between modules of one floor.
-const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "values"), ("main", "cli")];
+const SIDEWAYS: &[(&str, &str)] = &[("telemetry", "values"), ("telemetry", "net"), ("main", "cli")];
 
 /// Paths that only some rooms may name: the paths, the rooms (files or folders of `src`), and what to do instead.
 const DOORS: &[(&[&str], &[&str], &str)] = &[
@@ -42,9 +43,16 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["receiver", "telemetry/otlp.rs"],
         "speak gRPC in receiver, or as a client in telemetry/otlp.rs",
     ),
-    (&["http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
+    (
+        &["http"],
+        &["net", "receiver", "telemetry"],
+        "serve connections in net, requests in receiver, pages in telemetry",
+    ),
+    (&["tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
-    (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
+    (&["hyper::server", "hyper::service"], &["net"], "have net serve it"),
+    (&["hyper::body", "hyper::Error"], &["net", "receiver", "telemetry"], "have net serve it"),
+    (&["hyper", "hyper_util"], &["net", "telemetry/otlp.rs", "telemetry/probe.rs"], "have net serve it"),
     (
         &["tokio_postgres", "deadpool_postgres", "rustls_native_certs"],
         &["exporter"],
@@ -88,7 +96,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["config", "telemetry/logs.rs", "embedded", "exporter/dsn/surroundings.rs"],
         "make it a key of the configuration",
     ),
-    (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),
+    (&["tokio::task::JoinSet"], &["app", "net/listener.rs"], "hold tasks where they end with their owner"),
     (
         &[
             "tokio::spawn",
@@ -300,6 +308,7 @@ mod rules {
     #[test]
     fn foreign_crates_have_doors() {
         assert_eq!(broken("exporter/mod.rs", "use {std::io, tonic::Status};\n").len(), 1);
+        assert_eq!(broken("telemetry/pages.rs", "use hyper::server::conn::http1;\n").len(), 1);
         assert_eq!(broken("app/mod.rs", "fn f(e: tokio_postgres::Error) {}\n").len(), 1);
         assert_eq!(broken("receiver/mod.rs", "use opentelemetry::{global, KeyValue};\n").len(), 1);
         assert_eq!(
@@ -312,8 +321,9 @@ mod rules {
             1
         );
         for (path, text) in [
-            ("telemetry/pages.rs", "use hyper::{Method, server::conn::http1};\n"),
-            ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\n"),
+            ("telemetry/pages.rs", "use http::Method;\nuse hyper::body::Incoming;\n"),
+            ("net/connection.rs", "use hyper::{Method, server::conn::http1};\n"),
+            ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\nfn f() -> impl Send + use<> {}\n"),
             ("app/mod.rs", "fn f<'a>(x: &'a str) { tokio::spawn(g('\\'')); }\n"),
         ] {
             assert_eq!(broken(path, text), [""; 0], "{path}: {text}");

@@ -126,7 +126,7 @@ async fn a_request_under_way_is_answered_after_the_shutdown() {
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
     let mut setup = Setup::waits_for_result();
-    setup.times.grace = Duration::from_millis(50);
+    setup.timeouts.shutdown = Duration::from_millis(50);
     let gateway = setup.start().await;
     let client = Grpc::new(gateway.channel().await);
     let sender = tokio::spawn(export(client, request(["a"])));
@@ -142,7 +142,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
     let mut setup = Setup::default();
-    setup.times.opening = Duration::from_millis(50);
+    setup.timeouts.opening = Duration::from_millis(50);
     let gateway = setup.start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
@@ -154,7 +154,7 @@ async fn who_says_nothing_is_cut() {
 #[tokio::test]
 async fn who_never_shakes_hands_is_cut() {
     let mut setup = Setup::default();
-    setup.times.opening = Duration::from_millis(50);
+    setup.timeouts.opening = Duration::from_millis(50);
     setup.gates[0] = Gate::with_tls();
     let turned_away = setup.gates[0].turned_away.clone();
     let gateway = setup.start().await;
@@ -197,8 +197,7 @@ async fn who_may_not_send_is_told_before_the_body() {
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let mut setup = Setup::default();
-    setup.times.arrival = Duration::from_millis(50);
+    let setup = Setup { arrival: Duration::from_millis(50), ..Setup::default() };
     let gateway = setup.start().await;
     let (_connection, mut client) = h2_client(&gateway).await;
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
@@ -268,7 +267,7 @@ async fn idle_connections_give_way_the_longest_idle_first() {
 #[tokio::test]
 async fn idle_connections_are_asked_to_go() {
     let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(50);
+    (setup.timeouts.first, setup.timeouts.idle) = (Duration::from_millis(50), Duration::from_millis(50));
     let gateway = setup.start().await;
     let (ended, client) = h2_client(&gateway).await;
     assert!(soon(ended).await.unwrap().is_ok(), "GOAWAY without an error, and the end");
@@ -279,7 +278,7 @@ async fn idle_connections_are_asked_to_go() {
 #[tokio::test]
 async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
     let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
+    setup.timeouts.age = Duration::from_millis(50);
     let gateway = setup.start().await;
     let (ended, mut client) = h2_client(&gateway).await;
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
@@ -305,8 +304,8 @@ async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
 #[tokio::test]
 async fn old_connections_that_do_not_go_are_cut() {
     let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
-    setup.times.age_grace = Duration::from_millis(50);
+    setup.timeouts.age = Duration::from_millis(50);
+    setup.timeouts.age_grace = Duration::from_millis(50);
     let gateway = setup.start().await;
     let (ended, mut client) = h2_client(&gateway).await;
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
@@ -323,7 +322,7 @@ async fn old_connections_that_do_not_go_are_cut() {
 #[tokio::test]
 async fn nothing_is_lost_or_taken_twice_as_connections_grow_old() {
     let mut setup = Setup::default();
-    setup.times.age = Duration::from_millis(5);
+    setup.timeouts.age = Duration::from_millis(5);
     setup.queue.queue_size = 1000;
     let gateway = setup.start().await;
     let client = Grpc::new(gateway.channel().await);

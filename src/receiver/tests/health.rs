@@ -115,7 +115,7 @@ async fn watches_are_bounded_and_keep_nobody_out() {
 #[tokio::test]
 async fn a_watch_keeps_no_connection() {
     let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(100);
+    (setup.timeouts.first, setup.timeouts.idle) = (Duration::from_millis(100), Duration::from_millis(100));
     let gateway = setup.start().await;
     let mut one = watch(&gateway.channel().await, "").await;
     assert_eq!(next(&mut one).await, Ok(ServingStatus::Serving));

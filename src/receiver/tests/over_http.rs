@@ -255,8 +255,7 @@ async fn what_passes_has_a_time_to_come_back() {
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let mut setup = Setup::default();
-    setup.times.arrival = Duration::from_millis(50);
+    let setup = Setup { arrival: Duration::from_millis(50), ..Setup::default() };
     let gateway = setup.start().await;
     let mut client = Client::connect(gateway.http).await;
     client.write(format!("{POST}\r\nhost: forebay\r\ncontent-length: 9\r\n\r\nabc")).await;
@@ -297,7 +296,7 @@ async fn http2_is_spoken_as_well() {
 #[tokio::test]
 async fn idle_connections_are_closed() {
     let mut setup = Setup::default();
-    setup.times.idle = Duration::from_millis(50);
+    (setup.timeouts.first, setup.timeouts.idle) = (Duration::from_millis(50), Duration::from_millis(50));
     let gateway = setup.start().await;
     let mut client = Client::connect(gateway.http).await;
     assert_eq!(taken(&client.ask(POST, b"").await), None);
@@ -308,7 +307,7 @@ async fn idle_connections_are_closed() {
 #[tokio::test]
 async fn old_connections_finish_what_is_under_way() {
     let mut setup = Setup::waits_for_result();
-    setup.times.age = Duration::from_millis(50);
+    setup.timeouts.age = Duration::from_millis(50);
     let gateway = setup.start().await;
     let mut client = Client::connect(gateway.http).await;
     let lane = async {
