@@ -10,7 +10,7 @@
 //! 6. [`exporter`] writes each batch in one transaction and settles it.
 //!
 //! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
-//! [`telemetry`] is forebay's own metrics, logs and health, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
+//! [`telemetry`] is forebay's own metrics, logs and health, [`net`] serves HTTP, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
 //! for the first minutes, [`shutdown`] is the order of ending, [`supervisor`] tells systemd, [`cli`] is the command line,
 //! [`values`] are durations, sizes, times, secrets and text as they are written and shown, [`version`] says which forebay it is.
 //!
@@ -23,6 +23,7 @@ pub mod config;
 pub mod embedded;
 pub mod exporter;
 pub mod memory;
+pub mod net;
 pub mod operator;
 pub mod otlp;
 pub mod postgres;

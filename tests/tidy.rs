@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("version", 0),
     ("otlp", 0),
     ("embedded", 0),
+    ("net", 0),
     ("telemetry", 1),
     ("memory", 2),
     ("table", 2),
@@ -45,9 +46,16 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["receiver", "telemetry/otlp.rs"],
         "speak gRPC in receiver, or as a client in telemetry/otlp.rs",
     ),
-    (&["http", "tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
+    (
+        &["http"],
+        &["net", "receiver", "telemetry"],
+        "serve connections in net, requests in receiver, pages in telemetry",
+    ),
+    (&["tower", "tower_service", "tower_layer"], &["receiver"], "speak gRPC in receiver"),
     (&["tonic_types"], &["receiver", "otlp/messages.rs"], "build answers in receiver or otlp/messages.rs"),
-    (&["hyper", "hyper_util"], &["telemetry", "receiver"], "serve pages in telemetry, requests in receiver"),
+    (&["hyper::server", "hyper::service"], &["net"], "have net serve it"),
+    (&["hyper::body", "hyper::Error"], &["net", "receiver", "telemetry"], "have net serve it"),
+    (&["hyper", "hyper_util"], &["net", "telemetry/otlp.rs", "telemetry/probe.rs"], "have net serve it"),
     (
         &["tokio_postgres", "deadpool_postgres", "rustls_native_certs"],
         &["postgres"],
@@ -91,7 +99,7 @@ const DOORS: &[(&[&str], &[&str], &str)] = &[
         &["config", "telemetry/logs.rs", "embedded", "postgres/dsn/surroundings.rs"],
         "make it a key of the configuration",
     ),
-    (&["tokio::task::JoinSet"], &["app", "receiver/listen.rs"], "hold tasks where they end with their owner"),
+    (&["tokio::task::JoinSet"], &["app", "net/listener.rs"], "hold tasks where they end with their owner"),
     (
         &[
             "tokio::spawn",
@@ -303,6 +311,7 @@ mod rules {
     #[test]
     fn foreign_crates_have_doors() {
         assert_eq!(broken("exporter/mod.rs", "use {std::io, tonic::Status};\n").len(), 1);
+        assert_eq!(broken("telemetry/pages.rs", "use hyper::server::conn::http1;\n").len(), 1);
         assert_eq!(broken("app/mod.rs", "fn f(e: tokio_postgres::Error) {}\n").len(), 1);
         assert_eq!(broken("receiver/mod.rs", "use opentelemetry::{global, KeyValue};\n").len(), 1);
         assert_eq!(
@@ -315,8 +324,9 @@ mod rules {
             1
         );
         for (path, text) in [
-            ("telemetry/pages.rs", "use hyper::{Method, server::conn::http1};\n"),
-            ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\n"),
+            ("telemetry/pages.rs", "use http::Method;\nuse hyper::body::Incoming;\n"),
+            ("net/connection.rs", "use hyper::{Method, server::conn::http1};\n"),
+            ("receiver/mod.rs", "use tonic::Status;\nuse http::HeaderMap;\nfn f() -> impl Send + use<> {}\n"),
             ("app/mod.rs", "fn f<'a>(x: &'a str) { tokio::spawn(g('\\'')); }\n"),
         ] {
             assert_eq!(broken(path, text), [""; 0], "{path}: {text}");

@@ -10,8 +10,8 @@ use crate::buffer::Buffer;
 use crate::embedded::{self, Embedded};
 use crate::memory::Pressure;
 use crate::supervisor;
+use crate::telemetry::Push;
 use crate::telemetry::pages::Page;
-use crate::telemetry::{Push, serve};
 
 /// The running tasks, by the order in which they are to end.
 pub(super) struct Tasks {
@@ -58,11 +58,11 @@ impl Tasks {
         let mut pages = JoinSet::new();
         if let (Some(listener), Some(config)) = (listeners.health, &app.config.health) {
             let page = Page::health(app.health.clone(), &config.path);
-            pages.spawn(serve(listener, page, flagged(paging.clone())));
+            pages.spawn(page.serve(listener, flagged(paging.clone())));
         }
         for listener in listeners.metrics {
             let page = Page::metrics(app.metrics.clone());
-            pages.spawn(serve(listener, page, flagged(paging.clone())));
+            pages.spawn(page.serve(listener, flagged(paging.clone())));
         }
         for push in pushes {
             pages.spawn(push.run(flagged(paging.clone())));

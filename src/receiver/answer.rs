@@ -12,14 +12,14 @@ use tonic::Code;
 
 use super::encoding::{KNOWN, Most};
 use super::intake::{Refusal, retry_after};
-use super::message::Unreadable;
 use super::room::NoRoom;
 use super::turned_away::Reason;
+use super::unreadable::Unreadable;
 use crate::otlp::Invalid;
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum FailureKind {
     /// It is not what OTLP says.
     Malformed,
     /// It was not sent to its end.
@@ -51,7 +51,7 @@ pub(super) enum Why {
 /// What the sender of a request is told that is not taken.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) why: Why,
+    pub(super) kind: FailureKind,
     pub(super) message: String,
     /// When to send the request again; `None` where that does not help.
     pub(super) retry_after: Option<Duration>,
@@ -66,7 +66,7 @@ pub(super) struct Limit {
     pub(super) key: &'static str,
 }
 
-impl Why {
+impl FailureKind {
     /// The code of gRPC.
     pub(super) fn code(self) -> Code {
         match self {
@@ -99,8 +99,8 @@ impl Why {
 
 impl Failure {
     /// For a request that must not be sent again, or not as it is.
-    pub(super) fn new(why: Why, message: impl Into<String>) -> Self {
-        Self { why, message: message.into(), retry_after: None }
+    pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
     }
 
     /// For a request whose message could not be read.
@@ -113,12 +113,12 @@ impl Failure {
                      `receivers.otlp.admission.max_decompression_ratio`",
                     limit.most.ratio
                 );
-                Self::new(Why::TooLarge, message)
+                Self::new(FailureKind::TooLarge, message)
             }
             Unreadable::NoRoom(no_room) => no_room.into(),
-            Unreadable::Malformed(what) => Self::new(Why::Malformed, what),
-            Unreadable::Json(why) => Self::new(Why::Malformed, why.to_string()),
-            Unreadable::Gone => Self::new(Why::Cut, "the request was not sent to its end"),
+            Unreadable::Malformed(what) => Self::new(FailureKind::Malformed, what),
+            Unreadable::Json(why) => Self::new(FailureKind::Malformed, why.to_string()),
+            Unreadable::Gone => Self::new(FailureKind::Cut, "the request was not sent to its end"),
         }
     }
 
@@ -126,18 +126,18 @@ impl Failure {
     pub(super) fn too_large(limit: &Limit) -> Self {
         let Limit { said, key, .. } = limit;
         let message = format!("the request is larger than {said}; send smaller batches, or raise `{key}`");
-        Self::new(Why::TooLarge, message)
+        Self::new(FailureKind::TooLarge, message)
     }
 
     /// For a request that does not arrive.
     pub(super) fn too_slow(waited: Duration) -> Self {
-        Self::new(Why::TooSlow, format!("the request has not arrived within {} s", waited.as_secs()))
+        Self::new(FailureKind::TooSlow, format!("the request has not arrived within {} s", waited.as_secs()))
     }
 
     /// For a message that is compressed in another way than the known ones, as `header` says.
     pub(super) fn unknown_encoding(header: &str, name: &[u8]) -> Self {
         let name = String::from_utf8_lossy(name);
-        Self::new(Why::UnknownEncoding, format!("{header} {name} is not known; {KNOWN} are"))
+        Self::new(FailureKind::UnknownEncoding, format!("{header} {name} is not known; {KNOWN} are"))
     }
 
     /// For a path that is not here.
@@ -152,30 +152,30 @@ impl Failure {
             _ => "",
         };
         let message = format!("{path} is not here; forebay takes logs only, at {known}{cure}");
-        Self::new(Why::UnknownPath, message)
+        Self::new(FailureKind::UnknownPath, message)
     }
 }
 
 impl From<NoRoom> for Failure {
     fn from(no_room: NoRoom) -> Self {
-        let why = match no_room {
-            NoRoom::Ever => Why::TooLarge,
-            NoRoom::Now => Why::Full,
+        let kind = match no_room {
+            NoRoom::Ever => FailureKind::TooLarge,
+            NoRoom::Now => FailureKind::Full,
         };
-        Self { why, message: no_room.to_string(), retry_after: (no_room == NoRoom::Now).then(retry_after) }
+        Self { kind, message: no_room.to_string(), retry_after: (no_room == NoRoom::Now).then(retry_after) }
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let why = match refusal {
-            Refusal::Invalid(Invalid::Malformed(_)) => Why::Malformed,
-            Refusal::Invalid(Invalid::TooComplex(_)) => Why::TooComplex,
+        let kind = match refusal {
+            Refusal::Invalid(Invalid::Malformed(_)) => FailureKind::Malformed,
+            Refusal::Invalid(Invalid::TooComplex(_)) => FailureKind::TooComplex,
             Refusal::NoRoom(no_room) => return no_room.into(),
-            Refusal::Full => Why::Full,
-            Refusal::Memory | Refusal::Draining | Refusal::Unavailable => Why::Unavailable,
+            Refusal::Full => FailureKind::Full,
+            Refusal::Memory | Refusal::Draining | Refusal::Unavailable => FailureKind::Unavailable,
         };
-        Self { why, message: refusal.to_string(), retry_after: refusal.retry_after() }
+        Self { kind, message: refusal.to_string(), retry_after: refusal.retry_after() }
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     fn codes(failure: &Failure) -> (Code, u16, bool) {
         let hint = failure.retry_after;
         assert!(hint.is_none_or(|hint| (1..=2).contains(&hint.as_secs())), "{failure:?}");
-        let (code, status) = (failure.why.code(), failure.why.status());
+        let (code, status) = (failure.kind.code(), failure.kind.status());
         let passes = matches!(status.as_u16(), 429 | 503);
         assert_eq!((code == Code::Unavailable, hint.is_some()), (passes, passes), "{failure:?}");
         (code, status.as_u16(), passes)
@@ -245,12 +245,12 @@ mod tests {
     fn the_rest_is_not_sent_again_but_for_the_slow() {
         assert_eq!(codes(&Failure::unknown_path("/a", "/b")), (Code::Unimplemented, 404, false));
         assert_eq!(codes(&Failure::too_slow(Duration::from_secs(30))), (Code::DeadlineExceeded, 408, false));
-        for (why, expected) in [
-            (Why::WrongMethod, (Code::Unimplemented, 405, false)),
-            (Why::UnknownType, (Code::InvalidArgument, 415, false)),
-            (Why::UnknownEncoding, (Code::Unimplemented, 415, false)),
+        for (kind, expected) in [
+            (FailureKind::WrongMethod, (Code::Unimplemented, 405, false)),
+            (FailureKind::UnknownType, (Code::InvalidArgument, 415, false)),
+            (FailureKind::UnknownEncoding, (Code::Unimplemented, 415, false)),
         ] {
-            assert_eq!(codes(&Failure::new(why, "")), expected, "{why:?}");
+            assert_eq!(codes(&Failure::new(kind, "")), expected, "{kind:?}");
         }
     }
 
@@ -258,22 +258,22 @@ mod tests {
     #[test]
     fn the_page_of_answers_has_each_code() {
         let all = [
-            Why::Malformed,
-            Why::Cut,
-            Why::TooLarge,
-            Why::TooComplex,
-            Why::TooSlow,
-            Why::UnknownPath,
-            Why::WrongMethod,
-            Why::UnknownType,
-            Why::UnknownEncoding,
-            Why::Denied,
-            Why::PlainText,
-            Why::Full,
-            Why::Unavailable,
+            FailureKind::Malformed,
+            FailureKind::Cut,
+            FailureKind::TooLarge,
+            FailureKind::TooComplex,
+            FailureKind::TooSlow,
+            FailureKind::UnknownPath,
+            FailureKind::WrongMethod,
+            FailureKind::UnknownType,
+            FailureKind::UnknownEncoding,
+            FailureKind::Denied,
+            FailureKind::PlainText,
+            FailureKind::Full,
+            FailureKind::Unavailable,
         ];
-        let mut expected = all.map(|why| {
-            let (code, status) = (why.code(), why.status().as_u16());
+        let mut expected = all.map(|kind| {
+            let (code, status) = (kind.code(), kind.status().as_u16());
             let by_grpc = matches!(code, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable);
             let again = match (by_grpc, matches!(status, 429 | 503)) {
                 (true, true) => "in a second or two",

@@ -7,8 +7,8 @@ use tokio::task::yield_now;
 use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::zstd_safe::get_frame_content_size;
 
-use super::message::{Unreadable, extend};
 use super::room::Share;
+use super::unreadable::Unreadable;
 
 /// How a message is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +177,7 @@ impl Unpacked<'_> {
         let most = self.most.decompressed(self.wire);
         // What is said is the end of the steps in which memory is taken, as long as it is right.
         let expected = |len: usize| if len <= said { said.min(most) } else { most };
-        extend(&mut self.message, said.min(TRUSTED), said.min(most), self.share)?;
+        self.share.extend(&mut self.message, said.min(TRUSTED), said.min(most))?;
         loop {
             decoder.input().left = INPUT_STEP;
             let step = STEP.min(self.message.capacity() - self.message.len());
@@ -195,7 +195,7 @@ impl Unpacked<'_> {
                         return Err(self.most.exceeded_by(self.message.len()));
                     }
                     let expected = expected(self.message.len() + 1);
-                    extend(&mut self.message, 1, expected, self.share)?;
+                    self.share.extend(&mut self.message, 1, expected)?;
                     self.message.push(byte[0]);
                 }
                 Ok(_) => {}

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tracing::warn;
 
 use crate::values::text::unmarked;
@@ -106,14 +105,5 @@ impl Watch {
             warn!(%error, "a file has changed and cannot be used; what was read before stays in force");
         }
         !seen.is_pending
-    }
-}
-
-/// Does `work` that takes long while other tasks move away from this thread.
-pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread) {
-        tokio::task::block_in_place(work)
-    } else {
-        work()
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::HeaderValue;
 
-use super::answer::{Failure, Why};
+use super::answer::{Failure, FailureKind};
 use super::auth::config::AuthConfig;
 use super::auth::{self, Authenticator, Denied};
 use super::client::Client;
@@ -86,12 +86,12 @@ impl Gate {
         client: &Client,
     ) -> Result<Option<Arc<str>>, Denial> {
         let Some(authenticator) = &self.authenticator else {
-            client.admitted();
+            client.peer.admitted();
             return Ok(client.presented.get().and_then(|presented| presented.name.clone()));
         };
-        let denied = match authenticator.identify(headers, client.origin).await {
+        let denied = match authenticator.identify(headers, client.peer.origin).await {
             Ok(sender) => {
-                client.admitted();
+                client.peer.admitted();
                 return Ok(Some(sender));
             }
             Err(denied) => denied,
@@ -102,17 +102,21 @@ impl Gate {
             Denied::Busy => Reason::VerifierBusy,
         };
         let message = authenticator.advice(denied);
-        self.turned_away.count(reason, Some(client.address), &message);
+        self.turned_away.count(reason, Some(client.peer.address), &message);
         if denied != Denied::Busy {
-            client.denied();
+            client.peer.denied();
         }
         Err(match denied {
             Denied::Missing | Denied::Wrong => Denial {
-                failure: Failure::new(Why::Denied, message),
+                failure: Failure::new(FailureKind::Denied, message),
                 challenge: HeaderValue::try_from(authenticator.challenge()).ok(),
             },
             Denied::Busy => Denial {
-                failure: Failure { why: Why::Unavailable, message, retry_after: Some(retry_after()) },
+                failure: Failure {
+                    kind: FailureKind::Unavailable,
+                    message,
+                    retry_after: Some(retry_after()),
+                },
                 challenge: None,
             },
         })

@@ -10,9 +10,10 @@ use tracing::warn;
 
 use super::auth::{self, Authenticator};
 use super::config::Config;
-use super::file::{Unusable, aside};
+use super::file::Unusable;
 use super::gate::Gate;
 use super::turned_away;
+use super::work::run_blocking;
 
 /// The gates of all ports.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl Gates {
 
     /// Takes over what has changed in the files, at once, and tells what cannot be used.
     pub fn reload(&self) {
-        aside(|| {
+        run_blocking(|| {
             for tls in [&self.grpc.tls, &self.http.tls].into_iter().flatten() {
                 tls.reload();
             }

@@ -4,7 +4,6 @@
 //! answered in the encoding that it has itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP
 //! gives a meaning.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,49 +14,33 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioTimer;
 
-use super::answer::{Failure, Limit, Why};
+use super::answer::{Failure, FailureKind, Limit};
 use super::body::Answer;
 use super::client::Client;
 use super::config::HttpConfig;
-use super::connection::{ARRIVAL, GRACE, Times};
+use super::content_type::{self, ContentType};
 use super::cors::{self, Cors};
 use super::encoding::{Encoding, KNOWN, Most};
-use super::form::{self, Form};
 use super::gate::Denial;
 use super::intake::Accepted;
 use super::message::receive_whole;
-use super::ports::MAX_HEADERS;
+use super::port::Protocol;
 use super::probe;
 use super::reception::Reception;
 use super::room::Share;
 use super::turned_away::Reason;
+use crate::otlp::messages::{export_response, export_response_json, status, status_json};
 
-/// What a connection reads ahead at most.
-const MAX_READ: usize = 64 << 10;
-
-/// What is at the port.
+/// OTLP/HTTP at its port.
 #[derive(Debug)]
-pub(super) struct LogsPort {
+pub(super) struct Http {
     reception: Reception,
     path: String,
     cors: Option<Cors>,
 }
 
 impl HttpConfig {
-    pub(super) fn times(&self) -> Times {
-        Times {
-            opening: self.read_header_timeout.0,
-            arrival: ARRIVAL,
-            idle: self.idle_timeout.0,
-            age: self.max_connection_age.0,
-            age_grace: self.max_connection_age_grace.0,
-            grace: GRACE,
-        }
-    }
-
     pub(super) fn limit(&self, ratio: usize) -> Limit {
         Limit {
             most: Most { bytes: self.max_request_body_size.bytes(), ratio },
@@ -65,32 +48,26 @@ impl HttpConfig {
             key: "receivers.otlp.protocols.http.max_request_body_size",
         }
     }
+}
 
-    pub(super) fn http1(&self) -> http1::Builder {
-        let mut http1 = http1::Builder::new();
-        http1
-            .timer(TokioTimer::new())
-            .keep_alive(self.keep_alives_enabled)
-            .header_read_timeout(self.read_header_timeout.0)
-            .max_header_size(MAX_HEADERS as usize)
-            .max_buf_size(MAX_READ);
-        http1
+impl Protocol for Http {
+    fn reception(&self) -> &Reception {
+        &self.reception
+    }
+
+    async fn answer(&self, request: Request<Incoming>, client: &Client) -> (Response<Answer>, Incoming) {
+        let (head, mut body) = request.into_parts();
+        (self.response(head, &mut body, client).await, body)
+    }
+
+    fn refuse(&self, headers: &HeaderMap, failure: Failure) -> Response<Answer> {
+        failed(answer_type(headers), &failure)
     }
 }
 
-impl LogsPort {
+impl Http {
     pub(super) fn new(config: &HttpConfig, reception: Reception) -> Self {
         Self { reception, path: config.logs_url_path.clone(), cors: Cors::new(&config.cors) }
-    }
-
-    /// Answers one request, whatever it is, and gives back what is not read of it.
-    pub(super) async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        client: Arc<Client>,
-    ) -> (Response<Answer>, Incoming) {
-        let (head, mut body) = request.into_parts();
-        (self.response(head, &mut body, &client).await, body)
     }
 
     async fn response(&self, head: Parts, body: &mut Incoming, client: &Client) -> Response<Answer> {
@@ -102,11 +79,10 @@ impl LogsPort {
             return page;
         }
         let origin = self.cors.as_ref().and_then(|cors| cors.allowed(&head.headers));
-        // Who sends neither encoding is told so in the one that people read.
-        let form = Form::of(&head.headers).unwrap_or(Form::Json);
+        let content_type = answer_type(&head.headers);
         let sender = match self.reception.gate.admit(&head.headers, client).await {
             Ok(sender) => sender,
-            Err(denial) => return self.marked(denied(form, denial), origin),
+            Err(denial) => return self.marked(denied(content_type, denial), origin),
         };
         let admitted = self.admit(&head, client);
         // Headers may be large, and a request may take long.
@@ -115,12 +91,12 @@ impl LogsPort {
         let taken = async {
             let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
             let (body, arriving) = reception.begin(body, &client.room).await?;
-            let receiving = receive_whole(body, form, encoding, reception.limit.most, &client.room);
+            let receiving = receive_whole(body, content_type, encoding, reception.limit.most, &client.room);
             reception.take_in(arriving, sender, receiving).await
         };
         let response = match taken.await {
-            Ok((accepted, request)) => ok(form, &accepted, request),
-            Err(failure) => failed(form, &failure),
+            Ok((accepted, request)) => ok(content_type, &accepted, request),
+            Err(failure) => failed(content_type, &failure),
         };
         self.marked(response, origin)
     }
@@ -143,11 +119,11 @@ impl LogsPort {
         }
         if method != Method::POST {
             let message = format!("{method} is not for {}; POST is", self.path);
-            return turn_away(Reason::WrongMethod, Failure::new(Why::WrongMethod, message));
+            return turn_away(Reason::WrongMethod, Failure::new(FailureKind::WrongMethod, message));
         }
-        if Form::of(headers).is_none() {
-            let message = format!("the content-types of requests are {}", form::KNOWN);
-            return turn_away(Reason::UnknownType, Failure::new(Why::UnknownType, message));
+        if ContentType::of(headers).is_none() {
+            let message = format!("the content-types of requests are {}", content_type::KNOWN);
+            return turn_away(Reason::UnknownType, Failure::new(FailureKind::UnknownType, message));
         }
         let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
         Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))
@@ -160,35 +136,44 @@ fn is_same(path: &str, known: &str) -> bool {
     steps(path).eq(steps(known))
 }
 
-fn ok(form: Form, accepted: &Accepted, request: Share) -> Response<Answer> {
-    let mut response = response(StatusCode::OK, form, form.accepted(accepted));
+/// The encoding of an answer: a request in neither is refused in the one that people read.
+fn answer_type(headers: &HeaderMap) -> ContentType {
+    ContentType::of(headers).unwrap_or(ContentType::Json)
+}
+
+fn ok(content_type: ContentType, accepted: &Accepted, request: Share) -> Response<Answer> {
+    let body = match content_type {
+        ContentType::Protobuf => export_response(accepted.rejected, &accepted.message),
+        ContentType::Json => export_response_json(accepted.rejected, &accepted.message),
+    };
+    let mut response = response(StatusCode::OK, content_type, body);
     response.body_mut().request = Some(request);
     response
 }
 
-/// The answer to a request that is not even looked at.
-pub(super) fn unlooked(headers: &HeaderMap, failure: Failure) -> Response<Answer> {
-    failed(Form::of(headers).unwrap_or(Form::Json), &failure)
-}
-
-fn denied(form: Form, denial: Denial) -> Response<Answer> {
-    let mut response = failed(form, &denial.failure);
+fn denied(content_type: ContentType, denial: Denial) -> Response<Answer> {
+    let mut response = failed(content_type, &denial.failure);
     if let Some(challenge) = denial.challenge {
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }
 
-fn failed(form: Form, failure: &Failure) -> Response<Answer> {
-    let mut response = response(failure.why.status(), form, form.failure(failure));
+fn failed(content_type: ContentType, failure: &Failure) -> Response<Answer> {
+    let code = failure.kind.code() as i32;
+    let body = match content_type {
+        ContentType::Protobuf => status(code, &failure.message),
+        ContentType::Json => status_json(code, &failure.message),
+    };
+    let mut response = response(failure.kind.status(), content_type, body);
     if let Some(delay) = failure.retry_after {
         // In whole seconds: one or two.
         let seconds = (delay + Duration::from_millis(500)).as_secs();
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
-    match failure.why {
-        Why::WrongMethod => response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
-        Why::UnknownEncoding => {
+    match failure.kind {
+        FailureKind::WrongMethod => response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
+        FailureKind::UnknownEncoding => {
             response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN))
         }
         _ => None,
@@ -196,9 +181,9 @@ fn failed(form: Form, failure: &Failure) -> Response<Answer> {
     response
 }
 
-fn response(status: StatusCode, form: Form, body: Bytes) -> Response<Answer> {
+fn response(status: StatusCode, content_type: ContentType, body: Bytes) -> Response<Answer> {
     let mut response = Response::new(Answer::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, form.content_type());
+    response.headers_mut().insert(CONTENT_TYPE, content_type.header());
     response
 }

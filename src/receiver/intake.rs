@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use opentelemetry::metrics::Meter;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::config::AdmissionConfig;
 use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
 use super::room::{NoRoom, Room, Share};
+use super::work::in_turn;
 use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
@@ -68,9 +69,6 @@ pub enum Refusal {
     #[error("the records could not be stored in time; send the request again a little later")]
     Unavailable,
 }
-
-/// More bytes are worked on by fewer threads than there are, since they keep one for some milliseconds.
-const LARGE: usize = 2 << 20;
 
 const TOO_COMPLEX: &str = "refused because they have";
 /// What became of a request's records, as far as it is known.
@@ -175,7 +173,7 @@ impl Intake {
             let (request, share) = message.parts();
             self.admit(request, share, replaced, &mut answer)
         };
-        let mut admitted = beside_others(bytes, self.room.turns(), admit).await?;
+        let mut admitted = in_turn(bytes, self.room.turns(), admit).await?;
         drop(message);
         if let Some((mut receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             let settled = match tokio::time::timeout(timeout, &mut receipt).await {
@@ -328,18 +326,6 @@ impl Admitted {
         let message = said.collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// Does `work` on so many bytes. Where they are many it waits for its turn, of which there are fewer than threads: the others serve
-/// everybody else meanwhile. It is done on this very thread, since each thread keeps memory for itself.
-pub(super) async fn beside_others<T>(bytes: usize, turns: &Semaphore, work: impl FnOnce() -> T) -> T {
-    if bytes <= LARGE {
-        return work();
-    }
-    let _turn = turns.acquire().await;
-    // The task that this thread would run next cannot be taken over by another thread, and goes first.
-    tokio::task::yield_now().await;
-    work()
 }
 
 /// Nanoseconds since 1970.

@@ -10,48 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Body;
 
+use super::content_type::ContentType;
 use super::encoding::{Encoding, Most};
-use super::form::Form;
-use super::intake::beside_others;
-use super::metrics::Unread;
 use super::room::{NoRoom, Room, Share};
+use super::unreadable::Unreadable;
+use super::work::in_turn;
 use crate::otlp::json;
 use crate::otlp::replaced::Replaced;
-
-/// Why there is no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
-    /// It is larger than a message may be, before or after decompression.
-    TooLarge,
-    /// It is more times as large as it was compressed than a message may be.
-    TooDense,
-    /// The requests under way leave no room for it.
-    NoRoom(NoRoom),
-    /// It is not what its transport says.
-    Malformed(&'static str),
-    /// It is not OTLP/JSON.
-    Json(json::Malformed),
-    /// The sender or its connection has gone away.
-    Gone,
-}
-
-impl Unreadable {
-    /// As what it counts; who has gone away was not refused.
-    pub(super) fn counts_as(self) -> Option<Unread> {
-        match self {
-            Self::TooLarge | Self::TooDense | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),
-            Self::NoRoom(NoRoom::Now) => Some(Unread::NoRoom),
-            Self::Malformed(_) | Self::Json(_) => Some(Unread::Malformed),
-            Self::Gone => None,
-        }
-    }
-}
-
-impl From<NoRoom> for Unreadable {
-    fn from(error: NoRoom) -> Self {
-        Self::NoRoom(error)
-    }
-}
 
 /// A message, and the share of the room that it takes and that is charged for all that is made of it before it is in the buffer.
 #[derive(Debug)]
@@ -104,8 +69,6 @@ impl From<Bytes> for Message {
     }
 }
 
-/// Of a message that is only just announced, this much is allocated.
-const AT_FIRST: usize = 256 << 10;
 /// A flag and the length.
 const PREFIX: usize = 5;
 
@@ -146,7 +109,7 @@ pub(super) async fn receive_framed(
 /// share of `room` with it.
 pub(super) async fn receive_whole(
     body: impl Body<Data = Bytes> + Unpin,
-    form: Form,
+    content_type: ContentType,
     encoding: Encoding,
     most: Most,
     room: &Arc<Room>,
@@ -159,9 +122,9 @@ pub(super) async fn receive_whole(
     let message =
         Frames { body, rest: Bytes::new() }.until_the_end(announced, most.bytes, &mut share).await?;
     let message = encoding.decompress(message, most, &mut share).await?;
-    let (message, replaced) = match form {
-        Form::Protobuf => (message, Replaced::default()),
-        Form::Json => of_json(message, &mut share).await?,
+    let (message, replaced) = match content_type {
+        ContentType::Protobuf => (message, Replaced::default()),
+        ContentType::Json => of_json(message, &mut share).await?,
     };
     Ok(Message::new(message, share, replaced))
 }
@@ -186,7 +149,7 @@ impl json::Memory for OfShare<'_> {
 async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<(Vec<u8>, Replaced), Unreadable> {
     let room = share.room().clone();
     let mut memory = OfShare { share, no_room: NoRoom::Now };
-    let written = beside_others(json.len(), room.turns(), || json::to_wire(&json, &mut memory)).await;
+    let written = in_turn(json.len(), room.turns(), || json::to_wire(&json, &mut memory)).await;
     let (wire, replaced) = written.map_err(|why| match why {
         json::Unwritten::Malformed(why) => Unreadable::Json(why),
         json::Unwritten::NoRoom => Unreadable::NoRoom(memory.no_room),
@@ -241,7 +204,7 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
         while message.len() < length {
             let mut bytes = self.next().await?.ok_or(CUT)?;
             let part = bytes.split_to(bytes.len().min(length - message.len()));
-            extend(&mut message, part.len(), length, share)?;
+            share.extend(&mut message, part.len(), length)?;
             message.extend_from_slice(&part);
             self.rest = bytes;
         }
@@ -261,37 +224,9 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
             if bytes.len() > most - message.len() {
                 return Err(Unreadable::TooLarge);
             }
-            extend(&mut message, bytes.len(), announced.unwrap_or(most), share)?;
+            share.extend(&mut message, bytes.len(), announced.unwrap_or(most))?;
             message.extend_from_slice(&bytes);
         }
         Ok(message)
     }
-}
-
-/// How much is allocated for `needed` bytes of a message of `most` at most: all of it, a quarter, a quarter of that. What has been
-/// copied is not given back to the system at once, so that a message is copied seldom.
-fn step(needed: usize, most: usize) -> usize {
-    let mut step = most.max(needed);
-    while step / 4 >= needed.max(AT_FIRST) {
-        step = step.div_ceil(4);
-    }
-    step
-}
-
-/// Allocates for `more` bytes in a message of `most` at most.
-pub(super) fn extend(
-    message: &mut Vec<u8>,
-    more: usize,
-    most: usize,
-    share: &mut Share,
-) -> Result<(), NoRoom> {
-    let (needed, old) = (message.len() + more, message.capacity());
-    if needed > old {
-        let capacity = step(needed, most);
-        // The old memory is there until its bytes are copied.
-        share.grow(capacity)?;
-        message.reserve_exact(capacity - message.len());
-        share.give_back(old);
-    }
-    Ok(())
 }

@@ -5,35 +5,30 @@
 //! senders wait for the result, in PostgreSQL.
 //!
 //! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them: [`grpc`] by OTLP/gRPC, `http` by
-//! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. Before each port stands a gate ([`Gates`]): TLS, and who
-//! may send. What a sender can take is bounded before that: connections in `listen` and `peers`, their time in `connection`,
-//! memory in `lobby` and `room`. Only this module names hyper's servers and tonic's statuses.
+//! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. Before each port stands a gate ([`Gates`]): TLS and
+//! authentication. What a sender can take is bounded before that: connections and their time by [`crate::net`], with the
+//! limits that `limits` makes of the configuration, memory in `lobby` and `room`. Only this module names tonic's statuses.
 
-mod activity;
 mod answer;
 pub mod auth;
 mod body;
 mod client;
 pub mod config;
-mod connection;
+mod content_type;
 mod cors;
-mod crowd;
 mod encoding;
 mod error;
 mod file;
-mod form;
 mod gate;
 mod gates;
 pub mod grpc;
-mod health;
 mod http;
 mod intake;
-mod listen;
+mod limits;
 mod lobby;
 mod message;
 mod metrics;
-mod opening;
-mod peers;
+mod port;
 mod ports;
 mod probe;
 mod reception;
@@ -42,6 +37,8 @@ mod room;
 mod tests;
 pub mod tls;
 mod turned_away;
+mod unreadable;
+mod work;
 
 pub use error::Error;
 pub use file::Unusable;

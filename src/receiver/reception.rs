@@ -8,16 +8,17 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Failure, Limit, Why};
+use super::answer::{Failure, FailureKind, Limit};
 use super::client::Client;
 use super::gate::Gate;
-use super::health::Watches;
-use super::intake::{Accepted, Intake, beside_others};
+use super::intake::{Accepted, Intake};
 use super::lobby::{Begun, Lobby};
-use super::message::{Message, Unreadable};
+use super::message::Message;
 use super::metrics::{Transport, Unread};
 use super::room::{NoRoom, Room, Share};
 use super::turned_away::Reason;
+use super::unreadable::Unreadable;
+use super::work::in_turn;
 use crate::otlp::mark::Mark;
 
 /// What a request takes beside its message while it is under way, a task among it.
@@ -35,8 +36,8 @@ pub(super) struct Reception {
     pub(super) intake: Arc<Intake>,
     /// Where requests are before they have a part of the room; it is the same for all ports.
     pub(super) lobby: Arc<Lobby>,
-    /// Who watches the health of the port.
-    pub(super) watches: Watches,
+    /// Where requests wait that watch the health of the port.
+    pub(super) watches: Arc<Lobby>,
     /// Its other side is dropped at the shutdown.
     pub(super) ended: watch::Receiver<()>,
     /// From the headers of a request to its last byte.
@@ -98,7 +99,7 @@ impl Reception {
     async fn mark(&self, mut message: Message, sender: Option<&str>) -> Result<Message, Unreadable> {
         let Some(key) = &self.sender_attribute else { return Ok(message) };
         let (mark, room) = (Mark::new(key, sender), self.intake.room());
-        beside_others(message.bytes().len(), room.turns(), || {
+        in_turn(message.bytes().len(), room.turns(), || {
             message.replace(|bytes, share| {
                 // What is broken is refused by the intake, which counts it.
                 let Ok(length) = mark.length(bytes) else { return Ok(None) };
@@ -127,13 +128,13 @@ impl Reception {
 
     /// Counts a request of `client` that was sent to the wrong place, or in the wrong way.
     pub(super) fn turn_away(&self, reason: Reason, client: &Client, failure: Failure) -> Failure {
-        self.gate.turned_away.count(reason, Some(client.address), &failure.message);
+        self.gate.turned_away.count(reason, Some(client.peer.address), &failure.message);
         failure
     }
 
     /// Counts a request that is refused for what its headers say.
     pub(super) fn refuse(&self, failure: &Failure) {
-        if failure.why == Why::UnknownEncoding {
+        if failure.kind == FailureKind::UnknownEncoding {
             self.intake.refuse_unread(Unread::Encoding);
         }
     }

@@ -73,6 +73,9 @@ const AT_ONCE: usize = 16;
 /// How long a request may arrive while room is scarce. Batches are there at once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Of a message that is only just announced, this much is allocated.
+const AT_FIRST: usize = 256 << 10;
+
 /// The threads that take requests, a large one on all but one of them: as many as there are processors, and two at least.
 pub fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
@@ -222,6 +225,19 @@ impl Share {
         self.room.allows(self.bytes, more)
     }
 
+    /// Allocates for `more` bytes in a message of `most` at most, and takes room for that.
+    pub(super) fn extend(&mut self, message: &mut Vec<u8>, more: usize, most: usize) -> Result<(), NoRoom> {
+        let (needed, old) = (message.len() + more, message.capacity());
+        if needed > old {
+            let capacity = step(needed, most);
+            // The old memory is there until its bytes are copied.
+            self.grow(capacity)?;
+            message.reserve_exact(capacity - message.len());
+            self.give_back(old);
+        }
+        Ok(())
+    }
+
     /// Gives back all but `bytes`.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         self.give_back(self.bytes.saturating_sub(bytes));
@@ -234,6 +250,16 @@ impl Share {
         }
         self.bytes -= bytes;
     }
+}
+
+/// How much is allocated for `needed` bytes of a message of `most` at most: all of it, a quarter, a quarter of that. What has been
+/// copied is not given back to the system at once, so that a message is copied seldom.
+fn step(needed: usize, most: usize) -> usize {
+    let mut step = most.max(needed);
+    while step / 4 >= needed.max(AT_FIRST) {
+        step = step.div_ceil(4);
+    }
+    step
 }
 
 impl Drop for Share {

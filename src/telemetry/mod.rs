@@ -3,8 +3,7 @@
 //! The metrics are OpenTelemetry instruments shown to Prometheus under exactly pinned names ([`Metrics`] has the
 //! rule for naming them). The messages go to stderr alone and their repeats are folded, so that trouble never makes
 //! forebay louder ([`logs`]). [`Health`] holds the one thing that keeps rows from being written right now. [`pages`]
-//! and [`serve()`] put both before HTTP, bounded so that no slow client can hold up the end; [`probe`] asks the health
-//! page of another forebay.
+//! shows both by HTTP; [`probe`] asks the health page of another forebay.
 //!
 //! The metrics are pushed by OTLP as well ([`Push`]), where the configuration says where to.
 //!
@@ -26,7 +25,6 @@ pub mod probe;
 mod process;
 mod push;
 mod report;
-mod serve;
 mod subject;
 mod threshold;
 
@@ -37,5 +35,4 @@ pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use push::Push;
 pub use report::{Reason, Report, StoreTrouble};
-pub use serve::serve;
 pub use threshold::Threshold;

@@ -2,13 +2,37 @@
 //!
 //! Both are computed from memory when asked for and wait for nothing. GET and HEAD are answered, other methods with
 //! 405, other paths with a 404 that names the right one.
+//!
+//! Where there are too many connections, the oldest goes, so that silent ones keep nobody from asking. That is why none of
+//! them is ever admitted, and why there is no limit by address: probes come from one.
 
 use std::fmt;
+use std::future::ready;
+use std::time::Duration;
 
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
 
 use super::{Health, Metrics};
+use crate::net::{self, Http1, Limits, Service, Timeouts};
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    connections_per_address: usize::MAX,
+    timeouts: Timeouts {
+        opening: Duration::from_secs(5),
+        first: Duration::from_secs(5),
+        idle: QUIET,
+        age: Duration::ZERO,
+        age_grace: Duration::ZERO,
+        shutdown: Duration::from_secs(2),
+    },
+    http1: Some(Http1 { keep_alive: true, header_timeout: QUIET }),
+    http2: None,
+};
+const QUIET: Duration = Duration::from_secs(30);
 
 const METRICS_PATH: &str = "/metrics";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -31,8 +55,13 @@ impl Page {
         Self { path: path.to_owned(), answer: Box::new(move || health_page(&health)) }
     }
 
-    /// The answer to `request`. The server leaves the body out of that to HEAD.
-    pub(super) fn answer<B>(&self, request: &Request<B>) -> Response<String> {
+    /// Serves the page on `listener` until `shutdown`, and then for the requests under way, two seconds at most.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        net::serve(LIMITS, listener, self, shutdown).await;
+    }
+
+    /// The response to `request`. The server leaves the body out of that to HEAD.
+    fn response<B>(&self, request: &Request<B>) -> Response<String> {
         let path = &self.path;
         if request.uri().path() != path {
             return page(StatusCode::NOT_FOUND, TEXT, format!("nothing here; try {path}\n"));
@@ -42,6 +71,17 @@ impl Page {
             return with(refusal, ALLOW, "GET, HEAD");
         }
         (self.answer)()
+    }
+}
+
+impl Service for Page {
+    type Body = String;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = (Response<String>, Incoming)> + Send + 'static + use<> {
+        ready((self.response(&request), request.into_body()))
     }
 }
 
@@ -73,4 +113,55 @@ fn page(status: StatusCode, content_type: &'static str, body: String) -> Respons
 fn with(mut response: Response<String>, name: HeaderName, value: &'static str) -> Response<String> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tests::Server;
+    use crate::telemetry::StoreTrouble;
+
+    #[tokio::test]
+    async fn the_metrics_are_at_metrics() {
+        let server = Server::start(LIMITS, Page::metrics(Metrics::new().unwrap())).await;
+        let page = server.ask("GET /metrics").await;
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        assert!(page.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{page}");
+        assert!(page.contains("\notelcol_process_uptime_seconds_total "), "{page}");
+        let page = server.ask("GET /").await;
+        assert!(page.starts_with("HTTP/1.1 404 ") && page.contains("/metrics"), "{page}");
+        assert!(server.ask("POST /metrics").await.starts_with("HTTP/1.1 405 "));
+        server.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_health_is_at_its_path() {
+        let health = Health::new();
+        // A path that is no pattern for a route.
+        let server = Server::start(LIMITS, Page::health(health.clone(), "/{health")).await;
+        health.store_unavailable(StoreTrouble::DatabaseUnreachable, "connection refused");
+        let page = server.ask("GET /{health").await;
+        assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
+        assert!(page.contains("\"reason\":\"database_unreachable\""), "{page}");
+        health.store_ready();
+        let page = server.ask("GET /{health").await;
+        assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+        assert!(page.contains("\r\ncontent-type: application/json\r\n"), "{page}");
+        assert!(page.contains("\"status\":\"Server available\""), "{page}");
+        let page = server.ask("HEAD /{health").await;
+        assert!(page.starts_with("HTTP/1.1 200 ") && page.ends_with("\r\n\r\n"), "{page}");
+        server.stop().await;
+    }
+
+    /// Scenario: many connections from one address that say nothing. Promise: another one from there is answered.
+    #[tokio::test]
+    async fn silent_connections_keep_nobody_from_asking() {
+        let server = Server::start(LIMITS, Page::health(Health::new(), "/")).await;
+        let mut silent = Vec::new();
+        for _ in 0..200 {
+            silent.push(server.connect().await);
+        }
+        assert!(server.ask("GET /").await.starts_with("HTTP/1.1 503 "));
+        server.stop().await;
+    }
 }

@@ -36,7 +36,8 @@ pub(crate) fn paths<'a>(tokens: &[Token<'a>]) -> Vec<(usize, Vec<&'a str>)> {
     let mut paths = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at].1 == "use" {
+        // What follows `use<` is what a type captures.
+        if tokens[at].1 == "use" && tokens.get(at + 1).is_some_and(|next| next.1 != "<") {
             at = use_tree(tokens, at + 1, &[], &mut paths);
             continue;
         }

@@ -21,8 +21,8 @@ use super::htpasswd::{self, Password};
 use super::keyed::{Digest, Key};
 use super::recent::Recent;
 use super::verifier::Verifier;
+use crate::net::Origin;
 use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
-use crate::receiver::peers::Origin;
 
 /// Knows names and passwords.
 #[derive(Debug)]

@@ -24,8 +24,9 @@ use bearer::Bearer;
 use config::{AuthConfig, AuthenticatorConfig};
 use verifier::Verifier;
 
-use super::file::{Unusable, aside};
-use super::peers::Origin;
+use super::file::Unusable;
+use super::work::run_blocking;
+use crate::net::Origin;
 
 /// Knows who may send.
 #[derive(Debug)]
@@ -166,7 +167,7 @@ impl Authenticator {
         }
         loop {
             sleep(LOOK).await;
-            aside(|| self.look());
+            run_blocking(|| self.look());
         }
     }
 }

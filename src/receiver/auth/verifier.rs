@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::keyed::Digest;
 use super::recent::Recent;
-use crate::receiver::file::aside;
-use crate::receiver::peers::Origin;
+use crate::net::Origin;
+use crate::receiver::work::run_blocking;
 
 /// Runs what takes long, for a twentieth of the time in the long run.
 #[derive(Debug, Default)]
@@ -97,7 +97,7 @@ impl Verifier {
                 return Some(known);
             }
             match place.turn() {
-                Turn::Now => return Some(aside(work)),
+                Turn::Now => return Some(run_blocking(work)),
                 Turn::Never => return None,
                 Turn::Later(None) => moved.await,
                 Turn::Later(Some(then)) => tokio::select! {

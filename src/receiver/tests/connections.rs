@@ -133,7 +133,7 @@ async fn a_request_under_way_is_answered_after_the_shutdown() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
-    let gateway = Setup::waits_for_result().with(|setup| setup.times.grace = SHORT).start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.timeouts.shutdown = SHORT).start().await;
     let client = Grpc::new(gateway.channel().await);
     let sender = tokio::spawn(export(client, request(["a"])));
     let batch = gateway.take().await;
@@ -147,7 +147,7 @@ async fn a_request_that_never_ends_is_cut_when_the_grace_is_over() {
 
 #[tokio::test]
 async fn who_says_nothing_is_cut() {
-    let gateway = Setup::default().with(|setup| setup.times.opening = SHORT).start().await;
+    let gateway = Setup::default().with(|setup| setup.timeouts.opening = SHORT).start().await;
     let mut silent = TcpStream::connect(gateway.address).await.unwrap();
     silent.write_all(b"PRI * HTTP/2.0").await.unwrap();
     let mut answer = Vec::new();
@@ -158,7 +158,7 @@ async fn who_says_nothing_is_cut() {
 #[tokio::test]
 async fn who_never_shakes_hands_is_cut() {
     let setup = Setup::default().with(|setup| {
-        setup.times.opening = SHORT;
+        setup.timeouts.opening = SHORT;
         setup.gates[0] = Gate::with_tls();
     });
     let gateway = setup.start().await;
@@ -200,7 +200,7 @@ async fn who_may_not_send_is_told_before_the_body() {
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let gateway = Setup::default().with(|setup| setup.times.arrival = SHORT).start().await;
+    let gateway = Setup { arrival: SHORT, ..Setup::default() }.start().await;
     let (_connection, mut client) = h2_client(&gateway).await;
     let (answer, mut body) = client.send_request(h2_request(), false).unwrap();
     body.send_data(Bytes::from(frame(0, &request(["a"]))).slice(..9), false).unwrap();
@@ -289,7 +289,10 @@ async fn idle_connections_give_way_the_longest_idle_first() {
 
 #[tokio::test]
 async fn idle_connections_are_asked_to_go() {
-    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
+    let gateway = Setup::default()
+        .with(|setup| (setup.timeouts.first, setup.timeouts.idle) = (SHORT, SHORT))
+        .start()
+        .await;
     let (ended, client) = h2_client(&gateway).await;
     assert!(soon(ended).await.unwrap().is_ok(), "GOAWAY without an error, and the end");
     drop(client);
@@ -298,7 +301,7 @@ async fn idle_connections_are_asked_to_go() {
 
 #[tokio::test]
 async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
-    let gateway = Setup::waits_for_result().with(|setup| setup.times.age = SHORT).start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.timeouts.age = SHORT).start().await;
     let (ended, mut client) = h2_client(&gateway).await;
     let (answer, _body) = send_h2(&mut client, frame(0, &request(["a"])));
     let batch = gateway.take().await;
@@ -322,8 +325,8 @@ async fn old_connections_are_asked_to_go_and_finish_what_is_under_way() {
 #[tokio::test]
 async fn old_connections_that_do_not_go_are_cut() {
     let setup = Setup::waits_for_result().with(|setup| {
-        setup.times.age = SHORT;
-        setup.times.age_grace = SHORT;
+        setup.timeouts.age = SHORT;
+        setup.timeouts.age_grace = SHORT;
     });
     let gateway = setup.start().await;
     let (ended, mut client) = h2_client(&gateway).await;
@@ -340,7 +343,7 @@ async fn old_connections_that_do_not_go_are_cut() {
 #[tokio::test]
 async fn nothing_is_lost_or_taken_twice_as_connections_grow_old() {
     let setup = Setup::default().with(|setup| {
-        setup.times.age = Duration::from_millis(5);
+        setup.timeouts.age = Duration::from_millis(5);
         setup.queue.queue_size = 1000;
     });
     let gateway = setup.start().await;

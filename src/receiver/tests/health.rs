@@ -113,7 +113,10 @@ async fn watches_are_bounded_and_keep_nobody_out() {
 /// A connection with a watch has no request under way.
 #[tokio::test]
 async fn a_watch_keeps_no_connection() {
-    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
+    let gateway = Setup::default()
+        .with(|setup| (setup.timeouts.first, setup.timeouts.idle) = (SHORT, SHORT))
+        .start()
+        .await;
     let mut one = watch(&gateway.channel().await, "").await;
     assert_eq!(next(&mut one).await, Ok(ServingStatus::Serving));
     assert!(soon(one.message()).await.is_err(), "it ends with its idle connection");

@@ -12,8 +12,9 @@ use flate2::write::GzEncoder;
 use hyper::body::{Body, Frame};
 
 use crate::receiver::encoding::{Encoding, Most};
-use crate::receiver::message::{Unreadable, receive_framed};
+use crate::receiver::message::receive_framed;
 use crate::receiver::room::{NoRoom, Room};
+use crate::receiver::unreadable::Unreadable;
 
 const MIB: usize = 1 << 20;
 

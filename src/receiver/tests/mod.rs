@@ -30,16 +30,15 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 use tonic_types::StatusExt;
 
 use super::config::{Config, GrpcConfig, HttpConfig};
-use super::connection::Times;
 use super::gate::Gate;
 use super::grpc::{self, PATH};
 use super::metrics::Unread;
-use super::ports::TimesOfPorts;
 use super::turned_away::TurnedAway;
 use super::{Intake, Ports};
 use crate::buffer::config::{BatchConfig, Overflow, QueueConfig};
 use crate::buffer::samples::assert_balanced;
 use crate::buffer::{Batch, Buffer};
+use crate::net::{Limits, Timeouts};
 use crate::otlp::messages::{ExportLogsPartialSuccess, ExportLogsServiceResponse, retry_info};
 use crate::table::partition::Width;
 use crate::values::size::ByteSize;
@@ -50,7 +49,8 @@ const SHORT: Duration = Duration::from_millis(50);
 
 /// What a test wants to be different.
 struct Setup {
-    times: Times,
+    timeouts: Timeouts,
+    arrival: Duration,
     config: Config,
     /// Of OTLP/gRPC, and of OTLP/HTTP.
     gates: [Gate; 2],
@@ -90,14 +90,15 @@ impl Default for Setup {
             ..HttpConfig::default()
         });
         Self {
-            times: Times {
+            timeouts: Timeouts {
                 opening: LONG,
-                arrival: LONG,
+                first: LONG,
                 idle: LONG,
                 age: LONG,
                 age_grace: LONG,
-                grace: LONG,
+                shutdown: LONG,
             },
+            arrival: LONG,
             config,
             gates: ["grpc", "http"].map(Gate::open_to_all),
             queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
@@ -148,8 +149,8 @@ impl Setup {
                 let stopped = async move {
                     let _ = stopped.await;
                 };
-                let times = TimesOfPorts { grpc: self.times.clone(), http: self.times };
-                ports.serve_within(times, &self.config, self.gates, intake, stopped).await;
+                let adapt = |limits: &mut Limits| limits.timeouts = self.timeouts.clone();
+                ports.serve_within(self.arrival, adapt, &self.config, self.gates, intake, stopped).await;
             })
         };
         Gateway { buffer, intake, address, http, turned_away, stop, server }

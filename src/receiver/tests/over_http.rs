@@ -249,7 +249,7 @@ async fn what_passes_has_a_time_to_come_back() {
 
 #[tokio::test]
 async fn a_request_that_does_not_arrive_is_given_up() {
-    let gateway = Setup::default().with(|setup| setup.times.arrival = SHORT).start().await;
+    let gateway = Setup { arrival: SHORT, ..Setup::default() }.start().await;
     let mut client = gateway.client().await;
     client.write(format!("{POST}\r\nhost: forebay\r\ncontent-length: 9\r\n\r\nabc")).await;
     refused(&client.reply().await, 408);
@@ -287,7 +287,10 @@ async fn http2_is_spoken_as_well() {
 
 #[tokio::test]
 async fn idle_connections_are_closed() {
-    let gateway = Setup::default().with(|setup| setup.times.idle = SHORT).start().await;
+    let gateway = Setup::default()
+        .with(|setup| (setup.timeouts.first, setup.timeouts.idle) = (SHORT, SHORT))
+        .start()
+        .await;
     let mut client = gateway.client().await;
     assert_eq!(taken(&client.ask(POST, b"").await), None);
     assert!(client.ends().await);
@@ -296,7 +299,7 @@ async fn idle_connections_are_closed() {
 
 #[tokio::test]
 async fn old_connections_finish_what_is_under_way() {
-    let gateway = Setup::waits_for_result().with(|setup| setup.times.age = SHORT).start().await;
+    let gateway = Setup::waits_for_result().with(|setup| setup.timeouts.age = SHORT).start().await;
     let mut client = gateway.client().await;
     let lane = async {
         let batch = gateway.take().await;

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Tls;
+use crate::net::TLS_HANDSHAKE;
 
 /// The certificates by which a client is known: its own, and those of the authorities between it and the root.
 #[derive(Debug)]
@@ -31,9 +32,6 @@ pub(in crate::receiver) enum Refused {
     Gone,
 }
 
-/// What a record of a handshake begins with.
-pub(in crate::receiver) const HANDSHAKE: u8 = 0x16;
-
 impl Tls {
     /// Shakes hands, and gives what the client is known by, where it is asked. It takes as long as the client does.
     pub(in crate::receiver) async fn accept(
@@ -42,7 +40,7 @@ impl Tls {
     ) -> Result<(TlsStream<TcpStream>, Option<Presented>), Refused> {
         let mut first = [0];
         match stream.peek(&mut first).await {
-            Ok(1) if first[0] != HANDSHAKE => return Err(Refused::PlainText(stream)),
+            Ok(1) if first[0] != TLS_HANDSHAKE => return Err(Refused::PlainText(stream)),
             Ok(1) => {}
             _ => return Err(Refused::Gone),
         }

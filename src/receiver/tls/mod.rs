@@ -17,11 +17,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-pub(super) use accept::{HANDSHAKE, Presented, Refused};
+pub(super) use accept::{Presented, Refused};
 use config::TlsConfig;
 use pem::{Pem, Served};
 
-use super::file::{Unusable, Watch, aside};
+use super::file::{Unusable, Watch};
+use super::work::run_blocking;
 
 /// TLS at one port.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Tls {
         let mut settled = true;
         loop {
             sleep(if settled { interval } else { interval.min(SOON) }).await;
-            settled = aside(|| self.look());
+            settled = run_blocking(|| self.look());
         }
     }
 

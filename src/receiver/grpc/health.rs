@@ -6,7 +6,6 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
@@ -14,12 +13,11 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::answer::Failure;
-use super::body::{Answer, Last};
-use super::grpc::{PATH, framed, headed, status, trailers};
-use super::lobby::Lobby;
-use super::reception::Reception;
+use super::answers::{framed, headed, status, trailers};
 use crate::otlp::messages::{ServingStatus, health_service, health_status, health_statuses};
+use crate::receiver::answer::Failure;
+use crate::receiver::body::{Answer, Last};
+use crate::receiver::reception::Reception;
 
 /// The paths of its methods begin so.
 pub(super) const PREFIX: &str = "/grpc.health.v1.Health/";
@@ -27,20 +25,15 @@ pub(super) const PREFIX: &str = "/grpc.health.v1.Health/";
 /// More than the longest name that is known.
 const MOST: usize = 1 << 10;
 /// The most watches; one more ends the oldest.
-const WATCHES: usize = 64;
+pub(in crate::receiver) const WATCHES: usize = 64;
 
-/// Those who watch.
-#[derive(Debug)]
-pub(super) struct Watches(Arc<Lobby>);
-
-impl Default for Watches {
-    fn default() -> Self {
-        Self(Arc::new(Lobby::new(WATCHES)))
-    }
-}
-
-/// Answers a request to `method`.
-pub(super) async fn answer(reception: &Reception, method: &str, body: &mut Incoming) -> Response<Answer> {
+/// Answers a request to `method`. The one service whose health is known beside that of all is `logs`.
+pub(super) async fn answer(
+    reception: &Reception,
+    logs: &str,
+    method: &str,
+    body: &mut Incoming,
+) -> Response<Answer> {
     let known = ["Check", "List", "Watch"].contains(&method);
     if !known {
         return Status::unimplemented(format!("{PREFIX} has Check, List and Watch")).into_http();
@@ -56,19 +49,14 @@ pub(super) async fn answer(reception: &Reception, method: &str, body: &mut Incom
         return Status::invalid_argument("that is no message of grpc.health.v1").into_http();
     };
     let now = if reception.is_ending() { ServingStatus::NotServing } else { ServingStatus::Serving };
-    let names = ["", logs_service()];
+    let names = ["", logs];
     let of_service = names.contains(&&*service).then_some(now);
     match (method, of_service) {
         ("List", _) => whole(health_statuses(names, now)),
         ("Watch", known) => watch(reception, known.unwrap_or(ServingStatus::ServiceUnknown)),
         (_, Some(now)) => whole(health_status(now)),
-        (_, None) => Status::not_found(format!("{service} is not here; {} is", logs_service())).into_http(),
+        (_, None) => Status::not_found(format!("{service} is not here; {} is", logs)).into_http(),
     }
-}
-
-/// The name of the service that takes logs.
-fn logs_service() -> &'static str {
-    PATH.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
 fn whole(message: Bytes) -> Response<Answer> {
@@ -77,7 +65,7 @@ fn whole(message: Bytes) -> Response<Answer> {
 
 /// Says what is, and at the end of forebay once more.
 fn watch(reception: &Reception, now: ServingStatus) -> Response<Answer> {
-    let (watches, mut ended) = (reception.watches.0.clone(), reception.ended.clone());
+    let (watches, mut ended) = (reception.watches.clone(), reception.ended.clone());
     let last = async move {
         let is_over = watches.wait(async { while ended.changed().await.is_ok() {} }).await.is_ok();
         let not_serving = is_over && now == ServingStatus::Serving;

@@ -2,11 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::tls::HANDSHAKE;
+use super::activity::Activity;
+
+/// What a record of TLS begins with that is part of a handshake.
+pub const TLS_HANDSHAKE: u8 = 0x16;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -16,12 +20,14 @@ pub(super) struct Opened<S> {
     /// Of the first bytes, these are still to be read.
     unread: std::ops::Range<usize>,
     stream: S,
+    /// Told of each byte that the other end takes, where these are bytes of answers.
+    answers: Option<Arc<Activity>>,
 }
 
 impl<S: AsyncRead + Unpin> Opened<S> {
     /// Reads as much of `stream` as tells what it speaks.
     pub(super) async fn read(stream: S) -> io::Result<Self> {
-        let mut opened = Self { first: [0; PREFACE.len()], unread: 0..0, stream };
+        let mut opened = Self { first: [0; PREFACE.len()], unread: 0..0, stream, answers: None };
         while opened.unread.end < PREFACE.len() && opened.is_like_http2() {
             match opened.stream.read(&mut opened.first[opened.unread.end..]).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -38,7 +44,21 @@ impl<S: AsyncRead + Unpin> Opened<S> {
 
     /// Whether it begins with a handshake of TLS.
     pub(super) fn is_like_tls(&self) -> bool {
-        self.unread.end > 0 && self.first[0] == HANDSHAKE
+        self.unread.end > 0 && self.first[0] == TLS_HANDSHAKE
+    }
+
+    /// Tells `activity` of each part of an answer that is taken.
+    pub(super) fn tell(&mut self, activity: Arc<Activity>) {
+        self.answers = Some(activity);
+    }
+}
+
+impl<S> Opened<S> {
+    fn written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(_)), Some(activity)) = (&written, &self.answers) {
+            activity.answers();
+        }
+        written
     }
 }
 
@@ -65,7 +85,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(written)
     }
 
     fn poll_write_vectored(
@@ -73,7 +94,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Opened<S> {
         context: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, bytes);
+        self.written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
