@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{FromRepr, VariantArray};
 
 use crate::values::duration::GoDuration;
 use crate::values::size;
@@ -65,7 +66,8 @@ pub struct QueueBatchConfig {
 }
 
 /// What happens to records for which there is no room.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, FromRepr, VariantArray)]
+#[repr(u8)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// The arriving records are shed; the answer is OK with their number in `partial_success`.
@@ -87,11 +89,6 @@ pub struct BatchConfig {
     pub timeout: GoDuration,
     /// The most records in one batch.
     pub send_batch_max_size: usize,
-}
-
-impl Overflow {
-    /// All of them.
-    pub const ALL: [Overflow; 3] = [Self::DropNewest, Self::DropOldest, Self::Reject];
 }
 
 impl Default for QueueConfig {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter};
+use strum::VariantArray as _;
 
 use super::error::Class;
 use super::partitions::retention::Reason;
@@ -56,7 +57,9 @@ impl Metrics {
             .with_description("Tries to write a batch that failed, by class.")
             .build();
         // So that each class is on the page before its first error.
-        Class::ALL.into_iter().for_each(|class| errors.add(0, &[KeyValue::new("class", class.label())]));
+        Class::VARIANTS
+            .iter()
+            .for_each(|&class| errors.add(0, &[KeyValue::new("class", <&str>::from(class))]));
         let diverted = meter
             .u64_counter("log_buffer_diverted")
             .with_description("Of the records written, those that a trigger kept out of the table.")
@@ -66,7 +69,7 @@ impl Metrics {
             .u64_counter("log_buffer_partitions_dropped")
             .with_description("Partitions that retention has dropped, by reason.")
             .build();
-        Reason::ALL.into_iter().for_each(|reason| partitions_dropped.add(0, &[because(reason)]));
+        Reason::VARIANTS.iter().for_each(|&reason| partitions_dropped.add(0, &[because(reason)]));
         let partition_bytes_dropped = meter
             .u64_counter("log_buffer_partitions_dropped_size")
             .with_unit("By")
@@ -83,7 +86,7 @@ impl Metrics {
             .u64_counter("log_buffer_indexes_built")
             .with_description("Indexes that closed partitions were given, by what they are for.")
             .build();
-        Index::ALL.into_iter().for_each(|index| indexes_built.add(0, &[of(index)]));
+        Index::VARIANTS.iter().for_each(|&index| indexes_built.add(0, &[of(index)]));
         Self {
             duration,
             batch_size,
@@ -109,7 +112,7 @@ impl Metrics {
 
     /// A try to write a batch failed.
     pub(super) fn failed(&self, class: Class) {
-        self.errors.add(1, &[KeyValue::new("class", class.label())]);
+        self.errors.add(1, &[KeyValue::new("class", <&str>::from(class))]);
     }
 
     /// A partition has this index now.
@@ -130,9 +133,9 @@ impl Metrics {
 }
 
 fn of(index: Index) -> KeyValue {
-    KeyValue::new("index", index.label())
+    KeyValue::new("index", <&str>::from(index))
 }
 
 fn because(reason: Reason) -> KeyValue {
-    KeyValue::new("reason", reason.label())
+    KeyValue::new("reason", <&str>::from(reason))
 }

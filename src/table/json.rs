@@ -288,7 +288,7 @@ mod tests {
         let pair = [0x0a, 2, 0, 0xff, 0x12, 3, 0x0a, 1, 0];
         push_object(&mut out, [&pair[..]], &mut replaced).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"\u{fffd}\u{fffd}\":\"\u{fffd}\"}");
-        let counts: Vec<_> = replaced.iter().map(|(kind, count)| (kind.label(), count)).collect();
+        let counts: Vec<_> = replaced.iter().map(|(kind, count)| (<&str>::from(kind), count)).collect();
         assert_eq!(counts[..2], [("nul", 2), ("utf8", 1)]);
     }
 

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use strum::VariantArray as _;
 
 use super::beside;
 use super::catalogue::{Held, held};
@@ -96,13 +97,13 @@ pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Wri
 impl Shown {
     fn of(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> Self {
         let named = |names: &[String]| -> Vec<&'static str> {
-            let of = |index: &Index| names.contains(&index.name(&held.partition.name));
-            Index::ALL.into_iter().filter(of).map(Index::label).collect()
+            let of = |index: &&Index| names.contains(&index.name(&held.partition.name));
+            Index::VARIANTS.iter().filter(of).map(<&str>::from).collect()
         };
         let (indexes, invalid) = (named(&held.valid), named(&held.invalid));
         let lacking = lacks(held, config, now);
         let missing = lacking.filter_map(|step| match step {
-            Step::Build(index) => Some(index.label()).filter(|label| !invalid.contains(label)),
+            Step::Build(index) => Some(<&str>::from(index)).filter(|label| !invalid.contains(label)),
             Step::Count | Step::Finish => None,
         });
         let end = |seconds| Timestamp::from_second(seconds).ok().map(|time| time.to_string());
@@ -175,7 +176,7 @@ fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> S
         return "dropped next by max_size".to_owned();
     }
     match lacks(held, config, now).next() {
-        Some(Step::Build(index)) => return format!("indexes: {} next", index.label()),
+        Some(Step::Build(index)) => return format!("indexes: {} next", <&str>::from(index)),
         Some(Step::Count) => return "counting next".to_owned(),
         Some(Step::Finish) => return "vacuum next".to_owned(),
         None => {}
@@ -220,7 +221,7 @@ mod tests {
         let range = Some((number * DAY, (number + 1) * DAY));
         let name = format!("p{number}");
         let partition = Partition { oid: number as u32, name, range, is_table: true, ..Partition::default() };
-        let valid = Index::ALL.map(|index| index.name(&partition.name)).to_vec();
+        let valid = Index::VARIANTS.iter().map(|index| index.name(&partition.name)).collect();
         let counts = Counts::Done(String::new());
         Held { partition, valid, is_settled: true, counts, table_bytes: 10, ..Held::default() }
     }
