@@ -5,6 +5,7 @@ use std::io::Write;
 use super::{Error, target};
 use crate::config::Config;
 use crate::embedded::{self, Reached};
+use crate::exporter::command_error::CommandError;
 use crate::exporter::dead_letters::{self, Outcome};
 use crate::exporter::doctor::{Finding, Verdict, examine};
 use crate::exporter::dsn::Target;
@@ -95,10 +96,10 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         }
         other => other?,
     }
-    written.map_err(Error::Output)?;
+    written.map_err(CommandError::Output)?;
     if !json {
         let Diagnosis { ok, warnings, problems } = diagnosis;
-        writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(Error::Output)?;
+        writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(CommandError::Output)?;
     }
     Ok(diagnosis)
 }

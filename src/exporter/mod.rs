@@ -13,6 +13,7 @@
 
 mod attempt;
 pub mod backoff;
+pub mod command_error;
 pub mod config;
 mod connect;
 mod context;

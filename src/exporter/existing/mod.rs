@@ -4,7 +4,7 @@
 mod engine;
 mod propose;
 
-pub use propose::{Error, propose};
+pub use propose::propose;
 
 use super::error::Failure;
 use super::pool::Connection;

@@ -6,37 +6,23 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{LiveColumn, LiveTable};
+use crate::exporter::command_error::CommandError;
 use crate::exporter::config::Config;
-use crate::exporter::dsn::{DsnError, Target};
-use crate::exporter::error::Failure;
+use crate::exporter::dsn::Target;
 use crate::exporter::pool::Pool;
 use crate::table::Mapping;
 use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
 use crate::values::plain::{plain, plain_json};
 
-/// Why there is no mapping to begin with.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
-    #[error(transparent)]
-    Store(#[from] Failure),
-    /// There is no such table.
-    #[error("there is no table {0}: write it as schema.table, with the letters that PostgreSQL shows")]
-    NotThere(String),
-}
-
 /// The YAML of a mapping for `table`, which is written as `schema.table`, at `target`.
 ///
 /// # Errors
 ///
 /// Where the table cannot be looked at.
-pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, Error> {
+pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, CommandError> {
     let connection = Pool::new(target, 1, config.timeout.0)?.get().await?;
-    let not_there = || Error::NotThere(table.to_owned());
+    let not_there = || CommandError::NoTable(table.to_owned());
     let (schema, name) = table.split_once('.').ok_or_else(not_there)?;
     let live = LiveTable::read(&connection, schema, name).await?.ok_or_else(not_there)?;
     let mut yaml =

@@ -11,28 +11,14 @@ use super::beside;
 use super::catalogue::{Held, held};
 use super::retention::{Reason, due, is_closed};
 use super::steps::{Step, lacks};
+use crate::exporter::command_error::CommandError;
 use crate::exporter::config::Config;
-use crate::exporter::dsn::{DsnError, Target};
-use crate::exporter::error::Failure;
+use crate::exporter::dsn::Target;
 use crate::exporter::pool::{Connection, Pool};
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::values::plain::{plain, plain_json};
 use crate::values::size::ByteSize;
-
-/// Why the partitions cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
-    #[error("{0}")]
-    Store(#[from] Failure),
-    /// What was found cannot be written out.
-    #[error("cannot write the answer: {0}")]
-    Output(#[from] std::io::Error),
-}
 
 /// One partition as it is shown.
 #[derive(Debug, PartialEq, Serialize)]
@@ -65,7 +51,12 @@ struct Total {
 /// # Errors
 ///
 /// Where the store cannot be reached or does not let us.
-pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+pub async fn show(
+    target: Target,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let (pool, schema) = (Pool::new(target, 1, config.timeout.0)?, Schema::new(config.schema.clone()));
     let ask = async |c: &Connection| {
         let beside = beside::bytes(c, &schema, config.retention.share()).await?;

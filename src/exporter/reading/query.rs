@@ -7,7 +7,8 @@ use tokio_postgres::Row;
 
 use super::filter::Condition;
 use super::session::{Moment, Reader};
-use super::{Error, Filter, Style};
+use super::{Filter, Style};
+use crate::exporter::command_error::CommandError;
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
 use crate::values::when::When;
@@ -46,7 +47,7 @@ pub async fn query(
     config: &Config,
     out: &mut dyn Write,
     progress: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<(), CommandError> {
     let reader = Reader::new(target, config, query.timeout, "forebay query")?;
     let mut connection = reader.connect().await?;
     let moment = reader.begin(&mut connection).await?;
@@ -74,7 +75,7 @@ async fn all_but_last(
     select: &str,
     condition: &Condition,
     show: &mut impl FnMut(&[Row]) -> io::Result<()>,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<Row>, CommandError> {
     let failed = |failure| reader.explain(failure, moment);
     let values = condition.values();
     let portal = reader.answered(moment.transaction.bind(select, &values)).await.map_err(failed)?;

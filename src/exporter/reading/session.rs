@@ -6,8 +6,8 @@ use deadpool_postgres::Transaction;
 use tokio::time::timeout;
 use tokio_postgres::IsolationLevel;
 
-use super::Error;
 use super::snapshot::Snapshot;
+use crate::exporter::command_error::CommandError;
 use crate::exporter::config::Config;
 use crate::exporter::dsn::{DsnError, Target};
 use crate::exporter::error::{Class, Failure};
@@ -90,11 +90,15 @@ impl Reader {
         }
     }
 
-    /// `failure`, with what has to be granted where that is what is missing.
-    pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> Error {
-        if failure.sqlstate.as_deref() == Some("42501") {
-            return Error::Denied { failure, schema: self.schema.to_string(), role: moment.role.clone() };
+    /// `failure`, with what has to be granted where that is what is missing, or how a search that takes too long gets shorter.
+    pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> CommandError {
+        match failure.sqlstate.as_deref() {
+            Some("42501") => {
+                let (schema, role) = (self.schema.to_string(), moment.role.clone());
+                CommandError::Denied { failure, schema, role }
+            }
+            Some("57014") => CommandError::TooLong(failure),
+            _ => CommandError::Store(failure),
         }
-        Error::Store(failure)
     }
 }

@@ -15,7 +15,8 @@ use tokio_postgres::Row;
 use super::filter::Condition;
 use super::session::{Moment, Reader};
 use super::snapshot::Snapshot;
-use super::{Error, Filter, Style};
+use super::{Filter, Style};
+use crate::exporter::command_error::CommandError;
 use crate::exporter::config::Config;
 use crate::exporter::dsn::Target;
 use crate::exporter::error::{Class, Failure};
@@ -61,7 +62,7 @@ pub async fn tail(
     config: &Config,
     out: &mut dyn Write,
     progress: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<(), CommandError> {
     let reader = Reader::new(target, config, LIMIT, "forebay tail")?;
     let mut follower = Follower { tail, reader, last: None };
     let mut wait = SHORTEST;
@@ -78,7 +79,9 @@ pub async fn tail(
                 out.flush()?;
                 sleep(PACE.max(begun.elapsed() * REST)).await;
             }
-            Err(Error::Store(failure)) if follower.last.is_some() && failure.class != Class::Refused => {
+            Err(CommandError::Store(failure) | CommandError::TooLong(failure))
+                if follower.last.is_some() && failure.class != Class::Refused =>
+            {
                 if wait == SHORTEST {
                     let failure = plain(&failure.to_string());
                     writeln!(progress, "forebay: {failure}; trying again until the database is back")?;
@@ -110,7 +113,7 @@ struct Seen {
 }
 
 impl Follower<'_> {
-    async fn look(&mut self) -> Result<Seen, Error> {
+    async fn look(&mut self) -> Result<Seen, CommandError> {
         let mut connection = self.reader.connect().await?;
         let seen = self.look_by(&mut connection).await;
         if seen.is_ok() {
@@ -119,10 +122,10 @@ impl Follower<'_> {
         seen
     }
 
-    async fn look_by(&mut self, connection: &mut Connection) -> Result<Seen, Error> {
+    async fn look_by(&mut self, connection: &mut Connection) -> Result<Seen, CommandError> {
         let moment = self.reader.begin(connection).await?;
         if moment.is_standby {
-            return Err(Error::Standby);
+            return Err(CommandError::Standby);
         }
         let mut condition = self.tail.filter.condition();
         let mut most = MOST;
