@@ -9,9 +9,8 @@ use std::sync::Arc;
 use forebay::app::{self, Load};
 use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
+use forebay::operator::command_error::CommandError;
 use forebay::operator::dead_letters::{self, Outcome};
-use forebay::operator::partitions;
-use forebay::operator::reading;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
@@ -107,12 +106,7 @@ fn ended(result: Result<(), app::Error>) -> ExitCode {
 fn end(error: &app::Error) -> ExitCode {
     match error {
         // Whoever reads has seen enough, as with `| head`.
-        app::Error::Output(cause)
-        | app::Error::DeadLetters(dead_letters::Error::Output(cause))
-        | app::Error::Partitions(partitions::Error::Output(cause))
-        | app::Error::Reading(reading::Error::Output(cause))
-            if cause.kind() == ErrorKind::BrokenPipe =>
-        {
+        app::Error::Command(CommandError::Output(cause)) if cause.kind() == ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         error => fail(if error.is_configuration() { REFUSED } else { FAILED }, error),
@@ -120,7 +114,7 @@ fn end(error: &app::Error) -> ExitCode {
 }
 
 fn print(text: &str) -> ExitCode {
-    ended(writeln!(io::stdout(), "{text}").map_err(app::Error::Output))
+    ended(writeln!(io::stdout(), "{text}").map_err(CommandError::Output).map_err(app::Error::Command))
 }
 
 fn fail(status: u8, error: &dyn Display) -> ExitCode {

@@ -5,6 +5,7 @@ use std::io::Write;
 use super::{Error, private_store, target, warning_of_store};
 use crate::config::Config;
 use crate::embedded::{self, Reached};
+use crate::operator::command_error::CommandError;
 use crate::operator::dead_letters::{self, Outcome};
 use crate::operator::doctor::{Finding, Verdict, examine};
 use crate::operator::{partitions, propose};
@@ -101,10 +102,10 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         }
         other => other?,
     }
-    written.map_err(Error::Output)?;
+    written.map_err(CommandError::Output)?;
     if !json {
         let Diagnosis { ok, warnings, problems } = diagnosis;
-        writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(Error::Output)?;
+        writeln!(out, "{ok} ok, {warnings} warnings, {problems} problems").map_err(CommandError::Output)?;
     }
     Ok(diagnosis)
 }

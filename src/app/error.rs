@@ -27,21 +27,9 @@ pub enum Error {
     /// There is no store to look into.
     #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
     NoStore(PathBuf),
-    /// The dead letters cannot be looked at, or not be written.
+    /// A command fails at the store, or its answer cannot be written out.
     #[error(transparent)]
-    DeadLetters(#[from] operator::dead_letters::Error),
-    /// The partitions cannot be looked at.
-    #[error(transparent)]
-    Partitions(#[from] operator::partitions::Error),
-    /// Records cannot be read.
-    #[error(transparent)]
-    Reading(#[from] operator::reading::Error),
-    /// The existing table cannot be looked at.
-    #[error(transparent)]
-    Mapping(#[from] operator::propose::Error),
-    /// What was found cannot be written out.
-    #[error("cannot write the answer: {0}")]
-    Output(#[source] io::Error),
+    Command(#[from] operator::command_error::CommandError),
     /// The configuration has no health page that could be asked.
     #[error("service.extensions does not name health_check, so that there is no page to ask")]
     NoHealthPage,
@@ -71,11 +59,7 @@ impl Error {
         match self {
             Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage => true,
             Self::NoStore(_)
-            | Self::DeadLetters(_)
-            | Self::Partitions(_)
-            | Self::Reading(_)
-            | Self::Mapping(_)
-            | Self::Output(_)
+            | Self::Command(_)
             | Self::Health(_)
             | Self::Interrupted(_)
             | Self::Embedded(_)

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::losses::{LossReason, Losses};
 use crate::table::{Replaced, ReplacedKind, Severity, Tally};
 
@@ -15,14 +17,15 @@ pub struct Books {
     accepted: AtomicU64,
     flushed: AtomicU64,
     dead_lettered: AtomicU64,
-    dropped: [[AtomicU64; Severity::ALL.len()]; DropReason::ALL.len()],
-    rejected: [AtomicU64; RejectReason::ALL.len()],
-    replaced: [AtomicU64; ReplacedKind::ALL.len()],
+    dropped: [[AtomicU64; Severity::VARIANTS.len()]; DropReason::VARIANTS.len()],
+    rejected: [AtomicU64; RejectReason::VARIANTS.len()],
+    replaced: [AtomicU64; ReplacedKind::VARIANTS.len()],
     losses: Losses,
 }
 
-/// Why a record was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Why a record was lost; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum DropReason {
     /// It arrived at a full buffer.
@@ -37,8 +40,9 @@ pub enum DropReason {
     Undelivered,
 }
 
-/// Why a record was given back to its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a record was given back to its sender; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum RejectReason {
     /// The buffer was full and its policy is to refuse.
@@ -55,49 +59,6 @@ pub enum RejectReason {
     NoRoom,
     /// The sender waits for the result, and it could not be written in time.
     Unavailable,
-}
-
-impl DropReason {
-    /// All of them.
-    pub const ALL: [DropReason; 5] =
-        [Self::DropNewest, Self::DropOldest, Self::TooLarge, Self::RetryExhausted, Self::Undelivered];
-
-    /// The value of the label `reason` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::DropNewest => "drop_newest",
-            Self::DropOldest => "drop_oldest",
-            Self::TooLarge => "too_large",
-            Self::RetryExhausted => "retry_exhausted",
-            Self::Undelivered => "undelivered",
-        }
-    }
-}
-
-impl RejectReason {
-    /// All of them.
-    pub const ALL: [RejectReason; 7] = [
-        Self::Full,
-        Self::Memory,
-        Self::Draining,
-        Self::Malformed,
-        Self::TooComplex,
-        Self::NoRoom,
-        Self::Unavailable,
-    ];
-
-    /// The value of the label `reason` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Memory => "memory",
-            Self::Draining => "draining",
-            Self::Malformed => "malformed",
-            Self::TooComplex => "too_complex",
-            Self::NoRoom => "no_room",
-            Self::Unavailable => "unavailable",
-        }
-    }
 }
 
 impl Books {
@@ -175,7 +136,7 @@ impl Books {
 
     /// Records lost for any reason.
     pub fn dropped_total(&self) -> u64 {
-        DropReason::ALL.into_iter().map(|reason| self.dropped_for(reason)).sum()
+        DropReason::VARIANTS.iter().map(|reason| self.dropped_for(*reason)).sum()
     }
 
     /// Records given back for one reason.
@@ -213,23 +174,17 @@ mod tests {
 
     #[test]
     fn labels_are_a_closed_set() {
-        let drops: Vec<_> = DropReason::ALL.into_iter().map(DropReason::label).collect();
+        let drops: Vec<_> = DropReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
-        let rejects: Vec<_> = RejectReason::ALL.into_iter().map(RejectReason::label).collect();
+        let rejects: Vec<_> = RejectReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(
             rejects,
             ["full", "memory", "draining", "malformed", "too_complex", "no_room", "unavailable"]
         );
-        let severities: Vec<_> = Severity::ALL.into_iter().map(Severity::label).collect();
+        let severities: Vec<_> = Severity::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);
-        let kinds: Vec<_> = ReplacedKind::ALL.into_iter().map(ReplacedKind::label).collect();
+        let kinds: Vec<_> = ReplacedKind::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(kinds, ["nul", "utf8", "depth", "time", "number", "width", "type", "id"]);
-        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
-        for (index, reason) in RejectReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The buffer's part of the YAML: `exporters.postgres.sending_queue` and `processors.batch`.
 
 use serde::{Deserialize, Serialize};
+use strum::{FromRepr, VariantArray};
 
 use crate::values::duration::GoDuration;
 use crate::values::size::ByteSize;
@@ -62,7 +63,8 @@ pub struct QueueBatchConfig {
 }
 
 /// What happens to records for which there is no room.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, FromRepr, VariantArray)]
+#[repr(u8)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// The arriving records are shed; the answer is OK with their number in `partial_success`.
@@ -84,11 +86,6 @@ pub struct BatchConfig {
     pub timeout: GoDuration,
     /// The most records in one batch.
     pub send_batch_max_size: usize,
-}
-
-impl Overflow {
-    /// All of them.
-    pub const ALL: [Overflow; 3] = [Self::DropNewest, Self::DropOldest, Self::Reject];
 }
 
 impl Default for QueueConfig {

@@ -10,6 +10,8 @@ use std::hash::RandomState;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use strum::{IntoStaticStr, VariantArray as _};
+
 use super::books::DropReason;
 use crate::table::{OTHERS, Severity, Tally};
 
@@ -37,10 +39,12 @@ pub struct Loss {
     pub records: u64,
 }
 
-/// Why a record is not in the table of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Why a record is not in the table of records; in snake case it is the column `reason` in the table of losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum LossReason {
     /// It was dropped.
+    #[strum(transparent)]
     Dropped(DropReason),
     /// It was not protobuf.
     Malformed,
@@ -57,7 +61,7 @@ struct Service {
 }
 
 #[derive(Debug, Default)]
-struct Counters([[AtomicU64; Severity::ALL.len()]; LossReason::ALL.len()]);
+struct Counters([[AtomicU64; Severity::VARIANTS.len()]; LossReason::ALL.len()]);
 
 /// Places for services.
 const PLACES: usize = 1024;
@@ -68,8 +72,9 @@ const LONGEST_NAME: usize = 256;
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (service, severity) = (self.service.as_deref().unwrap_or("(no service)"), self.severity.label());
-        write!(f, "{} {severity} of {service}: {}", self.records, self.reason.label())
+        let (service, severity) =
+            (self.service.as_deref().unwrap_or("(no service)"), <&str>::from(self.severity));
+        write!(f, "{} {severity} of {service}: {}", self.records, <&str>::from(self.reason))
     }
 }
 
@@ -86,22 +91,12 @@ impl LossReason {
         Self::DeadLetter,
     ];
 
-    /// The column `reason` in the table of losses.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Dropped(reason) => reason.label(),
-            Self::Malformed => "malformed",
-            Self::TooComplex => "too_complex",
-            Self::DeadLetter => "dead_letter",
-        }
-    }
-
     fn index(self) -> usize {
         match self {
             Self::Dropped(reason) => reason as usize,
-            Self::Malformed => DropReason::ALL.len(),
-            Self::TooComplex => DropReason::ALL.len() + 1,
-            Self::DeadLetter => DropReason::ALL.len() + 2,
+            Self::Malformed => DropReason::VARIANTS.len(),
+            Self::TooComplex => DropReason::VARIANTS.len() + 1,
+            Self::DeadLetter => DropReason::VARIANTS.len() + 2,
         }
     }
 }
@@ -162,7 +157,7 @@ impl Losses {
 impl Counters {
     fn take(&self, service: Option<&str>, losses: &mut Vec<Loss>) {
         for (reason, counters) in LossReason::ALL.into_iter().zip(&self.0) {
-            for (severity, counter) in Severity::ALL.into_iter().zip(counters) {
+            for (severity, counter) in Severity::VARIANTS.iter().copied().zip(counters) {
                 if counter.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
@@ -253,5 +248,7 @@ mod tests {
         for (index, reason) in LossReason::ALL.into_iter().enumerate() {
             assert_eq!(reason.index(), index);
         }
+        let own = LossReason::ALL[DropReason::VARIANTS.len() - 1..].iter().map(<&str>::from);
+        assert!(own.eq(["undelivered", "malformed", "too_complex", "dead_letter"]));
     }
 }

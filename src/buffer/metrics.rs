@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+use strum::VariantArray as _;
 
 use super::Buffer;
 use super::books::{Books, DropReason, RejectReason};
@@ -58,25 +59,27 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
             .build();
     };
     labelled("log_buffer_dropped", "Records lost, by reason and severity.", |books, observe| {
-        for reason in DropReason::ALL {
-            for severity in Severity::ALL {
-                let labels =
-                    [KeyValue::new("reason", reason.label()), KeyValue::new("severity", severity.label())];
+        for &reason in DropReason::VARIANTS {
+            for &severity in Severity::VARIANTS {
+                let labels = [
+                    KeyValue::new("reason", <&str>::from(reason)),
+                    KeyValue::new("severity", <&str>::from(severity)),
+                ];
                 observe(books.dropped(reason, severity), &labels);
             }
         }
     });
     labelled("log_buffer_rejected", "Records given back to their sender, by reason.", |books, observe| {
-        for reason in RejectReason::ALL {
-            observe(books.rejected(reason), &[KeyValue::new("reason", reason.label())]);
+        for &reason in RejectReason::VARIANTS {
+            observe(books.rejected(reason), &[KeyValue::new("reason", <&str>::from(reason))]);
         }
     });
     labelled(
         "log_buffer_replaced_values",
         "Values replaced that PostgreSQL cannot hold.",
         |books, observe| {
-            for kind in ReplacedKind::ALL {
-                observe(books.replaced(kind), &[KeyValue::new("kind", kind.label())]);
+            for &kind in ReplacedKind::VARIANTS {
+                observe(books.replaced(kind), &[KeyValue::new("kind", <&str>::from(kind))]);
             }
         },
     );

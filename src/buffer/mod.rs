@@ -268,8 +268,7 @@ impl Buffer {
     }
 
     fn overflow(&self) -> Overflow {
-        let number = self.overflow.load(Ordering::Relaxed);
-        Overflow::ALL.into_iter().find(|overflow| *overflow as u8 == number).unwrap_or(Overflow::DropNewest)
+        Overflow::from_repr(self.overflow.load(Ordering::Relaxed)).unwrap_or(Overflow::DropNewest)
     }
 
     /// Sheds the oldest records until `room` is for `rows` and the bytes `beside` them, or nothing is left to shed: everything

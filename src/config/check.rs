@@ -166,7 +166,7 @@ fn exporter(config: &exporter::config::Config) -> Checked {
 
 fn indexes(key: &str, indexes: &[Index]) -> Checked {
     let twice = (1..indexes.len()).find(|&at| indexes[..at].contains(&indexes[at]));
-    let label = twice.map_or("", |at| indexes[at].label());
+    let label = twice.map_or("", |at| <&str>::from(indexes[at]));
     demand(twice.is_none(), key, format!("{label} twice"), "each once")
 }
 

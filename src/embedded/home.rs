@@ -182,7 +182,7 @@ fn fits_socket(dir: &Path) -> bool {
 
 /// Twelve hexadecimal digits that stand for `path`.
 fn short_hash(path: &Path) -> String {
-    Sha256::digest(path.as_os_str().as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    const_hex::encode(&Sha256::digest(path.as_os_str().as_bytes())[..6])
 }
 
 #[cfg(test)]

@@ -383,7 +383,7 @@ impl<'a> Lane<'a> {
     fn tell(&self, failure: &Failure, part: &Delivery) {
         tracing::debug!(
             lane = self.number,
-            class = failure.class.label(),
+            class = <&str>::from(failure.class),
             %failure,
             records = part.batch.len(),
             in_doubt = part.in_doubt,

@@ -145,7 +145,7 @@ impl Clerk<'_> {
         let until: Vec<_> = rows().map(|(window, _)| window.until).collect();
         let services: Vec<_> = rows().map(|(_, loss)| loss.service.as_deref()).collect();
         let severities: Vec<_> = rows().map(|(_, loss)| loss.severity.name()).collect();
-        let reasons: Vec<_> = rows().map(|(_, loss)| loss.reason.label()).collect();
+        let reasons: Vec<_> = rows().map(|(_, loss)| <&str>::from(loss.reason)).collect();
         let records: Vec<_> = rows().map(|(_, loss)| loss.records as i64).collect();
         let statement = connection.prepare_cached(&insert).await?;
         let values: [&(dyn crate::postgres::ToSql + Sync); 7] =

@@ -6,6 +6,7 @@
 //! count is compared before the COMMIT.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::postgres::ToSql;
@@ -18,12 +19,12 @@ use crate::buffer::Batch;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::pool::AS_THE_ROLE_HAS_THEM;
 use crate::postgres::session::Connection;
-use crate::store::origins::{store_resources, store_scopes};
+use crate::store::origins::{Origin, store};
 use crate::store::triggers::copy_past;
+use crate::table::Destination;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
-use crate::table::{Destination, Resource, Scope};
 
 /// What is written, and as whose which batch.
 pub(super) struct Job<'a> {
@@ -121,8 +122,8 @@ pub(super) async fn write(
     insert_dead_letters(connection, job).await.map_err(Failure::of_dead_letters)?;
     *progress = Progress::Advanced;
     if job.destination.mapping().is_none() {
-        insert_resources(connection, job).await?;
-        insert_scopes(connection, job).await?;
+        insert_new(connection, job, job.batch.resources()).await?;
+        insert_new(connection, job, job.batch.scopes()).await?;
     }
     if job.destination.mapping().is_some() {
         connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
@@ -214,27 +215,18 @@ async fn move_row(
     Ok(connection.execute(&update, &[&gateway, &lane, &before, &last]).await? == 1)
 }
 
-/// Inserts resources that are not known to be stored. They are sorted by id, so that two lanes with the same new
-/// ones wait for each other in the same order.
-async fn insert_resources(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
-    let mut new: BTreeMap<Id, &Resource> =
-        job.batch.resources().filter(|r| !job.known.has(&r.id)).map(|r| (r.id, &**r)).collect();
+/// Inserts those of `all` that are not known to be stored.
+async fn insert_new<'b, T: Origin + 'b>(
+    connection: &Connection,
+    job: &Job<'_>,
+    all: impl Iterator<Item = &'b Arc<T>>,
+) -> Result<(), Failure> {
+    let mut new: Vec<&T> = all.map(|one| &**one).filter(|one| !job.known.has(&one.id())).collect();
     if job.divided && !new.is_empty() {
-        let named = job.named(resource_id);
-        new.retain(|id, _| named.contains(id));
+        let named = job.named(T::named_by);
+        new.retain(|one| named.contains(&one.id()));
     }
-    store_resources(connection, job.turn.schema, &new).await
-}
-
-/// Inserts scopes that are not known to be stored, in the order of their ids.
-async fn insert_scopes(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
-    let mut new: BTreeMap<Id, &Scope> =
-        job.batch.scopes().filter(|s| !job.known.has(&s.id)).map(|s| (s.id, &**s)).collect();
-    if job.divided && !new.is_empty() {
-        let named = job.named(scope_id);
-        new.retain(|id, _| named.contains(id));
-    }
-    store_scopes(connection, job.turn.schema, &new).await
+    store(connection, job.turn.schema, new).await
 }
 
 /// Keeps the refused rows, byte for byte, with the reason.
@@ -324,10 +316,8 @@ pub(super) async fn takes(
 ) -> Result<(), Failure> {
     connection.batch_execute("BEGIN").await?;
     if destination.mapping().is_none() {
-        let resource = sample.resource.iter().map(|resource| (resource.id, &**resource)).collect();
-        store_resources(connection, schema, &resource).await?;
-        let scope = sample.scope.iter().map(|scope| (scope.id, &**scope)).collect();
-        store_scopes(connection, schema, &scope).await?;
+        store(connection, schema, sample.resource.as_deref()).await?;
+        store(connection, schema, sample.scope.as_deref()).await?;
         let origin = format!("INSERT INTO {schema}.dead_letter_origins (id, content) VALUES ($1, '{{}}')");
         let origin = connection.prepare_cached(&origin).await?;
         connection.execute(&origin, &[&Uuid::new_v4()]).await?;

@@ -5,9 +5,10 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use strum::VariantArray as _;
 
-use crate::postgres::dsn::{DsnError, Target};
-use crate::postgres::error::Failure;
+use crate::operator::command_error::CommandError;
+use crate::postgres::dsn::Target;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Connection;
 use crate::store::Config;
@@ -19,20 +20,6 @@ use crate::table::identifier::Schema;
 use crate::table::index::Index;
 use crate::values::plain::{plain, plain_json};
 use crate::values::size::ByteSize;
-
-/// Why the partitions cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
-    #[error("{0}")]
-    Store(#[from] Failure),
-    /// What was found cannot be written out.
-    #[error("cannot write the answer: {0}")]
-    Output(#[from] std::io::Error),
-}
 
 /// One partition as it is shown.
 #[derive(Debug, PartialEq, Serialize)]
@@ -65,7 +52,12 @@ struct Total {
 /// # Errors
 ///
 /// Where the store cannot be reached or does not let us.
-pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
+pub async fn show(
+    target: Target,
+    config: &Config,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
     let (pool, schema) = (Pool::new(target, 1, config.timeout)?, Schema::new(config.schema.clone()));
     let ask = async |c: &Connection| {
         let beside = beside::bytes(c, &schema, config.retention.share()).await?;
@@ -97,13 +89,13 @@ pub async fn show(target: Target, config: &Config, json: bool, out: &mut dyn Wri
 impl Shown {
     fn of(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> Self {
         let named = |names: &[String]| -> Vec<&'static str> {
-            let of = |index: &Index| names.contains(&index.name(&held.partition.name));
-            Index::ALL.into_iter().filter(of).map(Index::label).collect()
+            let of = |index: &&Index| names.contains(&index.name(&held.partition.name));
+            Index::VARIANTS.iter().filter(of).map(<&str>::from).collect()
         };
         let (indexes, invalid) = (named(&held.valid), named(&held.invalid));
         let lacking = lacks(held, config, now);
         let missing = lacking.filter_map(|step| match step {
-            Step::Build(index) => Some(index.label()).filter(|label| !invalid.contains(label)),
+            Step::Build(index) => Some(<&str>::from(index)).filter(|label| !invalid.contains(label)),
             Step::Count | Step::Finish => None,
         });
         let end = |seconds| Timestamp::from_second(seconds).ok().map(|time| time.to_string());
@@ -176,7 +168,7 @@ fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> S
         return "dropped next by max_size".to_owned();
     }
     match lacks(held, config, now).next() {
-        Some(Step::Build(index)) => return format!("indexes: {} next", index.label()),
+        Some(Step::Build(index)) => return format!("indexes: {} next", <&str>::from(index)),
         Some(Step::Count) => return "counting next".to_owned(),
         Some(Step::Finish) => return "vacuum next".to_owned(),
         None => {}
@@ -221,7 +213,7 @@ mod tests {
         let range = Some((number * DAY, (number + 1) * DAY));
         let name = format!("p{number}");
         let partition = Partition { oid: number as u32, name, range, is_table: true, ..Partition::default() };
-        let valid = Index::ALL.map(|index| index.name(&partition.name)).to_vec();
+        let valid = Index::VARIANTS.iter().map(|index| index.name(&partition.name)).collect();
         let counts = Counts::Done(String::new());
         Held { partition, valid, is_settled: true, counts, table_bytes: 10, ..Held::default() }
     }

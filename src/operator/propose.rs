@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::postgres::dsn::{DsnError, Target};
-use crate::postgres::error::Failure;
+use crate::operator::command_error::CommandError;
+use crate::postgres::dsn::Target;
 use crate::postgres::pool::Pool;
 use crate::postgres::session::Connection;
 use crate::store::Config;
@@ -16,28 +16,14 @@ use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
 use crate::values::plain::{plain, plain_json};
 
-/// Why there is no mapping to begin with.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
-    #[error(transparent)]
-    Store(#[from] Failure),
-    /// There is no such table.
-    #[error("there is no table {0}: write it as schema.table, with the letters that PostgreSQL shows")]
-    NotThere(String),
-}
-
 /// The YAML of a mapping for `table`, which is written as `schema.table`, at `target`.
 ///
 /// # Errors
 ///
 /// Where the table cannot be looked at.
-pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, Error> {
+pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, CommandError> {
     let pool = Pool::new(target, 1, config.timeout)?;
-    let not_there = || Error::NotThere(table.to_owned());
+    let not_there = || CommandError::NoTable(table.to_owned());
     let (schema, name) = table.split_once('.').ok_or_else(not_there)?;
     let read = async |c: &Connection| LiveTable::read(c, schema, name).await;
     let live = pool.session(config.timeout, read).await?.ok_or_else(not_there)?;

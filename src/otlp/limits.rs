@@ -28,8 +28,9 @@ pub struct Limits {
     pub key_bytes: usize,
 }
 
-/// The limit that a request or a part of it is beyond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The limit that a request or a part of it is beyond. It is its key in the configuration, below `receivers.otlp.admission`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case", prefix = "max_")]
 pub enum Limit {
     /// [`Limits::resources`].
     Resources,
@@ -56,7 +57,7 @@ pub enum Invalid {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// It is beyond a limit on structure.
-    #[error("more {} than `receivers.otlp.admission.{}` allows", .0.subject(), .0.key())]
+    #[error("more {} than `receivers.otlp.admission.{}` allows", .0.subject(), .0)]
     TooComplex(Limit),
 }
 
@@ -92,20 +93,6 @@ impl Default for Limits {
 }
 
 impl Limit {
-    /// The key of the configuration, below `receivers.otlp.admission`.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Resources => "max_resources",
-            Self::Scopes => "max_scopes",
-            Self::ResourceBytes => "max_resource_bytes",
-            Self::ResourceAttributes => "max_resource_attributes",
-            Self::RecordBytes => "max_record_bytes",
-            Self::Attributes => "max_attributes",
-            Self::Elements => "max_elements",
-            Self::KeyBytes => "max_key_bytes",
-        }
-    }
-
     fn subject(self) -> &'static str {
         match self {
             Self::Resources => "resources in a request",

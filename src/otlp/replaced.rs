@@ -2,8 +2,11 @@
 
 use std::ops::AddAssign;
 
-/// Why a value was replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use strum::{IntoStaticStr, VariantArray};
+
+/// Why a value was replaced; in snake case it is the label `kind` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum ReplacedKind {
     /// A NUL in text or JSON: U+FFFD stands there now.
@@ -28,28 +31,8 @@ pub enum ReplacedKind {
 /// How many values were replaced, for each reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replaced {
-    counts: [u64; ReplacedKind::ALL.len()],
+    counts: [u64; ReplacedKind::VARIANTS.len()],
     total: u64,
-}
-
-impl ReplacedKind {
-    /// All of them.
-    pub const ALL: [ReplacedKind; 8] =
-        [Self::Nul, Self::Utf8, Self::Depth, Self::Time, Self::Number, Self::Width, Self::Type, Self::Id];
-
-    /// The value of the label `kind` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Nul => "nul",
-            Self::Utf8 => "utf8",
-            Self::Depth => "depth",
-            Self::Time => "time",
-            Self::Number => "number",
-            Self::Width => "width",
-            Self::Type => "type",
-            Self::Id => "id",
-        }
-    }
 }
 
 impl Replaced {
@@ -67,7 +50,7 @@ impl Replaced {
 
     /// Each kind with its number.
     pub fn iter(&self) -> impl Iterator<Item = (ReplacedKind, u64)> + '_ {
-        ReplacedKind::ALL.into_iter().zip(self.counts)
+        ReplacedKind::VARIANTS.iter().copied().zip(self.counts)
     }
 }
 

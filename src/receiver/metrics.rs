@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::otlp::Invalid;
 
-/// Why a request was refused without its records being counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a request was refused without its records being counted; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Unread {
     /// The requests under way leave no room for it.
     NoRoom,
@@ -26,8 +28,9 @@ pub(super) enum Unread {
     Malformed,
 }
 
-/// The protocol that brought a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The protocol that brought a request; in snake case it is the label `transport` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Transport {
     /// OTLP/gRPC.
     Grpc,
@@ -37,7 +40,7 @@ pub enum Transport {
 
 /// Records of answered requests, by transport.
 #[derive(Debug, Default)]
-pub(super) struct Answers([Records; Transport::ALL.len()]);
+pub(super) struct Answers([Records; Transport::VARIANTS.len()]);
 
 #[derive(Debug, Default)]
 struct Records {
@@ -56,7 +59,7 @@ pub(super) struct AnswerCount<'a> {
 
 /// How many there were.
 #[derive(Debug, Default)]
-pub(super) struct UnreadRequests([AtomicU64; Unread::ALL.len()]);
+pub(super) struct UnreadRequests([AtomicU64; Unread::VARIANTS.len()]);
 
 impl Unread {
     /// For a request whose records cannot be counted.
@@ -64,33 +67,6 @@ impl Unread {
         match invalid {
             Invalid::Malformed(_) => Self::Malformed,
             Invalid::TooComplex(_) => Self::TooComplex,
-        }
-    }
-
-    /// All of them, each at its own index.
-    const ALL: [Self; 6] =
-        [Self::NoRoom, Self::TooLarge, Self::TooComplex, Self::TooSlow, Self::Encoding, Self::Malformed];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::NoRoom => "no_room",
-            Self::TooLarge => "too_large",
-            Self::TooComplex => "too_complex",
-            Self::TooSlow => "too_slow",
-            Self::Encoding => "encoding",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
-impl Transport {
-    /// Both, each at its own index.
-    const ALL: [Self; 2] = [Self::Grpc, Self::Http];
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Grpc => "grpc",
-            Self::Http => "http",
         }
     }
 }
@@ -109,10 +85,10 @@ impl Answers {
                 .u64_observable_counter(name)
                 .with_description(description)
                 .with_callback(move |observer| {
-                    for transport in Transport::ALL {
+                    for &transport in Transport::VARIANTS {
                         let labels = [
                             KeyValue::new("receiver", "otlp"),
-                            KeyValue::new("transport", transport.label()),
+                            KeyValue::new("transport", <&str>::from(transport)),
                         ];
                         observer
                             .observe(read(&answers.0[transport as usize]).load(Ordering::Relaxed), &labels);
@@ -153,8 +129,8 @@ impl UnreadRequests {
             .u64_observable_counter("log_buffer_unread_requests")
             .with_description("Requests refused before their records could be counted, by reason.")
             .with_callback(move |observer| {
-                for reason in Unread::ALL {
-                    observer.observe(requests.of(reason), &[KeyValue::new("reason", reason.label())]);
+                for &reason in Unread::VARIANTS {
+                    observer.observe(requests.of(reason), &[KeyValue::new("reason", <&str>::from(reason))]);
                 }
             })
             .build();
@@ -167,10 +143,8 @@ mod tests {
 
     #[test]
     fn labels_are_a_closed_set() {
-        let labels = Unread::ALL.map(Unread::label);
+        let labels: Vec<_> = Unread::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(labels, ["no_room", "too_large", "too_complex", "too_slow", "encoding", "malformed"]);
-        for (index, reason) in Unread::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, index);
-        }
+        assert!(Transport::VARIANTS.iter().map(<&str>::from).eq(["grpc", "http"]));
     }
 }

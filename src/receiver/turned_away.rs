@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+use strum::{IntoStaticStr, VariantArray};
 use tracing::warn;
 
-/// Why somebody comes no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why somebody comes no further; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Reason {
     /// It speaks plain text at a port with TLS.
     PlainText,
@@ -54,7 +56,7 @@ pub(super) enum Reason {
 pub(super) struct TurnedAway {
     transport: &'static str,
     begun: Instant,
-    counts: [Count; Reason::ALL.len()],
+    counts: [Count; Reason::VARIANTS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -65,26 +67,6 @@ struct Count {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 17] = [
-        Self::PlainText,
-        Self::Tls,
-        Self::ClientCertificate,
-        Self::HandshakeTimeout,
-        Self::Handshake,
-        Self::NoCredentials,
-        Self::WrongCredentials,
-        Self::VerifierBusy,
-        Self::TooManyConnections,
-        Self::Traces,
-        Self::Metrics,
-        Self::UnknownPath,
-        Self::WrongMethod,
-        Self::UnknownType,
-        Self::NotGrpc,
-        Self::HeadersTooLarge,
-        Self::NotHttp,
-    ];
-
     /// For a request to `path`, which is not that of logs.
     pub(super) fn of_path(path: &str) -> Self {
         let has = |name: &str| path.split(['/', '.']).any(|step| step.eq_ignore_ascii_case(name));
@@ -98,28 +80,6 @@ impl Reason {
     /// A message says it once in so many seconds. An exporter that is set wrongly sends for as long as it runs.
     fn pause(self) -> u64 {
         if self as usize >= Self::Traces as usize { 3600 } else { 1 }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::PlainText => "plain_text",
-            Self::Tls => "tls",
-            Self::ClientCertificate => "client_certificate",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::Handshake => "handshake",
-            Self::NoCredentials => "no_credentials",
-            Self::WrongCredentials => "wrong_credentials",
-            Self::VerifierBusy => "verifier_busy",
-            Self::TooManyConnections => "too_many_connections",
-            Self::Traces => "traces",
-            Self::Metrics => "metrics",
-            Self::UnknownPath => "unknown_path",
-            Self::WrongMethod => "wrong_method",
-            Self::UnknownType => "unknown_type",
-            Self::NotGrpc => "not_grpc",
-            Self::HeadersTooLarge => "headers_too_large",
-            Self::NotHttp => "not_http",
-        }
     }
 
     fn words(self) -> &'static str {
@@ -158,7 +118,7 @@ impl TurnedAway {
         let now = self.begun.elapsed().as_secs() / reason.pause() + 1;
         if count.told.swap(now, Ordering::Relaxed) != now {
             let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
-            let (transport, label) = (self.transport, reason.label());
+            let (transport, label) = (self.transport, <&str>::from(reason));
             warn!(transport, reason = label, peer, so_far, "{}{why}", reason.words());
         }
     }
@@ -178,11 +138,27 @@ pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
             "Connections and requests that came no further than TLS, authentication and their path, by reason.",
         )
         .with_callback(move |observer| {
-            for (port, reason) in ports.iter().flat_map(|port| Reason::ALL.map(|reason| (port, reason))) {
-                let labels =
-                    [KeyValue::new("transport", port.transport), KeyValue::new("reason", reason.label())];
-                observer.observe(port.counts[reason as usize].times.load(Ordering::Relaxed), &labels);
+            for port in &ports {
+                for (&reason, count) in Reason::VARIANTS.iter().zip(&port.counts) {
+                    let labels =
+                        [KeyValue::new("transport", port.transport), KeyValue::new("reason", <&str>::from(reason))];
+                    observer.observe(count.times.load(Ordering::Relaxed), &labels);
+                }
             }
         })
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_a_closed_set() {
+        let labels: Vec<_> = Reason::VARIANTS.iter().map(<&str>::from).collect();
+        let expected = "plain_text tls client_certificate handshake_timeout handshake no_credentials \
+            wrong_credentials verifier_busy too_many_connections traces metrics unknown_path wrong_method \
+            unknown_type not_grpc headers_too_large not_http";
+        assert_eq!(labels.join(" "), expected);
+    }
 }

@@ -2,6 +2,7 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
+use strum::VariantArray as _;
 
 use super::partitions::retention::Reason;
 use crate::table::index::Index;
@@ -35,7 +36,7 @@ impl Metrics {
             .u64_counter("log_buffer_partitions_dropped")
             .with_description("Partitions that retention has dropped, by reason.")
             .build();
-        Reason::ALL.into_iter().for_each(|reason| partitions_dropped.add(0, &[because(reason)]));
+        Reason::VARIANTS.iter().for_each(|&reason| partitions_dropped.add(0, &[because(reason)]));
         let partition_bytes_dropped = meter
             .u64_counter("log_buffer_partitions_dropped_size")
             .with_unit("By")
@@ -52,7 +53,7 @@ impl Metrics {
             .u64_counter("log_buffer_indexes_built")
             .with_description("Indexes that closed partitions were given, by what they are for.")
             .build();
-        Index::ALL.into_iter().for_each(|index| indexes_built.add(0, &[of(index)]));
+        Index::VARIANTS.iter().for_each(|&index| indexes_built.add(0, &[of(index)]));
         Self { partitions_dropped, partition_bytes_dropped, rows_deleted, indexes_built }
     }
 
@@ -74,9 +75,9 @@ impl Metrics {
 }
 
 fn of(index: Index) -> KeyValue {
-    KeyValue::new("index", index.label())
+    KeyValue::new("index", <&str>::from(index))
 }
 
 fn because(reason: Reason) -> KeyValue {
-    KeyValue::new("reason", reason.label())
+    KeyValue::new("reason", <&str>::from(reason))
 }

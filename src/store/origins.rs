@@ -1,12 +1,15 @@
 //! Resources and scopes, each inserted where it is not stored yet.
 
 use std::collections::BTreeMap;
+use std::iter;
 
+use crate::postgres::ToSql;
 use uuid::Uuid;
 
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 use crate::store::schema::IN_A_MOMENT;
+use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::{Resource, Scope};
@@ -14,67 +17,119 @@ use crate::table::{Resource, Scope};
 /// Resources and scopes of about so many bytes are inserted by one statement.
 const PIECE: usize = 1 << 20;
 
-/// Inserts resources that are not stored.
-pub(crate) async fn store_resources(
-    connection: &Connection,
-    schema: &Schema,
-    new: &BTreeMap<Id, &Resource>,
-) -> Result<(), Failure> {
-    for new in pieces(new, Resource::size) {
-        let ids: Vec<_> = new.iter().map(|(id, _)| Uuid::from_bytes(**id)).collect();
-        note_use(connection, schema, "resources", &ids).await?;
-        let insert = format!(
-            "INSERT INTO {schema}.resources (id, service_name, attributes, schema_url, dropped_attributes_count) \
-         SELECT id, service, attributes::jsonb, url, dropped \
-         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
-         ON CONFLICT DO NOTHING"
-        );
-        let services: Vec<_> = new.iter().map(|(_, r)| r.service_name.as_deref()).collect();
-        let attributes: Vec<_> = new.iter().map(|(_, r)| r.attributes.as_str()).collect();
-        let urls: Vec<_> = new.iter().map(|(_, r)| r.schema_url.as_deref()).collect();
-        let dropped: Vec<_> = new.iter().map(|(_, r)| r.dropped_attributes_count).collect();
-        let statement = connection.prepare_cached(&insert).await?;
-        connection.execute(&statement, &[&ids, &services, &attributes, &urls, &dropped]).await?;
-    }
-    Ok(())
+/// A parameter of a statement: an array.
+type Parameter<'n> = Box<dyn ToSql + Sync + Send + 'n>;
+
+/// A resource or a scope, which rows name by its id.
+pub(crate) trait Origin: Sync {
+    const TABLE: &'static str;
+    /// What follows the table's name: an `INSERT` of the ids and of [`Origin::parameters`].
+    const INSERT: &'static str;
+
+    fn id(&self) -> Id;
+
+    fn size(&self) -> usize;
+
+    /// The id of the one that a row names.
+    fn named_by(row: &[u8]) -> Option<Id>;
+
+    fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>>;
 }
 
-/// Inserts scopes that are not stored.
-pub(crate) async fn store_scopes(
-    connection: &Connection,
-    schema: &Schema,
-    new: &BTreeMap<Id, &Scope>,
-) -> Result<(), Failure> {
-    for new in pieces(new, Scope::size) {
-        let ids: Vec<_> = new.iter().map(|(id, _)| Uuid::from_bytes(**id)).collect();
-        note_use(connection, schema, "scopes", &ids).await?;
-        let insert = format!(
-            "INSERT INTO {schema}.scopes (id, name, version, attributes, schema_url, dropped_attributes_count) \
+impl Origin for Resource {
+    const TABLE: &'static str = "resources";
+    const INSERT: &'static str = "(id, service_name, attributes, schema_url, dropped_attributes_count) \
+         SELECT id, service, attributes::jsonb, url, dropped \
+         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
+         ON CONFLICT DO NOTHING";
+
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn size(&self) -> usize {
+        self.size()
+    }
+
+    fn named_by(row: &[u8]) -> Option<Id> {
+        resource_id(row)
+    }
+
+    fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>> {
+        vec![
+            each(new, |r| r.service_name.as_deref()),
+            each(new, |r| r.attributes.as_str()),
+            each(new, |r| r.schema_url.as_deref()),
+            each(new, |r| r.dropped_attributes_count),
+        ]
+    }
+}
+
+impl Origin for Scope {
+    const TABLE: &'static str = "scopes";
+    const INSERT: &'static str = "(id, name, version, attributes, schema_url, dropped_attributes_count) \
          SELECT id, name, version, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
-         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING"
-        );
-        let names: Vec<_> = new.iter().map(|(_, s)| s.name.as_deref()).collect();
-        let versions: Vec<_> = new.iter().map(|(_, s)| s.version.as_deref()).collect();
-        let attributes: Vec<_> = new.iter().map(|(_, s)| s.attributes.as_str()).collect();
-        let urls: Vec<_> = new.iter().map(|(_, s)| s.schema_url.as_deref()).collect();
-        let dropped: Vec<_> = new.iter().map(|(_, s)| s.dropped_attributes_count).collect();
-        let statement = connection.prepare_cached(&insert).await?;
-        connection.execute(&statement, &[&ids, &names, &versions, &attributes, &urls, &dropped]).await?;
+         u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING";
+
+    fn id(&self) -> Id {
+        self.id
+    }
+
+    fn size(&self) -> usize {
+        self.size()
+    }
+
+    fn named_by(row: &[u8]) -> Option<Id> {
+        scope_id(row)
+    }
+
+    fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>> {
+        vec![
+            each(new, |s| s.name.as_deref()),
+            each(new, |s| s.version.as_deref()),
+            each(new, |s| s.attributes.as_str()),
+            each(new, |s| s.schema_url.as_deref()),
+            each(new, |s| s.dropped_attributes_count),
+        ]
+    }
+}
+
+fn each<'n, T, V: ToSql + Sync + Send + 'n>(new: &[&'n T], value: fn(&'n T) -> V) -> Parameter<'n> {
+    Box::new(new.iter().map(|one| value(one)).collect::<Vec<V>>())
+}
+
+/// Inserts those that are not stored, in the order of their ids, so that two lanes with the same new ones wait for each other in
+/// the same order.
+pub(crate) async fn store<'n, T: Origin + 'n>(
+    connection: &Connection,
+    schema: &Schema,
+    new: impl IntoIterator<Item = &'n T>,
+) -> Result<(), Failure> {
+    let new: BTreeMap<Id, &T> = new.into_iter().map(|one| (one.id(), one)).collect();
+    for new in pieces(new.into_values()) {
+        let ids: Vec<_> = new.iter().map(|one| Uuid::from_bytes(one.id())).collect();
+        note_use(connection, schema, T::TABLE, &ids).await?;
+        let statement =
+            connection.prepare_cached(&format!("INSERT INTO {schema}.{} {}", T::TABLE, T::INSERT)).await?;
+        let parameters = T::parameters(&new);
+        let others = parameters.iter().map(|parameter| &**parameter as &(dyn ToSql + Sync));
+        let all: Vec<_> = iter::once(&ids as &(dyn ToSql + Sync)).chain(others).collect();
+        connection.execute(&statement, &all).await?;
     }
     Ok(())
 }
 
 /// Resources or scopes in pieces of which each is not much to hold twice: a statement's parameters are a copy.
-fn pieces<'n, T>(new: &'n BTreeMap<Id, &'n T>, size: fn(&T) -> usize) -> Vec<Vec<(&'n Id, &'n T)>> {
+fn pieces<'n, T: Origin>(new: impl Iterator<Item = &'n T>) -> Vec<Vec<&'n T>> {
     let (mut pieces, mut bytes) = (Vec::new(), PIECE);
-    for (id, one) in new {
+    for one in new {
         if bytes >= PIECE {
             pieces.push(Vec::new());
             bytes = 0;
         }
-        bytes += size(one);
-        pieces.last_mut().expect("there is one").push((id, *one));
+        bytes += one.size();
+        pieces.last_mut().expect("there is one").push(one);
     }
     pieces
 }

@@ -168,7 +168,7 @@ fn json(bytes: &[u8]) -> Option<&RawValue> {
 
 /// `bytes` in hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const_hex::encode(bytes)
 }
 
 impl Serialize for Record<'_> {

@@ -5,11 +5,26 @@
 //! predicates reach them.
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::identifier::{Schema, quoted};
 
-/// An index that a partition can have.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+/// An index that a partition can have; in snake case it is its name in the configuration and the label `index` in metrics.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Deserialize,
+    IntoStaticStr,
+    Serialize,
+    VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Index {
     /// The records at ERROR or above of a span of time.
@@ -30,23 +45,9 @@ const TRACE_ID: &str = "encode(trace_id, 'hex')";
 const LONGEST: usize = 63;
 
 impl Index {
-    /// All of them.
-    pub const ALL: [Index; 5] = [Self::Errors, Self::Service, Self::TraceId, Self::Attributes, Self::Body];
-
-    /// Its name in the configuration, and the value of the label `index` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Errors => "errors",
-            Self::Service => "service",
-            Self::TraceId => "trace_id",
-            Self::Attributes => "attributes",
-            Self::Body => "body",
-        }
-    }
-
     /// The name of the one of this `partition`, such as `log_records_20261125_service_idx`.
     pub fn name(self, partition: &str) -> String {
-        let suffix = format!("_{}_idx", self.label());
+        let suffix = format!("_{}_idx", <&str>::from(self));
         let end = (0..=partition.len().min(LONGEST - suffix.len()))
             .rfind(|&end| partition.is_char_boundary(end))
             .unwrap_or_default();
@@ -150,9 +151,10 @@ mod tests {
     fn names_fit_and_tell_indexes_apart() {
         assert_eq!(Index::Service.name("log_records_20261125"), "log_records_20261125_service_idx");
         let long = "ä".repeat(31);
-        for index in Index::ALL {
-            let name = index.name(&long);
-            assert!(name.len() <= LONGEST && name.ends_with(&format!("_{}_idx", index.label())), "{name}");
+        for &index in Index::VARIANTS {
+            let (name, label) = (index.name(&long), <&str>::from(index));
+            assert!(name.len() <= LONGEST && name.ends_with(&format!("_{label}_idx")), "{name}");
+            assert_eq!(serde_json::to_value(index).unwrap(), label);
         }
     }
 }

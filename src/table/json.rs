@@ -85,7 +85,11 @@ fn push_nested(
         AnyValue::Bool(false) => out.extend_from_slice(b"false"),
         AnyValue::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
         AnyValue::Double(number) => push_double(out, number),
-        AnyValue::Bytes(bytes) => push_base64(out, bytes),
+        AnyValue::Bytes(bytes) => {
+            out.push(b'"');
+            push_base64(out, bytes);
+            out.push(b'"');
+        }
         AnyValue::Array(_) | AnyValue::Map(_) if depth == MAX_DEPTH => {
             out.extend_from_slice(TOO_DEEP);
             replaced.count(ReplacedKind::Depth);
@@ -153,12 +157,11 @@ fn push_double(out: &mut Vec<u8>, number: f64) {
     }
 }
 
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'"');
+/// Appends `bytes` as padded base64.
+pub(super) fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     STANDARD.encode_slice(bytes, &mut out[start..]).expect("the room is that of padded base64");
-    out.push(b'"');
 }
 
 #[inline]
@@ -194,7 +197,6 @@ fn push_escaped(out: &mut Vec<u8>, bytes: &[u8], replaced: &mut Replaced) {
 
 #[cold]
 fn push_escape(out: &mut Vec<u8>, byte: u8, replaced: &mut Replaced) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     match byte {
         0 => {
             out.extend_from_slice(REPLACEMENT.as_bytes());
@@ -206,7 +208,7 @@ fn push_escape(out: &mut Vec<u8>, byte: u8, replaced: &mut Replaced) {
         b'\t' => out.extend_from_slice(b"\\t"),
         _ => {
             out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            out.extend_from_slice(&const_hex::Buffer::<1>::new().format(&[byte]).as_bytes()[..2]);
         }
     }
 }
@@ -288,7 +290,7 @@ mod tests {
         let pair = [0x0a, 2, 0, 0xff, 0x12, 3, 0x0a, 1, 0];
         push_object(&mut out, [&pair[..]], &mut replaced).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "{\"\u{fffd}\u{fffd}\":\"\u{fffd}\"}");
-        let counts: Vec<_> = replaced.iter().map(|(kind, count)| (kind.label(), count)).collect();
+        let counts: Vec<_> = replaced.iter().map(|(kind, count)| (<&str>::from(kind), count)).collect();
         assert_eq!(counts[..2], [("nul", 2), ("utf8", 1)]);
     }
 

@@ -1,5 +1,7 @@
 //! What is known of a row beside its bytes.
 
+use strum::VariantArray as _;
+
 use super::severity::Severity;
 
 /// Where a row ends, and of which severity and resource it is.
@@ -11,7 +13,7 @@ pub(super) struct RowEnd {
 }
 
 const SEVERITY_BITS: u32 = 3;
-const _: () = assert!(Severity::ALL.len() <= 1 << SEVERITY_BITS);
+const _: () = assert!(Severity::VARIANTS.len() <= 1 << SEVERITY_BITS);
 
 impl RowEnd {
     /// The row's resource is number `resource`. A request has no 2^29 of them, each of which takes some bytes.
@@ -27,7 +29,7 @@ impl RowEnd {
     }
 
     pub(super) fn severity(self) -> Severity {
-        Severity::ALL[(self.origin & ((1 << SEVERITY_BITS) - 1)) as usize]
+        Severity::VARIANTS[(self.origin & ((1 << SEVERITY_BITS) - 1)) as usize]
     }
 
     /// The place of its resource.

@@ -2,8 +2,12 @@
 
 use std::str::FromStr;
 
-/// A severity, by its range of severity numbers (OpenTelemetry, Logs Data Model, "Field: SeverityNumber").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use strum::{IntoStaticStr, VariantArray};
+
+/// A severity, by its range of severity numbers (OpenTelemetry, Logs Data Model, "Field: SeverityNumber"); in snake case it is
+/// the label `severity` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum Severity {
     /// 0, or a number outside 1 to 24.
@@ -24,17 +28,13 @@ pub enum Severity {
 
 /// A number of records for each severity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SeverityCounts([usize; Severity::ALL.len()]);
+pub struct SeverityCounts([usize; Severity::VARIANTS.len()]);
 
 impl Severity {
-    /// All of them, in the order of their severity.
-    pub const ALL: [Severity; 7] =
-        [Self::Unspecified, Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error, Self::Fatal];
-
     /// The severity to which `number` belongs.
     pub fn from_number(number: i32) -> Self {
         match number {
-            1..=24 => Self::ALL[1 + (number as usize - 1) / 4],
+            1..=24 => Self::VARIANTS[1 + (number as usize - 1) / 4],
             _ => Self::Unspecified,
         }
     }
@@ -57,19 +57,6 @@ impl Severity {
         let index = self as i16;
         (index > 0).then_some(index * 4 - 3)
     }
-
-    /// The value of the label `severity` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Unspecified => "unspecified",
-            Self::Trace => "trace",
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-            Self::Fatal => "fatal",
-        }
-    }
 }
 
 /// What is no severity.
@@ -87,7 +74,7 @@ impl FromStr for Severity {
             name if name == "CRITICAL" => "FATAL".to_owned(),
             name => name,
         };
-        Self::ALL.into_iter().find(|severity| severity.name() == Some(&*name)).ok_or(SeverityError)
+        Self::VARIANTS.iter().copied().find(|severity| severity.name() == Some(&*name)).ok_or(SeverityError)
     }
 }
 
@@ -99,7 +86,7 @@ impl SeverityCounts {
 
     /// Each severity with its number.
     pub fn iter(&self) -> impl Iterator<Item = (Severity, usize)> + '_ {
-        Severity::ALL.into_iter().zip(self.0)
+        Severity::VARIANTS.iter().copied().zip(self.0)
     }
 
     /// The number of all severities together.
@@ -130,12 +117,12 @@ mod tests {
     fn numbers_fall_into_their_ranges() {
         let ends = [(1, "trace"), (4, "trace"), (5, "debug"), (9, "info"), (12, "info"), (13, "warn")];
         for (number, label) in ends {
-            assert_eq!(Severity::from_number(number).label(), label, "{number}");
+            assert_eq!(<&str>::from(Severity::from_number(number)), label, "{number}");
         }
         for (number, label) in
             [(17, "error"), (21, "fatal"), (24, "fatal"), (0, "unspecified"), (25, "unspecified")]
         {
-            assert_eq!(Severity::from_number(number).label(), label, "{number}");
+            assert_eq!(<&str>::from(Severity::from_number(number)), label, "{number}");
         }
         assert_eq!(Severity::from_number(i32::MIN), Severity::Unspecified);
     }
@@ -148,12 +135,5 @@ mod tests {
         let numbers = [1, 5, 9, 13, 17, 21, 13, 21].map(Some);
         assert_eq!(names.map(read), [&numbers[..], &[None; 3]].concat()[..]);
         assert_eq!(Severity::Unspecified.lowest_number(), None);
-    }
-
-    #[test]
-    fn the_order_of_all_is_the_order_of_the_discriminants() {
-        for (index, severity) in Severity::ALL.into_iter().enumerate() {
-            assert_eq!(severity as usize, index);
-        }
     }
 }

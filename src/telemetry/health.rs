@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+use strum::VariantArray as _;
 use tracing::{info, warn};
 
 use super::report::{Degraded, InGo, Reason, Report, StoreTrouble};
@@ -33,7 +34,7 @@ struct State {
     /// Whether the store is forebay's own PostgreSQL.
     private: bool,
     /// What is not as it should be while records are written, each with what is said of it.
-    degraded: [Option<String>; Degraded::ALL.len()],
+    degraded: [Option<String>; Degraded::VARIANTS.len()],
 }
 
 /// A trouble that is told apart from what is heard of the store.
@@ -70,7 +71,7 @@ impl Health {
             .with_callback(move |gauge| {
                 let holds = health.report().trouble.map(|(reason, _)| reason);
                 for reason in Reason::ALL {
-                    let reason_is = [KeyValue::new("reason", reason.as_str())];
+                    let reason_is = [KeyValue::new("reason", <&str>::from(reason))];
                     gauge.observe(u64::from(holds == Some(reason)), &reason_is);
                 }
             })
@@ -83,9 +84,9 @@ impl Health {
             )
             .with_callback(move |gauge| {
                 let holds = health.report().degraded;
-                for degraded in Degraded::ALL {
+                for &degraded in Degraded::VARIANTS {
                     let is = holds.iter().any(|(held, _)| *held == degraded);
-                    gauge.observe(u64::from(is), &[KeyValue::new("reason", degraded.as_str())]);
+                    gauge.observe(u64::from(is), &[KeyValue::new("reason", <&str>::from(degraded))]);
                 }
             })
             .build();
@@ -185,7 +186,7 @@ impl Health {
             let lasting = lasting.steady_since.elapsed();
             return Report { trouble, degraded: Vec::new(), private: state.private, since, lasting };
         }
-        let held = Degraded::ALL.into_iter().zip(&state.degraded);
+        let held = Degraded::VARIANTS.iter().copied().zip(&state.degraded);
         let held = held.filter_map(|(what, detail)| Some((what, detail.clone()?)));
         let degraded = held.filter(|_| state.trouble.is_none()).collect();
         let lasting = state.steady_since.elapsed();
@@ -233,7 +234,7 @@ impl State {
 fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: &str) {
     match (from, to) {
         (Some(Reason::Store(trouble)), None) => {
-            let (reason, lasted) = (Reason::Store(trouble).as_str(), InGo(lasted));
+            let (reason, lasted) = (<&str>::from(trouble), InGo(lasted));
             warn!(reason, %lasted, "the database takes rows again");
         }
         (_, None) => info!("ready: the database takes rows"),
@@ -245,7 +246,7 @@ fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: 
                 StoreTrouble::SchemaMismatch => "the tables do not fit",
                 StoreTrouble::DatabaseRefuses => "the database refuses rows",
             };
-            let reason = Reason::Store(trouble).as_str();
+            let reason = <&str>::from(trouble);
             warn!(reason, detail, "{what}; records are held and shed by the overflow policy");
         }
         (_, Some(Reason::Draining)) => info!("draining: nothing more is accepted"),
@@ -259,7 +260,7 @@ mod tests {
     const UNREACHABLE: StoreTrouble = StoreTrouble::DatabaseUnreachable;
 
     fn reason(health: &Health) -> Option<&'static str> {
-        health.report().trouble.map(|(reason, _)| reason.as_str())
+        health.report().trouble.map(|(reason, _)| reason.into())
     }
 
     #[test]

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
+use strum::{IntoStaticStr, VariantArray};
 
-/// Why forebay is not ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why forebay is not ready; in snake case it is its name on the health page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// It has not met the store yet.
     Starting,
     /// The store takes no rows.
+    #[strum(transparent)]
     Store(StoreTrouble),
     /// The process takes more than its memory limit, so that requests are refused.
     MemoryLimit,
@@ -20,7 +23,8 @@ pub enum Reason {
 }
 
 /// Why the store takes no rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum StoreTrouble {
     /// No connection, or it does not answer.
     DatabaseUnreachable,
@@ -45,25 +49,15 @@ pub struct Report {
     pub lasting: Duration,
 }
 
-/// What is not as it should be while records are accepted and written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is not as it should be while records are accepted and written; in snake case it is its name on the health page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Degraded {
     /// A batch is held up by its own records.
+    #[strum(serialize = "stuck_on_records")]
     Stuck,
     /// A step of a migration cannot be done yet.
     MigrationWaits,
-}
-
-impl Degraded {
-    pub(super) const ALL: [Self; 2] = [Self::Stuck, Self::MigrationWaits];
-
-    /// Its name on the health page.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stuck => "stuck_on_records",
-            Self::MigrationWaits => "migration_waits",
-        }
-    }
 }
 
 impl Report {
@@ -80,14 +74,14 @@ impl Report {
                 let uptime = InGo(self.lasting).to_string();
                 let mut page = json!({ "status": "Server available", "upSince": since, "uptime": uptime });
                 if let Some((what, detail)) = self.degraded.first() {
-                    page["degraded"] = what.as_str().into();
+                    page["degraded"] = <&str>::from(what).into();
                     page["detail"] = detail.as_str().into();
                 }
                 page
             }
             Some((reason, detail)) => json!({
                 "status": "Server not available",
-                "reason": reason.as_str(),
+                "reason": <&str>::from(reason),
                 "detail": detail,
                 "since": since,
             }),
@@ -111,7 +105,7 @@ impl Reason {
 
     /// The reason with this name on the health page.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        Self::ALL.into_iter().find(|reason| <&str>::from(reason) == name)
     }
 
     /// Whether records are taken all the same, and held.
@@ -119,18 +113,6 @@ impl Reason {
         match self {
             Self::Starting | Self::Store(_) => true,
             Self::MemoryLimit | Self::Draining => false,
-        }
-    }
-
-    /// The reason's name on the health page.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Store(StoreTrouble::DatabaseUnreachable) => "database_unreachable",
-            Self::Store(StoreTrouble::SchemaMismatch) => "schema_mismatch",
-            Self::Store(StoreTrouble::DatabaseRefuses) => "database_refuses",
-            Self::MemoryLimit => "memory_limit",
-            Self::Draining => "draining",
         }
     }
 }
@@ -185,6 +167,19 @@ mod tests {
         assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
         report.trouble = None;
         assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
+    }
+
+    #[test]
+    fn names_are_a_closed_set() {
+        assert!(Reason::ALL.iter().map(<&str>::from).eq([
+            "starting",
+            "database_unreachable",
+            "schema_mismatch",
+            "database_refuses",
+            "memory_limit",
+            "draining",
+        ]));
+        assert!(Degraded::VARIANTS.iter().map(<&str>::from).eq(["stuck_on_records", "migration_waits"]));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub use filter::Filter;
 pub use retry::Retried;
 pub use show::Style;
 
+use crate::operator::command_error::CommandError;
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::Failure;
 use crate::postgres::pool::Pool;
@@ -64,20 +65,6 @@ pub enum Outcome {
     Unconfirmed,
 }
 
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
-    #[error("{0}{hint}", hint = hint(.0))]
-    Store(#[from] Failure),
-    /// What was found cannot be written out.
-    #[error("cannot write the answer: {0}")]
-    Output(#[from] std::io::Error),
-}
-
 /// The dead letters of one store.
 struct DeadLetters {
     /// Of one connection.
@@ -104,7 +91,7 @@ pub async fn run(
     config: &Config,
     out: &mut dyn Write,
     progress: &mut dyn Write,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, CommandError> {
     let letters = DeadLetters::new(target, config)?;
     match command {
         Command::List { filter, limit, style } => letters.list(filter, *limit, *style, out, progress).await,
@@ -143,7 +130,7 @@ impl DeadLetters {
         style: Style,
         out: &mut dyn Write,
         progress: &mut dyn Write,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, CommandError> {
         let mut left = if limit == 0 { usize::MAX } else { limit };
         let mut below = i64::MAX;
         while left > 0 {
@@ -229,15 +216,5 @@ impl DeadLetters {
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.pool.session(self.deadline, work).await
-    }
-}
-
-/// What to do where the store is not what this forebay knows.
-fn hint(failure: &Failure) -> &'static str {
-    match failure.sqlstate.as_deref() {
-        Some("42P01" | "3F000" | "42703") => {
-            "; the store is not there or of another version, which `forebay doctor` looks into"
-        }
-        _ => "",
     }
 }

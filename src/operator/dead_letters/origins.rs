@@ -1,14 +1,14 @@
 //! The resources and scopes that letters name. A letter keeps their ids and `dead_letter_origins` their content, by which
 //! retrying stores them; letters of before schema version 9 keep neither, and may lack them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
-use crate::store::origins::{store_resources, store_scopes};
+use crate::store::origins::store;
 use crate::table::decode::{Record, Value};
 use crate::table::identifier::Schema;
 use crate::table::{Resource, Scope};
@@ -39,12 +39,8 @@ pub(super) async fn restore(
     resources: &[Uuid],
     scopes: &[Uuid],
 ) -> Result<(), Failure> {
-    let resources: Vec<Resource> = kept(connection, schema, resources).await?;
-    let resources: BTreeMap<_, _> = resources.iter().map(|resource| (resource.id, resource)).collect();
-    store_resources(connection, schema, &resources).await?;
-    let scopes: Vec<Scope> = kept(connection, schema, scopes).await?;
-    let scopes: BTreeMap<_, _> = scopes.iter().map(|scope| (scope.id, scope)).collect();
-    store_scopes(connection, schema, &scopes).await
+    store::<Resource>(connection, schema, &kept(connection, schema, resources).await?).await?;
+    store::<Scope>(connection, schema, &kept(connection, schema, scopes).await?).await
 }
 
 async fn kept<T: DeserializeOwned>(

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::origins::{Named, lacking, restore};
-use super::{DeadLetters, Error, Filter};
+use super::{CommandError, DeadLetters, Filter};
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::pool::AS_THE_ROLE_HAS_THEM;
 use crate::postgres::session::Connection;
@@ -70,7 +70,11 @@ impl fmt::Display for Retried {
 }
 
 impl DeadLetters {
-    pub(super) async fn retry(&self, filter: &Filter, progress: &mut dyn Write) -> Result<Retried, Error> {
+    pub(super) async fn retry(
+        &self,
+        filter: &Filter,
+        progress: &mut dyn Write,
+    ) -> Result<Retried, CommandError> {
         let (mut below, mut done) = (i64::MAX, Retried::default());
         loop {
             let ids = self.page(filter, below).await?;

@@ -163,7 +163,7 @@ fn lines(letter: &Letter, record: Option<&Record<'_>>) -> String {
 fn severity(record: &Record<'_>) -> String {
     match record.get("severity_number") {
         Value::Integer(number) => {
-            Severity::from_number(number.try_into().unwrap_or_default()).label().to_uppercase()
+            <&str>::from(Severity::from_number(number.try_into().unwrap_or_default())).to_uppercase()
         }
         _ => "UNSPECIFIED".to_owned(),
     }

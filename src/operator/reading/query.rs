@@ -7,7 +7,9 @@ use crate::postgres::Row;
 
 use super::filter::Condition;
 use super::session::{Moment, Reader};
-use super::{Error, Filter, Style};
+use super::{Filter, Style};
+use crate::operator::command_error::CommandError;
+
 use crate::postgres::dsn::Target;
 use crate::store::Config;
 use crate::values::when::When;
@@ -46,7 +48,7 @@ pub async fn query(
     config: &Config,
     out: &mut dyn Write,
     progress: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<(), CommandError> {
     let reader = Reader::new(target, config, query.timeout, "forebay query")?;
     let mut shown = 0;
     let mut show = |rows: &[Row]| {
@@ -74,7 +76,7 @@ async fn all_but_last(
     select: &str,
     condition: &Condition,
     show: &mut impl FnMut(&[Row]) -> io::Result<()>,
-) -> Result<Vec<Row>, Error> {
+) -> Result<Vec<Row>, CommandError> {
     let failed = |failure| reader.explain(failure, moment);
     let (connection, values) = (moment.connection, condition.values());
     let declare = format!("DECLARE page NO SCROLL CURSOR FOR {select}");

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Error;
 use super::snapshot::Snapshot;
+use crate::operator::command_error::CommandError;
 use crate::postgres::dsn::{DsnError, Target};
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::pool::Pool;
@@ -60,8 +60,8 @@ impl Reader {
     /// server is asked to do has a bound, since a pager may keep us waiting.
     pub(super) async fn at_a_moment<T>(
         &self,
-        work: impl AsyncFnOnce(&Moment<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        work: impl AsyncFnOnce(&Moment<'_>) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let read = async |connection: &Connection| {
             let moment = self.begin(connection).await?;
             let done = work(&moment).await?;
@@ -93,11 +93,15 @@ impl Reader {
         bounded(self.limit + GRACE, async { work.await.map_err(Into::into) }).await
     }
 
-    /// `failure`, with what has to be granted where that is what is missing.
-    pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> Error {
-        if failure.sqlstate.as_deref() == Some("42501") {
-            return Error::Denied { failure, schema: self.schema.to_string(), role: moment.role.clone() };
+    /// `failure`, with what has to be granted where that is what is missing, or how a search that takes too long gets shorter.
+    pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> CommandError {
+        match failure.sqlstate.as_deref() {
+            Some("42501") => {
+                let (schema, role) = (self.schema.to_string(), moment.role.clone());
+                CommandError::Denied { failure, schema, role }
+            }
+            Some("57014") => CommandError::TooLong(failure),
+            _ => CommandError::Store(failure),
         }
-        Error::Store(failure)
     }
 }

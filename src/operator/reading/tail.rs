@@ -15,7 +15,9 @@ use tokio::time::sleep;
 use super::filter::Condition;
 use super::session::{Moment, Reader};
 use super::snapshot::Snapshot;
-use super::{Error, Filter, Style};
+use super::{Filter, Style};
+use crate::operator::command_error::CommandError;
+
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
 use crate::store::Config;
@@ -60,7 +62,7 @@ pub async fn tail(
     config: &Config,
     out: &mut dyn Write,
     progress: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<(), CommandError> {
     let reader = Reader::new(target, config, LIMIT, "forebay tail")?;
     let mut follower = Follower { tail, reader, last: None };
     let mut wait = SHORTEST;
@@ -77,7 +79,9 @@ pub async fn tail(
                 out.flush()?;
                 sleep(PACE.max(begun.elapsed() * REST)).await;
             }
-            Err(Error::Store(failure)) if follower.last.is_some() && failure.class != Class::Refused => {
+            Err(CommandError::Store(failure) | CommandError::TooLong(failure))
+                if follower.last.is_some() && failure.class != Class::Refused =>
+            {
                 if wait == SHORTEST {
                     let failure = plain(&failure.to_string());
                     writeln!(progress, "forebay: {failure}; trying again until the database is back")?;
@@ -109,16 +113,16 @@ struct Seen {
 }
 
 impl Follower<'_> {
-    async fn look(&mut self) -> Result<Seen, Error> {
+    async fn look(&mut self) -> Result<Seen, CommandError> {
         let (seen, last) = self.reader.at_a_moment(async |moment| self.look_at(moment).await).await?;
         self.last = Some(last);
         Ok(seen)
     }
 
     /// What is new at this moment; with it, what the next look begins from.
-    async fn look_at(&self, moment: &Moment<'_>) -> Result<(Seen, (Snapshot, SystemTime)), Error> {
+    async fn look_at(&self, moment: &Moment<'_>) -> Result<(Seen, (Snapshot, SystemTime)), CommandError> {
         if moment.is_standby {
-            return Err(Error::Standby);
+            return Err(CommandError::Standby);
         }
         let mut condition = self.tail.filter.condition();
         let mut most = MOST;

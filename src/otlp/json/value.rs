@@ -1,5 +1,9 @@
 //! Values: numbers, texts, ids, and OTLP's `AnyValue`.
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+
 use super::Unwritten;
 use super::reader::{Kind, Reader};
 use super::scalar::{
@@ -14,6 +18,8 @@ use crate::otlp::replaced::ReplacedKind;
 pub(super) const DEEPEST: usize = 100;
 
 const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+/// Bits that are over at the end mean nothing, as in Go and Java.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
 /// Of an id that is none: no id is so short, so that whoever stores it counts it.
 const NO_ID: &[u8] = b"?";
 
@@ -267,42 +273,38 @@ fn severity_of(name: &str) -> Option<i32> {
     Some(index as i32 * 4 + 1 + step)
 }
 
-/// Hex in any case (RFC 4648, section 8).
+/// Hex in any case (RFC 4648, section 8), decoded as base64 is.
 fn hex(text: &mut [u8]) -> Option<usize> {
-    if !text.len().is_multiple_of(2) {
-        return None;
+    let (mut decoded, mut length) = ([0; 32], 0);
+    for start in (0..text.len()).step_by(2 * decoded.len()) {
+        let piece = &text[start..text.len().min(start + 2 * decoded.len())];
+        let bytes = piece.len() / 2;
+        const_hex::decode_to_slice(piece, &mut decoded[..bytes]).ok()?;
+        text[length..length + bytes].copy_from_slice(&decoded[..bytes]);
+        length += bytes;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    for at in 0..text.len() / 2 {
-        text[at] = (digit(text[2 * at])? << 4 | digit(text[2 * at + 1])?) as u8;
-    }
-    Some(text.len() / 2)
+    Some(length)
 }
 
-/// Base64 in either alphabet, with or without padding (RFC 4648, sections 4 and 5).
+/// Base64 in either alphabet, with or without padding (RFC 4648, sections 4 and 5). It is decoded in pieces, each behind what has
+/// been read of the text.
 fn base64(text: &mut [u8]) -> Option<usize> {
+    const PIECE: usize = 1024;
     let padding = text.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
     let digits = text.len() - padding;
-    if digits % 4 == 1 {
-        return None;
-    }
-    let (mut bits, mut held, mut length) = (0_u32, 0, 0);
-    for at in 0..digits {
-        let digit = match text[at] {
-            upper @ b'A'..=b'Z' => upper - b'A',
-            lower @ b'a'..=b'z' => lower - b'a' + 26,
-            number @ b'0'..=b'9' => number - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            text[length] = (bits >> held) as u8;
-            length += 1;
+    let (mut decoded, mut length) = ([0; PIECE / 4 * 3], 0);
+    for start in (0..digits).step_by(PIECE) {
+        let piece = &mut text[start..digits.min(start + PIECE)];
+        for digit in piece.iter_mut() {
+            *digit = match *digit {
+                b'-' => b'+',
+                b'_' => b'/',
+                digit => digit,
+            };
         }
+        let bytes = LENIENT.decode_slice(piece, &mut decoded).ok()?;
+        text[length..length + bytes].copy_from_slice(&decoded[..bytes]);
+        length += bytes;
     }
     Some(length)
 }

@@ -6,12 +6,14 @@
 use std::fmt;
 
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
+use strum::{IntoStaticStr, VariantArray};
 use tokio_postgres::error::{DbError, Severity};
 
 use crate::postgres::context::copy_line;
 
-/// What to do about a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What to do about a failure; in snake case it is the label `class` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// The connection is gone or the server is not there: keep the batch, take another connection.
     Connection,
@@ -60,22 +62,6 @@ enum Origin {
 }
 
 impl Class {
-    /// All of them.
-    pub const ALL: [Class; 6] =
-        [Self::Connection, Self::Busy, Self::DiskFull, Self::Poison, Self::Refused, Self::Unknown];
-
-    /// The value of the label `class` in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Connection => "connection",
-            Self::Busy => "busy",
-            Self::DiskFull => "disk_full",
-            Self::Poison => "poison",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-        }
-    }
-
     /// The class of an SQLSTATE. `routine` is the server's function that raised it.
     pub fn of_sqlstate(code: &str, routine: Option<&str>) -> Self {
         let class = Self::of_code(code, routine);

@@ -3,6 +3,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use strum::VariantArray as _;
 use tokio::runtime::Builder;
 
 use super::*;
@@ -43,7 +44,7 @@ enum Step {
 type Bounds = (Overflow, bool, usize, usize, usize);
 
 fn bounds() -> impl Strategy<Value = Bounds> {
-    let overflow = prop::sample::select(&Overflow::ALL[..]);
+    let overflow = prop::sample::select(Overflow::VARIANTS);
     (overflow, any::<bool>(), 1..12_usize, prop::sample::select(&[2_000, 12_000, 1 << 20][..]), 1..6_usize)
 }
 

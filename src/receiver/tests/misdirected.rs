@@ -1,5 +1,7 @@
 //! Requests that were sent to the wrong place, or in the wrong way: each is answered, and counted by why.
 
+use strum::VariantArray as _;
+
 use super::http1::Client;
 use super::over_http::POST_JSON;
 use super::*;
@@ -50,7 +52,7 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
         })
         .await;
     }
-    let all: u64 = Reason::ALL.iter().map(|reason| turned_away.times(*reason)).sum();
+    let all: u64 = Reason::VARIANTS.iter().map(|reason| turned_away.times(*reason)).sum();
     assert_eq!(all, 9 + 2, "each for one reason");
     gateway.stop().await;
 }

@@ -106,15 +106,22 @@ impl Store {
     ) -> Result<(), Failure> {
         let qualified = format!("{}.{table}", self.schema);
         let deleted = delete_by_pages(connection, &qualified, goes).await?;
-        self.metrics.deleted(table, reason.label(), deleted);
+        self.metrics.deleted(table, <&str>::from(reason), deleted);
         match table {
             _ if deleted == 0 => {}
             "dead_letters" => tracing::warn!(
                 records = deleted,
-                reason = reason.label(),
+                reason = <&str>::from(reason),
                 "deleted the oldest dead letters, which nobody can retry any more"
             ),
-            _ => tracing::info!(table, rows = deleted, reason = reason.label(), "deleted the oldest losses"),
+            _ => {
+                tracing::info!(
+                    table,
+                    rows = deleted,
+                    reason = <&str>::from(reason),
+                    "deleted the oldest losses"
+                )
+            }
         }
         if deleted > 0 {
             make_room(connection, &qualified).await;

@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use strum::{IntoStaticStr, VariantArray};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -20,25 +21,13 @@ use crate::store::config::RetentionConfig;
 use crate::store::schema::{DDL_LOCK, IN_A_MOMENT};
 use crate::store::{HOUSEKEEPING, Store};
 
-/// Why a partition is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a partition is dropped; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub(crate) enum Reason {
     MaxAge,
     MaxSize,
     DiskFull,
-}
-
-impl Reason {
-    pub(crate) const ALL: [Reason; 3] = [Self::MaxAge, Self::MaxSize, Self::DiskFull];
-
-    /// The value of the label `reason` in metrics.
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::MaxAge => "max_age",
-            Self::MaxSize => "max_size",
-            Self::DiskFull => "disk_full",
-        }
-    }
 }
 
 /// What lanes and keeper tell each other of a full disk: when a try began that met it, and when room was made.
@@ -185,7 +174,7 @@ impl Store {
         let ended = partition.range.map_or(0, |(_, to)| now - to);
         tracing::info!(
             partition = partition.name,
-            reason = reason.label(),
+            reason = <&str>::from(reason),
             rows_estimated = held.rows,
             bytes = held.bytes(),
             ended_hours_ago = ended / 3600,
@@ -256,6 +245,11 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;
 
+    #[test]
+    fn labels_are_a_closed_set() {
+        assert!(Reason::VARIANTS.iter().map(<&str>::from).eq(["max_age", "max_size", "disk_full"]));
+    }
+
     /// Partitions of these days, of ten bytes each, and a default partition of five.
     fn days(days: std::ops::RangeInclusive<i64>) -> Vec<Held> {
         let held = |oid: u32, range, bytes| Held {
@@ -274,7 +268,7 @@ mod tests {
         let mut dropped = Vec::new();
         while let Some((held, reason)) = due(&seen, 0, policy, NOW, room, &HashSet::new()) {
             let oid = held.partition.oid;
-            dropped.push((oid, reason.label()));
+            dropped.push((oid, <&str>::from(reason)));
             seen.retain(|held| held.partition.oid != oid);
             room = false;
         }

@@ -98,10 +98,10 @@ impl Store {
         }
         let deleted =
             delete_by_pages(connection, &default.qualified, &format!("NOT {}", is_kept(kept))).await?;
-        self.metrics.deleted("log_records_default", reason.label(), deleted);
+        self.metrics.deleted("log_records_default", <&str>::from(reason), deleted);
         tracing::warn!(
             records = deleted,
-            reason = reason.label(),
+            reason = <&str>::from(reason),
             "deleted records of times out of reach from the default partition"
         );
         make_room(connection, &default.qualified).await;
@@ -137,11 +137,11 @@ impl Store {
         }
         connection.batch_execute(&format!("TRUNCATE ONLY {table}; COMMIT")).await?;
         self.metrics.dropped(reason, size);
-        self.metrics.deleted("log_records_default", reason.label(), records as u64);
+        self.metrics.deleted("log_records_default", <&str>::from(reason), records as u64);
         tracing::warn!(
             records,
             bytes = size,
-            reason = reason.label(),
+            reason = <&str>::from(reason),
             "emptied the default partition, whose records were all of times out of reach"
         );
         Ok(true)

@@ -69,7 +69,7 @@ fn rows(mapping: Mapping, request: &ExportLogsServiceRequest) -> (Vec<serde_json
         serde_json::to_value(Record::read_by(bytes, &names, type_of).expect("it is one row")).unwrap()
     };
     let replaced = done.replaced.iter().filter(|(_, count)| *count > 0);
-    let replaced: Vec<_> = replaced.map(|(kind, count)| format!("{} {count}", kind.label())).collect();
+    let replaced: Vec<_> = replaced.map(|(kind, count)| format!("{} {count}", <&str>::from(kind))).collect();
     ((0..done.rows.len()).map(read).collect(), replaced.join(", "))
 }
 

@@ -4,8 +4,6 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -35,7 +33,6 @@ pub(super) enum Value<'a> {
 
 /// The first of PostgreSQL's times, in microseconds since 2000; its last ones are behind those of jiff.
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Writes `value` as a field of type `into`; `false` where it is none of that type, and nothing is written.
@@ -104,11 +101,7 @@ fn push_plain(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> R
     };
     match value {
         Value::Any(AnyValue::String(text)) => push_text(out, text, replaced),
-        Value::Any(AnyValue::Bytes(bytes)) => {
-            let start = out.len();
-            out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-            STANDARD.encode_slice(bytes, &mut out[start..]).expect("the room is that of padded base64");
-        }
+        Value::Any(AnyValue::Bytes(bytes)) => json::push_base64(out, bytes),
         Value::Any(AnyValue::Double(number)) if !number.is_finite() => {
             show(&if number.is_nan() {
                 "NaN"
@@ -121,7 +114,9 @@ fn push_plain(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> R
         Value::Any(other) => json::push_value(out, other, replaced)?,
         Value::Time(nanos) => show(&timestamp(nanos)),
         Value::Id(id) => {
-            out.extend(id.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]));
+            let start = out.len();
+            out.resize(start + 2 * id.len(), 0);
+            const_hex::encode_to_slice(id, &mut out[start..]).expect("the room is two digits a byte");
         }
         Value::Uuid(id) => show(&id),
         Value::Json(text) => out.extend_from_slice(text.as_bytes()),

@@ -131,6 +131,8 @@ fn an_id_that_is_not_hex_is_none() {
         "true",
         r#""zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz""#,
         r#""zzzzzzzzzzzzzzzz""#,
+        r#""0x""#,
+        r#""0x5b8efff798038103d269b633813fc60c""#,
     ] {
         let (record, replaced) = replaced(&format!(r#"{{"traceId":{json},"spanId":{json}}}"#));
         assert_eq!(
@@ -172,4 +174,22 @@ fn a_resource_and_a_scope_lose_no_record_to_a_scalar_and_count_what_is_read() {
         to_wire(in_request(r#"{"severityText":5,"attributes":{}}"#).as_bytes(), &mut granting(usize::MAX))
             .unwrap();
     assert!(counts.is_empty());
+}
+
+/// Texts of any length, in either alphabet, with and without padding: those that are longer than a piece are decoded in pieces.
+#[test]
+fn base64_and_hex_of_any_length_are_read() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    for length in [0, 1, 2, 3, 767, 768, 769, 5000] {
+        let bytes: Vec<u8> = (0..length).map(|at: u32| (at * 251 % 256) as u8).collect();
+        for written in [STANDARD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+            let json = format!(r#"{{"body":{{"bytesValue":"{written}"}}}}"#);
+            let (wire, replaced) = to_wire(in_request(&json).as_bytes(), &mut granting(usize::MAX)).unwrap();
+            assert!(wire.ends_with(&bytes) && replaced.is_empty(), "{length}");
+        }
+        let json = format!(r#"{{"traceId":"{}"}}"#, const_hex::encode_upper(&bytes));
+        let (wire, replaced) = to_wire(in_request(&json).as_bytes(), &mut granting(usize::MAX)).unwrap();
+        assert!(wire.ends_with(&bytes) && replaced.is_empty(), "{length}");
+    }
 }

@@ -1,0 +1,59 @@
+//! Why a command of an operator fails at the store.
+
+use crate::postgres::dsn::DsnError;
+use crate::postgres::error::Failure;
+use crate::postgres::session::Cause;
+
+/// Why a command of an operator fails at the store.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Dsn(#[from] DsnError),
+    /// PostgreSQL cannot be reached, or does not let us.
+    #[error("{0}{hint}", hint = hint(.0))]
+    Store(#[from] Failure),
+    /// A search takes too long.
+    #[error("{0}; narrow it with --since and --until, --service or --trace, or give it a longer --timeout")]
+    TooLong(Failure),
+    /// The role may not read the view.
+    #[error("{failure}: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {schema}.logs TO {role}")]
+    Denied {
+        /// What PostgreSQL said.
+        failure: Failure,
+        /// The schema, as SQL.
+        schema: String,
+        /// The role, as SQL.
+        role: String,
+    },
+    /// A standby does not know which transactions are under way.
+    #[error(
+        "this server is a standby, which cannot say what is new: have the connection string lead to the primary"
+    )]
+    Standby,
+    /// There is no such table.
+    #[error("there is no table {0}: write it as schema.table, with the letters that PostgreSQL shows")]
+    NoTable(String),
+    /// The answer cannot be written out.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Cause for CommandError {
+    fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Store(failure) | Self::TooLong(failure) | Self::Denied { failure, .. } => Some(failure),
+            Self::Dsn(_) | Self::Standby | Self::NoTable(_) | Self::Output(_) => None,
+        }
+    }
+}
+
+/// The next step where the store is not one that this forebay knows.
+fn hint(failure: &Failure) -> &'static str {
+    match failure.sqlstate.as_deref() {
+        Some("42P01" | "3F000" | "42703") => {
+            "; the store is not there or of another version, which `forebay doctor` looks into"
+        }
+        _ => "",
+    }
+}
