@@ -3,6 +3,8 @@
 //!
 //! Tests are exempt: `#[cfg(test)]` items, `tests.rs` and files in `tests/` may name whatever they need.
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -10,6 +12,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use circles::circles;
 use source::{code, paths, tokens};
 
 /// Each module's floor. An import leads to a lower floor, or stays in its module.
@@ -129,6 +132,24 @@ fn the_source_is_tidy() {
     let violations: Vec<String> =
         files.iter().flat_map(check).map(|violation| violation.to_string()).collect();
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+}
+
+#[test]
+fn no_file_imports_what_imports_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    read_folder(&src, &src, &mut files);
+    let told = |circle: Vec<(String, usize)>| {
+        let steps: Vec<_> = circle.iter().map(|(file, line)| format!("{file}:{line}")).collect();
+        steps.join(" -> ")
+    };
+    let found: Vec<_> = circles(&files).into_iter().map(told).collect();
+    assert!(
+        found.is_empty(),
+        "{} circles: hand in from above, or move what both need:\n{}",
+        found.len(),
+        found.join("\n")
+    );
 }
 
 /// One file of `src`.
@@ -306,6 +327,32 @@ mod rules {
         ] {
             assert_eq!(broken(path, text), [""; 0], "{path}: {text}");
         }
+    }
+
+    #[test]
+    fn circles_are_found_and_a_folder_with_its_face_is_none() {
+        let file = |path: &str, text: &str| Source { path: path.into(), text: text.to_owned() };
+        let circles = |files: &[(&str, &str)]| {
+            let files: Vec<_> = files.iter().map(|(path, text)| file(path, text)).collect();
+            super::circles(&files)
+        };
+        let face = ("a/mod.rs", "mod b;\nmod c;\npub use b::B;\nuse c::C;\npub struct A;\n");
+        let two = [
+            face,
+            ("a/b.rs", "use super::c::C;\npub struct B;\n"),
+            ("a/c.rs", "use super::A;\npub struct C;\n"),
+        ];
+        assert_eq!(circles(&two).len(), 0, "both may name what the face has");
+        let around = [face, two[1], ("a/c.rs", "fn c() -> super::B {}\n")];
+        let expected = [("a/b".to_owned(), 1), ("a/c".to_owned(), 1)];
+        assert_eq!(circles(&around), [expected], "what the face hands on is in b");
+        let three = [
+            ("a.rs", "use crate::b::f;\n"),
+            ("b.rs", "fn f() { crate::c::g() }\n"),
+            ("c.rs", "#[cfg(test)]\nmod tests {\n    use crate::a::A;\n}\n"),
+        ];
+        assert_eq!(circles(&three).len(), 0, "tests may look back");
+        assert_eq!(circles(&[three[0], three[1], ("c.rs", "use crate::a::A;\n")]).len(), 1);
     }
 
     #[test]

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::books::DropReason;
-use super::losses::LossReason;
+use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
 use crate::table::partition::Period;

@@ -5,9 +5,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strum::{IntoStaticStr, VariantArray};
+use strum::VariantArray;
 
-use super::losses::{LossReason, Losses};
+use super::losses::Losses;
+use super::reason::{DropReason, LossReason, RejectReason};
 use crate::table::{Replaced, ReplacedKind, Severity, Tally};
 
 /// Counters of every outcome.
@@ -21,44 +22,6 @@ pub struct Books {
     rejected: [AtomicU64; RejectReason::VARIANTS.len()],
     replaced: [AtomicU64; ReplacedKind::VARIANTS.len()],
     losses: Losses,
-}
-
-/// Why a record was lost; in snake case it is the label `reason` in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[repr(u8)]
-pub enum DropReason {
-    /// It arrived at a full buffer.
-    DropNewest,
-    /// It was the oldest of a full buffer, and gave way.
-    DropOldest,
-    /// It is larger than the whole buffer.
-    TooLarge,
-    /// It was tried for longer than `retry_on_failure` allows, or than its sender waits.
-    RetryExhausted,
-    /// It was still held when forebay ended.
-    Undelivered,
-}
-
-/// Why a record was given back to its sender; in snake case it is the label `reason` in metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[repr(u8)]
-pub enum RejectReason {
-    /// The buffer was full and its policy is to refuse.
-    Full,
-    /// The process takes more than its memory limit.
-    Memory,
-    /// forebay is ending.
-    Draining,
-    /// It is not protobuf.
-    Malformed,
-    /// It is beyond a limit on structure, or larger with all that is made of it than a request may be.
-    TooComplex,
-    /// There was no memory for making rows of it.
-    NoRoom,
-    /// The sender waits for the result, and it could not be written in time.
-    Unavailable,
 }
 
 impl Books {

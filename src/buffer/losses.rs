@@ -10,9 +10,9 @@ use std::hash::RandomState;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strum::{IntoStaticStr, VariantArray as _};
+use strum::VariantArray as _;
 
-use super::books::DropReason;
+use super::reason::LossReason;
 use crate::table::{OTHERS, Severity, Tally};
 
 /// Counters of what was lost since it was last taken.
@@ -39,21 +39,6 @@ pub struct Loss {
     pub records: u64,
 }
 
-/// Why a record is not in the table of records; in snake case it is the column `reason` in the table of losses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum LossReason {
-    /// It was dropped.
-    #[strum(transparent)]
-    Dropped(DropReason),
-    /// It was not protobuf.
-    Malformed,
-    /// It was beyond a limit on structure.
-    TooComplex,
-    /// PostgreSQL refused it, and it is kept in the table of dead letters.
-    DeadLetter,
-}
-
 #[derive(Debug)]
 struct Service {
     name: Box<str>,
@@ -75,29 +60,6 @@ impl fmt::Display for Loss {
         let (service, severity) =
             (self.service.as_deref().unwrap_or("(no service)"), <&str>::from(self.severity));
         write!(f, "{} {severity} of {service}: {}", self.records, <&str>::from(self.reason))
-    }
-}
-
-impl LossReason {
-    /// All of them.
-    pub const ALL: [LossReason; 8] = [
-        Self::Dropped(DropReason::DropNewest),
-        Self::Dropped(DropReason::DropOldest),
-        Self::Dropped(DropReason::TooLarge),
-        Self::Dropped(DropReason::RetryExhausted),
-        Self::Dropped(DropReason::Undelivered),
-        Self::Malformed,
-        Self::TooComplex,
-        Self::DeadLetter,
-    ];
-
-    fn index(self) -> usize {
-        match self {
-            Self::Dropped(reason) => reason as usize,
-            Self::Malformed => DropReason::VARIANTS.len(),
-            Self::TooComplex => DropReason::VARIANTS.len() + 1,
-            Self::DeadLetter => DropReason::VARIANTS.len() + 2,
-        }
     }
 }
 
@@ -173,6 +135,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::buffer::DropReason;
     use crate::buffer::samples::resource_of;
 
     fn lost(service: Option<&str>, severities: &[Severity]) -> Tally {

@@ -7,7 +7,8 @@ use opentelemetry::metrics::Meter;
 use strum::VariantArray as _;
 
 use super::Buffer;
-use super::books::{Books, DropReason, RejectReason};
+use super::books::Books;
+use super::reason::{DropReason, RejectReason};
 use crate::table::{ReplacedKind, Severity};
 
 /// Shows each of an instrument's values with its labels.

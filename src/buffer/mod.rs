@@ -15,6 +15,7 @@ mod ledger;
 pub mod losses;
 mod metrics;
 mod queue;
+mod reason;
 mod receipt;
 mod room;
 #[cfg(test)]
@@ -30,12 +31,13 @@ use tokio::sync::oneshot;
 
 pub use batch::Batch;
 use batch::Chunk;
-pub use books::{Books, DropReason, RejectReason};
+pub use books::Books;
 pub use budget::Budget;
 use config::{BatchConfig, Overflow, QueueConfig};
 use ledger::Ledger;
-pub use losses::{Loss, LossReason};
+pub use losses::Loss;
 use queue::Queue;
+pub use reason::{DropReason, LossReason, RejectReason};
 use receipt::Receipt;
 pub use receipt::Settled;
 use room::Room;

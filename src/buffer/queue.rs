@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::batch::{Batch, Chunk};
-use super::books::DropReason;
 use super::config::BatchConfig;
 use super::ledger::Ledger;
+use super::reason::DropReason;
 
 /// The most bytes of rows in one batch (a larger single row still goes): short transactions hold back no
 /// vacuum, and a retry costs little.

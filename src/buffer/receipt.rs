@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::books::{Books, RejectReason};
-use super::losses::LossReason;
+use super::books::Books;
+use super::reason::{LossReason, RejectReason};
 use crate::table::Tally;
 
 /// Answers a waiting sender when the last of its records is settled.

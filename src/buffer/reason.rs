@@ -1,0 +1,80 @@
+//! Why a record is not in the table of records: it was dropped, rejected, or lost in another way.
+
+use strum::{IntoStaticStr, VariantArray};
+
+/// Why a record was lost; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[repr(u8)]
+pub enum DropReason {
+    /// It arrived at a full buffer.
+    DropNewest,
+    /// It was the oldest of a full buffer, and gave way.
+    DropOldest,
+    /// It is larger than the whole buffer.
+    TooLarge,
+    /// It was tried for longer than `retry_on_failure` allows, or than its sender waits.
+    RetryExhausted,
+    /// It was still held when forebay ended.
+    Undelivered,
+}
+
+/// Why a record was given back to its sender; in snake case it is the label `reason` in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+#[repr(u8)]
+pub enum RejectReason {
+    /// The buffer was full and its policy is to refuse.
+    Full,
+    /// The process takes more than its memory limit.
+    Memory,
+    /// forebay is ending.
+    Draining,
+    /// It is not protobuf.
+    Malformed,
+    /// It is beyond a limit on structure, or larger with all that is made of it than a request may be.
+    TooComplex,
+    /// There was no memory for making rows of it.
+    NoRoom,
+    /// The sender waits for the result, and it could not be written in time.
+    Unavailable,
+}
+
+/// Why a record is not in the table of records; in snake case it is the column `reason` in the table of losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum LossReason {
+    /// It was dropped.
+    #[strum(transparent)]
+    Dropped(DropReason),
+    /// It was not protobuf.
+    Malformed,
+    /// It was beyond a limit on structure.
+    TooComplex,
+    /// PostgreSQL refused it, and it is kept in the table of dead letters.
+    DeadLetter,
+}
+
+impl LossReason {
+    /// All of them.
+    pub const ALL: [LossReason; 8] = [
+        Self::Dropped(DropReason::DropNewest),
+        Self::Dropped(DropReason::DropOldest),
+        Self::Dropped(DropReason::TooLarge),
+        Self::Dropped(DropReason::RetryExhausted),
+        Self::Dropped(DropReason::Undelivered),
+        Self::Malformed,
+        Self::TooComplex,
+        Self::DeadLetter,
+    ];
+
+    /// Its place among [`LossReason::ALL`].
+    pub(super) fn index(self) -> usize {
+        match self {
+            Self::Dropped(reason) => reason as usize,
+            Self::Malformed => DropReason::VARIANTS.len(),
+            Self::TooComplex => DropReason::VARIANTS.len() + 1,
+            Self::DeadLetter => DropReason::VARIANTS.len() + 2,
+        }
+    }
+}
