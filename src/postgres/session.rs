@@ -47,7 +47,8 @@ impl Session {
         let Some(connection) = self.connection.as_ref().filter(|_| is_free) else {
             return Err(Failure::session_end().into());
         };
-        let done = bounded(limit, work(connection)).await;
+        // A piece of work is large, and whoever waits for it should not be.
+        let done = bounded(limit, Box::pin(work(connection))).await;
         self.is_free = match &done {
             Ok(_) => true,
             Err(cause) if cause.failure().is_none_or(Failure::leaves_connection_usable) => {

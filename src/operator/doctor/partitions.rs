@@ -15,7 +15,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
     if !p.has(LOG_RECORDS).await? {
         return Ok(vec![ok("there is no table yet to have any")]);
     }
-    let there = partitions(&p.connection, &p.schema).await?;
+    let there = partitions(p.connection, &p.schema).await?;
     let ranges = ranges(&there);
     let wanted = periods_ahead(p.config.partition, now());
     let lacking: Vec<_> = wanted.map(|period| (period, !period.missing(&ranges).is_empty())).collect();
@@ -113,10 +113,10 @@ pub(super) async fn indexes(p: &Patient<'_>) -> Checked {
         return Ok(vec![ok("none are built: create_schema is false, or exporters.postgres.indexes is []")]);
     }
     let mut found = Vec::new();
-    if wanted.iter().any(|index| index.needs_trigrams()) && trigrams(&p.connection).await?.is_none() {
+    if wanted.iter().any(|index| index.needs_trigrams()) && trigrams(p.connection).await?.is_none() {
         found.push(warning("the index body cannot be built: CREATE EXTENSION pg_trgm"));
     }
-    let (seen, now) = held(&p.connection, &p.schema).await?;
+    let (seen, now) = held(p.connection, &p.schema).await?;
     let closed = |held: &&Held| {
         held.partition.is_table && held.partition.range.is_some_and(|range| is_closed(range, now))
     };
@@ -134,7 +134,7 @@ pub(super) async fn indexes(p: &Patient<'_>) -> Checked {
 
 /// The partitions, quoted, that belong to a role which forebay's is no member of.
 async fn not_owned(p: &Patient<'_>) -> Result<Vec<String>, Failure> {
-    let there = partitions(&p.connection, &p.schema).await?;
+    let there = partitions(p.connection, &p.schema).await?;
     let oids: Vec<_> =
         there.iter().filter(|partition| partition.is_table).map(|partition| partition.oid).collect();
     let select =

@@ -37,7 +37,7 @@ pub(super) async fn schema(p: &Patient<'_>) -> Checked {
         Some(found) if found < known => format!("run the DDL that `forebay schema --since {found}` prints"),
         _ => "compare with the DDL that `forebay schema` prints".to_owned(),
     };
-    let differences = differences(&p.connection, schema).await?;
+    let differences = differences(p.connection, schema).await?;
     if !differences.is_empty() {
         return Ok(differences.into_iter().map(|what| problem(format!("{what}: {cure}"))).collect());
     }
@@ -88,7 +88,7 @@ pub(super) async fn disk(p: &Patient<'_>) -> Checked {
     let select = "SELECT pg_size_pretty(pg_database_size(current_database())), \
                   pg_size_pretty(coalesce((SELECT sum(pg_total_relation_size(oid)) FROM unnest($1::oid[]) oid), 0)), \
                   has_function_privilege('pg_ls_waldir()', 'EXECUTE')";
-    let partitions = partitions(&p.connection, &p.schema).await?;
+    let partitions = partitions(p.connection, &p.schema).await?;
     let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
     let row = p.connection.query_one(select, &[&oids]).await?;
     let (database, records): (String, String) = (row.get(0), row.get(1));

@@ -6,7 +6,7 @@ use crate::store::triggers;
 use crate::table::Mapping;
 
 pub(super) async fn check(p: &Patient<'_>, mapping: &Mapping) -> Checked {
-    let problems = differences(&p.connection, mapping).await?;
+    let problems = differences(p.connection, mapping).await?;
     if !problems.is_empty() {
         return Ok(problems.into_iter().map(problem).collect());
     }
@@ -16,7 +16,7 @@ pub(super) async fn check(p: &Patient<'_>, mapping: &Mapping) -> Checked {
 
 /// Triggers may keep records out of the table, on purpose or by mistake.
 pub(super) async fn triggers(p: &Patient<'_>) -> Checked {
-    let found = triggers::of(&p.connection, &p.destination).await?;
+    let found = triggers::of(p.connection, &p.destination).await?;
     let (schema, table) = p.destination.names();
     Ok(vec![match triggers::told(&found, &p.destination) {
         Some(told) => warning(told),

@@ -20,7 +20,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
         _ => "run what `forebay schema` prints after its first COMMIT".to_owned(),
     };
     let mut said = Vec::new();
-    match Live::look(&p.connection, schema).await? {
+    match Live::look(p.connection, schema).await? {
         None => said.push(warning(format!("the view {schema}.logs is missing: {again}"))),
         Some(live) if live.lacks().is_empty() => {}
         Some(live) if live.may_be_older() && is_older => {}
@@ -29,7 +29,7 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
         }
         Some(live) => said.push(warning(live.is_somebodys(schema))),
     }
-    let (missing, others) = changed(&p.connection, schema).await?;
+    let (missing, others) = changed(p.connection, schema).await?;
     if !is_older && !missing.is_empty() {
         said.push(warning(format!("missing: {}: {again}", missing.join(", "))));
     }
