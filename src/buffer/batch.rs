@@ -17,7 +17,7 @@ use crate::table::{Resource, Rows, Scope};
 /// as undelivered: a loss without a count is not possible.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    held: Arc<Held>,
+    held: Arc<ChunkRows>,
     /// Behind `held`, so that the room is free before the sender is told; it is where the last record is settled.
     receipt: Option<Arc<Receipt>>,
     start: u32,
@@ -26,7 +26,7 @@ pub(super) struct Chunk {
 
 /// The rows of one request; chunks and bytes on their way to PostgreSQL share them.
 #[derive(Debug)]
-struct Held {
+struct ChunkRows {
     rows: Rows,
     since: Instant,
     /// Frees the bytes when the last user of the rows is gone.
@@ -55,7 +55,7 @@ impl Chunk {
         let end = rows.len() as u32;
         // From here on the records are freed one by one, as they are settled.
         room.keep_bytes();
-        let held = Held { rows, since: Instant::now(), bytes: room };
+        let held = ChunkRows { rows, since: Instant::now(), bytes: room };
         Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
     }
 
@@ -201,7 +201,7 @@ impl Batch {
         let mut runs = Vec::with_capacity(self.chunks.len() + excluded.len());
         let mut first = 0;
         for chunk in &self.chunks {
-            let bytes = Bytes::from_owner(SharedRows(chunk.held.clone()));
+            let bytes = Bytes::from_owner(RowsOwner(chunk.held.clone()));
             let (rows, start) = (&chunk.held.rows, chunk.start as usize);
             let mut from = start;
             for &index in excluded.range(first..first + chunk.len()) {
@@ -280,9 +280,9 @@ impl Batch {
 }
 
 /// The rows as the owner of [`Bytes`].
-struct SharedRows(Arc<Held>);
+struct RowsOwner(Arc<ChunkRows>);
 
-impl AsRef<[u8]> for SharedRows {
+impl AsRef<[u8]> for RowsOwner {
     fn as_ref(&self) -> &[u8] {
         self.0.rows.bytes()
     }

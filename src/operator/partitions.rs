@@ -13,8 +13,8 @@ use crate::postgres::pool::Pool;
 use crate::postgres::session::Connection;
 use crate::store::Config;
 use crate::store::partitions::beside;
-use crate::store::partitions::catalogue::{Held, held};
-use crate::store::partitions::retention::{Reason, due, is_closed};
+use crate::store::partitions::catalogue::{PartitionState, partition_states};
+use crate::store::partitions::retention::{RetentionReason, due, is_closed};
 use crate::store::partitions::steps::{Step, lacks};
 use crate::table::identifier::Schema;
 use crate::table::index::Index;
@@ -61,16 +61,16 @@ pub async fn show(
     let (pool, schema) = (Pool::new(target, 1, config.timeout)?, Schema::new(config.schema.clone()));
     let ask = async |c: &Connection| {
         let beside = beside::bytes(c, &schema, config.retention.share()).await?;
-        Ok((held(c, &schema).await?, beside))
+        Ok((partition_states(c, &schema).await?, beside))
     };
     let ((seen, now), beside) = pool.session(config.timeout, ask).await?;
     let mut total = Total::default();
     if !json {
         writeln!(out, "{}", line(["partition", "rows", "table", "indexes", "has", "next"]))?;
     }
-    for held in &seen {
-        total.add(held);
-        let shown = Shown::of(held, &seen, beside, config, now);
+    for state in &seen {
+        total.add(state);
+        let shown = Shown::of(state, &seen, beside, config, now);
         let text = if json {
             plain_json(&serde_json::to_string(&shown).map_err(std::io::Error::from)?)
         } else {
@@ -87,29 +87,29 @@ pub async fn show(
 }
 
 impl Shown {
-    fn of(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> Self {
+    fn of(state: &PartitionState, seen: &[PartitionState], beside: u64, config: &Config, now: i64) -> Self {
         let named = |names: &[String]| -> Vec<&'static str> {
-            let of = |index: &&Index| names.contains(&index.name(&held.partition.name));
+            let of = |index: &&Index| names.contains(&index.name(&state.partition.name));
             Index::VARIANTS.iter().filter(of).map(<&str>::from).collect()
         };
-        let (indexes, invalid) = (named(&held.valid), named(&held.invalid));
-        let lacking = lacks(held, config, now);
+        let (indexes, invalid) = (named(&state.valid), named(&state.invalid));
+        let lacking = lacks(state, config, now);
         let missing = lacking.filter_map(|step| match step {
             Step::Build(index) => Some(<&str>::from(index)).filter(|label| !invalid.contains(label)),
             Step::Count | Step::Finish => None,
         });
         let end = |seconds| Timestamp::from_second(seconds).ok().map(|time| time.to_string());
         Self {
-            partition: held.partition.name.clone(),
-            from: held.partition.range.and_then(|(from, _)| end(from)),
-            until: held.partition.range.and_then(|(_, until)| end(until)),
-            rows_estimated: held.rows,
-            table_bytes: held.table_bytes,
-            index_bytes: held.index_bytes,
+            partition: state.partition.name.clone(),
+            from: state.partition.range.and_then(|(from, _)| end(from)),
+            until: state.partition.range.and_then(|(_, until)| end(until)),
+            rows_estimated: state.rows,
+            table_bytes: state.table_bytes,
+            index_bytes: state.index_bytes,
             missing: missing.collect(),
             indexes,
             invalid,
-            next: next(held, seen, beside, config, now),
+            next: next(state, seen, beside, config, now),
         }
     }
 
@@ -128,11 +128,11 @@ impl Shown {
 }
 
 impl Total {
-    fn add(&mut self, held: &Held) {
+    fn add(&mut self, state: &PartitionState) {
         self.partitions += 1;
-        self.rows_estimated += held.rows.unwrap_or_default();
-        self.table_bytes += held.table_bytes;
-        self.index_bytes += held.index_bytes;
+        self.rows_estimated += state.rows.unwrap_or_default();
+        self.table_bytes += state.table_bytes;
+        self.index_bytes += state.index_bytes;
     }
 
     fn line(&self) -> String {
@@ -148,10 +148,10 @@ fn line([partition, rows, table, indexes, has, next]: [&str; 6]) -> String {
 }
 
 /// What happens to a partition next.
-fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> String {
+fn next(state: &PartitionState, seen: &[PartitionState], beside: u64, config: &Config, now: i64) -> String {
     let policy = &config.retention;
-    let Some(range) = held.partition.range else { return next_of_default(held, config) };
-    if !held.partition.is_table {
+    let Some(range) = state.partition.range else { return next_of_default(state, config) };
+    if !state.partition.is_table {
         return "left alone: it is no table".to_owned();
     }
     if range.0 > now {
@@ -160,14 +160,14 @@ fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> S
     if !is_closed(range, now) {
         return "being written".to_owned();
     }
-    let is_it = |(first, _): &(&Held, Reason)| first.partition.oid == held.partition.oid;
+    let is_it = |(first, _): &(&PartitionState, RetentionReason)| first.partition.oid == state.partition.oid;
     if policy.is_past(range.1, now) {
         return "dropped next by max_age".to_owned();
     }
     if due(seen, beside, policy, now, false, &HashSet::new()).filter(is_it).is_some() {
         return "dropped next by max_size".to_owned();
     }
-    match lacks(held, config, now).next() {
+    match lacks(state, config, now).next() {
         Some(Step::Build(index)) => return format!("indexes: {} next", <&str>::from(index)),
         Some(Step::Count) => return "counting next".to_owned(),
         Some(Step::Finish) => return "vacuum next".to_owned(),
@@ -183,11 +183,11 @@ fn next(held: &Held, seen: &[Held], beside: u64, config: &Config, now: i64) -> S
     "kept".to_owned()
 }
 
-fn next_of_default(held: &Held, config: &Config) -> String {
+fn next_of_default(state: &PartitionState, config: &Config) -> String {
     let policy = &config.retention;
-    if held.rows == Some(0) {
+    if state.rows == Some(0) {
         "empty, as it should be".to_owned()
-    } else if policy.max_size.0 > 0 && held.bytes() > policy.share() {
+    } else if policy.max_size.0 > 0 && state.bytes() > policy.share() {
         "WARNING: emptied next: its rows, of times out of reach, take more than a tenth of max_size"
             .to_owned()
     } else if policy.max_age.0.is_zero() {
@@ -209,27 +209,35 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOW: i64 = 100 * DAY + DAY / 2;
 
-    fn day(number: i64) -> Held {
+    fn day(number: i64) -> PartitionState {
         let range = Some((number * DAY, (number + 1) * DAY));
         let name = format!("p{number}");
         let partition = Partition { oid: number as u32, name, range, is_table: true, ..Partition::default() };
         let valid = Index::VARIANTS.iter().map(|index| index.name(&partition.name)).collect();
         let counts = Counts::Done(String::new());
-        Held { partition, valid, is_settled: true, counts, table_bytes: 10, ..Held::default() }
+        PartitionState {
+            partition,
+            valid,
+            is_settled: true,
+            counts,
+            table_bytes: 10,
+            ..PartitionState::default()
+        }
     }
 
     #[test]
     fn each_partition_has_its_future() {
         let mut config = Config::default();
-        let next =
-            |held: &Held, config: &Config| next(held, &[day(90), held.clone(), day(100)], 0, config, NOW);
+        let next = |state: &PartitionState, config: &Config| {
+            next(state, &[day(90), state.clone(), day(100)], 0, config, NOW)
+        };
         assert_eq!(next(&day(101), &config), "ahead");
         assert_eq!(next(&day(100), &config), "being written");
         assert_eq!(next(&day(97), &config), "kept");
-        let bare = Held { valid: vec![Index::Errors.name("p97")], ..day(97) };
+        let bare = PartitionState { valid: vec![Index::Errors.name("p97")], ..day(97) };
         assert_eq!(next(&bare, &config), "indexes: service next");
-        assert_eq!(next(&Held { counts: Counts::None, ..day(97) }, &config), "counting next");
-        assert_eq!(next(&Held { is_settled: false, ..day(97) }, &config), "vacuum next");
+        assert_eq!(next(&PartitionState { counts: Counts::None, ..day(97) }, &config), "counting next");
+        assert_eq!(next(&PartitionState { is_settled: false, ..day(97) }, &config), "vacuum next");
         config.retention.max_age = GoDuration(Duration::from_secs(3 * DAY as u64));
         assert_eq!(next(&day(97), &config), "dropped on 1970-04-12 00:00 by max_age");
         assert_eq!(next(&day(96), &config), "dropped next by max_age");
@@ -237,8 +245,9 @@ mod tests {
         config.retention.max_size = ByteSize(25);
         assert_eq!(next(&day(97), &config), "kept while all take no more than 25");
         assert_eq!(next(&day(90), &config), "dropped next by max_size");
-        let default = Held { partition: Partition::default(), rows: Some(0), ..Held::default() };
+        let default =
+            PartitionState { partition: Partition::default(), rows: Some(0), ..PartitionState::default() };
         assert_eq!(next(&default, &config), "empty, as it should be");
-        assert!(next(&Held { rows: None, ..default }, &config).starts_with("WARNING"));
+        assert!(next(&PartitionState { rows: None, ..default }, &config).starts_with("WARNING"));
     }
 }

@@ -121,7 +121,7 @@ impl Limits {
     /// The first limit that it is beyond, or the first thing in it that is not OTLP.
     pub(crate) fn check_record(&self, message: &[u8]) -> Result<Structure, Invalid> {
         within(message.len(), self.record_bytes, Limit::RecordBytes)?;
-        let mut count = Count { limits: self, met: Structure::default() };
+        let mut count = Count { limits: self, found: Structure::default() };
         let mut fields = Fields::new(message);
         while let Some((number, field)) = fields.next_field()? {
             match number {
@@ -130,7 +130,7 @@ impl Limits {
                 _ => {}
             }
         }
-        Ok(count.met)
+        Ok(count.found)
     }
 
     /// Checks a `Resource` message, whose attributes are field 1, or an `InstrumentationScope`, where they are field 3; gives
@@ -146,27 +146,27 @@ impl Limits {
         attributes: u32,
     ) -> Result<Structure, Invalid> {
         within(message.len() + schema_url.len(), self.resource_bytes, Limit::ResourceBytes)?;
-        let mut count = Count { limits: self, met: Structure::default() };
+        let mut count = Count { limits: self, found: Structure::default() };
         let mut fields = Fields::new(message);
         while let Some((number, field)) = fields.next_field()? {
             if number == attributes {
                 count.attribute(field.bytes()?, self.resource_attributes, Limit::ResourceAttributes)?;
             }
         }
-        Ok(count.met)
+        Ok(count.found)
     }
 }
 
 /// The structure of a message so far.
 struct Count<'a> {
     limits: &'a Limits,
-    met: Structure,
+    found: Structure,
 }
 
 impl Count<'_> {
     fn attribute(&mut self, message: &[u8], most: usize, limit: Limit) -> Result<(), Invalid> {
-        self.met.attributes += 1;
-        within(self.met.attributes, most, limit)?;
+        self.found.attributes += 1;
+        within(self.found.attributes, most, limit)?;
         self.pair(message, 0)
     }
 
@@ -190,8 +190,8 @@ impl Count<'_> {
         let mut entries = 0;
         while let Some(item) = items.next_item()? {
             entries += 1;
-            self.met.elements += 1;
-            within(self.met.elements, self.limits.elements, Limit::Elements)?;
+            self.found.elements += 1;
+            within(self.found.elements, self.limits.elements, Limit::Elements)?;
             if is_map {
                 within(entries, self.limits.attributes, Limit::Attributes)?;
                 self.pair(item, depth + 1)?;
@@ -246,7 +246,7 @@ mod tests {
 
     /// What a record, or an origin whose attributes are field 1, is found to be: its attributes, or the limit.
     fn found(checked: Result<Structure, Invalid>) -> Result<usize, Limit> {
-        checked.map(|met| met.attributes).map_err(|invalid| match invalid {
+        checked.map(|found| found.attributes).map_err(|invalid| match invalid {
             Invalid::TooComplex(limit) => limit,
             Invalid::Malformed(malformed) => panic!("{malformed}"),
         })

@@ -12,8 +12,8 @@ use tonic::Code;
 
 use super::encoding::{KNOWN, Most};
 use super::intake::{Refusal, retry_after};
-use super::room::NoRoom;
-use super::turned_away::Reason;
+use super::request_memory::NoRoom;
+use super::turned_away::TurnedAwayReason;
 use super::unreadable::Unreadable;
 use crate::otlp::Invalid;
 
@@ -142,11 +142,11 @@ impl Failure {
 
     /// For a path that is not here.
     pub(super) fn unknown_path(path: &str, known: &str) -> Self {
-        let cure = match Reason::of_path(path) {
-            Reason::Traces => {
+        let cure = match TurnedAwayReason::of_path(path) {
+            TurnedAwayReason::Traces => {
                 "; set OTEL_TRACES_EXPORTER=none, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to what takes traces"
             }
-            Reason::Metrics => {
+            TurnedAwayReason::Metrics => {
                 "; set OTEL_METRICS_EXPORTER=none, or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to what takes metrics"
             }
             _ => "",

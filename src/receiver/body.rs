@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::room::Share;
+use super::request_memory::Share;
 
 /// A body of one piece or none, perhaps with trailers behind it.
 #[derive(Debug, Default)]

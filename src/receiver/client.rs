@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::room::Room;
+use super::request_memory::RequestMemory;
 use super::tls::Presented;
 use crate::net::{self, Origin};
 
@@ -16,15 +16,15 @@ pub(super) struct Client {
     /// What it is known by, where it is asked for a certificate.
     pub(super) presented: OnceLock<Presented>,
     /// What its requests may take.
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<RequestMemory>,
     _address: AddressRoom,
 }
 
 /// The parts of the room that addresses have, as long as they are connected.
 #[derive(Debug)]
 pub(super) struct AddressRooms {
-    room: Arc<Room>,
-    by_origin: Mutex<HashMap<Origin, Arc<Room>>>,
+    room: Arc<RequestMemory>,
+    by_origin: Mutex<HashMap<Origin, Arc<RequestMemory>>>,
 }
 
 /// That of one connection's address.
@@ -32,7 +32,7 @@ pub(super) struct AddressRooms {
 struct AddressRoom {
     rooms: Arc<AddressRooms>,
     origin: Origin,
-    room: Arc<Room>,
+    room: Arc<RequestMemory>,
 }
 
 impl Client {
@@ -44,7 +44,7 @@ impl Client {
 
 impl AddressRooms {
     /// Parts of `room`.
-    pub(super) fn new(room: Arc<Room>) -> Arc<Self> {
+    pub(super) fn new(room: Arc<RequestMemory>) -> Arc<Self> {
         Arc::new(Self { room, by_origin: Mutex::default() })
     }
 
@@ -53,7 +53,7 @@ impl AddressRooms {
         AddressRoom { rooms: self.clone(), origin, room }
     }
 
-    fn by_origin(&self) -> MutexGuard<'_, HashMap<Origin, Arc<Room>>> {
+    fn by_origin(&self) -> MutexGuard<'_, HashMap<Origin, Arc<RequestMemory>>> {
         self.by_origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn an_address_has_one_part_of_the_room_for_all_its_connections() {
-        let all = AddressRooms::new(Room::new(1000));
+        let all = AddressRooms::new(RequestMemory::new(1000));
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap().into());
         let (first, second) = (all.of(one), all.of(one));
         assert!(Arc::ptr_eq(&first.room, &second.room));

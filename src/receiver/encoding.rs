@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 use zstd::stream::read::Decoder as ZstdDecoder;
 use zstd::zstd_safe::get_frame_content_size;
 
-use super::room::Share;
+use super::request_memory::Share;
 use super::unreadable::Unreadable;
 
 /// How a message is compressed.

@@ -16,7 +16,7 @@ use super::file::Unusable;
 use super::intake::retry_after;
 use super::tls::config::TlsConfig;
 use super::tls::{Refused, Tls};
-use super::turned_away::{Reason, TurnedAway};
+use super::turned_away::{TurnedAway, TurnedAwayReason};
 
 /// What stands before one port.
 #[derive(Clone, Debug)]
@@ -97,9 +97,9 @@ impl Gate {
             Err(denied) => denied,
         };
         let reason = match denied {
-            Denied::Missing => Reason::NoCredentials,
-            Denied::Wrong => Reason::WrongCredentials,
-            Denied::Busy => Reason::VerifierBusy,
+            Denied::Missing => TurnedAwayReason::NoCredentials,
+            Denied::Wrong => TurnedAwayReason::WrongCredentials,
+            Denied::Busy => TurnedAwayReason::VerifierBusy,
         };
         let message = authenticator.advice(denied);
         self.turned_away.count(reason, Some(client.peer.address), &message);
@@ -127,8 +127,8 @@ impl Gate {
         let (reason, why): (_, &dyn Display) = match refused {
             // What has gone away has not been turned away, and plain text is still there.
             Refused::Gone | Refused::PlainText(_) => return,
-            Refused::ClientCertificate(error) => (Reason::ClientCertificate, error),
-            Refused::Handshake(error) => (Reason::Handshake, error),
+            Refused::ClientCertificate(error) => (TurnedAwayReason::ClientCertificate, error),
+            Refused::Handshake(error) => (TurnedAwayReason::Handshake, error),
         };
         self.turned_away.count(reason, peer, why);
     }

@@ -28,8 +28,8 @@ use super::message::receive_whole;
 use super::port::Protocol;
 use super::probe;
 use super::reception::Reception;
-use super::room::Share;
-use super::turned_away::Reason;
+use super::request_memory::Share;
+use super::turned_away::TurnedAwayReason;
 use crate::otlp::messages::{export_response, export_response_json, status, status_json};
 
 /// OTLP/HTTP at its port.
@@ -115,15 +115,15 @@ impl Http {
         let turn_away = |reason, failure| Err(self.reception.turn_away(reason, client, failure));
         if !is_same(uri.path(), &self.path) {
             let failure = Failure::unknown_path(uri.path(), &self.path);
-            return turn_away(Reason::of_path(uri.path()), failure);
+            return turn_away(TurnedAwayReason::of_path(uri.path()), failure);
         }
         if method != Method::POST {
             let message = format!("{method} is not for {}; POST is", self.path);
-            return turn_away(Reason::WrongMethod, Failure::new(FailureKind::WrongMethod, message));
+            return turn_away(TurnedAwayReason::WrongMethod, Failure::new(FailureKind::WrongMethod, message));
         }
         if ContentType::of(headers).is_none() {
             let message = format!("the content-types of requests are {}", content_type::KNOWN);
-            return turn_away(Reason::UnknownType, Failure::new(FailureKind::UnknownType, message));
+            return turn_away(TurnedAwayReason::UnknownType, Failure::new(FailureKind::UnknownType, message));
         }
         let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
         Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("content-encoding", name))

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::config::AdmissionConfig;
 use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
-use super::room::{NoRoom, Room, Share};
+use super::request_memory::{NoRoom, RequestMemory, Share};
 use super::work::in_turn;
 use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::memory::Allowance;
@@ -28,7 +28,7 @@ pub struct Intake {
     buffer: Arc<Buffer>,
     transcoder: Transcoder,
     /// For all that requests take before they are in the buffer.
-    room: Arc<Room>,
+    room: Arc<RequestMemory>,
     /// How long a sender waits for the result; `None` where it does not.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
@@ -93,7 +93,7 @@ impl Intake {
         Self {
             buffer,
             transcoder: Transcoder::default(),
-            room: Room::new(AdmissionConfig::default().request_limit.bytes()),
+            room: RequestMemory::new(AdmissionConfig::default().request_limit.bytes()),
             result_timeout: wait_for_result.then_some(result_timeout),
             draining: AtomicBool::new(false),
             unread: Arc::default(),
@@ -113,7 +113,7 @@ impl Intake {
     /// within `allowance`.
     #[must_use]
     pub fn within(self, bytes: usize, allowance: Arc<Allowance>) -> Self {
-        Self { room: Room::within(bytes, allowance, self.buffer.clone()), ..self }
+        Self { room: RequestMemory::within(bytes, allowance, self.buffer.clone()), ..self }
     }
 
     /// The same, refusing every request while `flag` is set.
@@ -123,7 +123,7 @@ impl Intake {
     }
 
     /// The room for requests.
-    pub(super) fn room(&self) -> &Arc<Room> {
+    pub(super) fn room(&self) -> &Arc<RequestMemory> {
         &self.room
     }
 

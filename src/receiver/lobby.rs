@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 
-use super::room::NoRoom;
+use super::request_memory::NoRoom;
 
 /// Where requests wait for the first byte of their body.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use hyper::body::Body;
 
 use super::content_type::ContentType;
 use super::encoding::{Encoding, Most};
-use super::room::{NoRoom, Room, Share};
+use super::request_memory::{NoRoom, RequestMemory, Share};
 use super::unreadable::Unreadable;
 use super::work::in_turn;
 use crate::otlp::json;
@@ -64,7 +64,7 @@ impl Message {
 /// A message that came from elsewhere, with a room of its own that has no bound.
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
-        let share = Room::new(usize::MAX / 4).take(0).expect("there is no bound");
+        let share = RequestMemory::new(usize::MAX / 4).take(0).expect("there is no bound");
         Self { bytes, charged: 0, share, replaced: Replaced::default() }
     }
 }
@@ -83,7 +83,7 @@ pub(super) async fn receive_framed(
     body: impl Body<Data = Bytes> + Unpin,
     encoding: Encoding,
     most: Most,
-    room: &Arc<Room>,
+    room: &Arc<RequestMemory>,
 ) -> Result<Message, Unreadable> {
     let mut share = room.take(0)?;
     let mut frames = Frames { body, rest: Bytes::new() };
@@ -112,7 +112,7 @@ pub(super) async fn receive_whole(
     content_type: ContentType,
     encoding: Encoding,
     most: Most,
-    room: &Arc<Room>,
+    room: &Arc<RequestMemory>,
 ) -> Result<Message, Unreadable> {
     let mut share = room.take(0)?;
     let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));

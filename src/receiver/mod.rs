@@ -32,7 +32,7 @@ mod port;
 mod ports;
 mod probe;
 mod reception;
-mod room;
+mod request_memory;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -47,4 +47,4 @@ pub use intake::{Accepted, Intake, Refusal};
 pub use message::Message;
 pub use metrics::Transport;
 pub use ports::Ports;
-pub use room::{NoRoom, worker_threads};
+pub use request_memory::{NoRoom, worker_threads};

@@ -13,7 +13,7 @@ use super::body::Answer;
 use super::client::{AddressRooms, Client};
 use super::reception::Reception;
 use super::tls;
-use super::turned_away::Reason;
+use super::turned_away::TurnedAwayReason;
 use crate::net::{self, Limits, MAX_HEADERS, Refused, Service};
 
 /// A protocol that requests come by.
@@ -80,7 +80,7 @@ impl<P: Protocol> Port<P> {
             Refused::AddressFull(most) => {
                 let why = format!("there are {most} of it");
                 let turned_away = &self.protocol.reception().gate.turned_away;
-                turned_away.count(Reason::TooManyConnections, Some(address), &why);
+                turned_away.count(TurnedAwayReason::TooManyConnections, Some(address), &why);
             }
             Refused::PortFull(connections) => {
                 warn!(connections, "all connections are taken; new ones wait");
@@ -106,14 +106,14 @@ impl<P: Protocol> Port<P> {
                 Box::pin(self.net.serve(stream, peer, &requests)).await;
             }
             Some(Ok(Err(tls::Refused::PlainText(stream)))) => {
-                gate.turned_away.count(Reason::PlainText, address, &SPEAK_TLS);
+                gate.turned_away.count(TurnedAwayReason::PlainText, address, &SPEAK_TLS);
                 requests.lacks_tls = true;
                 Box::pin(self.net.serve(stream, peer, &requests)).await;
             }
             Some(Ok(Err(refused))) => gate.refused(&refused, address),
             Some(Err(given)) => {
                 let given = format!("it has {given:?}");
-                gate.turned_away.count(Reason::HandshakeTimeout, address, &given);
+                gate.turned_away.count(TurnedAwayReason::HandshakeTimeout, address, &given);
             }
         }
     }
@@ -139,14 +139,15 @@ impl<P: Protocol> Service for Requests<P> {
 
     fn refused(&self, refused: Refused<'_>) {
         let (reason, why) = match refused {
-            Refused::Tls => (Reason::Tls, SPEAK_PLAIN_TEXT.to_owned()),
-            Refused::NotHttp2 if !self.lacks_tls => (Reason::NotGrpc, SPEAK_GRPC.to_owned()),
-            Refused::HeadersTooLarge => {
-                (Reason::HeadersTooLarge, format!("its headers are larger than {} KiB", MAX_HEADERS >> 10))
-            }
+            Refused::Tls => (TurnedAwayReason::Tls, SPEAK_PLAIN_TEXT.to_owned()),
+            Refused::NotHttp2 if !self.lacks_tls => (TurnedAwayReason::NotGrpc, SPEAK_GRPC.to_owned()),
+            Refused::HeadersTooLarge => (
+                TurnedAwayReason::HeadersTooLarge,
+                format!("its headers are larger than {} KiB", MAX_HEADERS >> 10),
+            ),
             Refused::NotHttp(error) => {
                 let cure = "where a load balancer is in front, its PROXY protocol has to be off";
-                (Reason::NotHttp, format!("{error}; {cure}"))
+                (TurnedAwayReason::NotHttp, format!("{error}; {cure}"))
             }
             Refused::NotHttp2 | Refused::PortFull(_) | Refused::AddressFull(_) => return,
         };

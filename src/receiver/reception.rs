@@ -15,8 +15,8 @@ use super::intake::{Accepted, Intake};
 use super::lobby::{Begun, Lobby};
 use super::message::Message;
 use super::metrics::{Transport, Unread};
-use super::room::{NoRoom, Room, Share};
-use super::turned_away::Reason;
+use super::request_memory::{NoRoom, RequestMemory, Share};
+use super::turned_away::TurnedAwayReason;
 use super::unreadable::Unreadable;
 use super::work::in_turn;
 use crate::otlp::mark::Mark;
@@ -51,7 +51,7 @@ pub(super) struct Reception {
 pub(super) struct Arriving {
     /// What it takes itself, until it is answered.
     share: Share,
-    room: Arc<Room>,
+    room: Arc<RequestMemory>,
     until: Instant,
 }
 
@@ -61,7 +61,7 @@ impl Reception {
     pub(super) async fn begin<'a>(
         &self,
         body: &'a mut Incoming,
-        room: &Arc<Room>,
+        room: &Arc<RequestMemory>,
     ) -> Result<(Begun<'a>, Arriving), Failure> {
         let announced = body.size_hint().exact().unwrap_or_default();
         if announced > (self.limit.most.bytes + GRPC_PREFIX) as u64 {
@@ -127,7 +127,7 @@ impl Reception {
     }
 
     /// Counts a request of `client` that was sent to the wrong place, or in the wrong way.
-    pub(super) fn turn_away(&self, reason: Reason, client: &Client, failure: Failure) -> Failure {
+    pub(super) fn turn_away(&self, reason: TurnedAwayReason, client: &Client, failure: Failure) -> Failure {
         self.gate.turned_away.count(reason, Some(client.peer.address), &failure.message);
         failure
     }

@@ -14,7 +14,7 @@ use tracing::warn;
 /// Why somebody comes no further; in snake case it is the label `reason` in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub(super) enum Reason {
+pub(super) enum TurnedAwayReason {
     /// It speaks plain text at a port with TLS.
     PlainText,
     /// It speaks TLS at a port without.
@@ -56,7 +56,7 @@ pub(super) enum Reason {
 pub(super) struct TurnedAway {
     transport: &'static str,
     begun: Instant,
-    counts: [Count; Reason::VARIANTS.len()],
+    counts: [Count; TurnedAwayReason::VARIANTS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ struct Count {
     told: AtomicU64,
 }
 
-impl Reason {
+impl TurnedAwayReason {
     /// For a request to `path`, which is not that of logs.
     pub(super) fn of_path(path: &str) -> Self {
         let has = |name: &str| path.split(['/', '.']).any(|step| step.eq_ignore_ascii_case(name));
@@ -112,7 +112,7 @@ impl TurnedAway {
     }
 
     /// Counts one from `peer`. Not every one is told of: to make a line of each would cost more than to refuse it.
-    pub(super) fn count(&self, reason: Reason, peer: Option<SocketAddr>, why: &dyn Display) {
+    pub(super) fn count(&self, reason: TurnedAwayReason, peer: Option<SocketAddr>, why: &dyn Display) {
         let count = &self.counts[reason as usize];
         let so_far = count.times.fetch_add(1, Ordering::Relaxed) + 1;
         let now = self.begun.elapsed().as_secs() / reason.pause() + 1;
@@ -125,7 +125,7 @@ impl TurnedAway {
 
     /// How many there have been.
     #[cfg(test)]
-    pub(super) fn times(&self, reason: Reason) -> u64 {
+    pub(super) fn times(&self, reason: TurnedAwayReason) -> u64 {
         self.counts[reason as usize].times.load(Ordering::Relaxed)
     }
 }
@@ -139,7 +139,7 @@ pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
         )
         .with_callback(move |observer| {
             for port in &ports {
-                for (&reason, count) in Reason::VARIANTS.iter().zip(&port.counts) {
+                for (&reason, count) in TurnedAwayReason::VARIANTS.iter().zip(&port.counts) {
                     let labels =
                         [KeyValue::new("transport", port.transport), KeyValue::new("reason", <&str>::from(reason))];
                     observer.observe(count.times.load(Ordering::Relaxed), &labels);
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn labels_are_a_closed_set() {
-        let labels: Vec<_> = Reason::VARIANTS.iter().map(<&str>::from).collect();
+        let labels: Vec<_> = TurnedAwayReason::VARIANTS.iter().map(<&str>::from).collect();
         let expected = "plain_text tls client_certificate handshake_timeout handshake no_credentials \
             wrong_credentials verifier_busy too_many_connections traces metrics unknown_path wrong_method \
             unknown_type not_grpc headers_too_large not_http";

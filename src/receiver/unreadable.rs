@@ -1,7 +1,7 @@
 //! Why the message of a request cannot be read.
 
 use super::metrics::Unread;
-use super::room::NoRoom;
+use super::request_memory::NoRoom;
 use crate::otlp::json;
 
 /// Why there is no message.

@@ -64,7 +64,7 @@ impl Store {
             let began = Instant::now();
             match self.look(partitions_due, horizon_due, waits_due).await {
                 Ok(()) => {
-                    self.standing.met();
+                    self.standing.answered();
                     if partitions_due {
                         partitions_made = Instant::now();
                     }

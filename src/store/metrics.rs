@@ -4,7 +4,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
 use strum::VariantArray as _;
 
-use super::partitions::retention::Reason;
+use super::partitions::retention::RetentionReason;
 use crate::table::index::Index;
 
 /// The instruments.
@@ -36,7 +36,7 @@ impl Metrics {
             .u64_counter("log_buffer_partitions_dropped")
             .with_description("Partitions that retention has dropped, by reason.")
             .build();
-        Reason::VARIANTS.iter().for_each(|&reason| partitions_dropped.add(0, &[because(reason)]));
+        RetentionReason::VARIANTS.iter().for_each(|&reason| partitions_dropped.add(0, &[because(reason)]));
         let partition_bytes_dropped = meter
             .u64_counter("log_buffer_partitions_dropped_size")
             .with_unit("By")
@@ -68,7 +68,7 @@ impl Metrics {
     }
 
     /// Retention has dropped a partition of `bytes` bytes.
-    pub(super) fn dropped(&self, reason: Reason, bytes: u64) {
+    pub(super) fn dropped(&self, reason: RetentionReason, bytes: u64) {
         self.partitions_dropped.add(1, &[because(reason)]);
         self.partition_bytes_dropped.add(bytes, &[]);
     }
@@ -78,6 +78,6 @@ fn of(index: Index) -> KeyValue {
     KeyValue::new("index", <&str>::from(index))
 }
 
-fn because(reason: Reason) -> KeyValue {
+fn because(reason: RetentionReason) -> KeyValue {
     KeyValue::new("reason", <&str>::from(reason))
 }

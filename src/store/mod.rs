@@ -38,7 +38,7 @@ use horizon::Horizon;
 use metrics::Metrics;
 use partitions::Partitions;
 use partitions::indexer;
-use partitions::retention::Room;
+use partitions::retention::DiskRoom;
 use renewal::Renewal;
 pub use standing::{Standing, Stuck, Trouble};
 use waits::Waits;
@@ -61,7 +61,7 @@ pub struct Store {
     /// Whether it takes rows.
     pub standing: Standing,
     /// On a disk that is full.
-    pub room: Room,
+    pub room: DiskRoom,
     config: Config,
     /// What holds after a failure; it may change.
     retry: Mutex<RetryConfig>,
@@ -98,7 +98,7 @@ impl Store {
             gateway: Uuid::new_v4(),
             partitions: Partitions::new(&config),
             standing: Standing::new(health.clone()),
-            room: Room::default(),
+            room: DiskRoom::default(),
             retry: Mutex::new(retry),
             horizon: Horizon::new(meter),
             waits: Waits::new(health),

@@ -82,7 +82,7 @@ impl Standing {
     /// The store has taken a row.
     pub fn took(&self) {
         self.took_last.store(true, Ordering::Release);
-        self.met();
+        self.answered();
     }
 
     /// Tells health what a failure of the store means.
@@ -105,7 +105,7 @@ impl Standing {
 
     /// Tells health that the store was met, which is good news unless a lane is stuck all the same: a session can be
     /// had of a database whose disk is full.
-    pub(super) fn met(&self) {
+    pub(super) fn answered(&self) {
         if self.troubled.load(Ordering::Acquire) == 0 {
             self.health.store_ready();
         }

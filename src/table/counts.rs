@@ -37,7 +37,7 @@ pub const STATE: &str = "(SELECT CASE WHEN t.tgenabled IN ('O', 'A') THEN coales
                          ELSE '' END FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'forebay_keep_counts')";
 
 /// The keys of partitions that came late so often since they were counted that reading their rows takes long.
-pub fn worn(schema: &Schema) -> String {
+pub fn with_late(schema: &Schema) -> String {
     format!(
         "SELECT partition_key FROM {schema}.{LOG_COUNTS} WHERE is_late GROUP BY 1 HAVING count(*) > 10000"
     )

@@ -23,10 +23,12 @@ pub(super) const LARGEST_OF_A_BYTE: usize = 9;
 
 /// The most bytes of JSON, or of text, that the values of a message become, each once. To know what is in it makes the bound
 /// better than [`LARGEST_OF_A_BYTE`] does, at the cost of a look at each byte.
-pub(super) fn most_bytes(message: &[u8], met: Structure) -> usize {
+pub(super) fn most_bytes(message: &[u8], found: Structure) -> usize {
     // Four of base64 for three; an escape has six bytes; and around a value, or in the place of one that is short:
     const AROUND: usize = 40;
-    message.len().div_ceil(3) * 4 + scan::most_added(message) + AROUND * (1 + met.attributes + met.elements)
+    message.len().div_ceil(3) * 4
+        + scan::most_added(message)
+        + AROUND * (1 + found.attributes + found.elements)
 }
 
 const TOO_DEEP: &[u8] = br#""[nested deeper than 64 levels]""#;

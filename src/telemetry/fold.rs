@@ -45,11 +45,11 @@ pub(super) struct Printed {
 
 struct Message {
     printed: Instant,
-    held: Option<Held>,
+    held: Option<Repeats>,
 }
 
 /// The latest of the messages left out, and how many there are, itself included.
-struct Held {
+struct Repeats {
     line: String,
     at: Instant,
     count: u64,
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Clone> Fold<K> {
 
     fn release(&self, now: Instant, which: impl Fn(&Message) -> bool) -> Vec<Printed> {
         let mut said = self.lock();
-        let mut held: Vec<Held> = said
+        let mut held: Vec<Repeats> = said
             .messages
             .values_mut()
             .filter(|message| which(message))
@@ -139,7 +139,7 @@ impl Message {
             return Some(Printed { line, repeats });
         }
         let count = self.held.as_ref().map_or(0, |held| held.count) + 1;
-        self.held = Some(Held { line, at: now, count });
+        self.held = Some(Repeats { line, at: now, count });
         None
     }
 

@@ -13,7 +13,7 @@ use opentelemetry::metrics::Meter;
 use strum::VariantArray as _;
 use tracing::{info, warn};
 
-use super::report::{Degraded, InGo, Reason, Report, StoreTrouble};
+use super::report::{Degraded, InGo, Report, StoreTrouble, UnreadyReason};
 
 /// The program's health; clones share it.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct Health {
 
 #[derive(Debug)]
 struct State {
-    trouble: Option<(Reason, String)>,
+    trouble: Option<(UnreadyReason, String)>,
     since: Timestamp,
     /// The wall clock may jump; durations are taken from this one.
     steady_since: Instant,
@@ -49,7 +49,7 @@ impl Health {
     /// A program that is starting.
     #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
     pub fn new() -> Self {
-        let trouble = Some((Reason::Starting, "the store has not been met yet".to_owned()));
+        let trouble = Some((UnreadyReason::Starting, "the store has not been met yet".to_owned()));
         let state = State {
             trouble,
             since: Timestamp::now(),
@@ -70,7 +70,7 @@ impl Health {
             .with_description("1 for the reason for which forebay is not ready, as on the health page.")
             .with_callback(move |gauge| {
                 let holds = health.report().trouble.map(|(reason, _)| reason);
-                for reason in Reason::ALL {
+                for reason in UnreadyReason::ALL {
                     let reason_is = [KeyValue::new("reason", <&str>::from(reason))];
                     gauge.observe(u64::from(holds == Some(reason)), &reason_is);
                 }
@@ -114,7 +114,7 @@ impl Health {
 
     /// The store takes no rows. Cheap to repeat: the detail is brought up to date, the log hears of it once.
     pub fn store_unavailable(&self, trouble: StoreTrouble, detail: impl Into<String>) {
-        self.change(Some((Reason::Store(trouble), detail.into())));
+        self.change(Some((UnreadyReason::Store(trouble), detail.into())));
     }
 
     /// A batch is held up by its own records, of which the store says `detail`; it takes others. Cheap to repeat.
@@ -154,7 +154,7 @@ impl Health {
 
     /// The program is ending; whatever the store does from here on, this stays.
     pub fn draining(&self) {
-        self.change(Some((Reason::Draining, "shutting down".to_owned())));
+        self.change(Some((UnreadyReason::Draining, "shutting down".to_owned())));
     }
 
     /// More memory is taken than may be, as `above` says; `None` while it is not. Cheap to repeat.
@@ -177,9 +177,9 @@ impl Health {
     /// How it stands now.
     pub fn report(&self) -> Report {
         let state = self.lock();
-        let is_draining = state.reason() == Some(Reason::Draining);
-        let memory = state.memory.as_ref().map(|lasting| (Reason::MemoryLimit, lasting));
-        let away = Reason::Store(StoreTrouble::DatabaseUnreachable);
+        let is_draining = state.reason() == Some(UnreadyReason::Draining);
+        let memory = state.memory.as_ref().map(|lasting| (UnreadyReason::MemoryLimit, lasting));
+        let away = UnreadyReason::Store(StoreTrouble::DatabaseUnreachable);
         let server = state.private_server.as_ref().map(|lasting| (away, lasting));
         if let Some((reason, lasting)) = memory.or(server).filter(|_| !is_draining) {
             let (trouble, since) = (Some((reason, lasting.detail.clone())), lasting.since);
@@ -194,10 +194,10 @@ impl Health {
         Report { trouble, degraded, private, since: state.since, lasting }
     }
 
-    fn change(&self, to: Option<(Reason, String)>) {
+    fn change(&self, to: Option<(UnreadyReason, String)>) {
         let mut state = self.lock();
         let (from, reason) = (state.reason(), to.as_ref().map(|(reason, _)| *reason));
-        if from == Some(Reason::Draining) {
+        if from == Some(UnreadyReason::Draining) {
             return;
         }
         state.trouble = to;
@@ -224,23 +224,23 @@ impl Lasting {
 }
 
 impl State {
-    fn reason(&self) -> Option<Reason> {
+    fn reason(&self) -> Option<UnreadyReason> {
         self.trouble.as_ref().map(|(reason, _)| *reason)
     }
 }
 
 /// Says a change in the log. The good news after trouble is a warning, because who was warned must hear the end of it at the same
 /// level.
-fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: &str) {
+fn announce(from: Option<UnreadyReason>, to: Option<UnreadyReason>, lasted: Duration, detail: &str) {
     match (from, to) {
-        (Some(Reason::Store(trouble)), None) => {
+        (Some(UnreadyReason::Store(trouble)), None) => {
             let (reason, lasted) = (<&str>::from(trouble), InGo(lasted));
             warn!(reason, %lasted, "the database takes rows again");
         }
         (_, None) => info!("ready: the database takes rows"),
         // Nothing to say, and the memory has words of its own.
-        (_, Some(Reason::Starting | Reason::MemoryLimit)) => {}
-        (_, Some(Reason::Store(trouble))) => {
+        (_, Some(UnreadyReason::Starting | UnreadyReason::MemoryLimit)) => {}
+        (_, Some(UnreadyReason::Store(trouble))) => {
             let what = match trouble {
                 StoreTrouble::DatabaseUnreachable => "the database cannot be reached",
                 StoreTrouble::SchemaMismatch => "the tables do not fit",
@@ -249,7 +249,7 @@ fn announce(from: Option<Reason>, to: Option<Reason>, lasted: Duration, detail: 
             let reason = <&str>::from(trouble);
             warn!(reason, detail, "{what}; records are held and shed by the overflow policy");
         }
-        (_, Some(Reason::Draining)) => info!("draining: nothing more is accepted"),
+        (_, Some(UnreadyReason::Draining)) => info!("draining: nothing more is accepted"),
     }
 }
 
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(reason(&health), Some("memory_limit"));
         health.store_unavailable(UNREACHABLE, "gone");
         health.memory(Some("82 MiB".to_owned()));
-        assert_eq!(health.report().trouble, Some((Reason::MemoryLimit, "82 MiB".to_owned())));
+        assert_eq!(health.report().trouble, Some((UnreadyReason::MemoryLimit, "82 MiB".to_owned())));
         health.memory(None);
         assert_eq!(reason(&health), Some("database_unreachable"));
         health.memory(Some("83 MiB".to_owned()));
@@ -333,11 +333,11 @@ mod tests {
         health.store_ready();
         health.private_server(Some("has ended".to_owned()));
         let first = health.report();
-        assert_eq!(first.trouble, Some((Reason::Store(UNREACHABLE), "has ended".to_owned())));
+        assert_eq!(first.trouble, Some((UnreadyReason::Store(UNREACHABLE), "has ended".to_owned())));
         health.store_unavailable(UNREACHABLE, "connection refused");
         health.private_server(Some("cannot be started".to_owned()));
         let second = health.report();
-        assert_eq!(second.trouble, Some((Reason::Store(UNREACHABLE), "cannot be started".to_owned())));
+        assert_eq!(second.trouble, Some((UnreadyReason::Store(UNREACHABLE), "cannot be started".to_owned())));
         assert_eq!(second.since, first.since);
         health.store_ready();
         assert_eq!(reason(&health), Some("database_unreachable"));
@@ -369,7 +369,7 @@ mod tests {
         health.store_unavailable(UNREACHABLE, "no route to host");
         let second = health.report();
         assert_eq!(second.since, first.since);
-        assert_eq!(second.trouble, Some((Reason::Store(UNREACHABLE), "no route to host".to_owned())));
+        assert_eq!(second.trouble, Some((UnreadyReason::Store(UNREACHABLE), "no route to host".to_owned())));
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
             let lines = page.lines().filter(|line| line.starts_with("log_buffer_unready{"));
             let (ones, zeros): (Vec<_>, Vec<_>) =
                 lines.map(str::to_owned).partition(|line| line.ends_with(" 1"));
-            assert_eq!(ones.len() + zeros.len(), Reason::ALL.len());
+            assert_eq!(ones.len() + zeros.len(), UnreadyReason::ALL.len());
             ones
         };
         health.store_unavailable(UNREACHABLE, "gone");

@@ -34,5 +34,5 @@ pub use logs::Logs;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use push::Push;
-pub use report::{Reason, Report, StoreTrouble};
+pub use report::{Report, StoreTrouble, UnreadyReason};
 pub use threshold::Threshold;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::Reason;
+use super::UnreadyReason;
 use super::config::HealthCheckConfig;
 
 /// What a forebay must be able to do to be well, each step more than the one before.
@@ -66,7 +66,7 @@ fn ability_of(status: StatusCode, page: &str) -> Option<Ability> {
     match status {
         StatusCode::OK => page.get("status").map(|_| Ability::Ready),
         StatusCode::SERVICE_UNAVAILABLE => {
-            let reason = Reason::named(page.get("reason")?.as_str()?)?;
+            let reason = UnreadyReason::named(page.get("reason")?.as_str()?)?;
             Some(if reason.lets_accept() { Ability::Accepting } else { Ability::Alive })
         }
         _ => None,

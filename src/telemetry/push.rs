@@ -34,7 +34,7 @@ pub struct Push {
 
 impl Push {
     /// A push as `config` says, and the reader that it takes the metrics from. It connects with its first push.
-    pub(super) fn new(config: &PeriodicConfig, otlp: &OtlpConfig) -> Result<(Self, Reader), Error> {
+    pub(super) fn new(config: &PeriodicConfig, otlp: &OtlpConfig) -> Result<(Self, SharedReader), Error> {
         let preference = match otlp.temporality_preference {
             TemporalityPreference::Cumulative => Temporality::Cumulative,
             TemporalityPreference::Delta => Temporality::Delta,
@@ -50,7 +50,7 @@ impl Push {
             timeout: config.timeout.0,
             failing: false,
         };
-        Ok((push, Reader(reader)))
+        Ok((push, SharedReader(reader)))
     }
 
     /// Pushes once an interval, and a last time after `shutdown`.
@@ -93,9 +93,9 @@ impl Push {
 
 /// The SDK's end of what a [`Push`] reads.
 #[derive(Debug)]
-pub(super) struct Reader(Arc<ManualReader>);
+pub(super) struct SharedReader(Arc<ManualReader>);
 
-impl MetricReader for Reader {
+impl MetricReader for SharedReader {
     fn register_pipeline(&self, pipeline: Weak<Pipeline>) {
         self.0.register_pipeline(pipeline);
     }

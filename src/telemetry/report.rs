@@ -10,7 +10,7 @@ use strum::{IntoStaticStr, VariantArray};
 /// Why forebay is not ready; in snake case it is its name on the health page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Reason {
+pub enum UnreadyReason {
     /// It has not met the store yet.
     Starting,
     /// The store takes no rows.
@@ -38,7 +38,7 @@ pub enum StoreTrouble {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Why forebay is not ready, and the detail for people; `None` while it is.
-    pub trouble: Option<(Reason, String)>,
+    pub trouble: Option<(UnreadyReason, String)>,
     /// What is not as it should be while forebay is ready, each with what is said of it; the worst first.
     pub degraded: Vec<(Degraded, String)>,
     /// Whether the store is forebay's own PostgreSQL.
@@ -93,7 +93,7 @@ impl Report {
     }
 }
 
-impl Reason {
+impl UnreadyReason {
     pub(super) const ALL: [Self; 6] = [
         Self::Starting,
         Self::Store(StoreTrouble::DatabaseUnreachable),
@@ -155,7 +155,8 @@ mod tests {
                 r#""degraded":"stuck_on_records","detail":"invalid memory alloc request (SQLSTATE XX000)"}"#
             )
         );
-        report.trouble = Some((Reason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
+        report.trouble =
+            Some((UnreadyReason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
         assert_eq!(
             report.to_json(),
             concat!(
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn names_are_a_closed_set() {
-        assert!(Reason::ALL.iter().map(<&str>::from).eq([
+        assert!(UnreadyReason::ALL.iter().map(<&str>::from).eq([
             "starting",
             "database_unreachable",
             "schema_mismatch",

@@ -250,7 +250,11 @@ async fn the_lanes_of_a_gateway_that_lives_are_kept() {
     client.batch_execute(&hold.replace("$1", &format!("'{lives}'"))).await.unwrap();
     pool.session(limit, async |c| keep_lanes(c, &schema, lives).await).await.unwrap();
     client.batch_execute("COMMIT").await.unwrap();
-    pool.session(limit, async |c| Ok(forget_old_lanes(c, &schema).await.unwrap())).await.unwrap();
+    let forget = async |c: &Connection| {
+        forget_old_lanes(c, &schema).await.unwrap();
+        Ok(())
+    };
+    pool.session(limit, forget).await.unwrap();
     let left = "SELECT lane FROM otel.lanes WHERE gateway = $1 ORDER BY lane";
     let lanes = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i16>>();
     assert_eq!(lanes(client.query(left, &[&lives]).await.unwrap()), [-1, 0, 1]);

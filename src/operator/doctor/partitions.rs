@@ -3,7 +3,7 @@
 use super::store::COUNTED;
 use super::{Checked, Patient, Verdict, ok, problem, warning};
 use crate::postgres::error::Failure;
-use crate::store::partitions::catalogue::{Held, held, partitions, ranges};
+use crate::store::partitions::catalogue::{PartitionState, partition_states, partitions, ranges};
 use crate::store::partitions::indexer::trigrams;
 use crate::store::partitions::retention::is_closed;
 use crate::store::partitions::steps::{Step, lacks};
@@ -116,11 +116,12 @@ pub(super) async fn indexes(p: &Patient<'_>) -> Checked {
     if wanted.iter().any(|index| index.needs_trigrams()) && trigrams(p.connection).await?.is_none() {
         found.push(warning("the index body cannot be built: CREATE EXTENSION pg_trgm"));
     }
-    let (seen, now) = held(p.connection, &p.schema).await?;
-    let closed = |held: &&Held| {
-        held.partition.is_table && held.partition.range.is_some_and(|range| is_closed(range, now))
+    let (seen, now) = partition_states(p.connection, &p.schema).await?;
+    let closed = |state: &&PartitionState| {
+        state.partition.is_table && state.partition.range.is_some_and(|range| is_closed(range, now))
     };
-    let lacking = |held: &&Held| lacks(held, p.config, now).any(|step| matches!(step, Step::Build(_)));
+    let lacking =
+        |state: &&PartitionState| lacks(state, p.config, now).any(|step| matches!(step, Step::Build(_)));
     let (all, lacking) =
         (seen.iter().filter(closed).count(), seen.iter().filter(closed).filter(lacking).count());
     found.push(ok(match lacking {

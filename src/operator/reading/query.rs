@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::postgres::Row;
 
 use super::filter::Condition;
-use super::session::{Moment, Reader};
+use super::session::{Moment, ViewReader};
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
 
@@ -49,7 +49,7 @@ pub async fn query(
     out: &mut dyn Write,
     progress: &mut dyn Write,
 ) -> Result<(), CommandError> {
-    let reader = Reader::new(target, config, query.timeout, "forebay query")?;
+    let reader = ViewReader::new(target, config, query.timeout, "forebay query")?;
     let mut shown = 0;
     let mut show = |rows: &[Row]| {
         shown += rows.len();
@@ -71,7 +71,7 @@ pub async fn query(
 
 /// Shows the pages of an answer but for the last one, which it gives.
 async fn all_but_last(
-    reader: &Reader,
+    reader: &ViewReader,
     moment: &Moment<'_>,
     select: &str,
     condition: &Condition,

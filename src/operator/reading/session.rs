@@ -12,7 +12,7 @@ use crate::store::Config;
 use crate::table::identifier::{Schema, quoted};
 
 /// One who reads the view.
-pub(super) struct Reader {
+pub(super) struct ViewReader {
     /// Of one connection.
     pool: Pool,
     pub(super) schema: Schema,
@@ -41,7 +41,7 @@ const SETTINGS: &str = "SELECT set_config(name, wanted.value, true) FROM (VALUES
      ('plan_cache_mode', 'force_custom_plan'), ('jit', 'off'), ('transaction_timeout', '0'), \
      ('idle_in_transaction_session_timeout', '10min')) wanted (name, value) JOIN pg_settings USING (name)";
 
-impl Reader {
+impl ViewReader {
     /// A reader of the store at `target`, whose statements may take `limit`. The server's list of sessions has it as `name`.
     pub(super) fn new(
         target: Target,

@@ -13,7 +13,7 @@ use crate::postgres::Row;
 use tokio::time::sleep;
 
 use super::filter::Condition;
-use super::session::{Moment, Reader};
+use super::session::{Moment, ViewReader};
 use super::snapshot::Snapshot;
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
@@ -63,7 +63,7 @@ pub async fn tail(
     out: &mut dyn Write,
     progress: &mut dyn Write,
 ) -> Result<(), CommandError> {
-    let reader = Reader::new(target, config, LIMIT, "forebay tail")?;
+    let reader = ViewReader::new(target, config, LIMIT, "forebay tail")?;
     let mut follower = Follower { tail, reader, last: None };
     let mut wait = SHORTEST;
     loop {
@@ -97,7 +97,7 @@ pub async fn tail(
 /// One who looks again and again.
 struct Follower<'a> {
     tail: &'a Tail,
-    reader: Reader,
+    reader: ViewReader,
     /// What the last look saw, and when.
     last: Option<(Snapshot, SystemTime)>,
 }

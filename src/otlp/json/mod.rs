@@ -18,8 +18,8 @@ mod value;
 mod writer;
 mod written;
 
+use reader::JsonReader;
 pub use reader::Malformed;
-use reader::Reader;
 use writer::Writer;
 
 use super::replaced::Replaced;
@@ -51,7 +51,7 @@ pub trait Memory {
 pub fn to_wire(json: &[u8], memory: &mut dyn Memory) -> Result<(Vec<u8>, Replaced), Unwritten> {
     let mut wire = Writer::new(json.len(), memory)?;
     if !json.is_empty() {
-        let mut reader = Reader::new(json);
+        let mut reader = JsonReader::new(json);
         request::request(&mut reader, &mut wire)?;
         reader.end()?;
     }

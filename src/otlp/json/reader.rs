@@ -36,7 +36,7 @@ pub(super) struct Text<'a> {
 }
 
 /// Reads one value after the other.
-pub(super) struct Reader<'a> {
+pub(super) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -49,7 +49,7 @@ const LONGEST_NAME: usize = 6 * 24;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }

@@ -1,13 +1,13 @@
 //! The messages of a request, from its top down to its records and their attributes.
 
-use super::reader::Reader;
+use super::reader::JsonReader;
 use super::scalar::{integer, unless_scalar};
 use super::value::{FLAGS, TIME, dropped, id, key_value, severity, text, value};
 use super::writer::Writer;
 use super::written::{Done, by_itself, each, message, skip};
 
 /// Writes an `ExportLogsServiceRequest`.
-pub(super) fn request(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+pub(super) fn request(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     json.object(|json, key| match &*key.name() {
         b"resourceLogs" | b"resource_logs" => {
             each(json, wire, |json, wire| message(json, wire, 1, resource_logs))
@@ -16,7 +16,7 @@ pub(super) fn request(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
     })
 }
 
-fn resource_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+fn resource_logs(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
         b"resource" => unless_scalar(json, wire, |json, wire| by_itself(json, wire, 1, resource)),
         b"scopeLogs" | b"scope_logs" => each(json, wire, |json, wire| message(json, wire, 2, scope_logs)),
@@ -25,7 +25,7 @@ fn resource_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> D
     }
 }
 
-fn scope_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+fn scope_logs(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
         b"scope" => unless_scalar(json, wire, |json, wire| by_itself(json, wire, 1, scope)),
         b"logRecords" | b"log_records" => each(json, wire, |json, wire| by_itself(json, wire, 2, record)),
@@ -34,7 +34,7 @@ fn scope_logs(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done
     }
 }
 
-fn resource(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+fn resource(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
         b"attributes" => attributes(json, wire, 1),
         b"droppedAttributesCount" | b"dropped_attributes_count" => dropped(json, wire, 2),
@@ -42,7 +42,7 @@ fn resource(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     }
 }
 
-fn scope(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+fn scope(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
         b"name" => text(json, wire, 1),
         b"version" => text(json, wire, 2),
@@ -52,7 +52,7 @@ fn scope(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     }
 }
 
-fn record(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
+fn record(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     match name {
         b"timeUnixNano" | b"time_unix_nano" => time(json, wire, 1),
         b"severityNumber" | b"severity_number" => severity(json, wire, 2),
@@ -72,8 +72,8 @@ fn record(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]) -> Done {
     }
 }
 
-fn attributes(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
-    let attribute = |json: &mut Reader<'_>, wire: &mut Writer<'_>| {
+fn attributes(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+    let attribute = |json: &mut JsonReader<'_>, wire: &mut Writer<'_>| {
         message(json, wire, number, |json, wire, name| key_value(json, wire, name, 0))
     };
     unless_scalar(json, wire, |json, wire| {
@@ -81,7 +81,7 @@ fn attributes(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done 
     })
 }
 
-fn time(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+fn time(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match integer(json, wire, &TIME)? {
         Some(time) => wire.fixed64(number, time as u64),
         None => Ok(()),

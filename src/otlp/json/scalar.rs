@@ -2,7 +2,7 @@
 //! text, and is counted as replaced.
 
 use super::Unwritten;
-use super::reader::{Kind, Reader, Text};
+use super::reader::{JsonReader, Kind, Text};
 use super::writer::Writer;
 use super::written::{Done, fault, skip};
 use crate::otlp::replaced::ReplacedKind;
@@ -23,7 +23,7 @@ pub(super) struct Integers {
 }
 
 /// A scalar in the place of an `AnyValue`, or of a member that has another form.
-pub(super) fn as_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+pub(super) fn as_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     wire.replaced.count(ReplacedKind::Type);
     match json.kind()? {
         Kind::Bool => wire.varint(BOOL, json.bool()?.into()),
@@ -48,7 +48,7 @@ pub(super) fn number_as_value(text: &str, wire: &mut Writer<'_>) -> Done {
 }
 
 /// The text of a scalar, in a string field.
-pub(super) fn as_text(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+pub(super) fn as_text(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     let text = match json.kind()? {
         Kind::Bool if json.bool()? => "true",
         Kind::Bool => "false",
@@ -71,9 +71,9 @@ pub(super) fn unescaped(text: Text<'_>, wire: &mut Writer<'_>, number: u8) -> Do
 
 /// Passes over a scalar where `read` would read a list or a message. It says nothing there.
 pub(super) fn unless_scalar<'j, 'w>(
-    json: &mut Reader<'j>,
+    json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
-    read: impl FnOnce(&mut Reader<'j>, &mut Writer<'w>) -> Done,
+    read: impl FnOnce(&mut JsonReader<'j>, &mut Writer<'w>) -> Done,
 ) -> Done {
     if json.kind()?.is_scalar() {
         wire.replaced.count(ReplacedKind::Type);
@@ -84,7 +84,7 @@ pub(super) fn unless_scalar<'j, 'w>(
 
 /// An integer; `None` where there is nothing, or no number.
 pub(super) fn integer(
-    json: &mut Reader<'_>,
+    json: &mut JsonReader<'_>,
     wire: &mut Writer<'_>,
     field: &Integers,
 ) -> Result<Option<i128>, Unwritten> {

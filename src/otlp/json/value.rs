@@ -5,7 +5,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 
 use super::Unwritten;
-use super::reader::{Kind, Reader};
+use super::reader::{JsonReader, Kind};
 use super::scalar::{
     BOOL, DOUBLE, INT, Integers, STRING, as_text, as_value, double, integer, number_as_value, plain,
     unescaped, unless_scalar, whole,
@@ -40,7 +40,7 @@ const SEVERITY: Integers = Integers {
 };
 
 /// A member of a `KeyValue` with `depth` arrays and maps around it.
-pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
+pub(super) fn key_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
     match name {
         b"key" => text(json, wire, 1),
         b"value" => value(json, wire, 2, depth),
@@ -49,9 +49,9 @@ pub(super) fn key_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8
 }
 
 /// The field `number` of an `AnyValue`, with `depth` arrays and maps around it.
-pub(super) fn value(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8, depth: usize) -> Done {
+pub(super) fn value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8, depth: usize) -> Done {
     let member =
-        |json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
+        |json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
     match json.kind()? {
         kind if kind.is_scalar() => {
             let open = wire.begin(number)?;
@@ -64,7 +64,7 @@ pub(super) fn value(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8, de
 }
 
 /// A member of an `AnyValue` with `depth` arrays and maps around it.
-fn any_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
+fn any_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
     let read = match name {
         b"stringValue" | b"string_value" => return text(json, wire, STRING),
         b"boolValue" | b"bool_value" => bool_value,
@@ -96,7 +96,7 @@ fn any_value(json: &mut Reader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: u
     }
 }
 
-fn bool_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+fn bool_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     match json.kind()? {
         Kind::Bool => wire.varint(BOOL, json.bool()?.into()),
         Kind::Text => {
@@ -111,14 +111,14 @@ fn bool_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
     }
 }
 
-fn int_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+fn int_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     numeric(json, wire, |text| {
         let number = i64::try_from(whole(text)?).ok()?;
         Some((INT, number as u64))
     })
 }
 
-fn double_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+fn double_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     numeric(json, wire, |text| {
         let number = match text {
             "NaN" => f64::NAN,
@@ -131,7 +131,11 @@ fn double_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
 }
 
 /// What `parse` makes of a number, or of a text: a field and its bits. Where that is nothing, it is the nearest value.
-fn numeric(json: &mut Reader<'_>, wire: &mut Writer<'_>, parse: impl Fn(&str) -> Option<(u8, u64)>) -> Done {
+fn numeric(
+    json: &mut JsonReader<'_>,
+    wire: &mut Writer<'_>,
+    parse: impl Fn(&str) -> Option<(u8, u64)>,
+) -> Done {
     let text = match json.kind()? {
         Kind::Number => Ok(json.number()?),
         Kind::Text => {
@@ -158,7 +162,7 @@ fn numeric(json: &mut Reader<'_>, wire: &mut Writer<'_>, parse: impl Fn(&str) ->
     }
 }
 
-fn bytes_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
+fn bytes_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     if json.kind()? != Kind::Text {
         return as_value(json, wire);
     }
@@ -176,11 +180,11 @@ fn bytes_value(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Done {
 
 /// An `ArrayValue` or a `KeyValueList`. A scalar in its place is the value itself.
 fn values<'j, 'w>(
-    json: &mut Reader<'j>,
+    json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
     number: u8,
     depth: usize,
-    item: impl Fn(&mut Reader<'j>, &mut Writer<'w>) -> Done,
+    item: impl Fn(&mut JsonReader<'j>, &mut Writer<'w>) -> Done,
 ) -> Done {
     if json.kind()?.is_scalar() {
         return as_value(json, wire);
@@ -192,7 +196,7 @@ fn values<'j, 'w>(
 }
 
 /// A string field.
-pub(super) fn text(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+pub(super) fn text(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match json.kind()? {
         Kind::Text => {
             let text = json.text()?;
@@ -204,7 +208,7 @@ pub(super) fn text(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> 
 }
 
 /// A trace id or a span id, which are hex.
-pub(super) fn id(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+pub(super) fn id(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match json.kind()? {
         Kind::Text => {
             let open = wire.begin(number)?;
@@ -230,7 +234,7 @@ pub(super) fn id(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Do
 }
 
 /// `droppedAttributesCount`.
-pub(super) fn dropped(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+pub(super) fn dropped(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match integer(json, wire, &DROPPED)? {
         Some(count) => wire.varint(number, count as u64),
         None => Ok(()),
@@ -238,14 +242,14 @@ pub(super) fn dropped(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) 
 }
 
 /// `severityNumber`, by its number or its name.
-pub(super) fn severity(json: &mut Reader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
+pub(super) fn severity(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -> Done {
     match severity_number(json, wire)? {
         Some(severity) => wire.varint(number, severity as u64),
         None => Ok(()),
     }
 }
 
-fn severity_number(json: &mut Reader<'_>, wire: &mut Writer<'_>) -> Result<Option<i128>, Unwritten> {
+fn severity_number(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Result<Option<i128>, Unwritten> {
     if json.kind()? != Kind::Text {
         return integer(json, wire, &SEVERITY);
     }

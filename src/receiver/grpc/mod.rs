@@ -24,8 +24,8 @@ use super::message::receive_framed;
 use super::port::Protocol;
 use super::probe;
 use super::reception::Reception;
-use super::room::Share;
-use super::turned_away::Reason;
+use super::request_memory::Share;
+use super::turned_away::TurnedAwayReason;
 use crate::otlp::messages::export_response;
 #[cfg(test)]
 pub(super) use answers::{NEVER, RETRY_INFO};
@@ -77,7 +77,7 @@ async fn response(
         return page;
     }
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
-        reception.gate.turned_away.count(Reason::NotGrpc, Some(client.peer.address), &NOT_GRPC);
+        reception.gate.turned_away.count(TurnedAwayReason::NotGrpc, Some(client.peer.address), &NOT_GRPC);
         return not_grpc();
     }
     if let Some(method) = head.uri.path().strip_prefix(health::PREFIX) {
@@ -109,7 +109,11 @@ async fn response(
 fn admit(head: &Parts, reception: &Reception, client: &Client) -> Result<Encoding, Failure> {
     let path = head.uri.path();
     if path != PATH {
-        return Err(reception.turn_away(Reason::of_path(path), client, Failure::unknown_path(path, PATH)));
+        return Err(reception.turn_away(
+            TurnedAwayReason::of_path(path),
+            client,
+            Failure::unknown_path(path, PATH),
+        ));
     }
     let name = head.headers.get("grpc-encoding").map_or(b"identity".as_slice(), HeaderValue::as_bytes);
     Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("grpc-encoding", name))

@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::*;
 use crate::buffer::samples::request;
-use crate::receiver::turned_away::Reason;
+use crate::receiver::turned_away::TurnedAwayReason;
 
 /// Sends frames of gRPC as they are.
 async fn post(gateway: &Gateway, path: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpResponse<Body> {
@@ -173,7 +173,7 @@ async fn who_never_shakes_hands_is_cut() {
     for mut stream in streams {
         let _ = soon(stream.read_to_end(&mut Vec::new())).await;
     }
-    assert_eq!(turned_away.times(Reason::HandshakeTimeout), 2);
+    assert_eq!(turned_away.times(TurnedAwayReason::HandshakeTimeout), 2);
     gateway.stop().await;
 }
 
@@ -186,7 +186,7 @@ async fn who_may_not_send_is_told_before_the_body() {
     let answer = soon(answer).await.unwrap();
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");
-    assert_eq!(turned_away.times(Reason::NoCredentials), 1);
+    assert_eq!(turned_away.times(TurnedAwayReason::NoCredentials), 1);
 
     let mut known = h2_request();
     known.headers_mut().insert("authorization", "Bearer right".parse().unwrap());

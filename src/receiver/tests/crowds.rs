@@ -8,7 +8,7 @@ use super::http1::Client;
 use super::*;
 use crate::buffer::samples::request;
 use crate::receiver::reception::REQUEST;
-use crate::receiver::turned_away::Reason;
+use crate::receiver::turned_away::TurnedAwayReason;
 
 /// A head with this token.
 fn with_token(token: &str) -> http::Request<()> {
@@ -186,7 +186,7 @@ async fn one_address_has_its_places() {
     let mut third = TcpStream::connect(gateway.address).await.unwrap();
     let mut rest = Vec::new();
     let _ = soon(tokio::io::AsyncReadExt::read_to_end(&mut third, &mut rest)).await;
-    assert_eq!((rest.len(), turned_away.times(Reason::TooManyConnections)), (0, 1));
+    assert_eq!((rest.len(), turned_away.times(TurnedAwayReason::TooManyConnections)), (0, 1));
     assert_eq!(export_h2(known[0].1.clone()).await, StatusCode::OK, "those that are there go on");
     drop(known);
     gateway.stop().await;

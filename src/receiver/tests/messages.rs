@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame};
 
 use crate::receiver::encoding::{Encoding, Most};
 use crate::receiver::message::receive_framed;
-use crate::receiver::room::{NoRoom, Room};
+use crate::receiver::request_memory::{NoRoom, RequestMemory};
 use crate::receiver::unreadable::Unreadable;
 
 const MIB: usize = 1 << 20;
@@ -55,7 +55,7 @@ pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// The largest message, however it compresses.
 const MOST: Most = Most { bytes: MIB, ratio: 1_000_000 };
 
-async fn receive<B>(body: B, encoding: Encoding, room: &Arc<Room>) -> Result<Bytes, Unreadable>
+async fn receive<B>(body: B, encoding: Encoding, room: &Arc<RequestMemory>) -> Result<Bytes, Unreadable>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -68,7 +68,7 @@ async fn received(body: Frames, room: usize) -> Result<Bytes, Unreadable> {
 }
 
 async fn received_as(encoding: Encoding, body: Frames, room: usize) -> Result<Bytes, Unreadable> {
-    let room = Room::new(room);
+    let room = RequestMemory::new(room);
     let received = receive(body, encoding, &room).await;
     if received.is_err() {
         assert_eq!(Arc::strong_count(&room), 1, "what is refused keeps nothing of the room");
@@ -178,7 +178,7 @@ async fn the_ratio_of_decompression_is_bounded() {
         for wire in [compress(2 * MIB + MIB / 2), [&half[..], &half].concat()] {
             let ratio = (2 * MIB + MIB / 2).div_ceil(wire.len());
             for (ratio, fits) in [(ratio, true), (ratio - 1, false)] {
-                let (most, room) = (Most { bytes: 4 * MIB, ratio }, Room::new(32 * MIB));
+                let (most, room) = (Most { bytes: 4 * MIB, ratio }, RequestMemory::new(32 * MIB));
                 let body = frames(&message(1, &wire), 60_000);
                 let received = receive_framed(body, encoding, most, &room).await;
                 let received = received.map(|message| message.bytes().len());
@@ -188,7 +188,7 @@ async fn the_ratio_of_decompression_is_bounded() {
         }
         let most = Most { bytes: 4 * MIB, ratio: 1 };
         let body = frames(&message(1, &compress(MIB)), 60_000);
-        let received = receive_framed(body, encoding, most, &Room::new(32 * MIB)).await;
+        let received = receive_framed(body, encoding, most, &RequestMemory::new(32 * MIB)).await;
         assert_eq!(received.map(|message| message.bytes().len()), Ok(MIB), "a mebibyte may be of anything");
     }
 }
@@ -224,7 +224,7 @@ async fn what_holds_nothing_is_read_in_slices() {
 
 #[tokio::test]
 async fn what_is_announced_takes_little_before_it_arrives() {
-    let (room, announced) = (Room::new(8 * MIB), message(0, &words(MIB)));
+    let (room, announced) = (RequestMemory::new(8 * MIB), message(0, &words(MIB)));
     let mut body = frames(&announced[..600_000], 1000);
     body.cut = true;
     let taken = std::cell::Cell::new(0);
@@ -265,7 +265,7 @@ async fn what_has_no_room_is_told_apart() {
     let text = words(600_000);
     let bytes = message(0, &text);
     assert_eq!(received(frames(&bytes, 60_000), 800_000).await, Err(Unreadable::NoRoom(NoRoom::Ever)));
-    let room = Room::new(MIB);
+    let room = RequestMemory::new(MIB);
     let _other = room.take(300_000).unwrap();
     let refused = receive(frames(&bytes[..5], 5), Encoding::Gzip, &room).await;
     assert_eq!(refused, Err(Unreadable::NoRoom(NoRoom::Now)), "before any byte of it has come");
@@ -292,7 +292,7 @@ async fn broken_bodies_are_refused() {
         };
         assert!(why.contains(expected), "{bytes:?}: {why}");
     }
-    let room = Room::new(MIB);
+    let room = RequestMemory::new(MIB);
     let refused = receive(frames(&message(1, &whole), 9), Encoding::Identity, &room).await;
     assert!(
         matches!(refused, Err(Unreadable::Malformed(why)) if why.contains("grpc-encoding")),

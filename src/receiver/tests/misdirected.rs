@@ -6,7 +6,7 @@ use super::http1::Client;
 use super::over_http::POST_JSON;
 use super::*;
 use crate::buffer::samples::request;
-use crate::receiver::turned_away::Reason;
+use crate::receiver::turned_away::TurnedAwayReason;
 
 #[tokio::test]
 async fn what_is_misdirected_by_http_is_counted_by_reason() {
@@ -15,15 +15,20 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
     let turned_away = &gateway.turned_away[1];
     let large = format!("{POST_JSON}\r\nx-large: {}", "x".repeat(20_000));
     for (head, status, reason, said) in [
-        ("POST /v1/traces HTTP/1.1", 404, Reason::Traces, "OTEL_TRACES_EXPORTER=none"),
-        ("POST //v1/traces/ HTTP/1.1", 404, Reason::Traces, "OTEL_TRACES_EXPORTER=none"),
-        ("POST /v1/metrics HTTP/1.1", 404, Reason::Metrics, "OTEL_METRICS_EXPORTER=none"),
-        ("POST /v1 HTTP/1.1", 404, Reason::UnknownPath, "at /v1/logs"),
-        ("POST /v1/logs/traces2 HTTP/1.1", 404, Reason::UnknownPath, "at /v1/logs"),
-        ("PUT /v1/logs HTTP/1.1", 405, Reason::WrongMethod, "POST is"),
-        ("GET /v1/logs/ HTTP/1.1", 405, Reason::WrongMethod, "POST is"),
-        ("POST /v1/logs HTTP/1.1\r\ncontent-type: text/plain", 415, Reason::UnknownType, "content-types"),
-        (&large, 431, Reason::HeadersTooLarge, ""),
+        ("POST /v1/traces HTTP/1.1", 404, TurnedAwayReason::Traces, "OTEL_TRACES_EXPORTER=none"),
+        ("POST //v1/traces/ HTTP/1.1", 404, TurnedAwayReason::Traces, "OTEL_TRACES_EXPORTER=none"),
+        ("POST /v1/metrics HTTP/1.1", 404, TurnedAwayReason::Metrics, "OTEL_METRICS_EXPORTER=none"),
+        ("POST /v1 HTTP/1.1", 404, TurnedAwayReason::UnknownPath, "at /v1/logs"),
+        ("POST /v1/logs/traces2 HTTP/1.1", 404, TurnedAwayReason::UnknownPath, "at /v1/logs"),
+        ("PUT /v1/logs HTTP/1.1", 405, TurnedAwayReason::WrongMethod, "POST is"),
+        ("GET /v1/logs/ HTTP/1.1", 405, TurnedAwayReason::WrongMethod, "POST is"),
+        (
+            "POST /v1/logs HTTP/1.1\r\ncontent-type: text/plain",
+            415,
+            TurnedAwayReason::UnknownType,
+            "content-types",
+        ),
+        (&large, 431, TurnedAwayReason::HeadersTooLarge, ""),
     ] {
         let before = turned_away.times(reason);
         let reply = gateway.client().await.ask(head, b"{}").await;
@@ -41,18 +46,18 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
     for broken in
         ["PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", "POST /v1/logs HTTP/1.1\r\ncontent-length: abc\r\n\r\n"]
     {
-        let before = turned_away.times(Reason::NotHttp);
+        let before = turned_away.times(TurnedAwayReason::NotHttp);
         let mut client = gateway.client().await;
         client.write(broken).await;
         assert_eq!(client.reply().await.status, 400, "{broken}");
         soon(async {
-            while turned_away.times(Reason::NotHttp) == before {
+            while turned_away.times(TurnedAwayReason::NotHttp) == before {
                 tokio::task::yield_now().await;
             }
         })
         .await;
     }
-    let all: u64 = Reason::VARIANTS.iter().map(|reason| turned_away.times(*reason)).sum();
+    let all: u64 = TurnedAwayReason::VARIANTS.iter().map(|reason| turned_away.times(*reason)).sum();
     assert_eq!(all, 9 + 2, "each for one reason");
     gateway.stop().await;
 }
@@ -75,15 +80,15 @@ async fn what_is_misdirected_by_grpc_is_counted_by_reason() {
     for (path, reason, said) in [
         (
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            Reason::Traces,
+            TurnedAwayReason::Traces,
             "OTEL_TRACES_EXPORTER=none",
         ),
         (
             "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-            Reason::Metrics,
+            TurnedAwayReason::Metrics,
             "OTEL_METRICS_EXPORTER=none",
         ),
-        ("/elsewhere", Reason::UnknownPath, "logs only"),
+        ("/elsewhere", TurnedAwayReason::UnknownPath, "logs only"),
     ] {
         let mut client = Grpc::new(gateway.channel().await);
         client.ready().await.unwrap();
@@ -94,6 +99,6 @@ async fn what_is_misdirected_by_grpc_is_counted_by_reason() {
         assert_eq!(turned_away.times(reason), 1, "{path}");
     }
     let reply = Client::connect(gateway.address).await.ask(POST_JSON, b"{}").await;
-    assert_eq!((reply.status.as_u16(), turned_away.times(Reason::NotGrpc)), (415, 1));
+    assert_eq!((reply.status.as_u16(), turned_away.times(TurnedAwayReason::NotGrpc)), (415, 1));
     gateway.stop().await;
 }

@@ -9,7 +9,7 @@
 use std::time::SystemTime;
 
 use super::catalogue::{Partition, default_of, partitions};
-use super::retention::Reason;
+use super::retention::RetentionReason;
 use super::sweep::{delete_by_pages, make_room};
 use super::{ahead, periods_ahead};
 use crate::postgres::error::{Class, Failure};
@@ -56,13 +56,13 @@ impl Store {
             let (_, time, _) = dated;
             if age > 0 {
                 let goes = format!("{time} < now() - interval '{age} seconds'");
-                self.delete_dated(connection, dated, &goes, Reason::MaxAge).await?;
+                self.delete_dated(connection, dated, &goes, RetentionReason::MaxAge).await?;
             }
             if policy.max_size.0 > 0
                 && bytes > share
                 && let Some(goes) = self.beyond(connection, dated, share).await?
             {
-                self.delete_dated(connection, dated, &goes, Reason::MaxSize).await?;
+                self.delete_dated(connection, dated, &goes, RetentionReason::MaxSize).await?;
             }
         }
         self.forget_unnamed(connection).await
@@ -102,7 +102,7 @@ impl Store {
         connection: &Connection,
         (table, ..): Dated,
         goes: &str,
-        reason: Reason,
+        reason: RetentionReason,
     ) -> Result<(), Failure> {
         let qualified = format!("{}.{table}", self.schema);
         let deleted = delete_by_pages(connection, &qualified, goes).await?;

@@ -79,7 +79,7 @@ pub(crate) async fn bytes(connection: &Connection, partition: Option<&Partition>
 
 /// A partition, with what it holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct PartitionState {
     pub(crate) partition: Partition,
     pub(crate) table_bytes: u64,
     pub(crate) index_bytes: u64,
@@ -95,7 +95,7 @@ pub(crate) struct Held {
     pub(crate) counts: Counts,
 }
 
-impl Held {
+impl PartitionState {
     /// The size of the table with its indexes.
     pub(crate) fn bytes(&self) -> u64 {
         self.table_bytes + self.index_bytes
@@ -117,17 +117,20 @@ const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
 
 /// The partitions with what they hold, and the time of now by the clock that is behind: what is dropped does not come back, so
 /// that it takes two wrong clocks to drop too much.
-pub(crate) async fn held(connection: &Connection, schema: &Schema) -> Result<(Vec<Held>, i64), Failure> {
+pub(crate) async fn partition_states(
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<(Vec<PartitionState>, i64), Failure> {
     let partitions = partitions(connection, schema).await?;
     let oids: Vec<_> = partitions.iter().map(|partition| partition.oid).collect();
     let statement = connection.prepare_cached(&HELD.replace("{}", counts::STATE)).await?;
     let rows = connection.query(&statement, &[&oids]).await?;
     let theirs = rows.first().map_or(i64::MAX, |row| row.get(1));
     let rows: HashMap<u32, _> = rows.iter().map(|row| (row.get(0), row)).collect();
-    let held = partitions.into_iter().filter_map(|partition| {
+    let state = partitions.into_iter().filter_map(|partition| {
         let row = rows.get(&partition.oid)?;
         let bytes = |column| row.get::<_, i64>(column).max(0) as u64;
-        Some(Held {
+        Some(PartitionState {
             partition,
             table_bytes: bytes(2),
             index_bytes: bytes(3),
@@ -138,5 +141,5 @@ pub(crate) async fn held(connection: &Connection, schema: &Schema) -> Result<(Ve
             counts: Counts::of(row.get(8), row.get(0)),
         })
     });
-    Ok((held.collect(), super::now().min(theirs)))
+    Ok((state.collect(), super::now().min(theirs)))
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::again::Again;
-use super::catalogue::{Held, Partition, held};
+use super::catalogue::{Partition, PartitionState, partition_states};
 use super::memory::give_memory;
 use super::retention::is_closed;
 use super::steps::{Step, lacks};
@@ -35,7 +35,7 @@ struct Indexer<'a> {
     failed: HashMap<(u32, Step), Again>,
     told_of_trigrams: bool,
     /// The keys of those into whose counts much is to be folded that came late.
-    worn: HashSet<String>,
+    with_late: HashSet<String>,
 }
 
 /// How often it is looked whether there is work.
@@ -68,7 +68,7 @@ impl Store {
             finished: HashSet::new(),
             failed: HashMap::new(),
             told_of_trigrams: false,
-            worn: HashSet::new(),
+            with_late: HashSet::new(),
         };
         let ends = async {
             ending.await;
@@ -111,17 +111,18 @@ impl Indexer<'_> {
     async fn round(&mut self) -> Result<(), Failure> {
         let store = self.store;
         // By one of the lanes' connections, since most of the time there is nothing to do.
-        let seen = async |c: &_| Ok((held(c, &store.schema).await?, worn(c, &store.schema).await?));
-        let ((seen, now), worn) = store.pool.session(HOUSEKEEPING, seen).await?;
-        self.worn = worn;
-        self.failed.retain(|(oid, _), _| seen.iter().any(|held| held.partition.oid == *oid));
+        let seen =
+            async |c: &_| Ok((partition_states(c, &store.schema).await?, with_late(c, &store.schema).await?));
+        let ((seen, now), with_late) = store.pool.session(HOUSEKEEPING, seen).await?;
+        self.with_late = with_late;
+        self.failed.retain(|(oid, _), _| seen.iter().any(|state| state.partition.oid == *oid));
         let policy = &store.config.retention;
-        let is_due = |held: &&Held| {
-            let stays = held.partition.range.is_some_and(|range| !policy.is_past(range.1, now));
-            stays && self.next(held, now).is_some()
+        let is_due = |state: &&PartitionState| {
+            let stays = state.partition.range.is_some_and(|range| !policy.is_past(range.1, now));
+            stays && self.next(state, now).is_some()
         };
         let partitions: Vec<_> =
-            seen.iter().rev().filter(is_due).map(|held| held.partition.clone()).collect();
+            seen.iter().rev().filter(is_due).map(|state| state.partition.clone()).collect();
         if partitions.is_empty() {
             return Ok(());
         }
@@ -141,15 +142,15 @@ impl Indexer<'_> {
     }
 
     /// What a partition lacks, but for what was skipped.
-    fn next(&self, held: &Held, now: i64) -> Option<Step> {
-        let oid = held.partition.oid;
-        let is_worn = matches!(&held.counts, Counts::Done(key) if self.worn.contains(key));
-        let again = is_worn.then_some(Step::Count);
+    fn next(&self, state: &PartitionState, now: i64) -> Option<Step> {
+        let oid = state.partition.oid;
+        let has_late = matches!(&state.counts, Counts::Done(key) if self.with_late.contains(key));
+        let again = has_late.then_some(Step::Count);
         let is_left = |step: &Step| {
             let is_left_alone = self.failed.get(&(oid, *step)).is_some_and(|again| !again.is_due());
             !is_left_alone && (*step != Step::Finish || !self.finished.contains(&oid))
         };
-        lacks(held, &self.store.config, now).chain(again).find(is_left)
+        lacks(state, &self.store.config, now).chain(again).find(is_left)
     }
 
     /// Does all that this partition lacks.
@@ -160,20 +161,20 @@ impl Indexer<'_> {
                 return Ok(());
             }
             // Behind the lock, since another gateway may have been at work.
-            let (seen, now) = in_time(held(connection, &self.store.schema)).await?;
-            let Some(held) = seen.iter().find(|held| held.partition.oid == partition.oid) else {
+            let (seen, now) = in_time(partition_states(connection, &self.store.schema)).await?;
+            let Some(state) = seen.iter().find(|state| state.partition.oid == partition.oid) else {
                 return Ok(());
             };
-            let step = match self.next(held, now) {
+            let step = match self.next(state, now) {
                 Some(step) => step,
                 // The statistics of new indexes on expressions.
-                None if built && is_closed(held.partition.range.unwrap_or_default(), now) => Step::Finish,
+                None if built && is_closed(state.partition.range.unwrap_or_default(), now) => Step::Finish,
                 None => return Ok(()),
             };
             if *self.stopping.borrow() || !self.is_at_ease() {
                 return Ok(());
             }
-            match attempt(connection, self.take(connection, held, step)).await? {
+            match attempt(connection, self.take(connection, state, step)).await? {
                 Ok(has_built) => built |= has_built,
                 Err(_) if *self.stopping.borrow() => return Ok(()),
                 Err(failure) => {
@@ -190,8 +191,13 @@ impl Indexer<'_> {
     }
 
     /// Takes a step; gives whether there is a new index.
-    async fn take(&mut self, connection: &Connection, held: &Held, step: Step) -> Result<bool, Failure> {
-        let partition = &held.partition;
+    async fn take(
+        &mut self,
+        connection: &Connection,
+        state: &PartitionState,
+        step: Step,
+    ) -> Result<bool, Failure> {
+        let partition = &state.partition;
         let began = Instant::now();
         match step {
             Step::Build(index) => {
@@ -200,10 +206,10 @@ impl Indexer<'_> {
                     return Ok(false);
                 };
                 let name = index.name(&partition.name);
-                if held.invalid.contains(&name) {
+                if state.invalid.contains(&name) {
                     in_time(remove_leftover(connection, partition, &name)).await?;
                 }
-                in_time(give_memory(connection, held, index)).await?;
+                in_time(give_memory(connection, state, index)).await?;
                 let build = index.statement(&partition.schema, &partition.name, &trigrams);
                 let built = self.build(connection, partition, &name, &build).await;
                 match index.statement_for_long(&partition.schema, &partition.name) {
@@ -216,7 +222,7 @@ impl Indexer<'_> {
                 tracing::info!(partition = partition.name, index = name, elapsed = ?began.elapsed(), "built an index");
             }
             Step::Count => {
-                self.count(connection, held).await?;
+                self.count(connection, state).await?;
                 tracing::info!(partition = partition.name, elapsed = ?began.elapsed(), "counted a partition");
             }
             Step::Finish => {
@@ -259,11 +265,11 @@ impl Indexer<'_> {
     }
 
     /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.
-    async fn count(&mut self, connection: &Connection, held: &Held) -> Result<(), Failure> {
-        let (schema, partition) = (&self.store.schema, &held.partition);
-        let count = match &held.counts {
+    async fn count(&mut self, connection: &Connection, state: &PartitionState) -> Result<(), Failure> {
+        let (schema, partition) = (&self.store.schema, &state.partition);
+        let count = match &state.counts {
             Counts::Done(key) => {
-                self.worn.remove(key);
+                self.with_late.remove(key);
                 counts::fold(schema, key)
             }
             Counts::Begun(key) => counts::count(schema, &partition.qualified, key),
@@ -327,8 +333,8 @@ impl Indexer<'_> {
 }
 
 /// The keys of counts that have grown by what came late.
-async fn worn(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
-    let rows = connection.query(&counts::worn(schema), &[]).await?;
+async fn with_late(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
+    let rows = connection.query(&counts::with_late(schema), &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

@@ -1,7 +1,7 @@
 //! How much memory the build of an index has, on which the size of a GIN index depends: one million records' attributes took
 //! 74 MB by the best, 92 MB by PostgreSQL's default, 127 MB by more than enough.
 
-use super::catalogue::Held;
+use super::catalogue::PartitionState;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::Connection;
 use crate::table::index::Index;
@@ -14,11 +14,15 @@ const ALWAYS_ALLOWED: f64 = 256.0 * 1024.0 * 1024.0;
 /// Sets how much memory the build of `index` has, where its size depends on it: a bit more than half of what it collects, so that
 /// it adds that by two times. By three the index is worse than by one that is too large. Where a half is more than may be taken, half
 /// of it is next best.
-pub(super) async fn give_memory(connection: &Connection, held: &Held, index: Index) -> Result<(), Failure> {
-    let pages = (held.table_bytes / 8192).max(1) as f64;
+pub(super) async fn give_memory(
+    connection: &Connection,
+    state: &PartitionState,
+    index: Index,
+) -> Result<(), Failure> {
+    let pages = (state.table_bytes / 8192).max(1) as f64;
     let share = (SAMPLED_PAGES / pages).min(1.0);
     connection.batch_execute("RESET maintenance_work_mem").await?;
-    let Some(estimate) = index.collected_statement(&held.partition.qualified, share) else { return Ok(()) };
+    let Some(estimate) = index.collected_statement(&state.partition.qualified, share) else { return Ok(()) };
     // Attributes of many megabytes take longer, and then the server's own memory has to do.
     connection.batch_execute("BEGIN; SET LOCAL statement_timeout = '5s'").await?;
     let estimated = connection.query_opt(&estimate, &[]).await.map_err(Failure::from);

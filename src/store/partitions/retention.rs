@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::beside;
-use super::catalogue::{Held, held};
+use super::catalogue::{PartitionState, partition_states};
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::Connection;
 use crate::store::config::RetentionConfig;
@@ -24,7 +24,7 @@ use crate::store::{HOUSEKEEPING, Store};
 /// Why a partition is dropped; in snake case it is the label `reason` in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub(crate) enum Reason {
+pub(crate) enum RetentionReason {
     MaxAge,
     MaxSize,
     DiskFull,
@@ -32,7 +32,7 @@ pub(crate) enum Reason {
 
 /// What lanes and keeper tell each other of a full disk: when a try began that met it, and when room was made.
 #[derive(Debug, Default)]
-pub struct Room {
+pub struct DiskRoom {
     wanted: watch::Sender<Option<Instant>>,
     made: watch::Sender<Option<Instant>>,
 }
@@ -60,7 +60,7 @@ const SHARE: u64 = 10;
 /// What ended less than this before, in seconds, may still get rows that were on their way.
 pub(crate) const GRACE: i64 = 600;
 
-impl Room {
+impl DiskRoom {
     /// A try that began at `tried` has met a full disk.
     pub(crate) fn want(&self, tried: Instant) {
         if *self.made.borrow() < Some(tried) {
@@ -83,7 +83,7 @@ impl Store {
         let (mut in_the_way, mut wait) = (None, EVERY);
         loop {
             let asked = *wanted.borrow();
-            // Room that was made since a try began is room for it, also where the try failed before that.
+            // DiskRoom that was made since a try began is room for it, also where the try failed before that.
             let unserved = asked > served.max(*self.room.made.borrow());
             room_is_due |= unserved && self.config.retention.drop_when_disk_is_full;
             served = asked;
@@ -105,7 +105,7 @@ impl Store {
         }
     }
 
-    /// One after the other, each in a transaction of its own, so that writers get their turn. Room is due no longer once one is
+    /// One after the other, each in a transaction of its own, so that writers get their turn. DiskRoom is due no longer once one is
     /// dropped, also where what comes after that fails. Where it `is_patient`, somebody who has the default partition costs no other one.
     async fn drop_what_is_due(&self, room_is_due: &mut bool, is_patient: bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
@@ -141,22 +141,22 @@ impl Store {
         refused: &HashSet<u32>,
     ) -> Result<Done, Failure> {
         let policy = &self.config.retention;
-        let (seen, now) = held(connection, &self.schema).await?;
+        let (seen, now) = partition_states(connection, &self.schema).await?;
         let beside = beside::bytes(connection, &self.schema, policy.share()).await?;
         let Some((first, _)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             return Ok(Done::Nothing);
         };
         connection.batch_execute(IN_A_MOMENT).await?;
         connection.batch_execute(DDL_LOCK).await?;
-        let (seen, now) = held(connection, &self.schema).await?;
+        let (seen, now) = partition_states(connection, &self.schema).await?;
         // Where another gateway has made room meanwhile, it has done so for us.
-        let room_is_due = room_is_due && seen.iter().any(|held| held.partition.oid == first.partition.oid);
-        let Some((held, reason)) = due(&seen, beside, policy, now, room_is_due, refused) else {
+        let room_is_due = room_is_due && seen.iter().any(|state| state.partition.oid == first.partition.oid);
+        let Some((state, reason)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             connection.batch_execute("ROLLBACK").await?;
             self.room.made.send_replace(Some(Instant::now()));
             return Ok(Done::Nothing);
         };
-        let partition = &held.partition;
+        let partition = &state.partition;
         let dropped = connection.batch_execute(&format!("DROP TABLE {}", partition.qualified)).await;
         match dropped.map_err(Failure::from) {
             Ok(()) => {}
@@ -169,14 +169,14 @@ impl Store {
         }
         connection.batch_execute("COMMIT").await?;
         self.partitions.forget();
-        self.metrics.dropped(reason, held.bytes());
+        self.metrics.dropped(reason, state.bytes());
         self.room.made.send_replace(Some(Instant::now()));
         let ended = partition.range.map_or(0, |(_, to)| now - to);
         tracing::info!(
             partition = partition.name,
             reason = <&str>::from(reason),
-            rows_estimated = held.rows,
-            bytes = held.bytes(),
+            rows_estimated = state.rows,
+            bytes = state.bytes(),
             ended_hours_ago = ended / 3600,
             "dropped a partition"
         );
@@ -191,30 +191,32 @@ pub(crate) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
 
 /// What is to be dropped next, and why. The tables beside the partitions take `beside` bytes.
 pub(crate) fn due<'a>(
-    seen: &'a [Held],
+    seen: &'a [PartitionState],
     beside: u64,
     policy: &RetentionConfig,
     now: i64,
     room_is_due: bool,
     refused: &HashSet<u32>,
-) -> Option<(&'a Held, Reason)> {
-    let closed = |held: &&Held| {
-        let partition = &held.partition;
+) -> Option<(&'a PartitionState, RetentionReason)> {
+    let closed = |state: &&PartitionState| {
+        let partition = &state.partition;
         partition.is_table
             && partition.range.is_some_and(|range| is_closed(range, now))
             && !refused.contains(&partition.oid)
     };
     let oldest = seen.iter().find(closed)?;
-    let is_old = |held: &&Held| held.partition.range.is_some_and(|(_, to)| policy.is_past(to, now));
+    let is_old =
+        |state: &&PartitionState| state.partition.range.is_some_and(|(_, to)| policy.is_past(to, now));
     if let Some(old) = seen.iter().filter(closed).find(is_old) {
-        return Some((old, Reason::MaxAge));
+        return Some((old, RetentionReason::MaxAge));
     }
-    let most = |held: &Held| if held.partition.range.is_none() { policy.share() } else { u64::MAX };
-    let total: u64 = seen.iter().map(|held| held.bytes().min(most(held))).sum();
+    let most =
+        |state: &PartitionState| if state.partition.range.is_none() { policy.share() } else { u64::MAX };
+    let total: u64 = seen.iter().map(|state| state.bytes().min(most(state))).sum();
     if policy.max_size.0 > 0 && total + beside > policy.max_size.0 {
-        return Some((oldest, Reason::MaxSize));
+        return Some((oldest, RetentionReason::MaxSize));
     }
-    room_is_due.then_some((oldest, Reason::DiskFull))
+    room_is_due.then_some((oldest, RetentionReason::DiskFull))
 }
 
 impl RetentionConfig {
@@ -247,29 +249,33 @@ mod tests {
 
     #[test]
     fn labels_are_a_closed_set() {
-        assert!(Reason::VARIANTS.iter().map(<&str>::from).eq(["max_age", "max_size", "disk_full"]));
+        assert!(RetentionReason::VARIANTS.iter().map(<&str>::from).eq(["max_age", "max_size", "disk_full"]));
     }
 
     /// Partitions of these days, of ten bytes each, and a default partition of five.
-    fn days(days: std::ops::RangeInclusive<i64>) -> Vec<Held> {
-        let held = |oid: u32, range, bytes| Held {
+    fn days(days: std::ops::RangeInclusive<i64>) -> Vec<PartitionState> {
+        let state = |oid: u32, range, bytes| PartitionState {
             partition: Partition { oid, range, is_table: true, ..Partition::default() },
             table_bytes: bytes,
-            ..Held::default()
+            ..PartitionState::default()
         };
         let mut all: Vec<_> =
-            days.map(|day| held(day as u32, Some((day * DAY, (day + 1) * DAY)), 10)).collect();
-        all.push(held(0, None, 5));
+            days.map(|day| state(day as u32, Some((day * DAY, (day + 1) * DAY)), 10)).collect();
+        all.push(state(0, None, 5));
         all
     }
 
     /// The days that are dropped one after the other, each with the reason.
-    fn dropped(mut seen: Vec<Held>, policy: &RetentionConfig, mut room: bool) -> Vec<(u32, &'static str)> {
+    fn dropped(
+        mut seen: Vec<PartitionState>,
+        policy: &RetentionConfig,
+        mut room: bool,
+    ) -> Vec<(u32, &'static str)> {
         let mut dropped = Vec::new();
-        while let Some((held, reason)) = due(&seen, 0, policy, NOW, room, &HashSet::new()) {
-            let oid = held.partition.oid;
+        while let Some((state, reason)) = due(&seen, 0, policy, NOW, room, &HashSet::new()) {
+            let oid = state.partition.oid;
             dropped.push((oid, <&str>::from(reason)));
-            seen.retain(|held| held.partition.oid != oid);
+            seen.retain(|state| state.partition.oid != oid);
             room = false;
         }
         dropped

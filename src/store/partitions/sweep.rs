@@ -7,9 +7,9 @@
 
 use std::ops::Range;
 
-use super::catalogue::{Held, Partition, bytes, default_of, held, partitions};
+use super::catalogue::{Partition, PartitionState, bytes, default_of, partition_states, partitions};
 use super::now;
-use super::retention::Reason;
+use super::retention::RetentionReason;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::{Connection, attempt};
 use crate::store::Store;
@@ -38,10 +38,10 @@ impl Store {
         let reach = self.reach(&seen);
         if is_due && age > 0 {
             let kept = seen.start - age..(seen.end + age).max(reach.end);
-            self.delete_strays(connection, &default, &kept, Reason::MaxAge, true).await?;
+            self.delete_strays(connection, &default, &kept, RetentionReason::MaxAge, true).await?;
         }
         if policy.max_size.0 > 0 && bytes(connection, Some(&default)).await? > policy.share() {
-            self.delete_strays(connection, &default, &reach, Reason::MaxSize, is_due).await?;
+            self.delete_strays(connection, &default, &reach, RetentionReason::MaxSize, is_due).await?;
         }
         Ok(())
     }
@@ -49,15 +49,17 @@ impl Store {
     /// Where the disk is full, and the default partition has a tenth of all and nothing but what is out of reach, it goes before
     /// anything else does. Gives whether it has.
     pub(super) async fn clear_strays_for_room(&self, connection: &Connection) -> Result<bool, Failure> {
-        let (seen, _) = held(connection, &self.schema).await?;
-        let total: u64 = seen.iter().map(Held::bytes).sum();
-        let Some(default) = seen.iter().find(|held| held.partition.range.is_none()) else { return Ok(false) };
+        let (seen, _) = partition_states(connection, &self.schema).await?;
+        let total: u64 = seen.iter().map(PartitionState::bytes).sum();
+        let Some(default) = seen.iter().find(|state| state.partition.range.is_none()) else {
+            return Ok(false);
+        };
         if !default.partition.is_table || default.bytes() <= total / 10 {
             return Ok(false);
         }
         let kept = self.reach(&self.clocks(connection).await?);
         let rows = Some(default.rows.unwrap_or(0));
-        self.truncate(connection, &default.partition, &kept, Reason::DiskFull, rows).await
+        self.truncate(connection, &default.partition, &kept, RetentionReason::DiskFull, rows).await
     }
 
     /// From the clock of forebay and PostgreSQL that is behind to the one that is ahead: what one of them is wrong about stays.
@@ -79,7 +81,7 @@ impl Store {
         connection: &Connection,
         default: &Partition,
         kept: &Kept,
-        reason: Reason,
+        reason: RetentionReason,
         may_last: bool,
     ) -> Result<(), Failure> {
         let goes = format!("SELECT EXISTS (SELECT FROM {} WHERE NOT {})", default.qualified, is_kept(kept));
@@ -115,7 +117,7 @@ impl Store {
         connection: &Connection,
         default: &Partition,
         kept: &Kept,
-        reason: Reason,
+        reason: RetentionReason,
         rows: Option<i64>,
     ) -> Result<bool, Failure> {
         let table = &default.qualified;

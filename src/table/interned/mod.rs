@@ -118,7 +118,7 @@ fn length(text: &Option<String>) -> usize {
 }
 
 /// Content as it is interned, or why it cannot be stored.
-type Met<T> = Result<Interned<T>, Invalid>;
+type Read<T> = Result<Interned<T>, Invalid>;
 
 /// A resource or a scope of a request.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl Interner {
         message: &[u8],
         schema_url: &[u8],
         space: &mut Space<'_>,
-    ) -> Result<Met<Resource>, NoSpace> {
+    ) -> Result<Read<Resource>, NoSpace> {
         intern(&self.resources, &self.limits, message, schema_url, space)
     }
 
@@ -174,7 +174,7 @@ impl Interner {
         message: &[u8],
         schema_url: &[u8],
         space: &mut Space<'_>,
-    ) -> Result<Met<Scope>, NoSpace> {
+    ) -> Result<Read<Scope>, NoSpace> {
         intern(&self.scopes, &self.limits, message, schema_url, space)
     }
 
@@ -287,7 +287,7 @@ fn intern<T: Storable>(
     message: &[u8],
     schema_url: &[u8],
     space: &mut Space<'_>,
-) -> Result<Met<T>, NoSpace> {
+) -> Result<Read<T>, NoSpace> {
     // A poisoned cache is still a cache: nothing in it is half written.
     let cache = recent.lock().unwrap_or_else(PoisonError::into_inner);
     let known = cache.get(message, schema_url);

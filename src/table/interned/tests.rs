@@ -14,7 +14,7 @@ fn pair(key: &str, value: &str) -> PairMessage {
     PairMessage { key: key.into(), value: Some(value) }
 }
 
-fn met<T>(met: Result<Met<T>, NoSpace>) -> Interned<T> {
+fn met<T>(met: Result<Read<T>, NoSpace>) -> Interned<T> {
     met.unwrap().unwrap()
 }
 

@@ -46,12 +46,12 @@ pub struct Transcoded<'a> {
     /// What had to be replaced in the rows.
     pub replaced: Replaced,
     /// The resources and scopes that are new, to be remembered once the rows are in the buffer.
-    pub new: Met<'a>,
+    pub new: Uncached<'a>,
 }
 
 /// The resources and scopes of a request that the transcoder does not remember yet.
 #[derive(Debug, Default)]
-pub struct Met<'a> {
+pub struct Uncached<'a> {
     resources: Vec<New<'a, Resource>>,
     scopes: Vec<New<'a, Scope>>,
 }
@@ -171,7 +171,7 @@ impl Transcoder {
     }
 
     /// The rows that came with these resources and scopes are in the buffer: they are remembered for further requests.
-    pub fn remember(&self, new: Met<'_>) {
+    pub fn remember(&self, new: Uncached<'_>) {
         self.interner.remember(new.resources, new.scopes);
     }
 
@@ -229,12 +229,12 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
         let values = if message.len() <= self.harmless {
             LARGEST_OF_A_BYTE * message.len()
         } else {
-            let met = match self.limits.check_record(message) {
-                Ok(met) => met,
+            let found = match self.limits.check_record(message) {
+                Ok(found) => found,
                 Err(invalid) => return Ok(Err(invalid)),
             };
-            raise(&mut self.reading, met.attributes * OF_AN_ATTRIBUTE, self.space)?;
-            most_bytes(message, met)
+            raise(&mut self.reading, found.attributes * OF_AN_ATTRIBUTE, self.space)?;
+            most_bytes(message, found)
         };
         Ok(self.record.read(message).map(|()| values).map_err(Invalid::from))
     }

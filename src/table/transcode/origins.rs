@@ -12,7 +12,7 @@ use crate::table::text::Replaced;
 /// The resources of a request, or its scopes.
 #[derive(Debug)]
 pub(super) struct Origins<'a, T> {
-    met: Vec<Origin<T>>,
+    origins: Vec<Origin<T>>,
     /// In the order of `met`.
     keys: Vec<Key<'a>>,
     /// Once there are more than a few.
@@ -45,7 +45,7 @@ type Key<'a> = (&'a [u8], &'a [u8]);
 impl<'a, T> Origins<'a, T> {
     /// None yet.
     pub(super) fn none(limits: Limits, copied: Option<u32>) -> Self {
-        Self { met: Vec::new(), keys: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
+        Self { origins: Vec::new(), keys: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
     }
 
     /// The one of `key`, which `make` makes where it is new.
@@ -58,7 +58,7 @@ impl<'a, T> Origins<'a, T> {
         let known = match self.last {
             // Most requests have one of them.
             Some((last, index)) if is_same(last, key) || last == key => Some(index),
-            _ if self.met.len() <= FEW => self.keys.iter().position(|known| *known == key),
+            _ if self.origins.len() <= FEW => self.keys.iter().position(|known| *known == key),
             _ => self.by_message.get(&key).copied(),
         };
         let index = match known {
@@ -71,14 +71,14 @@ impl<'a, T> Origins<'a, T> {
                     Err(invalid) => (Err(invalid), None),
                 };
                 let values = self.copied.map_or(0, |attributes| self.copied_bytes(key, attributes));
-                self.met.push(Origin { content, place: None, values, new });
+                self.origins.push(Origin { content, place: None, values, new });
                 self.keys.push(key);
                 self.index();
-                self.met.len() - 1
+                self.origins.len() - 1
             }
         };
         self.last = Some((key, index));
-        Ok(&mut self.met[index])
+        Ok(&mut self.origins[index])
     }
 
     /// Has what was met last found by its key, and all before it where these were few.
@@ -97,7 +97,7 @@ impl<'a, T> Origins<'a, T> {
         T: Storable,
     {
         let mut all = Vec::new();
-        for (origin, &(message, schema_url)) in self.met.iter().zip(&self.keys) {
+        for (origin, &(message, schema_url)) in self.origins.iter().zip(&self.keys) {
             let (Some(own), Ok(content)) = (origin.new, &origin.content) else { continue };
             if origin.place.is_some() {
                 *replaced += own;
@@ -113,8 +113,8 @@ impl<'a, T> Origins<'a, T> {
     /// The most bytes that the values of an origin become. A service's name that is no string is JSON, and may be escaped once more.
     fn copied_bytes(&self, (message, schema_url): Key<'_>, attributes: u32) -> usize {
         // What is beyond a limit is not copied.
-        let met = self.limits.check_origin(message, schema_url, attributes).unwrap_or_default();
-        2 * (most_bytes(message, met) + 3 * schema_url.len())
+        let origins = self.limits.check_origin(message, schema_url, attributes).unwrap_or_default();
+        2 * (most_bytes(message, origins) + 3 * schema_url.len())
     }
 }
 

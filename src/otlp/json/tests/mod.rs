@@ -355,7 +355,7 @@ fn json_is_json() {
         "'a'",
         "1 1",
     ] {
-        let mut reader = Reader::new(json.as_bytes());
+        let mut reader = JsonReader::new(json.as_bytes());
         let ours = reader.skip().and_then(|()| reader.end());
         let theirs = serde_json::from_str::<IgnoredAny>(json);
         assert_eq!(ours.is_ok(), theirs.is_ok(), "{json}: {ours:?}, {theirs:?}");

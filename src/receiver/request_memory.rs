@@ -7,7 +7,7 @@
 //!
 //! A peer's address has such a share of the whole room, and each of its connections one of that, so that neither many
 //! small requests nor many connections take it all. Where hardly any is left, the requests that have been arriving
-//! longest, and longer than [`PATIENCE`], are sent back: see [`Room::pushed_out`].
+//! longest, and longer than [`PATIENCE`], are sent back: see [`RequestMemory::pushed_out`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::memory::Allowance;
 
 /// The room, as one connection, or one address, may have it.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct RequestMemory {
     most: usize,
     /// Whose it is a part of, the whole first, and itself last.
     levels: Vec<Arc<Level>>,
@@ -42,7 +42,7 @@ struct Level {
 /// What one request has of the room; dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Share {
-    room: Arc<Room>,
+    room: Arc<RequestMemory>,
     bytes: usize,
 }
 
@@ -66,7 +66,7 @@ const SMALL: usize = 64 << 10;
 const FAIR: usize = 2;
 /// An address may have so many times what it leaves to the others, a connection what it leaves to its address.
 const FAIR_LEVELS: [usize; 2] = [15, 7];
-/// Room is scarce where less than this part of it is left.
+/// RequestMemory is scarce where less than this part of it is left.
 const SCARCE: usize = 32;
 /// So many are told at once, which have a batch's room or more.
 const AT_ONCE: usize = 16;
@@ -81,7 +81,7 @@ pub fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
 }
 
-impl Room {
+impl RequestMemory {
     /// A room of `most` bytes.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self::of(most, None))
@@ -196,7 +196,7 @@ impl Level {
 
 impl Share {
     /// The room that it is of.
-    pub(super) fn room(&self) -> &Arc<Room> {
+    pub(super) fn room(&self) -> &Arc<RequestMemory> {
         &self.room
     }
 
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_given_back() {
-        let room = Room::new(300);
+        let room = RequestMemory::new(300);
         let mut share = room.take(10).unwrap();
         share.grow(50).unwrap();
         assert_eq!(room.taken(), 60);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn one_alone_gets_two_thirds() {
-        let room = Room::new(300);
+        let room = RequestMemory::new(300);
         assert_eq!(room.take(201).unwrap_err(), NoRoom::Ever);
         assert_eq!(room.take(usize::MAX).unwrap_err(), NoRoom::Ever);
         let large = room.take(200).unwrap();
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_greedy_leave_some_for_the_small() {
-        let room = Room::new(128 << 20);
+        let room = RequestMemory::new(128 << 20);
         let mut greedy: Vec<_> = (0..100).map(|_| room.take(0).unwrap()).collect();
         // All of them take 16 KiB in turns until none gets any more.
         while greedy.iter_mut().filter_map(|share| share.grow(16 << 10).ok()).count() > 0 {}
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn many_threads_keep_the_bound() {
-        let room = Room::new(1000);
+        let room = RequestMemory::new(1000);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -332,12 +332,12 @@ mod tests {
 
     #[test]
     fn an_address_and_a_connection_leave_some_to_the_others() {
-        let whole = Room::new(128 << 20);
+        let whole = RequestMemory::new(128 << 20);
         let (greedy, other) = (whole.part(), whole.part());
         // A hundred connections with as many small requests as there may be.
         let connections: Vec<_> = (0..100).map(|_| greedy.part()).collect();
         let mut taken: Vec<Share> = Vec::new();
-        let small = |connection: &Arc<Room>| connection.take(8 << 10).ok();
+        let small = |connection: &Arc<RequestMemory>| connection.take(8 << 10).ok();
         while let all = connections.iter().filter_map(small).collect::<Vec<_>>()
             && !all.is_empty()
         {
@@ -355,7 +355,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_arrives_longest_goes_where_room_is_scarce() {
         use futures_util::FutureExt;
-        let room = Room::new(1 << 20).part();
+        let room = RequestMemory::new(1 << 20).part();
         let mut waiting: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(room.pushed_out())).collect();
         let mut who_goes = || waiting.iter_mut().filter_map(|one| one.as_mut().now_or_never()).count();
         assert_eq!(who_goes(), 0);
