@@ -31,6 +31,8 @@ impl Loaded {
         let sets = [
             format!("exporters.postgres.sending_queue.overflow={policy}"),
             format!("exporters.postgres.sending_queue.queue_size={CAPACITY}"),
+            // With all of them in flight drop_oldest would have nothing to evict.
+            format!("processors.batch.send_batch_max_size={}", CAPACITY / 4),
         ];
         let forebay = Forebay::ready(database.dsn(), &sets.each_ref().map(String::as_str)).await;
         let (end, ended) = watch::channel(false);
