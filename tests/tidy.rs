@@ -152,6 +152,39 @@ fn no_file_imports_what_imports_it() {
     );
 }
 
+/// ARCHITECTURE.md's list of folders is the map: each folder of `src` has its row, and each file in it is there.
+#[test]
+fn the_map_has_each_folder_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it is there");
+    let map =
+        text.split("## Folders").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("it has a map");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut folders = Vec::new();
+    for row in map.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        for folder in quoted(cells[1]) {
+            for file in
+                quoted(cells[3]).iter().filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+            {
+                let at = root.join("src").join(&folder).join(file);
+                let is_there =
+                    at.is_dir() || at.with_extension("rs").is_file() || root.join("src").join(file).is_dir();
+                assert!(is_there, "{folder} has no {file}, which ARCHITECTURE.md names");
+            }
+            folders.push(folder);
+        }
+    }
+    for entry in fs::read_dir(root.join("src")).expect("src can be read") {
+        let entry = entry.expect("src can be read").path();
+        let name = entry.file_stem().expect("it has a name").to_string_lossy().into_owned();
+        assert!(
+            !entry.is_dir() || folders.contains(&name),
+            "{name} has no row in ARCHITECTURE.md's list of folders"
+        );
+    }
+}
+
 /// One file of `src`.
 struct Source {
     /// Its path below `src`.
