@@ -261,7 +261,8 @@ fn path(key: &str, found: &str, allowed: &str) -> Checked {
 }
 
 fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {
-    demand(found > Duration::ZERO, key, "0", "a duration above 0, such as 10s")
+    demand(found > Duration::ZERO, key, "0", "a duration above 0, such as 10s")?;
+    demand(found >= Duration::from_millis(1), key, GoDuration(found), "1ms or more")
 }
 
 fn endpoint(key: &str, text: &str) -> Checked {

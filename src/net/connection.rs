@@ -67,9 +67,8 @@ pub enum Refused<'a> {
     NotHttp(&'a hyper::Error),
 }
 
-/// A connection without a request under way needs no longer than this to go, and less where others wait.
+/// A connection without a request under way needs no longer than this to go.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
-const CROWDED_GRACE: Duration = Duration::from_millis(100);
 /// By how much of itself an age varies, so that clients that came together do not all come back together.
 const JITTER: f64 = 0.1;
 /// What is read of a request that was answered before its end, and for how long.
@@ -215,7 +214,7 @@ impl Port {
                     // A second chance, as page caches give it (CLOCK): one that was used since the last time stays.
                     let is_idle = || activity.idle().is_some_and(|idle| idle >= asked.elapsed());
                     if !client.is_known() || is_idle() {
-                        return CROWDED_GRACE;
+                        return self.limits.timeouts.crowded;
                     }
                     asked = Instant::now();
                 }

@@ -36,6 +36,8 @@ pub struct Timeouts {
     pub age: Duration,
     /// From being asked to go for its age until it is cut.
     pub age_grace: Duration,
+    /// From being asked to go for the sake of another connection until it is cut.
+    pub crowded: Duration,
     /// From the shutdown until it is cut.
     pub shutdown: Duration,
 }

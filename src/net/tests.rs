@@ -30,6 +30,7 @@ const PATIENT: Limits = Limits {
         idle: LONG,
         age: Duration::ZERO,
         age_grace: Duration::ZERO,
+        crowded: Duration::from_millis(100),
         shutdown: LONG,
     },
     http1: Some(Http1 { keep_alive: true, header_timeout: LONG }),

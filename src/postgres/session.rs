@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::time::timeout;
+use tokio_postgres::SimpleQueryMessage;
 
-use super::error::Failure;
+use super::error::{Class, Failure};
 
 /// What statements are sent by, within a piece of work.
 pub type Connection = Object;
@@ -52,8 +53,7 @@ impl Session {
         self.is_free = match &done {
             Ok(_) => true,
             Err(cause) if cause.failure().is_none_or(Failure::leaves_connection_usable) => {
-                let rolled_back = timeout(ROLLING_BACK, connection.batch_execute("ROLLBACK")).await;
-                matches!(rolled_back, Ok(Ok(())))
+                end_transaction(connection).await.is_ok()
             }
             Err(_) => false,
         };
@@ -106,11 +106,29 @@ pub async fn attempt<T, E: Cause>(
     part: impl Future<Output = Result<T, E>>,
 ) -> Result<Result<T, E>, E> {
     match part.await {
-        Err(cause) if cause.failure().is_some_and(|failure| !failure.leaves_session()) => Err(cause),
+        Err(cause) if cause.failure().is_some_and(|failure| failure.class == Class::Connection) => Err(cause),
         Err(cause) => {
-            connection.batch_execute("ROLLBACK").await.map_err(Failure::from)?;
+            end_transaction(connection).await?;
             Ok(Err(cause))
         }
         done => Ok(done),
     }
+}
+
+/// Ends the transaction that a failed piece of work has left, if it has. A ROLLBACK outside of one would be a warning in the server's log.
+async fn end_transaction(connection: &Connection) -> Result<(), Failure> {
+    bounded(ROLLING_BACK, async {
+        // The clock of a transaction stands still; in a failed one there is no answer but an error.
+        let begun = connection.simple_query("SELECT now() = statement_timestamp()").await;
+        let is_outside = begun.is_ok_and(|messages| {
+            messages
+                .iter()
+                .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
+        });
+        if !is_outside {
+            connection.batch_execute("ROLLBACK").await?;
+        }
+        Ok(())
+    })
+    .await
 }

@@ -20,11 +20,11 @@ pub(super) struct Client {
     _address: AddressRoom,
 }
 
-/// The parts of the room that addresses have, as long as they are connected.
+/// The parts of the room that addresses have, each with its number of connections.
 #[derive(Debug)]
 pub(super) struct AddressRooms {
     room: Arc<RequestMemory>,
-    by_origin: Mutex<HashMap<Origin, Arc<RequestMemory>>>,
+    by_origin: Mutex<HashMap<Origin, (Arc<RequestMemory>, usize)>>,
 }
 
 /// That of one connection's address.
@@ -49,11 +49,14 @@ impl AddressRooms {
     }
 
     fn of(self: &Arc<Self>, origin: Origin) -> AddressRoom {
-        let room = self.by_origin().entry(origin).or_insert_with(|| self.room.part()).clone();
+        let mut all = self.by_origin();
+        let (room, connections) = all.entry(origin).or_insert_with(|| (self.room.part(), 0));
+        *connections += 1;
+        let room = room.clone();
         AddressRoom { rooms: self.clone(), origin, room }
     }
 
-    fn by_origin(&self) -> MutexGuard<'_, HashMap<Origin, Arc<RequestMemory>>> {
+    fn by_origin(&self) -> MutexGuard<'_, HashMap<Origin, (Arc<RequestMemory>, usize)>> {
         self.by_origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,9 +64,11 @@ impl AddressRooms {
 impl Drop for AddressRoom {
     fn drop(&mut self) {
         let mut all = self.rooms.by_origin();
-        // One is the map's, and one its own.
-        if Arc::strong_count(&self.room) == 2 {
-            all.remove(&self.origin);
+        if let Some((_, connections)) = all.get_mut(&self.origin) {
+            *connections -= 1;
+            if *connections == 0 {
+                all.remove(&self.origin);
+            }
         }
     }
 }
@@ -85,5 +90,18 @@ mod tests {
         assert_eq!(all.by_origin().len(), 1, "it has another connection");
         drop(second);
         assert_eq!(all.by_origin().len(), 0, "nothing is left of those who have gone");
+    }
+
+    #[test]
+    fn connections_that_end_at_once_leave_nothing() {
+        let all = AddressRooms::new(RequestMemory::new(1000));
+        let origin: Origin = "192.0.2.1".parse::<IpAddr>().unwrap().into();
+        for _ in 0..1000 {
+            let both = [all.of(origin), all.of(origin)];
+            std::thread::scope(|threads| {
+                both.into_iter().for_each(|one| drop(threads.spawn(move || drop(one))))
+            });
+            assert_eq!(all.by_origin().len(), 0);
+        }
     }
 }

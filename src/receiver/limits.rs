@@ -13,6 +13,8 @@ const WINDOW: u32 = 1 << 20;
 const UNVERIFIED_WINDOW: u32 = 256 << 10;
 /// From the shutdown until connections are cut.
 const GRACE: Duration = Duration::from_secs(5);
+/// For a connection without a request under way to take notice that it is to go.
+const CROWDED: Duration = Duration::from_millis(100);
 
 impl GrpcConfig {
     /// The limits of the port of gRPC, which is one of so many `ports` behind a `gate`.
@@ -28,6 +30,7 @@ impl GrpcConfig {
                 idle: keepalive.max_connection_idle.0,
                 age: keepalive.max_connection_age.0,
                 age_grace: keepalive.max_connection_age_grace.0,
+                crowded: CROWDED,
                 shutdown: GRACE,
             },
             http1: None,
@@ -54,6 +57,7 @@ impl HttpConfig {
                 idle: self.idle_timeout.0,
                 age: self.max_connection_age.0,
                 age_grace: self.max_connection_age_grace.0,
+                crowded: CROWDED,
                 shutdown: GRACE,
             },
             http1: Some(Http1 {

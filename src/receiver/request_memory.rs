@@ -66,7 +66,7 @@ const SMALL: usize = 64 << 10;
 const FAIR: usize = 2;
 /// An address may have so many times what it leaves to the others, a connection what it leaves to its address.
 const FAIR_LEVELS: [usize; 2] = [15, 7];
-/// RequestMemory is scarce where less than this part of it is left.
+/// The memory is scarce if less than this part of it is left.
 const SCARCE: usize = 32;
 /// So many are told at once, which have a batch's room or more.
 const AT_ONCE: usize = 16;

@@ -27,6 +27,8 @@ const LIMITS: Limits = Limits {
         idle: QUIET,
         age: Duration::ZERO,
         age_grace: Duration::ZERO,
+        // A probe does not wait for those who have yet to ask.
+        crowded: Duration::ZERO,
         shutdown: Duration::from_secs(2),
     },
     http1: Some(Http1 { keep_alive: true, header_timeout: QUIET }),
@@ -153,15 +155,21 @@ mod tests {
         server.stop().await;
     }
 
-    /// Scenario: many connections from one address that say nothing. Promise: another one from there is answered.
+    /// Scenario: many connections from one address that say nothing, or half of a request. Promise: another one from there is answered,
+    /// and waits for none of them to take notice.
     #[tokio::test]
-    async fn silent_connections_keep_nobody_from_asking() {
-        let server = Server::start(LIMITS, Page::health(Health::new(), "/")).await;
-        let mut silent = Vec::new();
-        for _ in 0..200 {
-            silent.push(server.connect().await);
+    async fn connections_that_ask_nothing_keep_nobody_from_asking() {
+        assert_eq!(LIMITS.timeouts.crowded, Duration::ZERO);
+        for begins in ["", "GET / HTTP/1.1\r\nhost:"] {
+            let server = Server::start(LIMITS, Page::health(Health::new(), "/")).await;
+            let mut connections = Vec::new();
+            for _ in 0..200 {
+                let mut connection = server.connect().await;
+                tokio::io::AsyncWriteExt::write_all(&mut connection, begins.as_bytes()).await.unwrap();
+                connections.push(connection);
+            }
+            assert!(server.ask("GET /").await.starts_with("HTTP/1.1 503 "), "{begins:?}");
+            server.stop().await;
         }
-        assert!(server.ask("GET /").await.starts_with("HTTP/1.1 503 "));
-        server.stop().await;
     }
 }

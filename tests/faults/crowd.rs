@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
-use crate::chance::{assert_within, either};
+use crate::chance::{HANG, assert_within, either};
 use crate::oracle::{Oracle, Sent, losses_are_written};
 use crate::siege::frames::{
     CONTINUATION, DATA, END_HEADERS, HEADERS, PING, RST_STREAM, SETTINGS, frame, head,
@@ -59,7 +59,8 @@ async fn a_crowd_that_says_little() {
     }
     // By then those who say nothing at all have not been cut for that.
     let (late, came) = (Sender::lazy(&siege.endpoint()), Instant::now());
-    late.send(numbered_request(0..0)).await.expect("a connection and an answer");
+    let answer = timeout(HANG, late.send(numbered_request(0..0))).await;
+    answer.expect("a connection").expect("and an answer");
     let waited = came.elapsed();
     assert_within(8 * SECOND, waited, "a connection and an answer");
     siege.scene.flushes(either(5_000, 100_000)).await;

@@ -14,10 +14,10 @@ use support::records::numbered_request;
 use support::sender::Sender;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::metadata::MetadataValue;
 
-use crate::chance::{assert_within, either};
+use crate::chance::{HANG, assert_within, either};
 use crate::oracle::Oracle;
 use crate::siege::{REQUEST_LIMIT_MIB, Siege, export_head, message};
 
@@ -111,7 +111,8 @@ async fn connections_without_credentials() {
         let sender = Sender::lazy(&forebay.endpoint());
         let numbers = newcomer * 10..newcomer * 10 + 10;
         let came = Instant::now();
-        assert!(is_taken(&sender, "Bearer right", numbers).await, "newcomer {newcomer}");
+        let taken = timeout(HANG, is_taken(&sender, "Bearer right", numbers)).await;
+        assert_eq!(taken, Ok(true), "newcomer {newcomer}");
         assert_within(PROBE, came.elapsed(), "a newcomer's answer");
     }
     println!("five newcomers beside 200 strangers: {:.1?}", began.elapsed());

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use forebay::postgres::copy::copy;
 use forebay::postgres::dsn::Target;
-use forebay::postgres::error::Failure;
+use forebay::postgres::error::{Class, Failure};
 use forebay::postgres::pool::Pool;
-use forebay::postgres::session::Connection;
+use forebay::postgres::session::{Connection, attempt};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use support::forebay::{Forebay, QUICK};
 use support::postgres::{Database, Postgres, database};
@@ -313,4 +313,34 @@ async fn a_connection_that_comes_back_in_a_transaction_is_not_used_again() {
     pool.session(Duration::from_secs(10), async |c| begin(c, 1).await).await.unwrap();
     let (second, rows) = process_and_rows(&pool).await;
     assert_eq!((second != first, rows), (true, 0));
+}
+
+/// Scenario: a part of a piece of work fails, by PostgreSQL or by a decision of forebay's own, in a transaction. Guarantee: the rest goes on by the
+/// same connection, outside of any transaction. A connection that is lost ends all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_where_a_part_of_it_fails() {
+    let database = database().await;
+    database.connect().await.batch_execute("CREATE TABLE public.half_done (value int)").await.unwrap();
+    let pool = Pool::new(Target::parse(database.dsn()).unwrap(), 1, Duration::from_secs(10)).unwrap();
+    let parts = async |c: &Connection| {
+        let called_off = async {
+            begin(c, 1).await?;
+            Err::<(), _>(Failure::new(Class::Busy, "writing records goes first"))
+        };
+        assert_eq!(attempt(c, called_off).await?.unwrap_err().class, Class::Busy);
+        let refused = async {
+            begin(c, 2).await?;
+            Ok::<_, Failure>(c.batch_execute("SELECT nothing").await?)
+        };
+        assert_eq!(attempt(c, refused).await?.unwrap_err().sqlstate.as_deref(), Some("42703"));
+        begin(c, 3).await?;
+        Ok(c.batch_execute("COMMIT").await?)
+    };
+    pool.session(Duration::from_secs(10), parts).await.unwrap();
+    assert_eq!(process_and_rows(&pool).await.1, 1);
+    let lost = async |c: &Connection| {
+        let lost = async { Err::<(), _>(Failure::new(Class::Connection, "gone")) };
+        Ok(attempt(c, lost).await?.is_ok())
+    };
+    assert_eq!(pool.session(Duration::from_secs(10), lost).await.unwrap_err().message, "gone");
 }

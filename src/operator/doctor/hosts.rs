@@ -1,10 +1,11 @@
 //! The way to the server: each host of the connection string, its TLS, and whether it takes writes.
 
 use super::{Finding, Verdict};
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::pool::Pool;
-use crate::postgres::session::{Connection, Session};
+use crate::postgres::session::{Connection, Session, attempt};
 use crate::postgres::tls::Verify;
 use crate::store::{Config, HOUSEKEEPING};
 
@@ -60,11 +61,17 @@ impl Host {
         Ok(Self { target, session, writable })
     }
 
-    async fn why_read_only(&mut self) -> String {
-        let recovery = async |c: &Connection| {
-            Ok::<_, Failure>(c.query_one("SELECT pg_is_in_recovery()", &[]).await?.get::<_, bool>(0))
+    /// The row that `select` gives; `None` also where the role may not ask.
+    async fn ask(&mut self, select: &str) -> Option<Row> {
+        let asked = async |c: &Connection| {
+            attempt(c, async { Ok::<_, Failure>(c.query_opt(select, &[]).await?) }).await
         };
-        if self.session.within(HOUSEKEEPING, recovery).await.is_ok_and(|is_standby| is_standby) {
+        self.session.within(HOUSEKEEPING, asked).await.ok()?.ok()?
+    }
+
+    async fn why_read_only(&mut self) -> String {
+        let recovery = self.ask("SELECT pg_is_in_recovery()").await;
+        if recovery.is_some_and(|row| row.get(0)) {
             return "a standby takes no records: name the primary in exporters.postgres.dsn as well \
                     (postgresql://user@one,two/database), or promote this one"
                 .to_owned();
@@ -75,8 +82,7 @@ impl Host {
 
     async fn encryption(&mut self) -> Finding {
         let select = "SELECT ssl, version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-        let ask = async |c: &Connection| Ok::<_, Failure>(c.query_opt(select, &[]).await?);
-        let session = self.session.within(HOUSEKEEPING, ask).await.ok().flatten();
+        let session = self.ask(select).await;
         let session = session.filter(|row| row.get(0)).map(|row| (row.get(1), row.get(2)));
         let session: Option<(Option<String>, Option<String>)> = session;
         let (verdict, text) = match (session, self.target.tls.verify) {

@@ -77,8 +77,8 @@ pub async fn examine(target: &Target, config: &Config, tell: &mut impl FnMut(Fin
         examine_by(&Patient { connection, host, config, schema, destination }, tell).await;
         Ok::<_, Failure>(())
     });
-    if asked.await.is_err() {
-        let text = format!("the server did not answer all questions within {} s", PATIENCE.as_secs());
+    if let Err(failure) = asked.await {
+        let text = format!("not all questions could be asked: {failure}");
         tell(Finding { check: "connection", verdict: Verdict::Problem, text });
     }
 }

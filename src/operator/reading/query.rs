@@ -82,9 +82,9 @@ async fn all_but_last(
     let declare = format!("DECLARE page NO SCROLL CURSOR FOR {select}");
     reader.answered(connection.execute(&declare, &values)).await.map_err(failed)?;
     let fetch = format!("FETCH {PAGE} FROM page");
-    let fetch = reader.answered(connection.prepare(&fetch)).await.map_err(failed)?;
     loop {
-        let page = reader.answered(connection.query(&fetch, &[])).await.map_err(failed)?;
+        // Without a prepared statement: a pooler keeps those for others, and what a FETCH gives is its cursor's.
+        let page = reader.answered(connection.query_typed(&fetch, &[])).await.map_err(failed)?;
         if page.len() < PAGE {
             return Ok(page);
         }

@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// worth compiling. A pager may keep us waiting; but a transaction that stays keeps vacuum from its work.
 const SETTINGS: &str = "SELECT set_config(name, wanted.value, true) FROM (VALUES ('TimeZone', 'UTC'), \
      ('plan_cache_mode', 'force_custom_plan'), ('jit', 'off'), ('transaction_timeout', '0'), \
-     ('idle_in_transaction_session_timeout', '10min')) wanted (name, value) JOIN pg_settings USING (name)";
+     ('cursor_tuple_fraction', '1'), ('idle_in_transaction_session_timeout', '10min')) wanted (name, value) JOIN pg_settings USING (name)";
 
 impl ViewReader {
     /// A reader of the store at `target`, whose statements may take `limit`. The server's list of sessions has it as `name`.

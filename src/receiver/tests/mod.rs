@@ -96,6 +96,7 @@ impl Default for Setup {
                 idle: LONG,
                 age: LONG,
                 age_grace: LONG,
+                crowded: SHORT,
                 shutdown: LONG,
             },
             arrival: LONG,

@@ -83,7 +83,7 @@ impl Store {
         let (mut in_the_way, mut wait) = (None, EVERY);
         loop {
             let asked = *wanted.borrow();
-            // DiskRoom that was made since a try began is room for it, also where the try failed before that.
+            // Room that was made since a try began is room for it, also if the try failed before that.
             let unserved = asked > served.max(*self.room.made.borrow());
             room_is_due |= unserved && self.config.retention.drop_when_disk_is_full;
             served = asked;

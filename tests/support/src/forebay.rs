@@ -285,7 +285,11 @@ async fn keep_lines(
 pub async fn get(url: &str) -> (u16, String) {
     let url = url.to_owned();
     tokio::task::spawn_blocking(move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
         let mut response = agent.get(&url).call().unwrap_or_else(|error| panic!("GET {url}: {error}"));
         let body = response.body_mut().read_to_string().unwrap_or_default();
         (response.status().as_u16(), body)
