@@ -44,8 +44,8 @@ fn what_cannot_be_pushed_to_is_refused() {
         ("headers: [{name: a}]", "headers[0]: missing field `value`"),
         (
             "insecure: true",
-            "insecure: not in forebay: metrics are pushed without TLS; take the key away, and let a Collector on this \
-             machine pass them on",
+            "insecure: not in forebay: metrics are pushed without TLS; remove this key, and let a Collector on this machine \
+             forward them",
         ),
     ] {
         assert_eq!(otlp(keys), format!("{key}.{expected}"));
