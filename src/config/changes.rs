@@ -1,4 +1,4 @@
-//! What differs between two configurations, key by key.
+//! The differences between two configurations, key by key.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ impl Config {
     pub fn changes(&self, other: &Config) -> Vec<String> {
         let mut changes = Vec::new();
         compare(&self.tree(), &other.tree(), "", &mut changes);
-        // In the trees their secrets are alike.
+        // The trees show all secrets alike.
         for path in self.changed_secrets(other) {
             if !changes.iter().any(|change| change.starts_with(&path)) {
                 changes.push(path);
@@ -18,7 +18,7 @@ impl Config {
         changes
     }
 
-    /// The paths of those that have secrets in them which differ.
+    /// The paths of the keys whose secrets differ.
     fn changed_secrets(&self, other: &Config) -> Vec<String> {
         let mut changed = Vec::new();
         if self.exporter.dsn != other.exporter.dsn {

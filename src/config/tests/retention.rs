@@ -1,4 +1,4 @@
-//! How long records are kept: what is taken, and the exact words where it cannot be.
+//! Retention: accepted values, and the exact words of refusals.
 
 use super::*;
 use crate::store::config::RetentionConfig;
@@ -37,8 +37,8 @@ fn what_cannot_be_kept_so_is_refused() {
         (&[".maxage=1h"], ".maxage: unknown key; did you mean max_age?"),
         (
             &[".max_age=48h", "create_schema=false"],
-            ": found create_schema: false, expected create_schema: true as well, since only who makes partitions can \
-             drop them; or none of its keys",
+            ": found create_schema: false, expected create_schema: true as well, since only the owner of partitions \
+             can drop them; or none of its keys",
         ),
     ] {
         let sets: Vec<_> = sets
@@ -52,7 +52,7 @@ fn what_cannot_be_kept_so_is_refused() {
         assert_eq!(minimal(&sets, &none).unwrap_err(), format!("{KEY}{expected}"));
     }
     for (indexes, expected) in [
-        ("[service, service]", ": found service twice, expected each once"),
+        ("[service, service]", ": found service twice, expected each index once"),
         ("[trace]", "[0]: found \"trace\", expected one of errors, service, trace_id, attributes, body"),
     ] {
         let refusal = minimal(&[&format!("exporters.postgres.indexes={indexes}")], &none).unwrap_err();

@@ -1,4 +1,4 @@
-//! One value in the many ways in which people write it.
+//! The many ways in which people write one value.
 
 use super::*;
 use crate::telemetry::config::Level;
@@ -8,8 +8,8 @@ fn with(set: &str) -> Config {
     minimal(&[set], &none).unwrap_or_else(|refusal| panic!("{set}: {refusal}"))
 }
 
-/// Scenario: levels of messages in the words of other programs, in any case. Promise: each is understood as the level of
-/// forebay that is nearest, and what is no level is refused with those that are.
+/// Scenario: levels of messages in the words of other programs, in any case. Promise: each means forebay's nearest level; anything
+/// else is refused with the list of levels.
 #[test]
 fn levels_have_the_names_that_other_programs_give_them() {
     use Level::{Debug, Error, Info, Off, Warn};
@@ -214,26 +214,15 @@ fn addresses_as_operators_write_them() {
     {
         assert!(minimal(&[&format!("{grpc}='{address}'")], &none).is_ok(), "{address}");
     }
-    for address in [
-        "4317",
-        ":x",
-        ":65536",
-        "localhost",
-        "localhost:",
-        "::1:4317",
-        "[x]:1",
-        "h:65536",
-        "h:+1",
-        "http://h:1",
-    ] {
+    for address in "4317 :x :65536 localhost localhost: ::1:4317 [x]:1 h:65536 h:+1 http://h:1".split(' ') {
         let expected = format!(
             "{grpc}: found {address:?}, expected host:port, such as 127.0.0.1:4317, [::1]:4317, \
              or 0.0.0.0:4317 for every interface"
         );
         assert_eq!(minimal(&[&format!("{grpc}='{address}'")], &none).unwrap_err(), expected);
     }
-    // The Collector takes it for every interface, but nobody should get there by an empty variable.
-    let expected = "found \":4317\", expected a host before it: 127.0.0.1:4317 for this machine alone, \
+    // The Collector listens on every interface then, but an empty variable should not have that effect.
+    let expected = "found \":4317\", expected a host before the port: 127.0.0.1:4317 for this machine alone, \
                     or 0.0.0.0:4317 for every interface";
     for (set, variables) in
         [(":4317", ""), ("${env:HOST}:4317", " (the value is from the environment: HOST)")]
