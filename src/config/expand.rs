@@ -130,47 +130,35 @@ mod tests {
         }
     }
 
-    fn text(text: &str) -> String {
-        expand(text, &env).unwrap().unwrap().text
-    }
-
     #[test]
     fn a_reference_becomes_the_value() {
-        assert_eq!(text("${env:PORT}"), "4317");
-        assert_eq!(text("${PORT}"), "4317");
-        assert_eq!(text("127.0.0.1:${env:PORT}/${env:PORT}"), "127.0.0.1:4317/4317");
-        assert_eq!(text("${env:PORT:-1}"), "4317");
-        assert_eq!(text("${env:NONE:-1.0}s"), "1.0s");
-        assert_eq!(text("${env:NONE:-postgres://u:p@h:5432/db?a=b}"), "postgres://u:p@h:5432/db?a=b");
-        assert_eq!(text("${env:NONE:-${env:NEITHER:-${env:PORT}}}!"), "4317!");
-        assert_eq!(text("${env:NONE:-}"), "");
-    }
-
-    #[test]
-    fn an_empty_variable_takes_the_default() {
-        assert_eq!(text("${env:EMPTY:-x}"), "x");
-        assert_eq!(text("${env:EMPTY}"), "");
-    }
-
-    #[test]
-    fn the_end_of_the_line_is_no_part_of_a_value() {
-        assert_eq!(text("postgres://u:${env:OF_A_FILE}@h/db"), "postgres://u:hunter2@h/db");
-        assert_eq!(text("${env:TWO_LINES}"), "a\nb");
-        assert_eq!(text("${env:LINE_END:-x}"), "x");
-    }
-
-    #[test]
-    fn a_dollar_can_be_literal() {
-        assert_eq!(text("pa$$word"), "pa$word");
-        assert_eq!(text("pa$word$"), "pa$word$");
-        assert_eq!(text("$${env:PORT}"), "${env:PORT}");
-        assert_eq!(text("$$${env:PORT}"), "$4317");
+        for (reference, expected) in [
+            ("${env:PORT}", "4317"),
+            ("${PORT}", "4317"),
+            ("127.0.0.1:${env:PORT}/${env:PORT}", "127.0.0.1:4317/4317"),
+            ("${env:PORT:-1}", "4317"),
+            ("${env:NONE:-1.0}s", "1.0s"),
+            ("${env:NONE:-postgres://u:p@h:5432/db?a=b}", "postgres://u:p@h:5432/db?a=b"),
+            ("${env:NONE:-${env:NEITHER:-${env:PORT}}}!", "4317!"),
+            ("${env:NONE:-}", ""),
+            // An empty variable takes the default.
+            ("${env:EMPTY:-x}", "x"),
+            ("${env:EMPTY}", ""),
+            // The end of the line is no part of a value.
+            ("postgres://u:${env:OF_A_FILE}@h/db", "postgres://u:hunter2@h/db"),
+            ("${env:TWO_LINES}", "a\nb"),
+            ("${env:LINE_END:-x}", "x"),
+            // A dollar can be literal.
+            ("pa$$word", "pa$word"),
+            ("pa$word$", "pa$word$"),
+            ("$${env:PORT}", "${env:PORT}"),
+            ("$$${env:PORT}", "$4317"),
+            // A value is not expanded again.
+            ("${env:DOLLARS}", "a$$b${env:PORT}"),
+        ] {
+            assert_eq!(expand(reference, &env).unwrap().unwrap().text, expected, "{reference}");
+        }
         assert_eq!(expand("plain", &env).unwrap(), None);
-    }
-
-    #[test]
-    fn a_value_is_not_expanded_again() {
-        assert_eq!(text("${env:DOLLARS}"), "a$$b${env:PORT}");
     }
 
     #[test]

@@ -240,9 +240,7 @@ impl<'a> Given<'_, 'a> {
             Field::ScopeSchemaUrl => own(&scope.schema_url),
         }
     }
-}
 
-impl<'a> Given<'_, 'a> {
     /// The attributes in the object of `source`.
     fn members(&self, mapping: &Mapping, source: &Source) -> impl Iterator<Item = &'a [u8]> {
         let (keys, patterns, is_rest) = match source {
