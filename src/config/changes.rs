@@ -1,4 +1,4 @@
-//! What differs between two configurations, key by key.
+//! The differences between two configurations, key by key.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ impl Config {
     pub fn changes(&self, other: &Config) -> Vec<String> {
         let mut changes = Vec::new();
         compare(&self.tree(), &other.tree(), "", &mut changes);
-        // In the trees their secrets are alike.
+        // The trees show all secrets alike.
         for path in self.changed_secrets(other) {
             if !changes.iter().any(|change| change.starts_with(&path)) {
                 changes.push(path);
@@ -18,23 +18,20 @@ impl Config {
         changes
     }
 
-    /// The paths of those that have secrets in them which differ.
+    /// The paths of the keys whose secrets differ.
     fn changed_secrets(&self, other: &Config) -> Vec<String> {
-        let mut changed = Vec::new();
-        if self.exporter.dsn != other.exporter.dsn {
-            changed.push("exporters.postgres.dsn".to_owned());
-        }
-        if self.telemetry.metrics.readers != other.telemetry.metrics.readers {
-            changed.push("service.telemetry.metrics.readers".to_owned());
-        }
-        if self.receiver.protocols != other.receiver.protocols {
-            changed.push("receivers.otlp.protocols".to_owned());
-        }
         let (own, others) = (&self.receiver.authenticators, &other.receiver.authenticators);
         let differs =
             |(name, config): &(&String, &_)| others.get(*name).is_some_and(|other| other != *config);
-        changed.extend(own.iter().filter(differs).map(|(name, _)| format!("extensions.{name}")));
-        changed
+        let authenticators = own.iter().filter(differs).map(|(name, _)| format!("extensions.{name}"));
+        let (metrics, others) = (&self.telemetry.metrics, &other.telemetry.metrics);
+        let keys = [
+            ("exporters.postgres.dsn", self.exporter.dsn != other.exporter.dsn),
+            ("service.telemetry.metrics.readers", metrics.readers != others.readers),
+            ("receivers.otlp.protocols", self.receiver.protocols != other.receiver.protocols),
+        ];
+        let changed = keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned());
+        changed.chain(authenticators).collect()
     }
 }
 

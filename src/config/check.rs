@@ -1,5 +1,5 @@
-//! What the types cannot say about the values: ranges, addresses and how keys go together. The
-//! connection string is left to the exporter, which is the one that can read it.
+//! Checks that types cannot express: ranges, addresses and combinations of keys. The exporter checks the connection string,
+//! which only it can read.
 
 use std::fmt::Display;
 use std::net::Ipv6Addr;
@@ -88,7 +88,7 @@ fn http(config: &HttpConfig) -> Checked {
     positive(&key("max_connection_age_grace"), config.max_connection_age_grace)
 }
 
-/// HTTP/2 as it is here answers a client's pings by itself, so that nothing can be asked of them.
+/// The HTTP/2 library answers all pings of clients by itself, so forebay cannot enforce a policy on them.
 fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
     let because = "or nothing: forebay answers every ping of a client and cannot refuse any";
     let EnforcementPolicy { min_time, permit_without_stream } = policy;
@@ -98,7 +98,7 @@ fn ping_policy(key: &str, policy: &EnforcementPolicy) -> Checked {
     demand(permitted, &format!("{key}.permit_without_stream"), permitted, &format!("true {because}"))
 }
 
-/// Each limit lets something through, and none is larger than PostgreSQL's largest value.
+/// No limit is 0, and none allows more than PostgreSQL's largest value.
 fn structure(admission: &AdmissionConfig) -> Checked {
     for (name, found, most) in [
         ("max_decompression_ratio", admission.max_decompression_ratio, 1_000_000),
@@ -120,7 +120,7 @@ fn structure(admission: &AdmissionConfig) -> Checked {
     Ok(())
 }
 
-/// A single request gets no more than a little over half of what all may have.
+/// A single request gets little more than half of the memory for all requests.
 fn admission(limit: ByteSize, key: &str, largest: ByteSize) -> Checked {
     let allowed = format!("three times {key} ({largest}) or more, and 1TiB at most");
     let holds = limit.0 >= 3 * largest.0 && limit <= ByteSize(1 << 40);
@@ -167,7 +167,7 @@ fn exporter(config: &exporter::config::Config) -> Checked {
 fn indexes(key: &str, indexes: &[Index]) -> Checked {
     let twice = (1..indexes.len()).find(|&at| indexes[..at].contains(&indexes[at]));
     let label = twice.map_or("", |at| <&str>::from(indexes[at]));
-    demand(twice.is_none(), key, format!("{label} twice"), "each once")
+    demand(twice.is_none(), key, format!("{label} twice"), "each index once")
 }
 
 fn retention(config: &exporter::config::Config) -> Checked {
@@ -175,9 +175,9 @@ fn retention(config: &exporter::config::Config) -> Checked {
     let key = "exporters.postgres.retention";
     let is_off = *retention == RetentionConfig::default();
     let allowed =
-        "create_schema: true as well, since only who makes partitions can drop them; or none of its keys";
+        "create_schema: true as well, since only the owner of partitions can drop them; or none of its keys";
     demand(*create_schema || is_off, key, "create_schema: false", allowed)?;
-    let allowed = "none of its keys, since an existing table is somebody else's to clear";
+    let allowed = "none of its keys, since forebay deletes nothing from an existing table";
     demand(table.is_none() || is_off, key, "exporters.postgres.table beside it", allowed)?;
     let (age, width) = (retention.max_age.0.as_secs(), partition.seconds() as u64);
     let allowed = format!("a partition's length ({}h) or more, or 0s to keep all", width / 3600);
@@ -185,7 +185,7 @@ fn retention(config: &exporter::config::Config) -> Checked {
     demand(found.0.is_zero() || age >= width, &format!("{key}.max_age"), found, &allowed)
 }
 
-/// Any name that PostgreSQL takes in quotes and does not keep for itself.
+/// PostgreSQL accepts any such name in quotes and reserves `pg_` for itself.
 fn schema(key: &str, name: &str) -> Checked {
     let fits = (1..=63).contains(&name.len()) && !name.contains(char::is_control) && !name.starts_with("pg_");
     demand(fits, key, format!("{name:?}"), "a name of 1 to 63 bytes that does not begin with pg_")
@@ -235,7 +235,7 @@ fn push(key: &str, config: &telemetry::config::PeriodicConfig) -> Checked {
     let key = |name: &str| format!("{key}.exporter.otlp.{name}");
     let is_safe = !found.starts_with("https://");
     let allowed =
-        "http://host:port: metrics are pushed without TLS; let a Collector on this machine pass them on";
+        "http://host:port: metrics are pushed without TLS; let a Collector on this machine forward them";
     demand(is_safe, &key("endpoint"), format!("{found:?}"), allowed)?;
     let address = found.strip_prefix("http://").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
     let has_path = otlp.protocol == Protocol::HttpProtobuf;
@@ -243,7 +243,7 @@ fn push(key: &str, config: &telemetry::config::PeriodicConfig) -> Checked {
     let allowed = "http://host:port, and a path only where the protocol is http/protobuf";
     demand(fits, &key("endpoint"), format!("{found:?}"), allowed)?;
     let unfit = otlp.headers.unfit();
-    let allowed = "a name that HTTP has, and a value of ASCII";
+    let allowed = "a valid name of an HTTP header, and an ASCII value";
     demand(unfit.is_none(), &key("headers"), format!("{:?}", unfit.unwrap_or_default()), allowed)
 }
 
@@ -267,9 +267,9 @@ fn positive(key: &str, GoDuration(found): GoDuration) -> Checked {
 
 fn endpoint(key: &str, text: &str) -> Checked {
     let allowed = match text.strip_prefix(':') {
-        // The Collector takes this for every interface. It may as well be a variable that is empty.
+        // The Collector listens on every interface then. But the host may just be an empty variable.
         Some(port) if is_endpoint(&format!("0{text}")) => format!(
-            "a host before it: 127.0.0.1:{port} for this machine alone, or 0.0.0.0:{port} for every interface"
+            "a host before the port: 127.0.0.1:{port} for this machine alone, or 0.0.0.0:{port} for every interface"
         ),
         _ => "host:port, such as 127.0.0.1:4317, [::1]:4317, or 0.0.0.0:4317 for every interface".to_owned(),
     };

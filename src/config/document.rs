@@ -1,5 +1,4 @@
-//! What a user may write: the Collector's tree, limited to the components that forebay has, and how
-//! it becomes the [`Config`] that forebay runs on.
+//! The keys that a user may write: the Collector's tree with forebay's components, and how it becomes the [`Config`].
 
 use std::time::Duration;
 
@@ -68,8 +67,8 @@ struct Pipeline {
     exporters: Vec<String>,
 }
 
-/// Writes out `otlp:` as `otlp: {}`: a component or a protocol that is named is there, with its
-/// defaults, where any other key without a value is as good as not written.
+/// Turns `otlp:` into `otlp: {}`: a component or protocol that is named exists, with its defaults. Any other key without a
+/// value counts as absent.
 pub(super) fn name_components(tree: &mut Value) {
     for section in ["/receivers", "/receivers/otlp/protocols", "/processors", "/exporters", "/extensions"] {
         let section = tree.pointer_mut(section);
@@ -90,7 +89,7 @@ fn give_defaults(value: &mut Value) {
 }
 
 impl Document {
-    /// The components that `service` puts to use.
+    /// The components that `service` uses.
     pub(super) fn resolve(self) -> Result<Config, KeyError> {
         let Some(pipeline) = self.service.pipelines.logs else {
             return Err(KeyError::new(
@@ -117,25 +116,25 @@ impl Document {
     }
 }
 
-/// A pipeline without the batch processor: nothing waits for company.
+/// The batches of a pipeline without the batch processor: no record waits for others.
 fn each_request_by_itself() -> BatchConfig {
     BatchConfig { send_batch_size: 1, timeout: GoDuration(Duration::ZERO), ..BatchConfig::default() }
 }
 
-/// The processor called `name`, where the pipeline names it.
+/// The processor called `name`, if the pipeline names it.
 fn processor<T>(names: &[String], name: &str, component: Option<T>) -> Result<Option<T>, KeyError> {
     let path = "service.pipelines.logs.processors";
     let in_order = [&[][..], &["batch"], &["memory_limiter"], &["memory_limiter", "batch"]];
     if !in_order.iter().any(|known| *known == names) {
         let problem =
-            format!("found [{}], expected [memory_limiter, batch] in this order, or less", names.join(", "));
+            format!("found [{}], expected [memory_limiter, batch] in this order, or fewer", names.join(", "));
         return Err(KeyError::new(path, problem));
     }
     let named: Vec<_> = names.iter().filter(|known| *known == name).cloned().collect();
     used(path, &named, name, component)
 }
 
-/// The `component`, where the list of names at `path` is `[name]`; `None` where it is empty.
+/// The `component`, if the list of names at `path` is `[name]`; `None` if it is empty.
 fn used<T>(path: &str, names: &[String], name: &str, component: Option<T>) -> Result<Option<T>, KeyError> {
     match names {
         [] => Ok(None),

@@ -1,5 +1,5 @@
-//! What the configuration can be refused for. Each message names the key or the file, what was
-//! found there and what is allowed; none of them shows a password.
+//! The reasons to refuse a configuration. Each message names the key or the file, the value found there and the allowed ones;
+//! none shows a password.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use serde::de::{Error, Expected, Unexpected};
 use super::absent;
 use crate::values::text::NotText;
 
-/// Why forebay does not start with the configuration it was given.
+/// Why forebay does not start with this configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A `--config` file could not be read.
@@ -19,7 +19,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A `--config` file is not text.
@@ -27,19 +27,19 @@ pub enum ConfigError {
     NotText {
         /// The file.
         path: PathBuf,
-        /// What it is instead.
+        /// Its encoding, or its first invalid byte.
         source: NotText,
     },
-    /// `--config env:NAME` of a variable that is not set.
+    /// `--config env:NAME` names a variable that is not set.
     #[error("--config env:{0}: the environment variable {0} is not set")]
     Unset(String),
-    /// `--config` names a source in the network.
+    /// `--config` names a URL.
     #[error(
-        "--config {0}:…: forebay takes no configuration from the network, so that it starts without it; \
-         fetch it to a file first"
+        "--config {0}:…: forebay loads no configuration from the network, so that it starts without the network; \
+         download it to a file first"
     )]
     Remote(String),
-    /// A document is not YAML, or is not a map. The message begins with where that is.
+    /// A document is not YAML, or is not a map. The message begins with the place.
     #[error("{0}")]
     Yaml(String),
     /// A `--set` is not `path=value`.
@@ -56,13 +56,13 @@ pub struct KeyError {
     /// The keys from the top down; an element of a list is `[0]`.
     path: Vec<String>,
     problem: String,
-    /// What the key is most likely a misspelling of, where it is not known.
+    /// For an unknown key: the known one that it resembles.
     unknown: Option<Nearest>,
     /// The environment variables that the value was taken from.
     variables: Vec<String>,
 }
 
-/// The known key that an unknown one is like, if there is one.
+/// The known key that an unknown one resembles, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Nearest(Option<&'static str>);
 
@@ -73,7 +73,7 @@ impl KeyError {
         Self { path, ..Self::here(problem.into()) }
     }
 
-    /// The same with a path of steps, which may have dots in them.
+    /// The same with the steps of a path, which may contain dots.
     pub(super) fn at(path: impl IntoIterator<Item = String>, problem: impl Into<String>) -> Self {
         Self { path: path.into_iter().collect(), ..Self::here(problem.into()) }
     }
@@ -90,7 +90,7 @@ impl KeyError {
         self
     }
 
-    /// The same, with what to do instead where the key is one of the Collector's. Its path is whole by now.
+    /// The same, with what to do instead if the key is one of the Collector's. The path must be complete.
     pub(super) fn explained(mut self) -> Self {
         let instead = match self.unknown {
             None => None,
@@ -117,7 +117,7 @@ impl fmt::Display for KeyError {
         for (depth, key) in self.path.iter().enumerate() {
             let dot = if depth == 0 || key.starts_with('[') { "" } else { "." };
             let key = presentable(key);
-            // As YAML has it in quotes.
+            // YAML needs quotes for these as well.
             let unclear = key.is_empty() || key.contains(": ");
             if unclear { write!(f, "{dot}\"{key}\"")? } else { write!(f, "{dot}{key}")? }
         }
@@ -155,14 +155,13 @@ impl Error for KeyError {
         let near = nearest(key, allowed);
         let problem = match near {
             Some(near) => format!("unknown key; did you mean {near}?"),
-            None => format!("unknown key; what can stand here: {}", allowed.join(", ")),
+            None => format!("unknown key; known here: {}", allowed.join(", ")),
         };
         Self { unknown: Some(Nearest(near)), ..Self::here(problem) }.under(key.to_owned())
     }
 }
 
-/// `text` as a message quotes it: on one line, and without a password, because a connection string may stand where it
-/// should not.
+/// `text` for a message: on one line, and without the password of a connection string, which may be in the wrong place.
 pub(super) fn presentable(text: &str) -> String {
     let line = without(&crate::values::plain::plain(text), "://", |rest| {
         let url = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
@@ -178,7 +177,7 @@ pub(super) fn presentable(text: &str) -> String {
     })
 }
 
-/// `text` without what `secret` finds in the rest behind each `mark`.
+/// `text` without the range that `secret` finds in the text after each `mark`.
 fn without(text: &str, mark: &str, secret: impl Fn(&str) -> Option<Range<usize>>) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -195,7 +194,7 @@ fn without(text: &str, mark: &str, secret: impl Fn(&str) -> Option<Range<usize>>
     shown + rest
 }
 
-/// What was found, in the words of a YAML file.
+/// The value found, in the words of YAML.
 struct Found<'a>(Unexpected<'a>);
 
 impl fmt::Display for Found<'_> {
@@ -214,7 +213,7 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// What serde says it expects, in the words of a YAML file.
+/// Serde's expectation, in the words of YAML.
 fn plain(expected: &str, found: Unexpected<'_>) -> String {
     let is_whole = matches!(expected, "u16" | "u32" | "u64" | "usize");
     let text = match expected {
@@ -233,7 +232,7 @@ fn plain(expected: &str, found: Unexpected<'_>) -> String {
         other => other,
     };
     match found {
-        // Thousands are set apart in many ways.
+        // People separate thousands in many ways.
         Unexpected::Str(found) if is_whole => {
             let number = found.replace([',', '.', '_', '\'', ' '], "");
             let is_number =
@@ -244,7 +243,7 @@ fn plain(expected: &str, found: Unexpected<'_>) -> String {
     }
 }
 
-/// The allowed key that `key` is most likely a misspelling of.
+/// The allowed key of which `key` is most likely a misspelling.
 fn nearest(key: &str, allowed: &[&'static str]) -> Option<&'static str> {
     let distance = |known: &str| strsim::damerau_levenshtein(key, known);
     let near = allowed.iter().copied().min_by_key(|known| distance(known))?;

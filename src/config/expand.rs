@@ -1,9 +1,8 @@
 //! References to the environment: `${env:NAME}`, `${env:NAME:-default}` and the short `${NAME}`.
 //!
-//! As in the Collector, `$$` is a literal `$`, a `$` before anything but `{` stays as it is, and a
-//! variable that is not set and has no default is an error. Where there is a default, a variable
-//! that is set but empty takes it, as in a shell: that is how Compose files pass on what nobody set.
-//! What a variable holds is never looked at again for references.
+//! As in the Collector, `$$` is a literal `$`, a `$` before anything but `{` stays, and an unset variable without a default
+//! is an error. As in a shell, an empty variable takes its default: Compose files pass unset variables on as empty ones.
+//! References in the value of a variable are not expanded.
 
 use super::error::KeyError;
 
@@ -15,12 +14,12 @@ pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub(super) struct Expanded {
     /// The text.
     pub(super) text: String,
-    /// The length of the value, where the text was one reference with nothing but letters behind it: a value that may
-    /// stand for a number, and its unit.
+    /// The length of the value, if the text was one reference, perhaps with letters after it: the value may be a number, and
+    /// the letters its unit.
     pub(super) value: Option<usize>,
 }
 
-/// Expands the references in `text`; `None` where there is no `$` in it.
+/// Expands the references in `text`; `None` if it has no `$`.
 pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyError> {
     if !text.contains('$') {
         return Ok(None);
@@ -45,7 +44,7 @@ pub(super) fn expand(text: &str, env: Env<'_>) -> Result<Option<Expanded>, KeyEr
     Ok(Some(expanded))
 }
 
-/// The variables that `text` is expanded with, each with its value.
+/// The variables in `text`, each with its value.
 pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<(String, Option<String>)> {
     let variables = std::cell::RefCell::new(Vec::new());
     let noted = |name: &str| {
@@ -53,7 +52,7 @@ pub(super) fn variables(text: &str, env: Env<'_>) -> Vec<(String, Option<String>
         variables.borrow_mut().push((name.to_owned(), value.clone()));
         value
     };
-    // A reference that cannot be resolved has been reported by name already.
+    // A reference that cannot be resolved is already reported by name.
     let _ = expand(text, &noted);
     variables.into_inner()
 }
@@ -71,7 +70,7 @@ fn resolve(body: &str, env: Env<'_>) -> Result<String, KeyError> {
              and $$ for a literal $"
         )));
     }
-    // A secret that comes from a file often ends as its file does.
+    // A secret from a file often ends with the file's line end.
     let value = env(name).map(|value| value.trim_end_matches(['\r', '\n']).to_owned());
     match (value, default) {
         (Some(value), None) => Ok(value),
@@ -85,7 +84,7 @@ fn resolve(body: &str, env: Env<'_>) -> Result<String, KeyError> {
     }
 }
 
-/// Where the brace that was opened before `text` is closed; a default may hold references itself.
+/// The index of the brace that closes the one before `text`; a default may contain references.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut last = ' ';
@@ -131,47 +130,35 @@ mod tests {
         }
     }
 
-    fn text(text: &str) -> String {
-        expand(text, &env).unwrap().unwrap().text
-    }
-
     #[test]
     fn a_reference_becomes_the_value() {
-        assert_eq!(text("${env:PORT}"), "4317");
-        assert_eq!(text("${PORT}"), "4317");
-        assert_eq!(text("127.0.0.1:${env:PORT}/${env:PORT}"), "127.0.0.1:4317/4317");
-        assert_eq!(text("${env:PORT:-1}"), "4317");
-        assert_eq!(text("${env:NONE:-1.0}s"), "1.0s");
-        assert_eq!(text("${env:NONE:-postgres://u:p@h:5432/db?a=b}"), "postgres://u:p@h:5432/db?a=b");
-        assert_eq!(text("${env:NONE:-${env:NEITHER:-${env:PORT}}}!"), "4317!");
-        assert_eq!(text("${env:NONE:-}"), "");
-    }
-
-    #[test]
-    fn an_empty_variable_takes_the_default() {
-        assert_eq!(text("${env:EMPTY:-x}"), "x");
-        assert_eq!(text("${env:EMPTY}"), "");
-    }
-
-    #[test]
-    fn the_end_of_the_line_is_no_part_of_a_value() {
-        assert_eq!(text("postgres://u:${env:OF_A_FILE}@h/db"), "postgres://u:hunter2@h/db");
-        assert_eq!(text("${env:TWO_LINES}"), "a\nb");
-        assert_eq!(text("${env:LINE_END:-x}"), "x");
-    }
-
-    #[test]
-    fn a_dollar_can_be_literal() {
-        assert_eq!(text("pa$$word"), "pa$word");
-        assert_eq!(text("pa$word$"), "pa$word$");
-        assert_eq!(text("$${env:PORT}"), "${env:PORT}");
-        assert_eq!(text("$$${env:PORT}"), "$4317");
+        for (reference, expected) in [
+            ("${env:PORT}", "4317"),
+            ("${PORT}", "4317"),
+            ("127.0.0.1:${env:PORT}/${env:PORT}", "127.0.0.1:4317/4317"),
+            ("${env:PORT:-1}", "4317"),
+            ("${env:NONE:-1.0}s", "1.0s"),
+            ("${env:NONE:-postgres://u:p@h:5432/db?a=b}", "postgres://u:p@h:5432/db?a=b"),
+            ("${env:NONE:-${env:NEITHER:-${env:PORT}}}!", "4317!"),
+            ("${env:NONE:-}", ""),
+            // An empty variable takes the default.
+            ("${env:EMPTY:-x}", "x"),
+            ("${env:EMPTY}", ""),
+            // The end of the line is no part of a value.
+            ("postgres://u:${env:OF_A_FILE}@h/db", "postgres://u:hunter2@h/db"),
+            ("${env:TWO_LINES}", "a\nb"),
+            ("${env:LINE_END:-x}", "x"),
+            // A dollar can be literal.
+            ("pa$$word", "pa$word"),
+            ("pa$word$", "pa$word$"),
+            ("$${env:PORT}", "${env:PORT}"),
+            ("$$${env:PORT}", "$4317"),
+            // A value is not expanded again.
+            ("${env:DOLLARS}", "a$$b${env:PORT}"),
+        ] {
+            assert_eq!(expand(reference, &env).unwrap().unwrap().text, expected, "{reference}");
+        }
         assert_eq!(expand("plain", &env).unwrap(), None);
-    }
-
-    #[test]
-    fn a_value_is_not_expanded_again() {
-        assert_eq!(text("${env:DOLLARS}"), "a$$b${env:PORT}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `extensions`, whose keys are types with or without a name of one's own: `basicauth`, `basicauth/senders`.
+//! `extensions`, whose keys are types with or without a name: `basicauth`, `basicauth/senders`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::error::KeyError;
 use crate::receiver::auth::config::AuthenticatorConfig;
 use crate::telemetry::config::HealthCheckConfig;
 
-/// What is defined, whether it is put to use or not.
+/// All extensions that are defined, used or not.
 #[derive(Default)]
 pub(super) struct Extensions {
     health_check: Option<HealthCheckConfig>,
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Extensions {
 }
 
 impl Extensions {
-    /// Those that `names`, the list in `service.extensions`, puts to use.
+    /// The extensions in `names`, which is the list `service.extensions`.
     pub(super) fn used(
         mut self,
         names: &[String],
@@ -59,7 +59,7 @@ impl Extensions {
             let kind = name.split('/').next().unwrap_or(name);
             if !TYPES.contains(&kind) {
                 let types = TYPES.join(", ");
-                return Err(KeyError::new(key, format!("found {name}; what can stand here: {types}")));
+                return Err(KeyError::new(key, format!("found {name}; known here: {types}")));
             }
             let undefined =
                 || KeyError::new(key, format!("{name} is not defined; write `{name}:` under extensions"));

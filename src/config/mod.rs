@@ -1,9 +1,8 @@
 //! The configuration: the Collector's YAML in, the [`Config`] that forebay runs on out.
 //!
-//! This is the only place that reads YAML and the environment. Files are merged in their order,
-//! `--set` goes on top, `${env:NAME}` is expanded, and then every key is either understood or
-//! refused by name; nothing is ignored. Each stage owns its own part (`receiver::config`,
-//! `buffer::config`, ...) with its defaults; here they are composed and checked.
+//! Only this module reads YAML and the environment. It merges the files in their order, applies `--set`, expands
+//! `${env:NAME}`, and refuses every unknown key by name; nothing is ignored. Each stage owns its part (`receiver::config`,
+//! `buffer::config`, ...) with its defaults; this module composes and checks them.
 
 mod absent;
 mod changes;
@@ -32,36 +31,36 @@ use crate::receiver::config::Protocols;
 use crate::telemetry::config::HealthCheckConfig;
 use crate::{exporter, memory, receiver, telemetry};
 
-/// What forebay runs on.
+/// The complete configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// OTLP in.
     pub receiver: receiver::config::Config,
-    /// The bound on the whole process, where the pipeline names it.
+    /// The memory limit of the whole process, if the pipeline names it.
     pub memory: Option<memory::config::Config>,
-    /// When a batch is due. Its sizes agree with each other and with the queue's.
+    /// When a batch is written. Its sizes agree with each other and with the queue's.
     pub batch: BatchConfig,
     /// PostgreSQL out, with the queue in front of it.
     pub exporter: exporter::config::Config,
-    /// The health page, where `service.extensions` names it.
+    /// The health page, if `service.extensions` names it.
     pub health: Option<HealthCheckConfig>,
     /// forebay's own logs and metrics.
     pub telemetry: telemetry::config::Config,
 }
 
-/// Loads `files` (or what stands in `env:NAME` or `yaml:TEXT`) in their order, or the shipped `otel-config.yaml` where there is none, with
-/// `sets` (`path=value`) on top and the process's environment.
+/// Loads `files` in their order (or the text of `env:NAME` or `yaml:TEXT`), or the shipped `otel-config.yaml` if there is none.
+/// `sets` (`path=value`) override them; references are expanded with the process's environment.
 pub fn load(files: &[PathBuf], sets: &[String]) -> Result<Config, ConfigError> {
-    // A value that is not UTF-8 must fail as the value it is, not pass for a variable that is unset.
+    // A variable that is not UTF-8 must be refused by its value, not count as unset.
     load_with(files, sets, &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
 }
 
-/// [`load`] with an environment of the caller's.
+/// [`load`] with the caller's environment.
 pub fn load_with(files: &[PathBuf], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
     load_texts(&source::texts(files, env)?, sets, env)
 }
 
-/// [`load_with`] of files that have been read already: name and text of each.
+/// [`load_with`] for files that are read already: the name and text of each.
 pub fn load_texts(texts: &[(String, String)], sets: &[String], env: Env<'_>) -> Result<Config, ConfigError> {
     let mut tree = source::tree(texts, sets)?;
     document::name_components(&mut tree);
@@ -72,7 +71,7 @@ pub fn load_texts(texts: &[(String, String)], sets: &[String], env: Env<'_>) -> 
 }
 
 impl fmt::Display for Config {
-    /// The record's way in one line.
+    /// The way of a record through forebay, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Protocols { grpc, http } = &self.receiver.protocols;
         let grpc = grpc.as_ref().map(|grpc| format!("OTLP/gRPC on {}", grpc.endpoint));
@@ -102,7 +101,7 @@ fn build(tree: &Value, env: Env<'_>) -> Result<Config, KeyError> {
     Ok(config)
 }
 
-/// The setting of where PostgreSQL is, where it is not set: the key, or the variable in whose place it has a default.
+/// If nobody has set where PostgreSQL is: the key that is missing, or the unset variable in its value.
 fn unset_dsn(tree: &Value, env: Env<'_>) -> Option<String> {
     let key = "exporters.postgres.dsn";
     if !spellings::written(tree, key) {
@@ -115,8 +114,7 @@ fn unset_dsn(tree: &Value, env: Env<'_>) -> Option<String> {
     variables.into_iter().next().filter(|_| is_default).map(|(name, _)| name)
 }
 
-/// A batch can never hold more than the queue, and one that waits for more would wait for `timeout`
-/// with the queue full.
+/// Limits batches to the queue's size: a batch that waits for more would wait for `timeout` while the queue is full.
 fn fit(batch: &mut BatchConfig, queue_size: usize) {
     if batch.send_batch_max_size == 0 {
         batch.send_batch_max_size = queue_size;

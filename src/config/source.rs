@@ -1,5 +1,5 @@
-//! From files, other sources and `--set` to one tree, merged as the Collector merges: maps key by key, anything
-//! else is replaced. Nothing outside this file reads YAML.
+//! Merges files, other sources and `--set` into one tree, as the Collector does: maps key by key, anything else is replaced.
+//! Only this file reads YAML.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use serde_saphyr::UserMessageFormatter;
 use super::error::{ConfigError, presentable};
 use super::expand::Env;
 
-/// The shipped configuration, which is also what runs where no file is given.
+/// The shipped configuration, which forebay uses if no file is given.
 pub(super) const SHIPPED: &str = include_str!("../../otel-config.yaml");
 
-/// A text with the name that errors call it by.
+/// The name of a source, for errors, and its text.
 pub(super) type Named = (String, String);
 
-/// Reads `files`, each of which may be a source with the Collector's scheme before it.
+/// Reads `files`, each of which may have one of the Collector's schemes.
 pub(super) fn texts(files: &[PathBuf], env: Env<'_>) -> Result<Vec<Named>, ConfigError> {
     files.iter().map(|path| source(path, env)).collect()
 }
@@ -51,8 +51,7 @@ pub(super) fn tree(texts: &[Named], sets: &[String]) -> Result<Value, ConfigErro
     Ok(tree)
 }
 
-/// The value of `text` as one YAML scalar. What would be a list or a map stays text, so that nobody
-/// who sets a variable can add to the structure.
+/// The value of `text` as one YAML scalar. A list or a map stays text, so that a variable cannot add keys.
 pub(super) fn scalar(text: String) -> Value {
     match yaml(&text) {
         Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) => value,
@@ -96,7 +95,7 @@ fn unfold(map: Map<String, Value>) -> Value {
 
 /// Applies `path=value`.
 fn set(tree: &mut Value, argument: &str) -> Result<(), ConfigError> {
-    // Only the path is ever shown: the value may be a connection string.
+    // Errors show only the path: the value may be a connection string.
     let (path, text) = argument.split_once('=').unwrap_or((argument, ""));
     let steps: Vec<&str> = if path.contains("::") { path.split("::") } else { path.split(".") }.collect();
     if path.len() == argument.len() || steps.iter().any(|step| step.trim().is_empty()) {
@@ -110,7 +109,7 @@ fn set(tree: &mut Value, argument: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// The place of `key` in `value`, which becomes a map unless it is a list that has the element.
+/// The value of `key` in `value`, which becomes a map unless it is a list with that element.
 fn descend<'v>(value: &'v mut Value, key: &str) -> &'v mut Value {
     let index = key.parse::<usize>().ok().filter(|index| value.get(index).is_some());
     match (value, index) {
@@ -135,7 +134,7 @@ fn merge(base: &mut Value, over: Value) {
     }
 }
 
-/// Parses one YAML document; a refusal is its line, its column and the reason.
+/// Parses one YAML document; an error is the line, the column and the reason.
 fn yaml(text: &str) -> Result<Value, (u64, u64, String)> {
     let options = serde_saphyr::options! {
         strict_booleans: true,
@@ -209,7 +208,7 @@ mod tests {
         let refusal = |source: &str| super::texts(&[source.into()], &env).unwrap_err().to_string();
         assert_eq!(refusal("env:FIRST"), "--config env:FIRST: the environment variable FIRST is not set");
         assert!(
-            refusal("https://me:hunter2@h/a").starts_with("--config https:…: forebay takes no configuration")
+            refusal("https://me:hunter2@h/a").starts_with("--config https:…: forebay loads no configuration")
         );
         assert!(refusal("file:/none").starts_with("cannot read the configuration file /none: "));
     }
@@ -260,48 +259,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().display().to_string();
         let refusal = |path: PathBuf| tree(&[path], &[]).unwrap_err().to_string().replace(&root, "");
-        let cases: [(PathBuf, &str); 12] = [
-            (
-                folder.path().join("none"),
-                "cannot read the configuration file /none: No such file or directory (os error 2)",
-            ),
-            (folder.path().to_owned(), "cannot read the configuration file : Is a directory (os error 21)"),
-            (file(&folder, "utf16", b"\xff\xfea\0:\0"), "/utf16: it is UTF-16; save the file as UTF-8"),
-            (file(&folder, "latin", b"a: caf\xe9"), "/latin: byte 6 is not UTF-8; save the file as UTF-8"),
-            (
-                file(&folder, "empty", ""),
-                "/empty: found nothing, expected a map with receivers, exporters and service",
-            ),
-            (
-                file(&folder, "notes", "# a\n"),
-                "/notes: found nothing, expected a map with receivers, exporters and service",
-            ),
-            (
-                file(&folder, "list", "- a\n"),
-                "/list: found a list, expected a map with receivers, exporters and service",
-            ),
-            (
-                file(&folder, "word", "hello"),
-                "/word: found a single value, expected a map with receivers, exporters and service",
-            ),
-            (file(&folder, "open", "a: 1\nb: [1\nc: 2\n"), "/open:3:2: illegal placement of ':' indicator"),
-            (file(&folder, "quote", "a: \"x\n"), "/quote:1:4: unclosed quote"),
-            (
-                file(&folder, "twice", "a: 1\na: 2\n"),
-                "/twice:2:1: duplicate mapping key `a` is not allowed here",
-            ),
-            (
-                file(&folder, "two", "a: 1\n---\nb: 1\n"),
-                "/two:3:1: only single YAML document expected but multiple found",
-            ),
-        ];
-        for (path, expected) in cases {
-            assert_eq!(refusal(path), expected);
+        let no_map = "expected a map with receivers, exporters and service";
+        for (name, bytes, expected) in [
+            ("utf16", &b"\xff\xfea\0:\0"[..], "/utf16: it is UTF-16; save the file as UTF-8"),
+            ("latin", b"a: caf\xe9", "/latin: byte 6 is not UTF-8; save the file as UTF-8"),
+            ("empty", b"", &format!("/empty: found nothing, {no_map}")),
+            ("notes", b"# a\n", &format!("/notes: found nothing, {no_map}")),
+            ("list", b"- a\n", &format!("/list: found a list, {no_map}")),
+            ("word", b"hello", &format!("/word: found a single value, {no_map}")),
+            ("open", b"a: 1\nb: [1\nc: 2\n", "/open:3:2: illegal placement of ':' indicator"),
+            ("quote", b"a: \"x\n", "/quote:1:4: unclosed quote"),
+            ("twice", b"a: 1\na: 2\n", "/twice:2:1: duplicate mapping key `a` is not allowed here"),
+            ("two", b"a: 1\n---\nb: 1\n", "/two:3:1: only single YAML document expected but multiple found"),
+        ] {
+            assert_eq!(refusal(file(&folder, name, bytes)), expected);
         }
+        let unread = "cannot read the configuration file";
+        let missing = format!("{unread} /none: No such file or directory (os error 2)");
+        assert_eq!(refusal(folder.path().join("none")), missing);
+        assert_eq!(refusal(folder.path().to_owned()), format!("{unread} : Is a directory (os error 21)"));
     }
 
     #[test]
-    fn a_set_that_is_none_is_named_without_its_value() {
+    fn a_malformed_set_is_named_without_its_value() {
         let refusal = |argument: &str| tree(&[], &sets(&[argument])).unwrap_err().to_string();
         let example = "expected path=value, such as exporters.postgres.pool_size=4";
         assert_eq!(refusal("a.b"), format!("--set a.b: {example}"));

@@ -1,5 +1,5 @@
-//! Keys of the Collector that say in other words what forebay has keys for. What they say is put into forebay's own,
-//! so that nothing behind the configuration knows of them.
+//! Keys of the Collector that mean the same as keys of forebay. Their values are moved into forebay's keys, so that only the
+//! configuration knows of them.
 
 use std::fmt::Display;
 
@@ -16,7 +16,7 @@ type Folded = Result<(), KeyError>;
 
 const QUEUE: &str = "exporters.postgres.sending_queue";
 
-/// Puts the other spellings into the keys they stand for. `tree` tells which of these are written as well.
+/// Moves the values of other spellings into the keys that they mean. `tree` shows which of these are written as well.
 pub(super) fn fold(config: &mut Config, tree: &Value) -> Folded {
     connections(config, tree)?;
     waiting(config)?;
@@ -31,7 +31,7 @@ pub(super) fn fold(config: &mut Config, tree: &Value) -> Folded {
     }
 }
 
-/// A consumer of the queue is a lane, and each lane has a connection.
+/// A consumer of the queue is a lane, which is a connection.
 fn connections(config: &mut Config, tree: &Value) -> Folded {
     let Some(consumers) = config.exporter.sending_queue.num_consumers.take() else { return Ok(()) };
     let key = format!("{QUEUE}.num_consumers");
@@ -42,7 +42,7 @@ fn connections(config: &mut Config, tree: &Value) -> Folded {
 fn waiting(config: &mut Config) -> Folded {
     let queue = &mut config.exporter.sending_queue;
     let blocks = queue.block_on_overflow.take().unwrap_or(false);
-    let allowed = "false: no sender waits for room; write overflow: reject, and it is asked to send again";
+    let allowed = "false: senders never wait for space; set overflow: reject to have them retry";
     demand(!blocks, &format!("{QUEUE}.block_on_overflow"), blocks, allowed)?;
     queue.enabled &= !queue.wait_for_result.take().unwrap_or(false);
     Ok(())
@@ -58,7 +58,7 @@ fn size(config: &mut Config, tree: &Value) -> Folded {
             false,
             &key,
             "requests",
-            "items, with queue_size in records, or bytes: requests are not held as such",
+            "items, with queue_size in records, or bytes: the buffer does not keep requests whole",
         ),
         Some(Sizer::Bytes) => {
             let size = queue.queue_size;
@@ -79,13 +79,13 @@ fn batching(other: &QueueBatchConfig, batch: &mut BatchConfig, tree: &Value) -> 
         Some(Sizer::Bytes) => Some("bytes"),
         Some(Sizer::Requests) => Some("requests"),
     };
-    let allowed = "items: the sizes of batches are in records";
+    let allowed = "items: batch sizes are in records";
     demand(found.is_none(), &key("sizer"), found.unwrap_or_default(), allowed)?;
     if let Some(timeout) = other.flush_timeout {
         same(&key("flush_timeout"), timeout, &own("timeout"), &mut batch.timeout, tree)?;
     }
     if let Some(size) = other.min_size {
-        // The Collector's 0 is a batch that waits for nobody.
+        // In the Collector, a batch of 0 does not wait.
         let size = size.max(1);
         same(&key("min_size"), size, &own("send_batch_size"), &mut batch.send_batch_size, tree)?;
     }
@@ -98,11 +98,11 @@ fn batching(other: &QueueBatchConfig, batch: &mut BatchConfig, tree: &Value) -> 
     Ok(())
 }
 
-/// Puts `found` into the key `own`. Where that is written as well, both have to say the same.
+/// Moves `found` into the key `own`. If that is written as well, both must have the same value.
 fn same<T: Display + PartialEq>(key: &str, found: T, own: &str, value: &mut T, tree: &Value) -> Folded {
     if written(tree, own) && *value != found {
         let problem =
-            format!("found {found}, but {own} is {value}, which says the same; write one of the two");
+            format!("found {found}, but {own}, which means the same, is {value}; set only one of them");
         return Err(KeyError::new(key, problem));
     }
     *value = found;

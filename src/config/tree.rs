@@ -1,9 +1,7 @@
-//! Reads a configuration type out of the merged YAML tree, so that every refusal names the whole
-//! path of its key.
+//! Deserializes a configuration type from the merged YAML tree. Every error names the whole path of its key.
 //!
-//! References to the environment are expanded here, where it is known what the key wants: text is
-//! taken as it is, anything else is read as one YAML scalar, never as a list or a map. A key with no
-//! value has its default.
+//! References to the environment are expanded here, where the type of the key is known: text stays as it is, anything else is
+//! read as one YAML scalar, never as a list or a map. A key without a value has its default.
 
 use std::borrow::Cow;
 
@@ -24,7 +22,7 @@ pub(super) fn read<T: DeserializeOwned>(tree: &Value, env: Env<'_>) -> Result<T,
     T::deserialize(Node { value: tree, env })
 }
 
-/// The environment variables that the value at `path` is taken from.
+/// The environment variables in the value at `path`.
 pub(super) fn variables_at(tree: &Value, path: &[String], env: Env<'_>) -> Vec<String> {
     let value = path.iter().try_fold(tree, |value, key| match value {
         Value::Array(items) => items.get(key.trim_matches(['[', ']']).parse::<usize>().ok()?),
@@ -38,7 +36,7 @@ pub(super) fn variables_at(tree: &Value, path: &[String], env: Env<'_>) -> Vec<S
     }
 }
 
-/// Readers of numbers, which may stand in quotes.
+/// Readers of numbers, which may be in quotes.
 macro_rules! numbers {
     ($($reader:ident)*) => {$(
         fn $reader<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
@@ -59,13 +57,13 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The value for a key that does not want text.
+    /// The value for a key that is not text.
     fn typed(self) -> Result<Cow<'a, Value>, KeyError> {
         let Value::String(text) = self.value else { return Ok(Cow::Borrowed(self.value)) };
         Ok(match expand(text, self.env)? {
             None => Cow::Borrowed(self.value),
             Some(Expanded { mut text, value: Some(length) }) => {
-                // The unit behind a reference is for a value that has none of its own.
+                // The unit after a reference applies only to a value without one.
                 if text[..length].trim_end().ends_with(|c: char| c.is_ascii_alphabetic()) {
                     text.truncate(length);
                 }
@@ -75,8 +73,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// The value for a key that wants text. A whole number may stand without quotes; of other
-    /// values YAML has not kept how they were written.
+    /// The value for a key that is text. A whole number needs no quotes; YAML does not keep how other values were written.
     fn text(self) -> Result<Option<Cow<'a, str>>, KeyError> {
         Ok(match self.value {
             Value::String(text) => {
@@ -88,7 +85,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// Where a list or a map should stand, what stands there may be a secret that belongs into it.
+    /// Names only the kind of a value in the place of a list or a map: the value may be a secret that belongs into it.
     fn refuse_scalar<T>(self, expected: &str) -> Result<T, KeyError> {
         let found = match self.typed()?.as_ref() {
             Value::Null => "nothing",
@@ -113,7 +110,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         visit(self.typed()?.as_ref(), visitor)
     }
 
-    /// In quotes as well, and in the words of YAML 1.1, which the Collector's parser knows.
+    /// Accepts quotes, and the words of YAML 1.1, as the Collector's parser does.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, KeyError> {
         let value = self.typed()?;
         match value.as_str().and_then(truth) {
@@ -182,7 +179,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
         match self.value {
             Value::Object(map) => visitor.visit_map(self.keys(map, &[])),
             Value::Null => visitor.visit_map(self.keys(&Map::new(), &[])),
-            // Some maps may be written as lists of their pairs.
+            // Some maps may be written as lists of pairs.
             Value::Array(_) => self.deserialize_seq(visitor),
             _ => self.deserialize_any(visitor),
         }
@@ -218,7 +215,7 @@ fn visit<'de, V: Visitor<'de>>(value: &Value, visitor: V) -> Result<V::Value, Ke
         Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
             (Some(value), _, _) => visitor.visit_u64(value),
             (_, Some(value), _) => visitor.visit_i64(value),
-            // 1e4 and 4.0.
+            // Such as 1e4 and 4.0.
             (_, _, Some(value)) if value.fract() == 0.0 && (0.0..u64::MAX as f64).contains(&value) => {
                 visitor.visit_u64(value as u64)
             }
@@ -230,7 +227,7 @@ fn visit<'de, V: Visitor<'de>>(value: &Value, visitor: V) -> Result<V::Value, Ke
     }
 }
 
-/// The truth that `text` says, if it is one.
+/// The truth value of `text`, if it is one.
 fn truth(text: &str) -> Option<bool> {
     let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text.trim()));
     match () {
@@ -256,7 +253,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
     }
 }
 
-/// The keys of a map that have a value.
+/// The keys of a map, without known ones that have no value.
 struct Keys<'a> {
     entries: serde_json::map::Iter<'a>,
     value: Option<(&'a String, &'a Value)>,
@@ -285,7 +282,7 @@ impl<'de> MapAccess<'de> for Keys<'_> {
     }
 }
 
-/// Accepts nothing, so that what is found is named in the usual words.
+/// Accepts nothing, to get the usual error for the value found.
 struct Refuse<'a>(&'a str);
 
 impl Visitor<'_> for Refuse<'_> {

@@ -1,8 +1,8 @@
-//! How much structure a request may have. The bytes of a request bound what it costs only where its structure is bounded as
-//! well: two bytes of protobuf can be an attribute, a resource or a record of their own.
+//! Limits on the structure of a request. The size of a request alone does not bound its cost: two bytes of protobuf can be an
+//! attribute, a resource or a record.
 //!
-//! The limits are far above what OpenTelemetry's SDKs and Collectors send. A record beyond one of them is refused alone; a
-//! request of too many resources or scopes is refused as a whole.
+//! The limits are far above the requests of OpenTelemetry's SDKs and Collectors. A record beyond a limit is refused alone; a
+//! request with too many resources or scopes is refused as a whole.
 
 use super::value::{AnyValue, Items, KeyValue};
 use super::wire::{Fields, Malformed};
@@ -14,7 +14,7 @@ pub struct Limits {
     pub resources: usize,
     /// `ScopeLogs` in a request.
     pub scopes: usize,
-    /// Bytes of a `Resource` or `InstrumentationScope` message, its schema URL among them.
+    /// Bytes of a `Resource` or `InstrumentationScope` message and its schema URL.
     pub resource_bytes: usize,
     /// Attributes of a resource or a scope.
     pub resource_attributes: usize,
@@ -28,7 +28,7 @@ pub struct Limits {
     pub key_bytes: usize,
 }
 
-/// The limit that a request or a part of it is beyond. It is its key in the configuration, below `receivers.otlp.admission`.
+/// The limit that a request or a part of it exceeds. It displays as its key below `receivers.otlp.admission`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "snake_case", prefix = "max_")]
 pub enum Limit {
@@ -50,13 +50,13 @@ pub enum Limit {
     KeyBytes,
 }
 
-/// Why a request, or a part of it, is refused for good.
+/// Why a request, or a part of it, is refused permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// It is not what OTLP says.
+    /// It is not OTLP.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It is beyond a limit on structure.
+    /// It exceeds a limit on structure.
     #[error("more {} than `receivers.otlp.admission.{}` allows", .0.subject(), .0)]
     TooComplex(Limit),
 }
@@ -70,9 +70,9 @@ pub struct Structure {
     pub elements: usize,
 }
 
-/// Values deeper than this are neither counted nor stored: what stores them stops before.
+/// Deeper values are not counted: they are never stored, because storing stops at a smaller depth.
 const DEEPEST: usize = 100;
-/// So few bytes take little memory, whatever is in them.
+/// A message of so few bytes takes little memory, whatever its structure.
 const SMALL: usize = 4096;
 /// The fewest bytes on the wire of an attribute, an element or an entry.
 const SMALLEST: usize = 2;
@@ -108,17 +108,17 @@ impl Limit {
 }
 
 impl Limits {
-    /// A record with no more bytes than this is within all limits, whatever is in them.
+    /// A record of at most so many bytes is within all limits, whatever its structure.
     pub(crate) fn harmless_bytes(&self) -> usize {
         let structure = SMALLEST * self.attributes.min(self.elements);
         structure.min(self.key_bytes).min(self.record_bytes).min(SMALL)
     }
 
-    /// Checks a `LogRecord` message; gives what it has.
+    /// Checks a `LogRecord` message; returns its structure.
     ///
     /// # Errors
     ///
-    /// The first limit that it is beyond, or the first thing in it that is not OTLP.
+    /// The first limit that it exceeds, or the first part that is not OTLP.
     pub(crate) fn check_record(&self, message: &[u8]) -> Result<Structure, Invalid> {
         within(message.len(), self.record_bytes, Limit::RecordBytes)?;
         let mut count = Count { limits: self, found: Structure::default() };
@@ -133,8 +133,8 @@ impl Limits {
         Ok(count.found)
     }
 
-    /// Checks a `Resource` message, whose attributes are field 1, or an `InstrumentationScope`, where they are field 3; gives
-    /// what it has.
+    /// Checks a `Resource` message, whose attributes are field 1, or an `InstrumentationScope`, whose attributes are field 3;
+    /// returns its structure.
     ///
     /// # Errors
     ///
@@ -244,7 +244,7 @@ mod tests {
         LogRecord { body, attributes, ..Default::default() }.encode_to_vec()
     }
 
-    /// What a record, or an origin whose attributes are field 1, is found to be: its attributes, or the limit.
+    /// The number of attributes, or the limit that was exceeded.
     fn found(checked: Result<Structure, Invalid>) -> Result<usize, Limit> {
         checked.map(|found| found.attributes).map_err(|invalid| match invalid {
             Invalid::TooComplex(limit) => limit,

@@ -1,8 +1,7 @@
-//! A request whose resources all have one more attribute, which is not the sender's word.
+//! Adds an attribute to all resources of a request, which the sender cannot set itself.
 //!
-//! Of a field that the wire repeats the last one is meant, and of attributes with the same key as well: so each
-//! `ResourceLogs` gets its resource once more, with the attribute behind the others, and whatever a sender has said under
-//! that key counts no more.
+//! The last of repeated fields counts, and the last of attributes with the same key. So each `ResourceLogs` gets its resource a
+//! second time, with the attribute at its end, and a sender's own attribute of that key no longer counts.
 
 use prost::encoding::{encode_varint, encoded_len_varint};
 
@@ -19,7 +18,7 @@ const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 
 impl Mark {
-    /// The attribute `key`; without a `value`, it is null.
+    /// The attribute `key`; null without a `value`.
     pub fn new(key: &str, value: Option<&str>) -> Self {
         let (mut any_value, mut key_value, mut attribute) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(value) = value {
@@ -31,7 +30,7 @@ impl Mark {
         Self(attribute)
     }
 
-    /// How long `request` is with it.
+    /// The length of `request` with the attribute.
     ///
     /// # Errors
     ///
@@ -44,7 +43,7 @@ impl Mark {
         Ok(length)
     }
 
-    /// `request` with it.
+    /// `request` with the attribute.
     ///
     /// # Errors
     ///
@@ -60,7 +59,7 @@ impl Mark {
     }
 }
 
-/// Has `take` take each `ResourceLogs` with its resource, which is empty where it has none.
+/// Calls `take` with each `ResourceLogs` and its resource, which is empty if absent.
 fn each<'a>(request: &'a [u8], mut take: impl FnMut(&'a [u8], &'a [u8])) -> Result<(), Malformed> {
     let mut fields = Fields::new(request);
     while let Some((number, field)) = fields.next_field()? {
@@ -83,18 +82,18 @@ fn last(message: &[u8]) -> Result<&[u8], Malformed> {
     resource.bytes()
 }
 
-/// What a field with this many bytes takes, where its number is a small one.
+/// The length of a field with so many bytes and a number below 16.
 fn field_length(bytes: usize) -> usize {
     1 + encoded_len_varint(bytes as u64) + bytes
 }
 
-/// Writes what stands before a field of `length` bytes.
+/// Writes the tag and the length of a field of `length` bytes.
 fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
     encode_varint(u64::from(number << 3 | 2), out);
     encode_varint(length as u64, out);
 }
 
-/// Writes a field that is of these `parts`.
+/// Writes a field of these `parts`.
 fn put(out: &mut Vec<u8>, number: u32, parts: &[&[u8]]) {
     put_head(out, number, parts.iter().map(|part| part.len()).sum());
     parts.iter().for_each(|part| out.extend_from_slice(part));

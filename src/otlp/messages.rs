@@ -1,8 +1,7 @@
 //! OTLP's messages as Rust types, generated from `proto/`, and the encoding of answers.
 //!
-//! The generated files are in the tree so that nobody needs protoc or a code generator to build; the
-//! test `generated_code_is_current` makes them again and compares. To renew them after a change of
-//! `proto/`, run that test with `FOREBAY_REGENERATE=1`.
+//! The generated files are in the tree, so that a build needs neither protoc nor a code generator. The test
+//! `generated_code_is_current` generates and compares them; run it with `FOREBAY_REGENERATE=1` after a change of `proto/`.
 
 use std::time::Duration;
 
@@ -28,8 +27,7 @@ pub use generated::opentelemetry::proto::common::v1::{
 pub use generated::opentelemetry::proto::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 pub use generated::opentelemetry::proto::resource::v1::Resource;
 
-/// The body of an OK answer. With nothing rejected and nothing to say, `partial_success` is unset, as OTLP
-/// asks for full success.
+/// The body of an OK answer. OTLP wants `partial_success` unset on full success.
 pub fn export_response(rejected: usize, message: &str) -> Bytes {
     let partial_success = (rejected > 0 || !message.is_empty()).then(|| ExportLogsPartialSuccess {
         rejected_log_records: i64::try_from(rejected).unwrap_or(i64::MAX),
@@ -38,7 +36,7 @@ pub fn export_response(rejected: usize, message: &str) -> Bytes {
     ExportLogsServiceResponse { partial_success }.encode_to_vec().into()
 }
 
-/// A `google.rpc.Status`: what OTLP/HTTP has for the body of a failure.
+/// A `google.rpc.Status`: OTLP/HTTP's body of a failure.
 pub fn status(code: i32, message: &str) -> Bytes {
     let status = tonic_types::pb::Status { code, message: message.to_owned(), details: Vec::new() };
     status.encode_to_vec().into()
@@ -59,22 +57,22 @@ pub fn status_json(code: i32, message: &str) -> Bytes {
     json!({"code": code, "message": message}).to_string().into()
 }
 
-/// A `google.rpc.RetryInfo`, which some senders read from a trailer of its own.
+/// A `google.rpc.RetryInfo`, which some senders read from a separate trailer.
 pub fn retry_info(delay: Duration) -> Bytes {
     tonic_types::pb::RetryInfo::from(tonic_types::RetryInfo::new(Some(delay))).encode_to_vec().into()
 }
 
-/// The service that a request of gRPC's health service asks for; `None` where it is none.
+/// The service in a request to gRPC's health service; `None` if the request is malformed.
 pub fn health_service(request: &[u8]) -> Option<String> {
     HealthCheckRequest::decode(request).ok().map(|request| request.service)
 }
 
-/// What that service answers.
+/// The health service's answer.
 pub fn health_status(status: ServingStatus) -> Bytes {
     HealthCheckResponse { status: status.into() }.encode_to_vec().into()
 }
 
-/// The same of each of these `services`.
+/// The same for each of these `services`.
 pub fn health_statuses(services: [&str; 2], status: ServingStatus) -> Bytes {
     let of = |name: &str| (name.to_owned(), HealthCheckResponse { status: status.into() });
     HealthListResponse { statuses: services.map(of).into() }.encode_to_vec().into()

@@ -1,11 +1,11 @@
-//! OTLP logs as they stand on the wire, and the messages of the answer.
+//! OTLP logs on the wire, and the messages of answers.
 //!
-//! [`wire`] reads protobuf fields from borrowed bytes, [`logs`] gives the nesting of a request and the
-//! fields of a record, [`value`] one attribute or body, [`Limits`] how much structure they may have. Nothing here allocates for a record, decodes a
-//! message into a tree or copies a string; what a field may hold is checked by whoever stores it.
+//! [`wire`] reads protobuf fields from borrowed bytes, [`logs`] the nesting of a request and the fields of a record, [`value`] one
+//! attribute or body; [`Limits`] bounds their structure. Nothing here allocates for a record, decodes a message into a tree or
+//! copies a string; the code that stores a value checks it.
 //!
-//! [`messages`] holds the generated messages of `proto/`; forebay itself encodes only the answer with
-//! them, senders in tests use the rest. [`mark`] gives a request's resources an attribute. This is the only module that names prost.
+//! [`messages`] has the generated messages of `proto/`; forebay encodes only answers with them, tests use the rest. [`mark`] adds an
+//! attribute to a request's resources. Only this module uses prost.
 
 pub mod json;
 mod limits;

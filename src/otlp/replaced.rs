@@ -1,4 +1,4 @@
-//! What had to be replaced in a request: a value never costs its record.
+//! Counts of values that were replaced in a request: a value never costs its record.
 
 use std::ops::AddAssign;
 
@@ -9,22 +9,22 @@ use strum::{IntoStaticStr, VariantArray};
 #[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum ReplacedKind {
-    /// A NUL in text or JSON: U+FFFD stands there now.
+    /// A NUL in text or JSON, replaced by U+FFFD.
     Nul,
-    /// A byte sequence that is not UTF-8: U+FFFD stands there now.
+    /// A byte sequence that is not UTF-8, replaced by U+FFFD.
     Utf8,
-    /// An array or map nested too deep: a text stands there now.
+    /// An array or map nested too deeply, replaced by a text.
     Depth,
-    /// A time beyond what a bigint of nanoseconds holds: the largest bigint stands there now. One that is no time: none is there.
+    /// A time beyond a bigint of nanoseconds, replaced by the largest bigint; or no time at all, which is left out.
     Time,
-    /// A number beyond the type of its field or its column: the nearest value or its text stands there now.
+    /// A number beyond the type of its field or its column, replaced by the nearest value or its text.
     Number,
-    /// A text longer than its column in an existing table: its first characters stand there now.
+    /// A text longer than its column in an existing table, cut to the column's width.
     Width,
-    /// A value that is none of its field's type in OTLP/JSON: the nearest value or its text stands there now. One that is none of
-    /// its column's type in an existing table: the default or NULL stands there now.
+    /// A value that is not of its field's type in OTLP/JSON, replaced by the nearest value or its text; or not of its column's
+    /// type in an existing table, replaced by the default or NULL.
     Type,
-    /// The id of a trace or a span that has another length than OTLP's: NULL stands there now.
+    /// The id of a trace or a span whose length is not OTLP's, replaced by NULL.
     Id,
 }
 

@@ -2,7 +2,7 @@
 
 use super::wire::{Fields, Malformed};
 
-/// One attribute or body value. Strings are bytes here: whether they are UTF-8 is not yet known.
+/// One attribute or body value. Strings are bytes that may not be UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum AnyValue<'a> {
     /// No value is set, which OTLP calls the empty value.
@@ -15,9 +15,9 @@ pub enum AnyValue<'a> {
     Int(i64),
     /// A double.
     Double(f64),
-    /// An `ArrayValue`: [`Items`] gives its elements.
+    /// An `ArrayValue`, whose elements [`Items`] reads.
     Array(&'a [u8]),
-    /// A `KeyValueList`: [`Items`] gives its entries.
+    /// A `KeyValueList`, whose entries [`Items`] reads.
     Map(&'a [u8]),
     /// Bytes.
     Bytes(&'a [u8]),
@@ -28,7 +28,7 @@ pub enum AnyValue<'a> {
 pub struct KeyValue<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// The value; empty where the wire has none.
+    /// The value; empty if absent.
     pub value: AnyValue<'a>,
 }
 
@@ -39,9 +39,9 @@ pub struct Items<'a> {
 }
 
 impl<'a> AnyValue<'a> {
-    /// Reads an `AnyValue` message. Of several values the last is meant (protobuf, oneof).
+    /// Reads an `AnyValue` message. The last of several values counts (protobuf, oneof).
     ///
-    /// Always inlined, because the value would otherwise travel through memory, which costs more than reading it.
+    /// Always inlined: returning the value through memory would cost more than reading it.
     #[inline(always)]
     pub fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut value = AnyValue::Empty;
@@ -80,7 +80,7 @@ impl<'a> KeyValue<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// The repeated field 1 of `message`, which is how both `ArrayValue` and `KeyValueList` hold their elements.
+    /// The elements of `message`: field 1 of both `ArrayValue` and `KeyValueList`.
     pub fn of(message: &'a [u8]) -> Self {
         Self { fields: Fields::new(message) }
     }

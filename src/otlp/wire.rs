@@ -1,7 +1,7 @@
 //! Protobuf's wire format, read field by field from borrowed bytes.
 //!
-//! Source: <https://protobuf.dev/programming-guides/encoding/>. Groups (wire types 3 and 4) were never
-//! part of OTLP and are refused, so that nothing here nests.
+//! Source: <https://protobuf.dev/programming-guides/encoding/>. Groups (wire types 3 and 4) were never part of OTLP. They are
+//! refused, so that nothing here recurses.
 
 /// Bytes that are not protobuf, or not the protobuf that OTLP has in this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,7 +9,7 @@
 pub struct Malformed(&'static str);
 
 impl Malformed {
-    /// For a message that is larger than anything OTLP would send.
+    /// For a message that is larger than any of OTLP.
     pub const TOO_LARGE: Malformed = Malformed("it is too large");
 }
 
@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
 
     /// The next field's number and value; `None` at the end of the message.
     ///
-    /// Always inlined, because the field would otherwise travel through memory, which costs more than reading it.
+    /// Always inlined: returning the field through memory would cost more than reading it.
     #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<(u32, Field<'a>)>, Malformed> {
         if self.rest.is_empty() {

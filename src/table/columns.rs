@@ -1,7 +1,6 @@
 //! The columns of `log_records`, each stated once: name, type, and how a record fills it.
 //!
-//! Their order is that of the table and of every row. Fixed-size columns come first, widest first, so that
-//! PostgreSQL pads nothing between them.
+//! Table and rows have this order. Fixed-size columns come first, widest first, so that PostgreSQL adds no padding.
 
 use super::interned::Id;
 use super::row::RowWriter;
@@ -18,11 +17,11 @@ pub struct Column {
     pub sql_type: &'static str,
     /// Whether it may be NULL.
     pub nullable: bool,
-    /// What it holds, for those who look at the table.
+    /// Its content, for readers of the table.
     pub comment: &'static str,
 }
 
-/// Everything from which a row is filled.
+/// The sources of a row.
 #[derive(Debug)]
 pub(super) struct Source<'a, 'b> {
     pub(super) record: &'b LogRecord<'a>,
@@ -32,7 +31,7 @@ pub(super) struct Source<'a, 'b> {
     pub(super) scope: Id,
 }
 
-/// States each column once, and makes of it the list and the filling of a row, in which nothing is called through a pointer.
+/// Makes the list of columns and the code that fills a row from one statement for each column, without calls through pointers.
 macro_rules! columns {
     ($($presence:ident($name:literal, $sql_type:literal, $comment:literal, |$row:ident, $source:ident| $fill:expr);)*) => {
         /// The columns, in the order of the table.
@@ -65,7 +64,7 @@ columns! {
     optional("trace_flags", "integer", "OTLP's flags; NULL is 0",
         |row, source| match source.record.flags {
             0 => row.null(),
-            // All 32 bits are kept; the highest one shows as the sign.
+            // All 32 bits are stored; the highest is the sign.
             flags => row.int4(flags as i32),
         });
     optional("dropped_attributes_count", "integer", "Attributes the sender dropped; NULL is 0",
@@ -132,13 +131,13 @@ fn clamp<T>(row: &mut RowWriter<'_>, value: Option<T>, nearest: T) -> T {
     })
 }
 
-/// In proto3 an empty string is an absent one.
+/// In proto3, an empty string is absent.
 #[inline]
 fn text_or_null(row: &mut RowWriter<'_>, text: &[u8]) {
     if text.is_empty() { row.null() } else { row.text(text) }
 }
 
-/// Indexes and joins rely on the length of an id, so that one of another length is not stored.
+/// An id of another length is not stored: indexes and joins rely on the length.
 #[inline]
 fn id_or_null(row: &mut RowWriter<'_>, id: Result<Option<&[u8]>, InvalidId>) {
     match id {

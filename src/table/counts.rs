@@ -1,27 +1,26 @@
-//! The counts of closed partitions, by minute, service and severity, from which `otel.histogram` answers without a look at the
-//! records.
+//! The counts of closed partitions, by minute, service and severity. `otel.histogram` answers from them without reading records.
 //!
-//! They are exact at every moment. First a trigger is put on the partition, which writes a row of 1 or -1 for each record that
-//! comes or goes from then on, in that record's own transaction. Then, in one snapshot, the counts that are there are
-//! deleted, the records are counted, and the result is written. A record that the snapshot does not see yet has a
-//! row that it does not see either, and that stays. The trigger's comment says that this is done. So all state is in the
-//! catalogue and goes with the partition; what `log_counts` still has of one that is gone is deleted at the next counting.
+//! They are always exact. First, forebay creates a trigger on the partition, which writes a row of 1 or -1 for each record that is
+//! inserted or deleted from then on, in the same transaction. Then, in one snapshot, it deletes the existing counts, counts the
+//! records and writes the result. A record that the snapshot does not see has a row that the snapshot does not see either, so that
+//! row stays. The trigger's comment states that counting is done. So all state is in the catalogue and is dropped with the
+//! partition; the next counting deletes the rows of dropped partitions from `log_counts`.
 
 use super::ddl::LOG_COUNTS;
 use super::identifier::{Schema, literal};
 use super::reading::in_schema;
 
-/// How far the counts of a partition are.
+/// The state of a partition's counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Counts {
-    /// Nothing keeps them; or a trigger does for another table, of which this one is a copy that was restored.
+    /// There is no trigger; or its key is another table's, of which this one is a restored copy.
     #[default]
     None,
-    /// A trigger does, under this key, but what was there before is not counted yet.
+    /// A trigger counts under this key, but earlier records are not counted yet.
     Begun(String),
     /// They are complete, under this key.
     Done(String),
-    /// Somebody has disabled the trigger, or it is not forebay's.
+    /// The trigger is disabled, or is not forebay's.
     Off,
 }
 
@@ -32,11 +31,11 @@ const TRIGGER: &str = "forebay_keep_counts";
 const BEGUN: &str = "counting as ";
 const DONE: &str = "counted as ";
 
-/// The select list's expression for the comment of the trigger of the partition `c.oid`, as [`Counts::of`] reads it.
+/// The SQL expression for the comment of the trigger on the partition `c.oid`, for [`Counts::of`].
 pub const STATE: &str = "(SELECT CASE WHEN t.tgenabled IN ('O', 'A') THEN coalesce(obj_description(t.oid, 'pg_trigger'), '') \
                          ELSE '' END FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'forebay_keep_counts')";
 
-/// The keys of partitions that came late so often since they were counted that reading their rows takes long.
+/// The statement for the keys of partitions with so many late rows that reading these takes long.
 pub fn with_late(schema: &Schema) -> String {
     format!(
         "SELECT partition_key FROM {schema}.{LOG_COUNTS} WHERE is_late GROUP BY 1 HAVING count(*) > 10000"
@@ -44,7 +43,7 @@ pub fn with_late(schema: &Schema) -> String {
 }
 
 impl Counts {
-    /// By what [`STATE`] has given for the partition `oid`.
+    /// The state in the result of [`STATE`] for the partition `oid`.
     pub fn of(state: Option<&str>, oid: u32) -> Self {
         let Some(comment) = state else { return Self::None };
         let (begun, done) = (comment.strip_prefix(BEGUN), comment.strip_prefix(DONE));
@@ -56,15 +55,15 @@ impl Counts {
         }
     }
 
-    /// Whether there is anything to be done for them.
+    /// Whether counting has to begin or go on.
     pub fn are_wanting(&self) -> bool {
         matches!(self, Self::None | Self::Begun(_))
     }
 }
 
-/// The statements that have a trigger keep the counts of `partition`, which is quoted, under `key`. They need the lock
-/// behind which nobody writes to it. A trigger that is there came with a copy of another table; only PostgreSQL 14 and newer could
-/// replace it, and to drop one that is not there takes no lock that anybody waits for.
+/// The statements that create the trigger which counts the records of `partition` (quoted) under `key`. They need a lock that
+/// blocks writers. An existing trigger came with a copy of another table. It is dropped, because only PostgreSQL 14 and newer can
+/// replace it; dropping a trigger that does not exist takes no lock that blocks anybody.
 pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
     let (argument, comment) = (literal(key), literal(&format!("{BEGUN}{key}")));
     let trigger = |name: &str, fires: &str| {
@@ -81,7 +80,7 @@ pub fn keep(schema: &Schema, partition: &str, key: &str) -> String {
         + &format!("COMMENT ON TRIGGER {TRIGGER} ON {partition} IS {comment}")
 }
 
-/// The statements that count the records of `partition`, in a transaction that is isolated by a snapshot.
+/// The statements that count the records of `partition`, in a transaction with one snapshot.
 pub fn count(schema: &Schema, partition: &str, key: &str) -> String {
     let (key, comment) = (literal(key), literal(&format!("{DONE}{key}")));
     let records = format!(
@@ -101,7 +100,7 @@ pub fn count(schema: &Schema, partition: &str, key: &str) -> String {
     )
 }
 
-/// The statement that folds what has come late into the counts of `key`, in a transaction that is isolated by a snapshot.
+/// The statement that folds late rows into the counts of `key`, in a transaction with one snapshot.
 pub fn fold(schema: &Schema, key: &str) -> String {
     let key = literal(key);
     let counts = format!(
@@ -112,7 +111,7 @@ pub fn fold(schema: &Schema, key: &str) -> String {
     keep_minutes(schema, &key, &counts)
 }
 
-/// The statement that writes down `minutes`, which `source` defines, an hour in a row, with 0 in between.
+/// The statement that stores `minutes`, which `source` defines: a row for each hour, with 0 for minutes without records.
 fn keep_minutes(schema: &Schema, key: &str, source: &str) -> String {
     format!(
         "WITH {source}, hours AS (\
@@ -129,12 +128,12 @@ fn keep_minutes(schema: &Schema, key: &str, source: &str) -> String {
     )
 }
 
-/// The key of the partition of this name: one that no other table of the database has, and a copy of the table neither.
+/// The key of a partition. No other table of the database has it, nor a copy of this one.
 pub fn key(partition: &str, oid: u32) -> String {
     format!("{partition}/{oid}")
 }
 
-/// The statement that makes the trigger's function, or of an older one the newest.
+/// The statement that creates the trigger's function or replaces an older one.
 pub(super) fn function(schema: &Schema) -> String {
     in_schema(include_str!("counts.sql"), schema)
 }

@@ -1,7 +1,6 @@
--- Keeps the counts of a partition that is counted: each record that comes late, goes or changes is a row in log_counts, in the
--- transaction that does so. It writes as the owner, whoever writes the record, and so nobody else may make a trigger of it; and
--- it does nothing for a table that is neither a partition nor the owner's, as one that was detached is, or under another
--- table's key, as a restored copy is.
+-- Keeps the counts of a counted partition: each record that is inserted, deleted or changed becomes a row in log_counts, in the
+-- same transaction. It writes as its owner, so nobody else may create a trigger with it. It does nothing for a table that is
+-- neither a partition nor the owner's (a detached one may be another role's), or that has another table's key (a restored copy).
 
 CREATE OR REPLACE FUNCTION {schema}.keep_counts() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $forebay$

@@ -1,7 +1,7 @@
-//! A row of binary COPY, read again: for people who look at dead letters, and for what has to be known of a row.
+//! Decodes rows of binary COPY, for readers of dead letters, and for the ids in a row.
 //!
-//! Reading is total. The fields are told apart by their lengths alone, and each is read by the type that
-//! [`COLUMNS`] or the caller has for its name; what cannot be read like that is given as the bytes that it is.
+//! Reading never fails for a value. The lengths alone separate the fields, and each is read by the type that [`COLUMNS`] or the
+//! caller has for its name; a value that cannot be read stays bytes.
 
 use std::net::IpAddr;
 
@@ -47,11 +47,11 @@ pub enum Value<'a> {
     Text(&'a str),
     /// A json or jsonb, as the text that it was sent as.
     Json(&'a RawValue),
-    /// Bytes that are no value of the column's type, or of a column that is not known.
+    /// Bytes that are no value of the column's type, or of an unknown column.
     Unreadable(&'a [u8]),
 }
 
-/// The fields of `row`, `None` for NULL; or `None` where the bytes are not exactly one row.
+/// The fields of `row`, `None` for NULL; or `None` if the bytes are not exactly one row.
 pub fn fields(row: &[u8]) -> Option<Vec<Option<&[u8]>>> {
     let (count, mut rest) = row.split_first_chunk()?;
     let count = usize::try_from(i16::from_be_bytes(*count)).ok()?;
@@ -87,15 +87,14 @@ fn id_in(row: &[u8], column: &str) -> Option<Id> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads `row` of `log_records`, whose fields have these `names`; `None` where the bytes are not one row of so many
-    /// fields.
+    /// Reads `row` of `log_records`, whose fields have these `names`; `None` if the bytes are not one row of so many fields.
     pub fn read(row: &'a [u8], names: &'a [String]) -> Option<Self> {
         Self::read_by(row, names, |name| {
             COLUMNS.iter().find(|column| column.name == name).and_then(|column| column.sql_type.parse().ok())
         })
     }
 
-    /// The same of another table, whose columns have these types.
+    /// The same for another table, whose columns have these types.
     pub fn read_by(
         row: &'a [u8],
         names: &'a [String],
@@ -112,7 +111,7 @@ impl<'a> Record<'a> {
         &self.fields
     }
 
-    /// The value of the field `name`; NULL where there is no such field.
+    /// The value of the field `name`; NULL if there is no such field.
     pub fn get(&self, name: &str) -> Value<'a> {
         self.fields.iter().find(|(known, _)| *known == name).map_or(Value::Null, |(_, value)| *value)
     }
@@ -150,7 +149,7 @@ fn date(bytes: &[u8]) -> Option<Date> {
     jiff::civil::date(2000, 1, 1).checked_add(jiff::Span::new().try_days(since_2000).ok()?).ok()
 }
 
-/// Behind family, bits, a flag and a length.
+/// The address follows family, bits, a flag and a length.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let bytes = bytes.get(4..)?;
     fixed::<4>(bytes).map(IpAddr::from).or_else(|| fixed::<16>(bytes).map(IpAddr::from))
@@ -184,7 +183,7 @@ impl Serialize for Value<'_> {
             Self::Time(time) => serializer.collect_str(time),
             Self::Date(date) => serializer.collect_str(date),
             Self::Integer(number) => serializer.serialize_i64(*number),
-            // What JSON does not have is text.
+            // JSON has no NaN and no infinities; they are text.
             Self::Double(number) if !number.is_finite() => serializer.collect_str(number),
             Self::Double(number) => serializer.serialize_f64(*number),
             Self::Bool(value) => serializer.serialize_bool(*value),
@@ -210,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// A row of fields as they are given.
+    /// A row of these fields.
     fn row(fields: &[Option<&[u8]>]) -> Vec<u8> {
         let mut row = (fields.len() as i16).to_be_bytes().to_vec();
         for field in fields {

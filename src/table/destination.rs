@@ -1,4 +1,4 @@
-//! Where rows go: into `log_records`, or into a table that was there before.
+//! The table that rows are written to: `log_records`, or an existing table.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Destination {
         Self { schema, mapping }
     }
 
-    /// The existing table, if it is one.
+    /// The mapping of the existing table, if it is one.
     pub fn mapping(&self) -> Option<&Arc<Mapping>> {
         self.mapping.as_ref()
     }
@@ -36,12 +36,12 @@ impl Destination {
         self.names().1
     }
 
-    /// The names of its schema and its own.
+    /// The names of its schema and of itself.
     pub fn names(&self) -> (&str, &str) {
         self.mapping.as_ref().map_or((self.schema.name(), LOG_RECORDS), |mapping| mapping.names())
     }
 
-    /// How dead letters name it: `None` is `log_records`.
+    /// Its name in dead letters; `None` for `log_records`.
     pub fn mark(&self) -> Option<String> {
         self.mapping.as_ref().map(|mapping| mapping.identifier())
     }
@@ -54,7 +54,7 @@ impl Destination {
         }
     }
 
-    /// `row` with the time of now in each column that the record's time fills, and with new ids where they are made up.
+    /// `row` with the current time in each column that the record's time fills, and new generated ids.
     pub fn of_now(&self, row: &[u8]) -> Bytes {
         let Some(fields) = fields(row) else { return Bytes::copy_from_slice(row) };
         let mut of_now = row[..2].to_vec();
@@ -68,7 +68,7 @@ impl Destination {
         of_now.into()
     }
 
-    /// What column `index` has in a row of now, where that differs from one row to the next.
+    /// The new value of column `index`, if it is a time or a generated id.
     fn new_value(&self, index: usize) -> Option<Vec<u8>> {
         let now = Timestamp::now();
         let Some(mapping) = &self.mapping else {
@@ -84,7 +84,7 @@ impl Destination {
         }
     }
 
-    /// The statement that streams rows into it.
+    /// The COPY statement for its rows.
     pub fn copy_statement(&self) -> String {
         match &self.mapping {
             None => copy_statement(&self.schema),
@@ -93,7 +93,7 @@ impl Destination {
     }
 }
 
-/// `time` as a field of this type; `None` for types that hold no time.
+/// `time` as a field of this type; `None` if the type holds no time.
 fn encoded(time: Timestamp, sql_type: ColumnType) -> Option<Vec<u8>> {
     const MICROS_PER_DAY: i64 = 86_400_000_000;
     let micros = time.as_microsecond() - EPOCH_2000;

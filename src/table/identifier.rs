@@ -1,13 +1,13 @@
-//! SQL identifiers, quoted once and in one place.
+//! Quotes SQL identifiers and strings.
 
 use std::fmt;
 
-/// The schema that holds forebay's tables. It displays quoted, ready for a statement.
+/// The schema of forebay's tables. It displays quoted, ready for a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema(String);
 
 impl Schema {
-    /// The schema called `name`, whatever characters that has.
+    /// The schema called `name`, which may have any characters.
     pub fn new(name: impl Into<String>) -> Self {
         Self(name.into())
     }

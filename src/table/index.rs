@@ -1,8 +1,8 @@
-//! The indexes of partitions, each stated once: how it is called, what it is made of, and what it is for.
+//! The indexes of partitions: name, definition and purpose of each.
 //!
-//! The partition that is written has the BRIN index on `time`, which costs next to nothing, and that of the errors, which are few.
-//! It has none of the others, because each costs every row. What they are made of is what the view compares, so that its
-//! predicates reach them.
+//! While a partition is written, it has the BRIN index on `time`, which costs almost nothing, and the one on errors, which are
+//! few. It has none of the others, because each would cost time for every row. The expressions are those of the view, so that
+//! its predicates use the indexes.
 
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
@@ -39,13 +39,13 @@ pub enum Index {
     Body,
 }
 
-/// What the view compares.
+/// The view's expression.
 const TRACE_ID: &str = "encode(trace_id, 'hex')";
-/// The longest name that PostgreSQL has, in bytes.
+/// The longest name in PostgreSQL, in bytes.
 const LONGEST: usize = 63;
 
 impl Index {
-    /// The name of the one of this `partition`, such as `log_records_20261125_service_idx`.
+    /// Its name on this `partition`, such as `log_records_20261125_service_idx`.
     pub fn name(self, partition: &str) -> String {
         let suffix = format!("_{}_idx", <&str>::from(self));
         let end = (0..=partition.len().min(LONGEST - suffix.len()))
@@ -54,7 +54,7 @@ impl Index {
         format!("{}{suffix}", &partition[..end])
     }
 
-    /// Whether a partition has it from the beginning, and not only once it is closed.
+    /// Whether a partition has it from the beginning, not only after it is closed.
     pub fn is_kept_while_written(self) -> bool {
         self == Self::Errors
     }
@@ -64,14 +64,13 @@ impl Index {
         self == Self::Body
     }
 
-    /// The statement that estimates what a build of the one of `partition`, which is quoted, collects in memory, in bytes, from
-    /// this share of its pages, and how much memory PostgreSQL has for building; `None` where it makes no difference.
+    /// The statement that estimates, from this share of the pages of `partition` (quoted), how many bytes a build collects in
+    /// memory, and returns PostgreSQL's memory for building; `None` if the memory makes no difference.
     ///
-    /// A build of a GIN index collects keys until its memory is full, and then adds them in their order. So each page is
-    /// split when it is full, and its left half stays as it is: after the first time all pages are half full. A second time
-    /// of the same size fills them up (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A pair of an attribute and its value
-    /// takes 112 bytes there, and 10 more for each further place of it. How many there are is estimated for each attribute as
-    /// ANALYZE does it (Haas and Stokes).
+    /// PostgreSQL builds a GIN index in passes: it collects keys until its memory is full, then adds them in order. A full page is
+    /// split, and its left half gets no more keys, so one pass leaves pages half full. A second pass of the same size fills them
+    /// (PostgreSQL's `gininsert.c` and `ginentrypage.c`). A pair of an attribute and its value takes 112 bytes of memory, and 10
+    /// more for each further occurrence. The number of pairs is estimated for each attribute as ANALYZE does (Haas and Stokes).
     pub fn collected_statement(self, partition: &str, share: f64) -> Option<String> {
         (self == Self::Attributes).then(|| {
             format!(
@@ -89,14 +88,14 @@ impl Index {
         })
     }
 
-    /// The statement that builds the one of `partition`, which is in `schema` (both bare), while writing goes on. The
-    /// extension pg_trgm is in the schema `trigrams`.
+    /// The statement that builds it on `partition` in `schema` (both bare) without blocking writers. The extension pg_trgm is in
+    /// the schema `trigrams`.
     pub fn statement(self, schema: &str, partition: &str, trigrams: &str) -> String {
         self.build(schema, partition, &self.definition(trigrams))
     }
 
-    /// The statement that builds it where a value is too long for [`Self::statement`]'s, where there is one: twice as large, it
-    /// takes values of any length.
+    /// The statement to use if a value is too long for [`Self::statement`], if there is one. This index is twice as large, but
+    /// holds values of any length.
     pub fn statement_for_long(self, schema: &str, partition: &str) -> Option<String> {
         let definition = format!("USING hash ({TRACE_ID}) WHERE trace_id IS NOT NULL");
         (self == Self::TraceId).then(|| self.build(schema, partition, &definition))
@@ -107,7 +106,7 @@ impl Index {
         format!("CREATE INDEX CONCURRENTLY {name} ON {}.{table} {definition}", quoted(schema))
     }
 
-    /// The statement that builds the one of `partition`, which is in `schema` and new, where [`Self::is_kept_while_written`].
+    /// The statement that builds it on the new `partition` in `schema`, if [`Self::is_kept_while_written`].
     pub(super) fn statement_for_new(self, schema: &Schema, partition: &str) -> String {
         let (name, table) = (quoted(&self.name(partition)), quoted(partition));
         format!("CREATE INDEX {name} ON {schema}.{table} {}", self.definition(""))
@@ -115,9 +114,9 @@ impl Index {
 
     fn definition(self, trigrams: &str) -> String {
         match self {
-            // By the resource as well, so that the others' errors are passed over without a look at their rows.
+            // With the resource, so that a search for one service skips other errors without reading their rows.
             Self::Errors => "(time, resource_id) WHERE severity_number >= 17".to_owned(),
-            // The service is an attribute of the resource, of which there are few of each service.
+            // The service is an attribute of the resource, and a service has few resources.
             Self::Service => "(resource_id, time)".to_owned(),
             Self::TraceId => format!("({TRACE_ID}) WHERE trace_id IS NOT NULL"),
             Self::Attributes => "USING gin (attributes jsonb_path_ops)".to_owned(),

@@ -1,10 +1,9 @@
 //! OTLP values as the JSON text from which PostgreSQL makes jsonb.
 //!
-//! Strings, bools, integers, arrays and maps are what JSON has for them, an empty value is `null`. Doubles
-//! show a point wherever they could be taken for an integer, so that 1.0 does not become 1; NaN and the
-//! infinities, which JSON does not have, are the texts `NaN`, `Infinity`, `-Infinity`; -0.0 becomes 0.0 in
-//! PostgreSQL; bytes are base64 text (OpenTelemetry, "Mapping Arbitrary Data to OTLP AnyValue"). Of two
-//! entries with the same key jsonb keeps the last.
+//! Strings, bools, integers, arrays and maps become JSON's; an empty value is `null`. A double has a point where it would look like
+//! an integer, so that 1.0 does not become 1. NaN and the infinities, which JSON lacks, are the texts `NaN`, `Infinity` and
+//! `-Infinity`; PostgreSQL turns -0.0 into 0.0; bytes are base64 text (OpenTelemetry, "Mapping Arbitrary Data to OTLP AnyValue").
+//! For duplicate keys, jsonb keeps the last.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,17 +13,17 @@ use super::text::{REPLACEMENT, Replaced, ReplacedKind};
 use crate::otlp::value::{AnyValue, Items, KeyValue};
 use crate::otlp::{Malformed, Structure};
 
-/// The deepest nesting of arrays and maps in one value; what is deeper is replaced.
+/// The deepest nesting of arrays and maps in one value; deeper ones are replaced.
 pub const MAX_DEPTH: usize = 64;
 
-/// No byte of a value on the wire becomes more than so many of JSON. Most of all are the four of an array that is nested too
-/// deep, whose replacement has 32 and a comma.
+/// A byte of a value on the wire becomes at most so many bytes of JSON. The worst case is an array that is nested too deeply: its
+/// four bytes become a replacement of 32 and a comma.
 pub(super) const LARGEST_OF_A_BYTE: usize = 9;
 
-/// The most bytes of JSON, or of text, that the values of a message become, each once. To know what is in it makes the bound
-/// better than [`LARGEST_OF_A_BYTE`] does, at the cost of a look at each byte.
+/// The most bytes of JSON, or of text, that the values of a message become, each once. This bound is closer than
+/// [`LARGEST_OF_A_BYTE`], but reads every byte.
 pub(super) fn most_bytes(message: &[u8], found: Structure) -> usize {
-    // Four of base64 for three; an escape has six bytes; and around a value, or in the place of one that is short:
+    // Base64 takes four bytes for three, an escape six; this is for the bytes around a value, or in the place of a short one:
     const AROUND: usize = 40;
     message.len().div_ceil(3) * 4
         + scan::most_added(message)
@@ -72,7 +71,7 @@ fn push_pair(
     push_nested(out, pair.value, depth, replaced)
 }
 
-/// `depth` is the number of arrays and maps around `value`, and the bound of the recursion.
+/// `depth` is the number of arrays and maps around `value`; it bounds the recursion.
 #[inline(always)]
 fn push_nested(
     out: &mut Vec<u8>,
@@ -142,9 +141,9 @@ fn separate(out: &mut Vec<u8>, first: &mut bool) {
     }
 }
 
-/// Whole numbers from here on get an exponent from zmij, of which jsonb keeps the digits without a point.
+/// From here on, zmij writes whole numbers with an exponent, which jsonb would turn into digits without a point.
 const FIRST_WITH_EXPONENT: f64 = 1e16;
-/// No integer of 64 bits is as large as this.
+/// All 64-bit integers are smaller.
 const BEYOND_INTEGERS: f64 = 1e19;
 
 fn push_double(out: &mut Vec<u8>, number: f64) {

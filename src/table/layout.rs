@@ -1,4 +1,4 @@
-//! What the rows of a request look like: those of `log_records`, or those of an existing table.
+//! The fields of a request's rows: those of `log_records`, or of an existing table.
 
 use std::sync::Arc;
 
@@ -7,44 +7,43 @@ use super::interned::{Id, Resource, Scope};
 use super::row::RowWriter;
 use crate::otlp::{LogRecord, Malformed};
 
-/// What a row takes at most beside the bytes that its record has on the wire, in the usual case: lengths, ids,
-/// times. It is an estimate, made before the work and put right after it.
+/// A row usually takes at most so many bytes more than its record on the wire: lengths, ids, times. This estimate is made before
+/// the rows are written and corrected afterwards.
 pub const ROW_OVERHEAD: usize = 180;
 
-/// What makes rows of records: the columns of `log_records`, or those of an existing table.
+/// Makes rows of records: for `log_records`, or for an existing table.
 pub(super) trait Layout<'a> {
-    /// The rows name their resources and scopes, which are stored beside them.
+    /// Whether rows refer to resources and scopes, which are stored in their own tables.
     const IS_OWN: bool;
 
-    /// The most memory that [`Layout::enter`] takes, until the next one, where resource and scope have `attributes` each at the
-    /// most.
+    /// The most memory that [`Layout::enter`] takes until its next call, if resource and scope have at most `attributes` each.
     fn to_enter(&self, place: &Place<'a, '_>, attributes: usize) -> usize;
 
-    /// The records that follow are from `place`.
+    /// Begins the records of `place`.
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed>;
 
     /// The number of fields in each row.
     fn fields(&self) -> usize;
 
-    /// The most bytes that the row of a record takes, whose values become `values` bytes at the most.
+    /// The most bytes of a row, if the record's values become at most `values` bytes.
     fn most(&self, values: usize) -> usize;
 
     /// Writes the fields of a row.
     fn fill(&mut self, row: &mut RowWriter<'_>, record: &LogRecord<'a>, time: u64) -> Result<(), Malformed>;
 }
 
-/// The resource and the scope of records, interned and as they came.
+/// The resource and the scope of records, interned and as messages.
 #[derive(Debug)]
 pub(super) struct Place<'a, 'b> {
     pub(super) resource: &'b Arc<Resource>,
     pub(super) scope: &'b Arc<Scope>,
     pub(super) resource_message: &'a [u8],
     pub(super) scope_message: &'a [u8],
-    /// The most bytes that the values of both become where they are copied into rows.
+    /// The most bytes that the values of both become in rows, if they are copied there.
     pub(super) values: usize,
 }
 
-/// The columns of `log_records`, which name resource and scope by these ids.
+/// The layout of `log_records`, whose rows refer to resource and scope by these ids.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     resource: Id,

@@ -1,14 +1,11 @@
-//! What a log record is in PostgreSQL: the one list of columns, and the way from wire bytes to rows.
+//! Log records in PostgreSQL: the list of columns, and the way from wire bytes to rows.
 //!
-//! [`columns`] states each column once: its name, its type, how a record fills it. The COPY statement, the
-//! DDL, the check of a live table and every row come from that list. [`transcode`] writes the records of a
-//! request as rows of binary COPY, in one pass, straight from the protobuf bytes.
+//! [`columns`] states each column once: its name, its type, how a record fills it. The COPY statement, the DDL, the check of a live
+//! table and every row come from that list. [`transcode`] writes the records of a request as rows of binary COPY, in one pass,
+//! straight from the protobuf bytes. For an existing table, [`mapping`] has the columns instead.
 //!
-//! Where the rows go to a table that was there before, [`mapping`] has its columns instead.
-//!
-//! Transcoding is total: a value that PostgreSQL cannot hold is replaced and counted ([`Replaced`]), it
-//! never costs the record. Only a record that is not protobuf is given back as malformed. [`decode`] reads a row
-//! again, for people.
+//! A value that PostgreSQL cannot hold is replaced and counted ([`Replaced`]); it never costs the record. Only a record that is not
+//! protobuf counts as malformed. [`decode`] reads rows again, for people.
 
 pub mod columns;
 pub mod counts;

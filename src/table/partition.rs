@@ -1,7 +1,7 @@
-//! The partitions of `log_records`: how wide they are, how they are called, and the statements that make them.
+//! The partitions of `log_records`: their widths, their names, and the statements that create them.
 //!
-//! A partition holds a day or an hour, in UTC. Both widths fit together: an hour lies in one day, and a day that has some
-//! of its hours can have the others.
+//! A partition holds a day or an hour, in UTC. The widths can be mixed: an hour is in one day, and a day that has partitions for
+//! some of its hours can get the others.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::ddl::LOG_RECORDS;
 use super::identifier::{Schema, quoted};
 use super::index::Index;
 
-/// How wide a partition is.
+/// The width of a partition.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Width {
@@ -43,7 +43,7 @@ impl Width {
         }
     }
 
-    /// What people call so many of them.
+    /// Its unit, in the plural.
     pub const fn plural(self) -> &'static str {
         match self {
             Self::Day => "days",
@@ -53,12 +53,12 @@ impl Width {
 }
 
 impl Period {
-    /// The one in which the second `seconds` after 1970 lies.
+    /// The period that contains the second `seconds` after 1970.
     pub fn at(seconds: i64, width: Width) -> Self {
         Self { start: seconds - seconds.rem_euclid(width.seconds()), width }
     }
 
-    /// The one in which this time lies, with the range of the times that do, in nanoseconds since 1970.
+    /// The period that contains this time, and its range, in nanoseconds since 1970.
     pub(super) fn of_nanos(unix_nano: u64, width: Width) -> (Self, std::ops::Range<u64>) {
         let length = width.seconds() as u64 * NANOS;
         let start = unix_nano - unix_nano % length;
@@ -71,19 +71,19 @@ impl Period {
         self.start
     }
 
-    /// The begin of the next one.
+    /// The begin of the next period.
     pub fn end(self) -> i64 {
         self.start + self.width.seconds()
     }
 
-    /// The one that is so many later.
+    /// The period `count` periods later.
     #[must_use]
     pub fn later(self, count: i64) -> Self {
         Self { start: self.start + count * self.width.seconds(), ..self }
     }
 
-    /// What is to be made so that this one is covered, besides the ranges that are `there`: itself where there is nothing
-    /// yet. A day of which hours are there is completed by hours. What lies in a partition of whatever width needs none.
+    /// The partitions to create so that this period is covered, given the existing ranges `there`: itself if nothing overlaps it.
+    /// A day with partitions for some hours gets the other hours. An hour that any partition overlaps needs none.
     pub fn missing(self, there: &[(i64, i64)]) -> Vec<Self> {
         let free = |period: &Self| !there.iter().any(|(from, to)| *from < period.end() && period.start < *to);
         match self.width {
@@ -105,12 +105,12 @@ impl Period {
         format!("{LOG_RECORDS}_{}", utc(self.start).strftime(suffix))
     }
 
-    /// The statements that make its table, with those of `indexes` that one has while it is written.
+    /// The statements that create its table, with those of `indexes` that a partition has while it is written.
     ///
-    /// The table is made beside the parent and then attached, because attaching lets reads and writes of the
-    /// parent go on, which `CREATE TABLE ... PARTITION OF` does not (PostgreSQL manual, "Table Partitioning"). It has the parent's
-    /// constraints, without which it could not be attached. A table of that name that is not attached is somebody's who has
-    /// detached it, and an error. Its rows can be changed by hand although a publication has it.
+    /// The table is created on its own and then attached. Attaching does not block reads and writes of the parent, which
+    /// `CREATE TABLE ... PARTITION OF` does (PostgreSQL manual, "Table Partitioning"). It needs the parent's constraints to be
+    /// attached. An existing table of that name that is not attached was detached by somebody, and is an error. The replica
+    /// identity allows changes of its rows by hand even if the table is in a publication.
     pub fn create_statements(self, schema: &Schema, indexes: &[Index]) -> String {
         let table = self.name();
         let kept = indexes.iter().filter(|index| index.is_kept_while_written());
@@ -124,7 +124,7 @@ impl Period {
         )
     }
 
-    /// The statement that moves the rows of its time into its table from the table `default`, by `columns`; both are quoted.
+    /// The statement that moves the rows of this period from the table `default` into its table, by `columns`; both are quoted.
     pub fn move_statement(self, schema: &Schema, default: &str, columns: &str) -> String {
         let [from, to] = self.bounds();
         format!(
@@ -134,13 +134,13 @@ impl Period {
         )
     }
 
-    /// The statement that gives `column` of the rows of its time in the table `default`; both are quoted.
+    /// The statement that selects `column` of the rows of this period in the table `default`; both are quoted.
     pub fn select_statement(self, default: &str, column: &str) -> String {
         let [from, to] = self.bounds();
         format!("SELECT {column} FROM {default} WHERE time >= '{from}' AND time < '{to}'")
     }
 
-    /// The statement that makes its table a partition.
+    /// The statement that attaches its table.
     pub fn attach_statement(self, schema: &Schema) -> String {
         let [from, to] = self.bounds();
         format!(
@@ -166,7 +166,7 @@ impl fmt::Display for Period {
 }
 
 fn utc(seconds: i64) -> jiff::civil::DateTime {
-    // Times come from nanoseconds in 64 bits, so they end in the year 2554.
+    // Times come from 64-bit nanoseconds, so they end in the year 2554.
     Timestamp::from_second(seconds).unwrap_or_default().to_zoned(TimeZone::UTC).datetime()
 }
 

@@ -1,4 +1,4 @@
-//! What people read: the view over the tables, and functions over the view.
+//! The view over the tables, and the functions over the view.
 
 use super::identifier::{Schema, literal};
 
@@ -8,13 +8,13 @@ pub const NAME: &str = "logs";
 pub(super) const FUNCTIONS: [&str; 6] =
     ["severity_number", "search", "trace", "counted", "histogram", "errors_by_service"];
 
-/// The view's columns, each with what it is made of. A view that is there can only be given more at its end.
+/// The view's columns, each with its expression. PostgreSQL adds columns to an existing view only at its end.
 const VIEW: &[(&str, &str)] = &[
     ("time", "l.time"),
     ("time_unix_nano", "l.time_unix_nano"),
     (
         "observed_time",
-        // In two steps, because an interval is multiplied by a double, which has not all of the digits.
+        // In two steps: an interval is multiplied by a double, which has too few digits.
         "timestamp with time zone 'epoch' + l.observed_time_unix_nano / 1000000000 * interval '1 second' \
          + l.observed_time_unix_nano % 1000000000 / 1000 * interval '1 microsecond'",
     ),
@@ -47,7 +47,7 @@ const VIEW: &[(&str, &str)] = &[
     ("resource_id", "l.resource_id"),
 ];
 
-/// What a column of the view is made of, where `l` is `log_records`.
+/// The expression of a column of the view, where `l` is `log_records`.
 #[cfg(test)]
 pub(super) fn view_expression(column: &str) -> Option<&'static str> {
     VIEW.iter().find(|(name, _)| *name == column).map(|(_, expression)| *expression)
@@ -58,8 +58,8 @@ pub fn columns() -> impl Iterator<Item = &'static str> {
     VIEW.iter().map(|(name, _)| *name)
 }
 
-/// The statement that makes the view, or of an older one the newest, under `name`, which is quoted: its first `count` columns,
-/// as an older version had them, and what follows the name.
+/// The statement that creates the view, or replaces an older one, under `name` (quoted): its first `count` columns, as in an older
+/// version, and `options` after the name.
 pub fn view_as(schema: &Schema, name: &str, options: &str, count: usize) -> String {
     let columns: Vec<_> =
         VIEW.iter().take(count).map(|(name, expression)| format!("    {expression} AS {name}")).collect();
@@ -71,13 +71,12 @@ pub fn view_as(schema: &Schema, name: &str, options: &str, count: usize) -> Stri
     )
 }
 
-/// The same of all columns, under its own name. PostgreSQL takes away the options of a view that is replaced; `options` are those
-/// to have.
+/// The same with all columns, under the view's own name. Replacing a view removes its options, so `options` restores them.
 pub fn view(schema: &Schema, options: &str) -> String {
     view_as(schema, NAME, options, VIEW.len())
 }
 
-/// The statements that say what the view is.
+/// The statements that comment on the view.
 pub fn comments(schema: &Schema) -> String {
     format!(
         "COMMENT ON VIEW {schema}.{NAME} IS 'Log records, for reading';\n\
@@ -89,11 +88,11 @@ pub fn comments(schema: &Schema) -> String {
 /// A function over the view.
 #[derive(Debug)]
 pub struct Function {
-    /// Its name, with the schema, and the types of its parameters.
+    /// Schema, name and the types of the parameters.
     pub signature: String,
-    /// What PostgreSQL keeps as its source.
+    /// Its source, as PostgreSQL keeps it.
     pub body: String,
-    /// The statements that make it, or of an older one the newest.
+    /// The statements that create it or replace an older one.
     pub sql: String,
 }
 
@@ -111,7 +110,7 @@ pub fn functions(schema: &Schema) -> Vec<Function> {
     all.split(CREATE).filter_map(function).collect()
 }
 
-/// Functions as a file has them, without what it says of itself, in `schema`.
+/// The functions of a file, in `schema`, without the comment at its beginning.
 pub(super) fn in_schema(sql: &str, schema: &Schema) -> String {
     sql.lines()
         .skip_while(|line| line.starts_with("--"))
@@ -122,7 +121,7 @@ pub(super) fn in_schema(sql: &str, schema: &Schema) -> String {
         .replace("{schema}", &schema.to_string())
 }
 
-/// What a function's source is quoted by.
+/// The quote around a function's source.
 fn quote(schema: &Schema) -> String {
     let mut quotes = (0..).map(|number| format!("$forebay{number}$"));
     quotes.find(|quote| !schema.name().contains(quote)).expect("a name ends")

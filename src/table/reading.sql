@@ -1,11 +1,10 @@
--- What reads the view: functions of which each answers one question. They run as whoever calls them, who needs SELECT on
--- the view and nothing else; whoever has it on resources and log_counts as well gets some answers sooner. `{schema}` and
--- `{name}` stand for the schema, as an identifier and as a string, and `$forebay$` for a quote that the schema's name does
--- not have in it.
+-- Functions that read the view; each answers one question. They run as their caller, who needs only SELECT on the view; with
+-- SELECT on resources and log_counts as well, some answers are faster. `{schema}` and `{name}` are the schema, as an identifier
+-- and as a string; `$forebay$` is a quote that the schema's name does not contain.
 --
--- No name in them is looked up by the caller's search_path, where somebody else may have put a function or an operator that
--- fits better. Functions set a path of their own; trace and errors_by_service qualify every name instead, because a
--- function that sets something is not inlined, and its plan does not know the caller's times.
+-- No name is looked up in the caller's search_path, where another role may have put a function or an operator that matches
+-- better. Functions set their own path; trace and errors_by_service qualify every name instead, because PostgreSQL does not
+-- inline a function that sets something, and would then plan it without the caller's times.
 
 CREATE OR REPLACE FUNCTION {schema}.severity_number(severity text) RETURNS smallint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$

@@ -9,19 +9,19 @@ use super::text::{Replaced, push_text};
 use crate::otlp::Malformed;
 use crate::otlp::value::AnyValue;
 
-/// What stands before the first row: signature, flags, length of the header's extension.
+/// The bytes before the first row: signature, flags, length of the header's extension.
 pub const HEADER: &[u8; 19] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// What stands behind the last row.
+/// The bytes after the last row.
 pub const TRAILER: &[u8; 2] = &(-1i16).to_be_bytes();
 
-/// PostgreSQL's times count from here, in microseconds since 1970.
+/// The epoch of PostgreSQL's times, in microseconds since 1970.
 pub(super) const EPOCH_2000: i64 = 946_684_800_000_000;
 /// The first byte of jsonb's binary form; the JSON text follows.
 pub(super) const JSONB_VERSION: u8 = 1;
 
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 
-/// The row that is being written, and the count of what had to be replaced in it.
+/// The current row, and the counts of values replaced in it.
 #[derive(Debug)]
 pub struct RowWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -36,12 +36,12 @@ impl<'a> RowWriter<'a> {
         Self { out, replaced }
     }
 
-    /// Goes on at the end of `out`.
+    /// Writes fields at the end of `out`.
     pub(super) fn at(out: &'a mut Vec<u8>, replaced: &'a mut Replaced) -> Self {
         Self { out, replaced }
     }
 
-    /// The count of replacements, for what the caller replaces itself.
+    /// The counts of replacements, for those that the caller makes.
     pub fn replaced(&mut self) -> &mut Replaced {
         self.replaced
     }
@@ -120,12 +120,12 @@ impl<'a> RowWriter<'a> {
         self.fixed([value.into()]);
     }
 
-    /// A field that was written before, with its length.
+    /// A field that is written already, with its length.
     pub(super) fn field(&mut self, written: &[u8]) {
         self.out.extend_from_slice(written);
     }
 
-    /// A field of what `write` appends.
+    /// A field of the bytes that `write` appends.
     pub(super) fn sized_by<T>(&mut self, write: impl FnOnce(&mut Vec<u8>, &mut Replaced) -> T) -> T {
         let start = self.begin_sized();
         let result = write(self.out, self.replaced);
@@ -156,7 +156,7 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
-    /// Length and value in one piece, of which the compiler makes two stores.
+    /// Appends length and value in one piece, which the compiler turns into two stores.
     #[inline(always)]
     fn fixed<const N: usize>(&mut self, value: [u8; N]) {
         const { assert!(N <= 16) };
@@ -172,7 +172,7 @@ impl<'a> RowWriter<'a> {
         self.out.extend_from_slice(value);
     }
 
-    /// Leaves room for a length that is known only behind the value.
+    /// Leaves room for the length, which is known only after the value.
     #[inline]
     fn begin_sized(&mut self) -> usize {
         let start = self.out.len();

@@ -1,22 +1,22 @@
-//! A look at a string: whether it is plain ASCII that can be copied as it is, which most strings in logs are.
+//! Checks whether a string is plain ASCII that can be copied unchanged, as most strings in logs can.
 //!
-//! Long strings are looked at without an early end, which the compiler turns into vector instructions; for short ones,
-//! keys above all, that would be a byte at a time, so they are looked at eight bytes at a time in a word.
+//! Long strings are scanned without an early exit, which the compiler turns into vector instructions. For short ones, above all
+//! keys, that would be a byte at a time, so they are scanned in words of eight bytes.
 
-/// From here on vectors are faster.
+/// From this length on, vectors are faster.
 const LONG: usize = 64;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
 
-/// Whether PostgreSQL holds `bytes` as text as they are, for sure: ASCII without NUL.
+/// Whether `bytes` are ASCII without NUL, which PostgreSQL holds unchanged as text.
 #[inline]
 pub(super) fn is_plain_text(bytes: &[u8]) -> bool {
     is_plain(bytes, |byte| byte == 0 || byte >= 0x80, |word| word & HIGHS | zeros(word))
 }
 
-/// Whether `bytes` stand in a JSON string as they are, for sure: ASCII without control characters, quotes and
-/// backslashes (RFC 8259, section 7).
+/// Whether `bytes` are ASCII without control characters, quotes and backslashes, which a JSON string holds unchanged (RFC 8259,
+/// section 7).
 #[inline]
 pub(super) fn is_plain_json(bytes: &[u8]) -> bool {
     is_plain(
@@ -29,8 +29,8 @@ pub(super) fn is_plain_json(bytes: &[u8]) -> bool {
     )
 }
 
-/// How many bytes more than they are `bytes` take in a JSON string, or in text, at the most: five for a control character, one for
-/// what has a short escape, two for what may not be UTF-8.
+/// The most bytes that `bytes` gain in a JSON string, or in text: five for a control character, one for a short escape, two for a
+/// byte that may not be UTF-8.
 pub(super) fn most_added(bytes: &[u8]) -> usize {
     bytes.iter().fold(0, |added, &byte| {
         let is_control = usize::from(byte < 0x20);
@@ -40,7 +40,7 @@ pub(super) fn most_added(bytes: &[u8]) -> usize {
     })
 }
 
-/// `in_word` is not 0 exactly where `special` is true of one of the word's bytes.
+/// `in_word` is not 0 exactly if `special` is true for one of the word's bytes.
 #[inline(always)]
 fn is_plain(bytes: &[u8], special: impl Fn(u8) -> bool, in_word: impl Fn(u64) -> u64) -> bool {
     match bytes.last_chunk::<8>() {
@@ -56,7 +56,7 @@ fn is_plain(bytes: &[u8], special: impl Fn(u8) -> bool, in_word: impl Fn(u64) ->
     }
 }
 
-/// Not 0 exactly where one of the bytes is 0: the highest bit of the lowest such byte is set, perhaps with some above.
+/// Not 0 exactly if one of the bytes is 0: the highest bit of the lowest such byte is set, perhaps with some above.
 #[inline(always)]
 fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGHS

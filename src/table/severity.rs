@@ -1,4 +1,4 @@
-//! The six named severities of OpenTelemetry and the one that is not given.
+//! OpenTelemetry's six named severities, and unspecified.
 
 use std::str::FromStr;
 
@@ -39,7 +39,7 @@ impl Severity {
         }
     }
 
-    /// As the view has it; `None` where the sender gave none.
+    /// Its name in the view; `None` if unspecified.
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::Unspecified => None,
@@ -52,14 +52,14 @@ impl Severity {
         }
     }
 
-    /// The first of its numbers; `None` where the sender gave none.
+    /// The first of its numbers; `None` if unspecified.
     pub fn lowest_number(self) -> Option<i16> {
         let index = self as i16;
         (index > 0).then_some(index * 4 - 3)
     }
 }
 
-/// What is no severity.
+/// The text is no severity.
 #[derive(Debug, thiserror::Error)]
 #[error("one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL")]
 pub struct SeverityError;
@@ -67,7 +67,7 @@ pub struct SeverityError;
 impl FromStr for Severity {
     type Err = SeverityError;
 
-    /// Its name in any case; and those of other loggers for two of them.
+    /// Reads a name in any case, WARNING and CRITICAL included.
     fn from_str(text: &str) -> Result<Self, SeverityError> {
         let name = match text.to_ascii_uppercase() {
             name if name == "WARNING" => "WARN".to_owned(),

@@ -1,8 +1,8 @@
-//! The memory that a request may take while its rows are made: it is asked for before it is allocated.
+//! The memory of a request while its rows are made: it is requested before it is allocated.
 
 use std::fmt;
 
-/// Memory for the work on one request: so much is reserved, and more can be asked for.
+/// Memory for the work on one request: some is reserved, and more can be requested.
 pub struct Space<'a> {
     left: usize,
     more: Option<&'a mut dyn FnMut(usize) -> bool>,
@@ -14,7 +14,7 @@ pub struct Space<'a> {
 pub struct NoSpace;
 
 impl<'a> Space<'a> {
-    /// `reserved` bytes, and those that `more` grants when it is asked for a number of bytes besides.
+    /// `reserved` bytes, and as many as `more` grants when it is called with the number of missing bytes.
     pub fn new(reserved: usize, more: &'a mut dyn FnMut(usize) -> bool) -> Self {
         Self { left: reserved, more: Some(more) }
     }
@@ -24,7 +24,7 @@ impl<'a> Space<'a> {
         Self { left: 0, more: None }
     }
 
-    /// As much as there is.
+    /// Any amount.
     pub fn unlimited() -> Self {
         Self { left: usize::MAX / 2, more: None }
     }
@@ -33,7 +33,7 @@ impl<'a> Space<'a> {
     ///
     /// # Errors
     ///
-    /// So many are not to be had. Nothing is taken then.
+    /// The bytes are not granted. Nothing is taken then.
     pub(super) fn take(&mut self, bytes: usize) -> Result<(), NoSpace> {
         if let Some(missing) = bytes.checked_sub(self.left).filter(|missing| *missing > 0) {
             let granted = self.more.as_mut().is_some_and(|more| more(missing));
@@ -46,12 +46,12 @@ impl<'a> Space<'a> {
         Ok(())
     }
 
-    /// Gives back `bytes` that were taken.
+    /// Returns `bytes` that were taken.
     pub(super) fn give_back(&mut self, bytes: usize) {
         self.left += bytes;
     }
 
-    /// What can be taken without being asked for.
+    /// The bytes that can be taken without a request.
     pub(super) fn left(&self) -> usize {
         self.left
     }

@@ -1,4 +1,4 @@
-//! How many records there are, by the service that sent them and by severity.
+//! Numbers of records by service and severity.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use super::severity::{Severity, SeverityCounts};
 /// Numbers of records by service and severity.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Records of one resource stand together in a request, so that there is an entry for each block of them.
+    /// A request has the records of one resource together; each such block has an entry.
     blocks: Vec<(Option<Arc<Resource>>, SeverityCounts)>,
     others: SeverityCounts,
     total: usize,
 }
 
-/// The most blocks that are told apart. Gateways send some dozens; a request of nothing but blocks has millions.
+/// The most blocks with an entry. Gateways send some dozens, but a request could have millions.
 const MOST_BLOCKS: usize = 256;
-/// The name under which services are counted that are not told apart.
+/// The service name of all further blocks.
 pub const OTHERS: &str = "(other)";
 
 impl Tally {
-    /// Counts one record more; `None` is for one whose resource cannot be read.
+    /// Counts one record; `None` means that its resource cannot be read.
     pub fn add(&mut self, resource: Option<&Arc<Resource>>, severity: Severity) {
         let same = |last: &Option<Arc<Resource>>| last.as_ref().map(Arc::as_ptr) == resource.map(Arc::as_ptr);
         let full = self.blocks.len() >= MOST_BLOCKS;
@@ -37,12 +37,12 @@ impl Tally {
         self.total
     }
 
-    /// The memory that it keeps of resources, in bytes.
+    /// The memory of its resources, in bytes.
     pub fn memory(&self) -> usize {
         self.blocks.iter().filter_map(|(resource, _)| resource.as_ref()).map(|resource| resource.size()).sum()
     }
 
-    /// Each severity with its number, whatever the service is.
+    /// The numbers by severity, for all services together.
     pub fn severities(&self) -> SeverityCounts {
         self.blocks.iter().fold(self.others, |mut sum, (_, counts)| {
             sum += *counts;

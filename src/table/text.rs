@@ -3,10 +3,10 @@
 use super::scan;
 pub use crate::otlp::replaced::{Replaced, ReplacedKind};
 
-/// What stands in the place of a byte sequence or character that PostgreSQL cannot hold.
+/// Replaces a byte sequence or character that PostgreSQL cannot hold.
 pub(super) const REPLACEMENT: &str = "\u{fffd}";
 
-/// Appends `bytes` as text. Counts one replacement for each NUL and for each broken sequence.
+/// Appends `bytes` as text. Each NUL and each broken sequence counts as one replacement.
 #[inline]
 pub(super) fn push_text(out: &mut Vec<u8>, bytes: &[u8], replaced: &mut Replaced) {
     if scan::is_plain_text(bytes) || (!bytes.contains(&0) && std::str::from_utf8(bytes).is_ok()) {

@@ -21,7 +21,7 @@ fn limits_that_cannot_hold_are_refused() {
         ),
         (
             "{limit_mib: 9, min_gc_interval_when_soft_limited: 1s}",
-            "min_gc_interval_when_soft_limited: not in forebay: there is no garbage collector; take the key away",
+            "min_gc_interval_when_soft_limited: not in forebay: there is no garbage collector; remove this key",
         ),
     ] {
         let used = "service.pipelines.logs.processors=[memory_limiter, batch]";

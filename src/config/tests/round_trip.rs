@@ -1,4 +1,4 @@
-//! What is printed is a configuration that means the same.
+//! A printed configuration means the same when it is read again.
 
 use super::*;
 

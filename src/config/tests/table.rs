@@ -1,4 +1,4 @@
-//! `exporters.postgres.table`: what is refused, in which words, and what is read again.
+//! `exporters.postgres.table`: the exact words of refusals, and the round trip.
 
 use super::*;
 

@@ -1,7 +1,7 @@
-//! JSON (RFC 8259) from borrowed bytes, value by value: what is asked for is read, the rest is checked and passed over.
+//! JSON (RFC 8259) from borrowed bytes, value by value: requested values are read, the rest is checked and skipped.
 //!
-//! Nothing is copied or allocated, and nothing here nests: how deep a value may be is up to whoever reads it. Strings
-//! need not be UTF-8, and surrogates need not come in pairs; both are left to whoever stores them.
+//! Nothing is copied or allocated, and nothing here recurses: the caller limits the depth of values. Strings need not be UTF-8,
+//! and surrogates need not be pairs; the code that stores them checks both.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -10,13 +10,13 @@ use std::convert::Infallible;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed JSON at byte {at}: {what}")]
 pub struct Malformed {
-    /// What is wrong.
+    /// The reason.
     pub what: &'static str,
-    /// Where, counted from 0.
+    /// The byte, counted from 0.
     pub at: usize,
 }
 
-/// What a value is, by its first byte.
+/// The kind of a value, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
@@ -27,21 +27,21 @@ pub(super) enum Kind {
     Object,
 }
 
-/// A string as it stands between its quotes.
+/// The bytes of a string between its quotes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a> {
     pub(super) raw: &'a [u8],
-    /// Whether there are escapes in it.
+    /// Whether it contains escapes.
     pub(super) escaped: bool,
 }
 
-/// Reads one value after the other.
+/// Reads values one after the other.
 pub(super) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// The deepest nesting that is passed over.
+/// The deepest nesting that [`JsonReader::skip`] accepts.
 const DEEPEST: usize = 1024;
 /// The longest name of a field with each of its characters escaped.
 const LONGEST_NAME: usize = 6 * 24;
@@ -54,22 +54,22 @@ impl<'a> JsonReader<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// For something that is wrong here.
+    /// An error at this byte.
     pub(super) fn malformed(&self, what: &'static str) -> Malformed {
         Malformed { what, at: self.at }
     }
 
-    /// Nothing but white space is left.
+    /// Checks that only white space is left.
     pub(super) fn end(&mut self) -> Result<(), Malformed> {
         self.pass_space();
         if self.at == self.bytes.len() {
             Ok(())
         } else {
-            Err(self.malformed("there is more behind the value"))
+            Err(self.malformed("unexpected bytes after the value"))
         }
     }
 
-    /// What the next value is.
+    /// The kind of the next value.
     pub(super) fn kind(&mut self) -> Result<Kind, Malformed> {
         self.pass_space();
         match self.peek() {
@@ -79,25 +79,25 @@ impl<'a> JsonReader<'a> {
             Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
             Some(b't' | b'f') => Ok(Kind::Bool),
             Some(b'n') => Ok(Kind::Null),
-            Some(_) => Err(self.malformed("there is no value here")),
-            None => Err(self.malformed("it ends too early")),
+            Some(_) => Err(self.malformed("expected a value")),
+            None => Err(self.malformed("unexpected end")),
         }
     }
 
-    /// Reads an object: each member by `member`, which is given the key and reads the value.
+    /// Reads an object; `member` gets each key and reads its value.
     #[inline]
     pub(super) fn object<E: From<Malformed>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Text<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.expect(b'{', "there is no object here")?;
+        self.expect(b'{', "expected an object")?;
         if self.take(b'}') {
             return Ok(());
         }
         loop {
             self.pass_space();
             let key = self.text()?;
-            self.expect(b':', "there is no colon behind a key")?;
+            self.expect(b':', "expected a colon after a key")?;
             member(self, key)?;
             if !self.goes_on(b'}')? {
                 return Ok(());
@@ -105,13 +105,13 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Reads an array: each element by `item`.
+    /// Reads an array; `item` reads each element.
     #[inline]
     pub(super) fn array<E: From<Malformed>>(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.expect(b'[', "there is no array here")?;
+        self.expect(b'[', "expected a list")?;
         if self.take(b']') {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl<'a> JsonReader<'a> {
     /// Reads a string.
     #[inline]
     pub(super) fn text(&mut self) -> Result<Text<'a>, Malformed> {
-        self.expect(b'"', "there is no string here")?;
+        self.expect(b'"', "expected a string")?;
         let start = self.at;
         let mut escaped = false;
         loop {
@@ -141,13 +141,13 @@ impl<'a> JsonReader<'a> {
                     escaped = true;
                     self.pass_escape()?;
                 }
-                Some(_) => return Err(self.malformed("a control character stands in a string")),
-                None => return Err(self.malformed("a string has no end")),
+                Some(_) => return Err(self.malformed("a string contains a control character")),
+                None => return Err(self.malformed("a string is not closed")),
             }
         }
     }
 
-    /// Reads a number, as it is written.
+    /// Reads a number, unparsed.
     pub(super) fn number(&mut self) -> Result<&'a str, Malformed> {
         self.pass_space();
         let start = self.at;
@@ -170,7 +170,7 @@ impl<'a> JsonReader<'a> {
             }
             self.pass_digits()?;
         }
-        str::from_utf8(&self.bytes[start..self.at]).map_err(|_| self.malformed("there is no number here"))
+        str::from_utf8(&self.bytes[start..self.at]).map_err(|_| self.malformed("expected a number"))
     }
 
     /// Reads `true` or `false`.
@@ -187,9 +187,9 @@ impl<'a> JsonReader<'a> {
         self.literal(b"null")
     }
 
-    /// Passes over the next value, whatever it is.
+    /// Skips the next value.
     pub(super) fn skip(&mut self) -> Result<(), Malformed> {
-        // For each level that is open, a bit: whether it is an object.
+        // A bit for each open level: whether it is an object.
         let mut levels = [0_u64; DEEPEST / 64];
         let mut depth = 0;
         loop {
@@ -223,12 +223,12 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Passes over a key and its colon, where there is one.
+    /// Skips a key and its colon, in an object.
     fn key(&mut self, is_object: bool) -> Result<(), Malformed> {
         if is_object {
             self.pass_space();
             self.text()?;
-            self.expect(b':', "there is no colon behind a key")?;
+            self.expect(b':', "expected a colon after a key")?;
         }
         Ok(())
     }
@@ -242,18 +242,18 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Passes the comma or the end behind a member or an element; tells whether another one follows.
+    /// Skips the comma or the end after a member or an element; returns whether another one follows.
     #[inline]
     fn goes_on(&mut self, end: u8) -> Result<bool, Malformed> {
         if self.take(b',') {
             return Ok(true);
         }
-        if self.take(end) { Ok(false) } else { Err(self.malformed("there is neither a comma nor an end")) }
+        if self.take(end) { Ok(false) } else { Err(self.malformed("expected a comma or the end")) }
     }
 
     fn literal(&mut self, literal: &'static [u8]) -> Result<(), Malformed> {
         if !self.bytes[self.at..].starts_with(literal) {
-            return Err(self.malformed("there is no value here"));
+            return Err(self.malformed("expected a value"));
         }
         self.at += literal.len();
         Ok(())
@@ -269,7 +269,7 @@ impl<'a> JsonReader<'a> {
         if self.take(byte) { Ok(()) } else { Err(self.malformed(or)) }
     }
 
-    /// Passes `byte`, if it is the next one but for white space.
+    /// Skips white space, and `byte` if it is next.
     #[inline]
     fn take(&mut self, byte: u8) -> bool {
         self.pass_space();
@@ -290,10 +290,10 @@ impl<'a> JsonReader<'a> {
         while let Some(b'0'..=b'9') = self.peek() {
             self.at += 1;
         }
-        if self.at > start { Ok(()) } else { Err(self.malformed("a digit is missing")) }
+        if self.at > start { Ok(()) } else { Err(self.malformed("expected a digit")) }
     }
 
-    /// Passes what stands in a string as it is, eight bytes at a time.
+    /// Skips the bytes of a string that need no look, eight at a time.
     #[inline]
     fn pass_plain(&mut self) {
         while let Some(word) = self.bytes[self.at..].first_chunk() {
@@ -315,7 +315,7 @@ impl<'a> JsonReader<'a> {
         let length = match self.bytes[self.at + 1..] {
             [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => 6,
-            _ => return Err(self.malformed("a string has an escape that JSON has not")),
+            _ => return Err(self.malformed("a string contains an unknown escape")),
         };
         self.at += length;
         Ok(())
@@ -337,7 +337,7 @@ fn set(bits: &mut [u64], at: usize, value: bool) {
 }
 
 impl Text<'_> {
-    /// What it says, as the name of a field; nothing, where no field has so long a name.
+    /// The text as the name of a field; empty if it is longer than any field's name.
     pub(super) fn name(&self) -> Cow<'_, [u8]> {
         if !self.escaped {
             return Cow::Borrowed(self.raw);
@@ -353,8 +353,8 @@ impl Text<'_> {
         Cow::Owned(name)
     }
 
-    /// Writes what it says, piece by piece. Half of a surrogate pair is a byte that is not UTF-8, so that whoever stores
-    /// the text replaces it, and counts that.
+    /// Writes the text, piece by piece. Half of a surrogate pair becomes a byte that is not UTF-8, which is replaced and counted
+    /// when the text is stored.
     pub(super) fn unescape<E>(self, mut put: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut rest = self.raw;
         while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
@@ -370,7 +370,7 @@ impl Text<'_> {
     }
 }
 
-/// The character of an escape, behind its backslash, and the length of that.
+/// The character of an escape, after its backslash, and the length of the escape.
 fn escape(bytes: &[u8]) -> (Option<char>, usize) {
     let character = match bytes[0] {
         b'b' => '\u{8}',

@@ -1,5 +1,4 @@
-//! Scalars in a form that their field does not have. None of them costs its record: the nearest value stands there, or its
-//! text, and is counted as replaced.
+//! Scalars of another type than their field. None costs its record: the nearest value or the text replaces it, and is counted.
 
 use super::Unwritten;
 use super::reader::{JsonReader, Kind, Text};
@@ -13,16 +12,16 @@ pub(super) const BOOL: u8 = 2;
 pub(super) const INT: u8 = 3;
 pub(super) const DOUBLE: u8 = 4;
 
-/// The integers that a field holds, and how it is counted where the nearest of them stands for another number.
+/// The integers that a field holds, and the kind under which the nearest one counts when it replaces another number.
 pub(super) struct Integers {
     pub(super) least: i128,
     pub(super) most: i128,
     pub(super) kind: ReplacedKind,
-    /// Beyond this, whoever stores the number counts it.
+    /// Larger numbers are counted when they are stored.
     pub(super) stored: i128,
 }
 
-/// A scalar in the place of an `AnyValue`, or of a member that has another form.
+/// A scalar in the place of an `AnyValue`, or of a member of another type.
 pub(super) fn as_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     wire.replaced.count(ReplacedKind::Type);
     match json.kind()? {
@@ -53,7 +52,7 @@ pub(super) fn as_text(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: 
         Kind::Bool if json.bool()? => "true",
         Kind::Bool => "false",
         Kind::Number => json.number()?,
-        _ => return fault(json, wire, "there is no string here"),
+        _ => return fault(json, wire, "expected a string"),
     };
     wire.replaced.count(ReplacedKind::Type);
     wire.bytes(number, text.as_bytes())
@@ -69,7 +68,7 @@ pub(super) fn unescaped(text: Text<'_>, wire: &mut Writer<'_>, number: u8) -> Do
     wire.end(open)
 }
 
-/// Passes over a scalar where `read` would read a list or a message. It says nothing there.
+/// Skips a scalar in the place of a list or a message, and counts it; `read` reads anything else.
 pub(super) fn unless_scalar<'j, 'w>(
     json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
@@ -82,7 +81,7 @@ pub(super) fn unless_scalar<'j, 'w>(
     read(json, wire)
 }
 
-/// An integer; `None` where there is nothing, or no number.
+/// An integer; `None` for null, and for anything that is no number.
 pub(super) fn integer(
     json: &mut JsonReader<'_>,
     wire: &mut Writer<'_>,
@@ -100,7 +99,7 @@ pub(super) fn integer(
             return Ok(None);
         }
         Kind::Array | Kind::Object => {
-            fault(json, wire, "there is no number here")?;
+            fault(json, wire, "expected a number")?;
             return Ok(None);
         }
     };
@@ -114,7 +113,7 @@ impl Kind {
 }
 
 impl Integers {
-    /// The one that is nearest to what `text` says; `None` where that is no number.
+    /// The integer nearest to the number in `text`; `None` if it is no number.
     pub(super) fn nearest(&self, text: Option<&str>, wire: &mut Writer<'_>) -> Option<i128> {
         let exact = text.and_then(whole);
         let rounded = || Some(double(text?).filter(|number| !number.is_nan())?.round() as i128);
@@ -128,12 +127,12 @@ impl Integers {
     }
 }
 
-/// A string that may say a number.
+/// A string without escapes, which may be a number.
 pub(super) fn plain(text: Text<'_>) -> Option<&str> {
     str::from_utf8(text.raw).ok().filter(|_| !text.escaped)
 }
 
-/// The integer that `text` says. proto3 takes 1.0 and 1e3 for integers, too.
+/// The integer in `text`. For proto3, 1.0 and 1e3 are integers too.
 pub(super) fn whole(text: &str) -> Option<i128> {
     let written = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-').then(|| text.parse().ok());
     written.flatten().or_else(|| {
@@ -142,13 +141,13 @@ pub(super) fn whole(text: &str) -> Option<i128> {
     })
 }
 
-/// The double that is nearest to what `text` says, but for the further words that the parser knows.
+/// The double nearest to the number in `text`, without the words that Rust's parser accepts.
 pub(super) fn double(text: &str) -> Option<f64> {
     let is_number = text.bytes().any(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| is_number)
 }
 
-/// Whether `number`, as it is stored, is what `text` says. One with a point or an exponent was a double when it was written.
+/// Whether `number` is exactly the number in `text`. A text with a point or an exponent was a double when it was written.
 fn is_same(text: &str, number: f64) -> bool {
     let is_whole = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     number.is_finite() && (!is_whole || number.to_string() == text)

@@ -14,16 +14,16 @@ use super::writer::Writer;
 use super::written::{Done, each, fault, message, nested, skip};
 use crate::otlp::replaced::ReplacedKind;
 
-/// The arrays and maps in each other that are written. It is more than is ever stored; what is deeper is passed over.
+/// The deepest nesting of arrays and maps that is written, deeper than any value that is stored. Deeper values are skipped.
 pub(super) const DEEPEST: usize = 100;
 
 const SEVERITIES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
-/// Bits that are over at the end mean nothing, as in Go and Java.
+/// Ignores spare bits at the end, as Go and Java do.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(&STANDARD, NO_PAD.with_decode_allow_trailing_bits(true));
-/// Of an id that is none: no id is so short, so that whoever stores it counts it.
+/// Replaces an invalid id. It is too short for an id, so it is counted when it is stored.
 const NO_ID: &[u8] = b"?";
 
-/// `timeUnixNano`. A bigint ends before fixed64 does.
+/// `timeUnixNano`. A bigint holds less than a fixed64.
 pub(super) const TIME: Integers =
     Integers { least: 0, most: u64::MAX as i128, kind: ReplacedKind::Time, stored: i64::MAX as i128 };
 /// `flags`.
@@ -39,7 +39,7 @@ const SEVERITY: Integers = Integers {
     stored: i16::MAX as i128,
 };
 
-/// A member of a `KeyValue` with `depth` arrays and maps around it.
+/// A member of a `KeyValue` inside `depth` arrays and maps.
 pub(super) fn key_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
     match name {
         b"key" => text(json, wire, 1),
@@ -48,7 +48,7 @@ pub(super) fn key_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: 
     }
 }
 
-/// The field `number` of an `AnyValue`, with `depth` arrays and maps around it.
+/// An `AnyValue` in the field `number`, inside `depth` arrays and maps.
 pub(super) fn value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8, depth: usize) -> Done {
     let member =
         |json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8]| any_value(json, wire, name, depth);
@@ -63,7 +63,7 @@ pub(super) fn value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8
     }
 }
 
-/// A member of an `AnyValue` with `depth` arrays and maps around it.
+/// A member of an `AnyValue` inside `depth` arrays and maps.
 fn any_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8], depth: usize) -> Done {
     let read = match name {
         b"stringValue" | b"string_value" => return text(json, wire, STRING),
@@ -92,7 +92,7 @@ fn any_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, name: &[u8], dept
     match json.kind()? {
         Kind::Null => Ok(json.null()?),
         kind if kind.is_scalar() => read(json, wire),
-        _ => fault(json, wire, "there is no scalar here"),
+        _ => fault(json, wire, "expected a scalar"),
     }
 }
 
@@ -130,7 +130,7 @@ fn double_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     })
 }
 
-/// What `parse` makes of a number, or of a text: a field and its bits. Where that is nothing, it is the nearest value.
+/// A number or a text, which `parse` turns into a field and its bits. If it cannot, the nearest value or the text is written.
 fn numeric(
     json: &mut JsonReader<'_>,
     wire: &mut Writer<'_>,
@@ -178,7 +178,7 @@ fn bytes_value(json: &mut JsonReader<'_>, wire: &mut Writer<'_>) -> Done {
     unescaped(text, wire, STRING)
 }
 
-/// An `ArrayValue` or a `KeyValueList`. A scalar in its place is the value itself.
+/// An `ArrayValue` or a `KeyValueList`. A scalar in its place becomes the value.
 fn values<'j, 'w>(
     json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
@@ -229,7 +229,7 @@ pub(super) fn id(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, number: u8) -
             skip(json)?;
             wire.bytes(number, NO_ID)
         }
-        Kind::Array | Kind::Object => fault(json, wire, "there is no string here"),
+        Kind::Array | Kind::Object => fault(json, wire, "expected a string"),
     }
 }
 
@@ -277,7 +277,7 @@ fn severity_of(name: &str) -> Option<i32> {
     Some(index as i32 * 4 + 1 + step)
 }
 
-/// Hex in any case (RFC 4648, section 8), decoded as base64 is.
+/// Decodes hex in any case (RFC 4648, section 8) in place; returns the length.
 fn hex(text: &mut [u8]) -> Option<usize> {
     let (mut decoded, mut length) = ([0; 32], 0);
     for start in (0..text.len()).step_by(2 * decoded.len()) {
@@ -290,8 +290,8 @@ fn hex(text: &mut [u8]) -> Option<usize> {
     Some(length)
 }
 
-/// Base64 in either alphabet, with or without padding (RFC 4648, sections 4 and 5). It is decoded in pieces, each behind what has
-/// been read of the text.
+/// Decodes base64 in either alphabet, with or without padding (RFC 4648, sections 4 and 5), in place, piece by piece; returns the
+/// length.
 fn base64(text: &mut [u8]) -> Option<usize> {
     const PIECE: usize = 1024;
     let padding = text.iter().rev().take(2).take_while(|byte| **byte == b'=').count();

@@ -1,25 +1,25 @@
-//! Protobuf's wire format, written while it is not known yet how long a message becomes.
+//! Writes protobuf's wire format before the lengths of messages are known.
 
 use super::reader::Malformed;
 use super::{Memory, Unwritten};
 use crate::otlp::replaced::Replaced;
 
-/// Messages and their fields, one behind the other.
+/// Writes messages and their fields one after the other.
 pub(super) struct Writer<'a> {
     out: Vec<u8>,
     memory: &'a mut dyn Memory,
-    /// The most that it is expected to become.
+    /// The largest expected length.
     expected: usize,
-    /// The first value that could not be written in the message that is being written.
+    /// The first error in the current message.
     pub(super) fault: Option<Malformed>,
-    /// What was replaced in messages that can be read.
+    /// The values replaced in readable messages.
     pub(super) replaced: Replaced,
 }
 
 /// A message that is being written.
 #[must_use]
 pub(super) struct Open {
-    /// Where its content begins, behind `width` bytes for its length.
+    /// The begin of its content, after `width` bytes for its length.
     start: usize,
     width: usize,
 }
@@ -30,11 +30,11 @@ const WIDEST: usize = 5;
 const UNREADABLE: u8 = 7;
 
 impl<'a> Writer<'a> {
-    /// Writes what may become `expected` bytes long.
+    /// Begins an output of perhaps `expected` bytes.
     pub(super) fn new(expected: usize, memory: &'a mut dyn Memory) -> Result<Self, Unwritten> {
         let mut writer =
             Self { out: Vec::new(), memory, expected, fault: None, replaced: Replaced::default() };
-        // Mostly it is less than half of the JSON.
+        // Usually protobuf takes less than half of the JSON.
         writer.reserve(expected / 2)?;
         Ok(writer)
     }
@@ -68,7 +68,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A string, or bytes, whose length is known.
+    /// A string, or bytes, of known length.
     pub(super) fn bytes(&mut self, number: u8, bytes: &[u8]) -> Result<(), Unwritten> {
         let width = width(bytes.len());
         self.reserve(1 + width + bytes.len())?;
@@ -80,14 +80,13 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Begins a message, or bytes. Where its content turns out to be long, it is moved by the bytes that its length
-    /// takes.
+    /// Begins a message, or bytes. If the content gets long, it is moved to make room for its length.
     pub(super) fn begin(&mut self, number: u8) -> Result<Open, Unwritten> {
         self.open(number, 1)
     }
 
-    /// Begins a message that may be one of many in each other, so that moving its content would be done for each of
-    /// them. It has the widest length, unless it turns out to be short.
+    /// Begins a message that may be deeply nested: moving content at each level would be slow. So its length gets the widest
+    /// form, unless the content stays short.
     pub(super) fn begin_nested(&mut self, number: u8) -> Result<Open, Unwritten> {
         self.open(number, WIDEST)
     }
@@ -103,7 +102,7 @@ impl<'a> Writer<'a> {
     pub(super) fn end(&mut self, open: Open) -> Result<(), Unwritten> {
         let Open { start, width: reserved } = open;
         let length = self.out.len() - start;
-        // Padded, a length is as good.
+        // A padded length is valid as well.
         let width = if length < 0x80 { 1 } else { reserved.max(width(length)) };
         let begin = start - reserved;
         if width != reserved {
@@ -116,25 +115,25 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Has what was written of a message be none that can be read.
+    /// Makes a message unreadable.
     pub(super) fn spoil(&mut self, open: &Open) -> Result<(), Unwritten> {
         self.out.truncate(open.start);
         self.put(&[UNREADABLE])
     }
 
-    /// Leaves out a message after all.
+    /// Removes a message.
     pub(super) fn undo(&mut self, Open { start, width }: Open) {
         self.out.truncate(start - width - 1);
     }
 
-    /// More content of a message.
+    /// Appends content of a message.
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), Unwritten> {
         self.reserve(bytes.len())?;
         self.out.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// What was written of a message so far.
+    /// The content of a message so far.
     pub(super) fn content(&mut self, open: &Open) -> &mut [u8] {
         &mut self.out[open.start..]
     }
@@ -153,7 +152,7 @@ impl<'a> Writer<'a> {
     fn enlarge(&mut self, more: usize) -> Result<(), Unwritten> {
         let (needed, old) = (self.out.len() + more, self.out.capacity());
         let doubled = if needed > self.expected { 2 * old } else { (2 * old).min(self.expected) };
-        // The old memory is there until its bytes are copied.
+        // The old memory stays until its bytes are copied.
         let mut take = |capacity: usize| self.memory.take(capacity).then_some(capacity);
         let capacity = take(doubled.max(needed)).or_else(|| take(needed)).ok_or(Unwritten::NoRoom)?;
         self.out.reserve_exact(capacity - self.out.len());
@@ -167,7 +166,7 @@ fn width(value: usize) -> usize {
     (value.max(1).ilog2() / 7 + 1) as usize
 }
 
-/// Writes a length over as many bytes as there are.
+/// Writes a length that fills all bytes of `into`.
 fn write_length(into: &mut [u8], mut length: usize) {
     if let Some((last, others)) = into.split_last_mut() {
         for byte in others {

@@ -1,4 +1,4 @@
-//! The shapes of JSON that messages of protobuf are written from: a list, an object, one whose faults are its own.
+//! How JSON becomes protobuf messages: a list, an object, and an object that keeps its errors to itself.
 
 use super::Unwritten;
 use super::reader::{JsonReader, Kind};
@@ -15,7 +15,7 @@ pub(super) fn each<'j, 'w>(
     match json.kind()? {
         Kind::Array => json.array(|json| item(json, wire)),
         Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no list here"),
+        _ => fault(json, wire, "expected a list"),
     }
 }
 
@@ -29,7 +29,7 @@ pub(super) fn message<'j, 'w>(
     opened(json, wire, |wire| wire.begin(number), member)
 }
 
-/// The same of a message that may be one of many in each other.
+/// The same for a message that may be deeply nested.
 pub(super) fn nested<'j, 'w>(
     json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
@@ -52,11 +52,11 @@ fn opened<'j, 'w>(
             wire.end(open)
         }
         Kind::Null => Ok(json.null()?),
-        _ => fault(json, wire, "there is no object here"),
+        _ => fault(json, wire, "expected an object"),
     }
 }
 
-/// The same of a message whose faults are its own.
+/// The same for a message whose errors make only itself unreadable.
 pub(super) fn by_itself<'j, 'w>(
     json: &mut JsonReader<'j>,
     wire: &mut Writer<'w>,
@@ -70,7 +70,7 @@ pub(super) fn by_itself<'j, 'w>(
     let open = wire.begin(number)?;
     match json.kind()? {
         Kind::Object => json.object(|json, key| member(json, wire, &key.name()))?,
-        _ => fault(json, wire, "there is no object here")?,
+        _ => fault(json, wire, "expected an object")?,
     }
     if wire.fault.take().is_some() {
         wire.spoil(&open)?;
@@ -80,7 +80,7 @@ pub(super) fn by_itself<'j, 'w>(
     wire.end(open)
 }
 
-/// Passes over a value that its field cannot hold, and remembers it.
+/// Skips a value that its field cannot hold, and notes the error.
 pub(super) fn fault(json: &mut JsonReader<'_>, wire: &mut Writer<'_>, what: &'static str) -> Done {
     wire.fault.get_or_insert(json.malformed(what));
     skip(json)

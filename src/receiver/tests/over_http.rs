@@ -139,7 +139,7 @@ async fn json_is_answered_in_json() {
     let bad = r#"{"traceId":{"hex":1}}"#;
     let compressed = format!("{POST_JSON}\r\ncontent-encoding: gzip");
     let rejected = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"1 refused because they are malformed"}}"#;
-    let malformed = r#"{"code":3,"message":"malformed JSON at byte 16: there is no list here"}"#;
+    let malformed = r#"{"code":3,"message":"malformed JSON at byte 16: expected a list"}"#;
     for (head, body, status, answer) in [
         (POST_JSON, json(&text("a")).into_bytes(), 200, "{}"),
         (&compressed, gzip(json(&text("b")).as_bytes()), 200, "{}"),

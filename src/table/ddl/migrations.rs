@@ -1,4 +1,4 @@
-//! The migrations: each leads from one version of the schema to the next, and finds nothing to do in a new store.
+//! The migrations, each from one version of the schema to the next. In a new store they change nothing.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use crate::table::counts;
 /// One step from one version of the schema to the next.
 #[derive(Debug)]
 pub struct Migration {
-    /// The version that it leads to.
+    /// The version after it.
     pub version: i32,
-    /// Its statements, for a schema: what is written takes these.
+    /// Its statements for a schema, which writing needs.
     pub sql: fn(&Schema) -> String,
-    /// Whether it leads to another view or other functions as well. Nothing that is written takes those, and users change them, so
-    /// that they are made apart, after the tables.
+    /// Whether it changes the view or the functions as well. Writing does not need these, and users change them, so they are created
+    /// separately, after the tables.
     pub reading: bool,
 }
 
@@ -32,20 +32,20 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 10, sql: let_all_be_published, reading: true },
 ];
 
-/// Version 1: the tables, the default partition and the index; and the view. The tables are those of the newest version;
-/// further migrations lead older ones there, and find nothing to do in new ones.
+/// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version; the other
+/// migrations change older ones.
 fn create_store(schema: &Schema) -> String {
     let mut sql: String = TABLES.iter().map(|table| table.definition(schema, "CREATE TABLE")).collect();
     TABLES.iter().for_each(|table| sql += &complete(schema, table.name));
     sql
 }
 
-/// Version 2: dead letters name their service, and say how often they were tried.
+/// Version 2: dead letters have their service and the number of attempts.
 fn keep_service_and_attempts(schema: &Schema) -> String {
     add_to_dead_letters(schema, SERVICE) + &add_to_dead_letters(schema, ATTEMPTS)
 }
 
-/// Version 3: losses are written down, by those who write dead letters.
+/// Version 3: losses are stored, by the roles that write dead letters.
 fn keep_losses(schema: &Schema) -> String {
     let lane = literal(LANE.comment);
     losses().definition(schema, "CREATE TABLE IF NOT EXISTS")
@@ -53,33 +53,33 @@ fn keep_losses(schema: &Schema) -> String {
         + &grant_to_those(schema, "INSERT", "dead_letters", "INSERT", "losses")
 }
 
-/// Version 4: the view says which transaction stored a record, and there are functions for what is often asked.
+/// Version 4: the view has the transaction that stored a record, and there are functions for frequent questions.
 fn help_reading(_: &Schema) -> String {
     String::new()
 }
 
-/// Version 5: dead letters name the existing table that they were for.
+/// Version 5: dead letters have the existing table that refused them.
 fn keep_destination(schema: &Schema) -> String {
     let comment = literal(DEAD_LETTERS);
     add_to_dead_letters(schema, DESTINATION)
         + &format!("COMMENT ON TABLE {schema}.dead_letters IS {comment};\n")
 }
 
-/// Version 6: closed partitions are counted, and the view has the resource's id, by which a service's records are found.
+/// Version 6: closed partitions are counted, and the view has the resource's id, to find a service's records by.
 fn keep_counts(schema: &Schema) -> String {
     log_counts().definition(schema, "CREATE TABLE IF NOT EXISTS")
         + &index_counts(schema)
         + &counts::function(schema)
 }
 
-/// Version 7: functions look nothing up by the caller's search_path, and nobody else makes a trigger of the one that writes as
-/// the owner.
+/// Version 7: functions do not use the caller's search_path, and no other role can create a trigger with the one that writes as its
+/// owner.
 fn shut_doors(schema: &Schema) -> String {
     counts::function(schema)
 }
 
-/// Version 8: resources and scopes say when they were used, which takes further privileges. All rows of the default partition and
-/// of what has no primary key can be deleted, also where a publication wants to say which ones.
+/// Version 8: resources and scopes have the time of their last use, which needs further privileges. Rows of the default partition
+/// and of tables without a primary key can be deleted even if the table is in a publication.
 fn bound_the_store(schema: &Schema) -> String {
     let mut sql = String::new();
     for table in ["resources", "scopes"] {
@@ -97,7 +97,7 @@ fn bound_the_store(schema: &Schema) -> String {
     sql
 }
 
-/// The statement that grants `privileges` on `table` to those who may do `what` with the table `of`.
+/// The statement that grants `privileges` on `table` to all roles with the privilege `what` on the table `of`.
 fn grant_to_those(schema: &Schema, what: &str, of: &str, privileges: &str, table: &str) -> String {
     let [of, table] = [of, table].map(|name| literal(&format!("{schema}.{name}")));
     let grant = literal(&format!(
@@ -109,7 +109,7 @@ fn grant_to_those(schema: &Schema, what: &str, of: &str, privileges: &str, table
     format!("DO {grant};\n")
 }
 
-/// Version 9: dead letters keep the resource and the scope of their rows, for those who write letters and those who send them again.
+/// Version 9: dead letters keep the resource and the scope of their rows. The roles that write or retry letters get privileges.
 fn keep_origins(schema: &Schema) -> String {
     let columns: String = ORIGINS.into_iter().map(|column| add_to_dead_letters(schema, column)).collect();
     let [letters, origins] = ["dead_letters", "dead_letter_origins"];
@@ -119,9 +119,8 @@ fn keep_origins(schema: &Schema) -> String {
         + &grant_to_those(schema, "DELETE", letters, "SELECT, DELETE", origins)
 }
 
-/// Version 10: partitions can be changed by hand although a publication has them, as all other tables can. One that somebody holds a
-/// lock on stays as it is: nothing of forebay's own needs it. The bounds of counted partitions are read by the same words whatever
-/// the caller's settings are.
+/// Version 10: partitions in a publication can be changed by hand, like all other tables. A locked partition is left out, since
+/// forebay itself does not need this. Reading the bounds of counted partitions no longer depends on the caller's settings.
 fn let_all_be_published(schema: &Schema) -> String {
     let records = literal(&format!("{schema}.{LOG_RECORDS}"));
     let publish = literal(&format!(

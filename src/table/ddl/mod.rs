@@ -1,8 +1,7 @@
-//! The store's DDL: tables, and the migrations that lead there. The view that people read is in `reading.rs`.
+//! The store's DDL: tables and migrations. The view is in `reading.rs`.
 //!
-//! The tables are stated here once, `log_records` from [`COLUMNS`]; the statements that make them and the
-//! check of a live schema ([`TABLES`]) come from the same lists. The migrations are numbered and only ever
-//! added to.
+//! This module states each table once, `log_records` from [`COLUMNS`]. The statements that create them and the check of a live schema
+//! ([`TABLES`]) come from the same lists. The migrations are numbered; a released one never changes.
 
 mod migrations;
 mod parts;
@@ -22,13 +21,13 @@ pub use parts::Parts;
 pub struct Table {
     /// Its name in the schema.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub comment: &'static str,
     /// Its columns.
     pub columns: Vec<TableColumn>,
-    /// The privileges that forebay needs on it to write records, where somebody else has made it.
+    /// The privileges that forebay needs on it to write records, if another role owns it.
     pub privileges: &'static [&'static str],
-    /// What follows the list of columns.
+    /// The SQL after the list of columns.
     options: &'static str,
 }
 
@@ -43,17 +42,17 @@ pub struct TableColumn {
     comment: &'static str,
 }
 
-/// The tables of the store, as the newest version has them.
+/// The tables of the newest version of the store.
 pub static TABLES: LazyLock<Vec<Table>> = LazyLock::new(tables);
 
-/// The search_path for all of forebay's own SQL. No name is looked up where another role could have put a function or an
-/// operator that fits better.
+/// The search_path of forebay's own SQL. It has no schema where another role could put a function or an operator that matches
+/// better.
 pub const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// The table of the records.
 pub const LOG_RECORDS: &str = "log_records";
 
-/// The table of how many records there are by minute, service and severity.
+/// The table of the numbers of records by minute, service and severity.
 pub(super) const LOG_COUNTS: &str = "log_counts";
 
 /// The statement that streams rows into `log_records`.
@@ -68,11 +67,11 @@ pub fn copy_statement_into(table: &str, names: &[impl AsRef<str>]) -> String {
     format!("COPY {table} ({}) FROM STDIN WITH (FORMAT binary)", columns.join(", "))
 }
 
-/// Everything that a database whose store has `version` needs (0: that has none), as a DBA would run it.
+/// All statements for a database whose store has `version` (0 for no store), as a DBA would run them.
 pub fn ddl_since(version: i32, schema: &Schema) -> String {
     let begin = format!("BEGIN;\nSET LOCAL search_path = {SEARCH_PATH};\n");
     let tables = migrations_table(schema);
-    // Even where the schema is there, that takes the right to create one, which an owner of the store need not have.
+    // Only for a new store: even for an existing schema, this needs the right to create one, which an owner may not have.
     let create =
         if version == 0 { format!("CREATE SCHEMA IF NOT EXISTS {schema};\n") } else { String::new() };
     let mut ddl = format!("{begin}{create}{tables};\n");
@@ -96,7 +95,7 @@ pub fn ddl_since(version: i32, schema: &Schema) -> String {
     ddl
 }
 
-/// The statement that makes the table of applied migrations.
+/// The statement that creates the table of applied migrations.
 pub fn migrations_table(schema: &Schema) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {schema}.schema_migrations (\n    \
@@ -286,7 +285,7 @@ fn log_counts() -> Table {
 }
 
 impl Table {
-    /// The statements that make the table, beginning with `create`.
+    /// The statements that create the table, beginning with `create`.
     fn definition(&self, schema: &Schema, create: &str) -> String {
         let Self { name, options, .. } = self;
         let columns: Vec<_> = self.columns.iter().map(TableColumn::definition).collect();

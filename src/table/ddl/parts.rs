@@ -1,35 +1,35 @@
-//! The parts of a store by their names, and the statements that make again which of them somebody has dropped.
+//! The parts of a store by name, and the statements that create dropped ones again.
 
 use super::*;
 use crate::table::counts;
 use crate::table::reading::{self, NAME};
 
-/// What is there of a store of the newest version, by the names of its relations and functions.
+/// The existing parts of a store, by the names of relations and functions.
 #[derive(Debug, Default)]
 pub struct Parts {
     /// Tables and the view.
     pub relations: Vec<String>,
     /// Functions.
     pub functions: Vec<String>,
-    /// The table of the records has a default partition, or one that was is kept beside it.
+    /// The table of the records has a default partition, or a detached one is kept.
     pub has_default: bool,
-    /// What is under the view's name is a view, which needs its tables.
+    /// The relation with the view's name is a view, which needs its tables.
     pub has_view: bool,
 }
 
-/// What the view is made of. Dropping one of them drops the view as well, so that one that is missing beside the view has another
-/// name, or is in another schema: somebody is at work, and a second one would be in the way.
+/// The tables of the view. Dropping one drops the view as well. So if the view exists and one of these is missing, somebody has
+/// renamed or moved the table, and a second one would be in the way.
 const VIEWED: [&str; 3] = ["resources", "scopes", LOG_RECORDS];
 
 impl Parts {
-    /// The tables that are not there, and are to be made again.
+    /// The missing tables that have to be created again.
     pub fn missing_tables(&self) -> Vec<&'static str> {
         let is_away = |table: &str| self.has_view && VIEWED.contains(&table);
         let names = TABLES.iter().map(|table| table.name);
         names.filter(|table| !self.has(table) && !is_away(table)).collect()
     }
 
-    /// The statements that make them, the default partition where that is missing, and the function that counts.
+    /// The statements that create these, and the default partition and the counting function if they are missing.
     pub fn tables_again(&self, schema: &Schema) -> String {
         let missing = self.missing_tables();
         let tables = || TABLES.iter().filter(|table| missing.contains(&table.name));
@@ -44,7 +44,7 @@ impl Parts {
         sql
     }
 
-    /// Whether nothing is to be made again, the view and the functions over it included.
+    /// Whether no part is missing, the view and the functions over it included.
     pub fn are_complete(&self, schema: &Schema) -> bool {
         let has_functions = reading::FUNCTIONS.iter().all(|name| self.has_function(name));
         self.tables_again(schema).is_empty() && self.has(NAME) && has_functions
@@ -54,18 +54,18 @@ impl Parts {
         self.functions.iter().any(|name| name == function)
     }
 
-    /// Whether any table is there.
+    /// Whether any table exists.
     pub fn has_tables(&self) -> bool {
         TABLES.iter().any(|table| self.has(table.name))
     }
 
-    /// Whether this relation is there.
+    /// Whether this relation exists.
     pub fn has(&self, relation: &str) -> bool {
         self.relations.iter().any(|name| name == relation)
     }
 }
 
-/// The statements that follow the definition of `table`: by these it can be searched, and its rows deleted where it is published.
+/// The statements after the definition of `table`: indexes, and the replica identity that lets rows be deleted if it is published.
 pub(super) fn complete(schema: &Schema, table: &str) -> String {
     match table {
         "resources" => format!(
@@ -84,7 +84,7 @@ pub(super) fn complete(schema: &Schema, table: &str) -> String {
     }
 }
 
-/// The statement by which rows of a table without a primary key can be changed and deleted although a publication has the table.
+/// The statement that allows changing and deleting rows of a table without a primary key even if it is in a publication.
 pub(super) fn publish(schema: &Schema, table: &str) -> String {
     format!("ALTER TABLE IF EXISTS ONLY {schema}.{table} REPLICA IDENTITY FULL;\n")
 }

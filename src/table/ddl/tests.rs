@@ -19,7 +19,7 @@ fn the_copy_statement_names_every_column() {
 }
 
 #[test]
-fn an_older_store_needs_only_the_migrations_that_it_has_not() {
+fn an_older_store_needs_only_the_missing_migrations() {
     let schema = Schema::new("otel");
     let (all, rest) = (ddl_since(0, &schema), ddl_since(1, &schema));
     assert!(all.contains("CREATE TABLE \"otel\".log_records (") && all.contains("(version) VALUES (1)"));

@@ -1,12 +1,11 @@
-//! Resources and scopes, which are stored once each and named in the rows by an id.
+//! Resources and scopes, each stored once; rows refer to them by id.
 //!
-//! The id is a cryptographic hash of the content, so that every gateway gives the same content the same id
-//! without asking the database: the first 128 bits of the SHA-256 over schema URL, the scalar fields, and the
-//! attributes sorted by key. (Two contents of one sender would have to collide on purpose, at about 2^64 tries,
-//! to mix up that sender's own resources.)
+//! The id is a cryptographic hash of the content, so that every gateway gives the same content the same id without asking the
+//! database: the first 128 bits of the SHA-256 over schema URL, scalar fields, and attributes sorted by key. (A collision takes
+//! about 2^64 deliberate tries by one sender, and would only mix up that sender's own resources.)
 //!
-//! [`Interner`] remembers what was stored lately by its bytes on the wire, which senders repeat with each request, so that
-//! hash and JSON are made once. What only a refused request has named is forgotten with it.
+//! [`Interner`] caches recently stored ones by their bytes on the wire, which senders repeat in each request, so that hash and JSON
+//! are made once. The resources and scopes of a refused request are not cached.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +23,7 @@ use crate::otlp::{Invalid, Limits};
 /// The id of a resource or a scope.
 pub type Id = [u8; 16];
 
-/// A resource as it is stored.
+/// A stored resource.
 #[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Resource {
     /// The hash of the rest.
@@ -39,7 +38,7 @@ pub struct Resource {
     pub dropped_attributes_count: i32,
 }
 
-/// An instrumentation scope as it is stored.
+/// A stored instrumentation scope.
 #[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Scope {
     /// The hash of the rest.
@@ -56,7 +55,7 @@ pub struct Scope {
     pub dropped_attributes_count: i32,
 }
 
-/// The resources and scopes stored lately.
+/// The recently stored resources and scopes.
 #[derive(Debug, Default)]
 pub struct Interner {
     limits: Limits,
@@ -64,7 +63,7 @@ pub struct Interner {
     scopes: Mutex<Recent<Scope>>,
 }
 
-/// A cache that is emptied when it is full: what is still in use comes back with the next request.
+/// A cache that is emptied when it is full; entries still in use come back with the next request.
 #[derive(Debug)]
 struct Recent<T> {
     /// By the message.
@@ -72,7 +71,7 @@ struct Recent<T> {
     bytes: usize,
 }
 
-/// What a message was found to be, with the schema URL that it had then.
+/// The content of a message, with its schema URL.
 #[derive(Debug)]
 struct Known<T> {
     schema_url: Box<[u8]>,
@@ -80,12 +79,12 @@ struct Known<T> {
     bytes: usize,
 }
 
-/// An entry takes so much beside its content and its key: its place in the table, boxes, counts.
+/// The memory of an entry beside content and key: the slot in the table, boxes, reference counts.
 const ENTRY: usize = 256;
-/// The most bytes that each cache keeps.
+/// The most bytes in each cache.
 const RECENT_BYTES: usize = 2 << 20;
 
-/// What is stored once and named by an id.
+/// Content that is stored once and has an id.
 pub(super) trait Storable: Sized {
     /// The field that has its attributes.
     const ATTRIBUTES: u32;
@@ -96,14 +95,14 @@ pub(super) trait Storable: Sized {
 }
 
 impl Resource {
-    /// About how much memory this takes, for the buffer's books.
+    /// The approximate memory, for the buffer's accounting.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.attributes.len() + length(&self.service_name) + length(&self.schema_url)
     }
 }
 
 impl Scope {
-    /// About how much memory this takes, for the buffer's books.
+    /// The approximate memory, for the buffer's accounting.
     pub fn size(&self) -> usize {
         size_of::<Self>()
             + self.attributes.len()
@@ -117,7 +116,7 @@ fn length(text: &Option<String>) -> usize {
     text.as_ref().map_or(0, String::len)
 }
 
-/// Content as it is interned, or why it cannot be stored.
+/// Interned content, or why it cannot be stored.
 type Read<T> = Result<Interned<T>, Invalid>;
 
 /// A resource or a scope of a request.
@@ -125,11 +124,11 @@ type Read<T> = Result<Interned<T>, Invalid>;
 pub struct Interned<T> {
     /// Itself.
     pub content: Arc<T>,
-    /// What was replaced in it, where the interner does not remember it: then nobody has counted that yet.
+    /// The values replaced in it, if it is not cached: then they are not counted yet.
     pub new: Option<Replaced>,
 }
 
-/// What a request has named that the interner does not remember yet.
+/// A resource or scope of a request that is not cached yet.
 #[derive(Debug)]
 pub(super) struct New<'a, T> {
     pub(super) message: &'a [u8],
@@ -138,23 +137,23 @@ pub(super) struct New<'a, T> {
 }
 
 impl<T: Storable> New<'_, T> {
-    /// The memory that remembering it takes.
+    /// The memory of its cache entry.
     pub(super) fn bytes(&self) -> usize {
         ENTRY + self.content.memory() + self.message.len() + self.schema_url.len()
     }
 }
 
 impl Interner {
-    /// Interns what is within `limits`.
+    /// Interns content within `limits`.
     pub fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// The resource of a `Resource` message and its schema URL. A new one is made in `space`.
+    /// The resource of a `Resource` message and its schema URL. A new one takes memory from `space`.
     ///
     /// # Errors
     ///
-    /// There is no space for it. One that cannot be stored is the inner error.
+    /// There is no space for it. The inner error is for a resource that cannot be stored.
     pub fn resource(
         &self,
         message: &[u8],
@@ -164,7 +163,7 @@ impl Interner {
         intern(&self.resources, &self.limits, message, schema_url, space)
     }
 
-    /// The scope of an `InstrumentationScope` message and its schema URL. A new one is made in `space`.
+    /// The scope of an `InstrumentationScope` message and its schema URL. A new one takes memory from `space`.
     ///
     /// # Errors
     ///
@@ -178,7 +177,7 @@ impl Interner {
         intern(&self.scopes, &self.limits, message, schema_url, space)
     }
 
-    /// Remembers what is stored now, for the requests that come.
+    /// Caches these for further requests: they are stored now.
     pub(super) fn remember(&self, resources: Vec<New<'_, Resource>>, scopes: Vec<New<'_, Scope>>) {
         remember(&self.resources, resources);
         remember(&self.scopes, scopes);
@@ -288,18 +287,18 @@ fn intern<T: Storable>(
     schema_url: &[u8],
     space: &mut Space<'_>,
 ) -> Result<Read<T>, NoSpace> {
-    // A poisoned cache is still a cache: nothing in it is half written.
+    // A poisoned cache is still valid: no entry is half written.
     let cache = recent.lock().unwrap_or_else(PoisonError::into_inner);
     let known = cache.get(message, schema_url);
     drop(cache);
     if let Some(content) = known {
         return Ok(Ok(Interned { content, new: None }));
     }
-    let met = match limits.check_origin(message, schema_url, T::ATTRIBUTES) {
-        Ok(met) => met,
+    let found = match limits.check_origin(message, schema_url, T::ATTRIBUTES) {
+        Ok(found) => found,
         Err(invalid) => return Ok(Err(invalid)),
     };
-    let most = memory_to_read(most_bytes(message, met) + 3 * schema_url.len(), met.attributes);
+    let most = memory_to_read(most_bytes(message, found) + 3 * schema_url.len(), found.attributes);
     space.take(most)?;
     let mut replaced = Replaced::default();
     let read = T::read(message, schema_url, &mut replaced).map(Arc::new);
@@ -308,14 +307,14 @@ fn intern<T: Storable>(
         Ok(content) => content,
         Err(malformed) => return Ok(Err(malformed.into())),
     };
-    // It was part of what there was space for.
+    // This is part of `most`, which was granted.
     space.take(content.memory())?;
     Ok(Ok(Interned { content, new: Some(replaced) }))
 }
 
-/// The most memory that reading a message takes, whose values become `values` bytes, what comes of it included.
+/// The most memory for reading a message whose values become `values` bytes, the result included.
 fn memory_to_read(values: usize, attributes: usize) -> usize {
-    // A vector that has doubled was copied last when it was half as large. The service's name stands in two texts.
+    // A vector that doubles exists twice while it is copied. The service's name is in two texts.
     let texts = 2 * 3 * values;
     size_of::<Scope>().max(size_of::<Resource>()) + texts + 4 * attributes * size_of::<Keyed<'_>>()
 }
@@ -329,7 +328,7 @@ fn keyed(message: &[u8]) -> Result<Keyed<'_>, Malformed> {
 
 /// Sorts `attributes` by key, and hashes the content with the length of each part before it.
 fn content_id(kind: &str, texts: &[&[u8]], dropped: u32, attributes: &mut [Keyed<'_>]) -> Id {
-    // The sort is stable: of equal keys the last stays the last, which is the one that jsonb keeps.
+    // The sort is stable, so the last of equal keys, which jsonb keeps, stays the last.
     attributes.sort_by_key(|(key, _)| *key);
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -346,7 +345,7 @@ fn content_id(kind: &str, texts: &[&[u8]], dropped: u32, attributes: &mut [Keyed
 fn object(attributes: &[Keyed<'_>], replaced: &mut Replaced) -> Result<String, Malformed> {
     let mut out = Vec::new();
     push_object(&mut out, attributes.iter().map(|(_, message)| *message), replaced)?;
-    // It is kept for as long as a row names it.
+    // It is kept as long as any row refers to it.
     out.shrink_to_fit();
     Ok(String::from_utf8(out).expect("JSON is written as UTF-8"))
 }

@@ -1,27 +1,27 @@
-//! How large a row can get: columns may take the same bytes of a record more than once.
+//! The largest size of a row: several columns may contain the same bytes of a record.
 
 use super::{Column, Source};
 
 /// The bounds on the rows of a mapping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bounds {
-    /// Of the columns that are the same for all records of a scope.
+    /// For the columns that all records of a scope share.
     shared: Bound,
-    /// Of the others.
+    /// For the others.
     own: Bound,
 }
 
 /// The bound on some fields of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bound {
-    /// Whatever they are filled with.
+    /// The bytes that do not depend on values.
     fixed: usize,
-    /// How many of them may take the same byte of a record, and of its resource or scope.
+    /// The number of fields that may contain the same byte of a record, and of its resource or scope.
     of_record: usize,
     of_origin: usize,
 }
 
-/// A field has a length, and at the most so many bytes of a type that is not text, or of what stands around a text.
+/// The length of a field, and the most bytes of a type that is not text, or around a text.
 const FIELD: usize = 4 + 64;
 
 impl Bounds {
@@ -30,13 +30,13 @@ impl Bounds {
         Self { shared: Bound::of(&shared), own: Bound::of(&own) }
     }
 
-    /// The most bytes of the fields that the records of a scope share, where the values of resource and scope become
-    /// `of_origin` bytes at the most.
+    /// The most bytes of the fields that the records of a scope share, if the values of resource and scope become at most
+    /// `of_origin` bytes.
     pub(super) fn of_shared(&self, of_origin: usize) -> usize {
         self.shared.most(0, of_origin)
     }
 
-    /// The most bytes of the other fields, where the record's values become `values` bytes at the most.
+    /// The most bytes of the other fields, if the record's values become at most `values` bytes.
     pub(super) fn of_own(&self, values: usize, of_origin: usize) -> usize {
         self.own.most(values, of_origin)
     }
@@ -63,8 +63,8 @@ impl Column {
     }
 }
 
-/// How many of `columns` may take the same byte of what `counts`: all those whose source is a `whole`, and the columns of the
-/// one source that most have.
+/// The number of `columns` that may contain the same byte of the sources for which `counts` is true: all those with a `whole`
+/// source, and those of the most frequent other source.
 fn fan_out(columns: &[&Column], counts: fn(&Source) -> bool, whole: fn(&Source) -> bool) -> usize {
     let sources = || columns.iter().flat_map(|column| &column.sources).filter(|source| counts(source));
     let with = |source: &Source| columns.iter().filter(|column| column.sources.contains(source)).count();

@@ -1,4 +1,4 @@
-//! `exporters.postgres.table` in the YAML: an existing table, and what each of its columns is filled with.
+//! `exporters.postgres.table` in the YAML: an existing table, and the sources of its columns.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct TableConfig {
     pub columns: BTreeMap<String, ColumnConfig>,
 }
 
-/// What a column is filled with: one source, or `first_of` several.
+/// The source of a column, or `first_of` several.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ColumnConfig {
@@ -38,28 +38,28 @@ pub struct ColumnConfig {
     /// A JSON object of attributes of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Group>,
-    /// Always this.
+    /// A constant value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constant: Option<Literal>,
-    /// A value of forebay's own.
+    /// A generated value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generate: Option<Generated>,
-    /// The first of these that there is: each has one of the first four keys, and none of the others.
+    /// The first of these with a value fills the column. Each has one of the first four keys, and no other.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub first_of: Vec<ColumnConfig>,
-    /// The column's type; by default that which the source has by nature.
+    /// The column's type; by default the natural type of the source.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub sql_type: Option<ColumnType>,
-    /// What stands in the place of some values.
+    /// Replacements of some values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub map: BTreeMap<String, Literal>,
-    /// What stands where there is no value, or none that the type holds.
+    /// The value of the column if there is none, or none that the type holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<Literal>,
 }
 
 impl ColumnConfig {
-    /// Whether it has none but the keys that a single source may have.
+    /// Whether it has only keys that one of several sources may have.
     pub(super) fn is_source_alone(&self) -> bool {
         let Self { field, attribute, resource, scope, .. } = self.clone();
         *self == Self { field, attribute, resource, scope, ..Self::default() }
@@ -114,7 +114,7 @@ pub enum Field {
     DroppedAttributesCount,
 }
 
-/// What forebay makes by itself.
+/// A value that forebay generates.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Generated {
@@ -122,16 +122,16 @@ pub enum Generated {
     Uuid,
 }
 
-/// Which attributes a JSON object is made of.
+/// The attributes of a JSON object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Group {
-    /// Those that no column names.
+    /// All that no column names.
     Rest,
-    /// Those with these keys; one `*` in a key is for any text.
+    /// Those with these keys; a key may have one `*`, which matches any text.
     Keys(Vec<String>),
 }
 
-/// A value that is written in the configuration: text, a number, true or false.
+/// A value in the configuration: text, a number, true or false.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Literal(pub String);
@@ -174,7 +174,7 @@ impl<'de> Deserialize<'de> for Group {
             }
         }
 
-        // The tree gives a list or a scalar as well where a map is asked for.
+        // For a map, the tree also returns a list or a scalar.
         deserializer.deserialize_map(GroupVisitor)
     }
 }

@@ -1,4 +1,4 @@
-//! A row of a mapped table, filled from a record. What is the same for all records of a scope is written once and copied.
+//! Fills rows of a mapped table from records. Fields that all records of a scope share are written once and copied.
 
 use std::sync::Arc;
 
@@ -25,16 +25,16 @@ pub(in crate::table) struct Filler<'m, 'a> {
     mapping: &'m Mapping,
     origin: Origin<'a>,
     found: Found<'a>,
-    /// The fields that are the same for all records of the scope, one behind the other.
+    /// The fields that all records of the scope share, one after the other.
     shared: Vec<u8>,
-    /// Where each of them ends.
+    /// The end of each of them.
     ends: Vec<usize>,
-    /// What had to be replaced in them, which each row counts that has them.
+    /// The values replaced in them, which count for each row.
     shared_replaced: Replaced,
     ids: Ids,
 }
 
-/// Where records come from.
+/// The resource and scope of records.
 #[derive(Debug)]
 struct Origin<'a> {
     resource: Found<'a>,
@@ -44,7 +44,7 @@ struct Origin<'a> {
     interned: Option<(Arc<Resource>, Arc<Scope>)>,
 }
 
-/// What a column is filled from.
+/// The sources of a row.
 struct Given<'g, 'a> {
     origin: &'g Origin<'a>,
     found: &'g Found<'a>,
@@ -52,18 +52,18 @@ struct Given<'g, 'a> {
     time: u64,
 }
 
-/// UUIDs of version 7: the time of arrival, then 74 random bits, which count up within a request (RFC 9562, 6.2, method 2).
+/// UUIDs of version 7: the time of arrival, then 74 random bits that are counted up within a request (RFC 9562, 6.2, method 2).
 #[derive(Debug)]
 struct Ids {
     millis: u64,
     next: u128,
 }
 
-/// A key and a value that are empty.
+/// The bytes of an empty key and an empty value.
 const SMALLEST_ATTRIBUTE: usize = 2;
 
 impl Mapping {
-    /// What fills the rows of a request that arrives now.
+    /// The filler for the rows of a request that arrived at `arrival`.
     pub(in crate::table) fn filler<'a>(&self, arrival: u64) -> Filler<'_, 'a> {
         Filler {
             mapping: self,
@@ -88,12 +88,12 @@ impl<'a> Layout<'a> for Filler<'_, 'a> {
     fn to_enter(&self, place: &Place<'a, '_>, attributes: usize) -> usize {
         let messages = place.resource_message.len() + place.scope_message.len();
         let attributes = (messages / SMALLEST_ATTRIBUTE).min(2 * attributes);
-        // What doubles as it grows is there once more while it is copied.
+        // A vector that doubles exists twice while it is copied.
         3 * (attributes * size_of::<Pair<'_>>() + self.mapping.bounds.of_shared(place.values))
     }
 
     fn enter(&mut self, place: &Place<'a, '_>) -> Result<(), Malformed> {
-        // A request may come back to the same scope thousands of times.
+        // A request may return to the same scope thousands of times.
         let is_last = |(resource, scope): &(Arc<Resource>, Arc<Scope>)| {
             Arc::ptr_eq(resource, place.resource) && Arc::ptr_eq(scope, place.scope)
         };
@@ -191,7 +191,7 @@ impl<'a> Given<'_, 'a> {
         Ok(())
     }
 
-    /// The value of `source`; `None` where there is none.
+    /// The value of `source`, if there is one.
     fn value(&self, source: &Source) -> Option<Value<'_>> {
         match source {
             Source::Field(field) => self.field(*field),
@@ -227,10 +227,10 @@ impl<'a> Given<'_, 'a> {
             Field::EventName => bytes(record.event_name),
             Field::TraceId => id(record.trace_id()),
             Field::SpanId => id(record.span_id()),
-            // As in log_records, the highest of the 32 bits shows as the sign.
+            // As in log_records, the highest of the 32 bits is the sign.
             Field::TraceFlags => int((record.flags as i32).into()),
             Field::DroppedAttributesCount => int(record.dropped_attributes_count.into()),
-            // A source of its own.
+            // It is `Source::All`.
             Field::Attributes => None,
             Field::Resource => Some(Value::Json(&resource.attributes)),
             Field::ScopeAttributes => Some(Value::Json(&scope.attributes)),
@@ -240,10 +240,8 @@ impl<'a> Given<'_, 'a> {
             Field::ScopeSchemaUrl => own(&scope.schema_url),
         }
     }
-}
 
-impl<'a> Given<'_, 'a> {
-    /// The attributes that `source` makes an object of.
+    /// The attributes in the object of `source`.
     fn members(&self, mapping: &Mapping, source: &Source) -> impl Iterator<Item = &'a [u8]> {
         let (keys, patterns, is_rest) = match source {
             Source::Group { keys, patterns } => (&keys[..], &patterns[..], false),
@@ -271,7 +269,7 @@ impl Field {
 }
 
 impl Column {
-    /// Writes what the configuration has in the place of `value`, if it has.
+    /// Writes the configuration's replacement for `value`, if it has one.
     fn replace(&self, row: &mut RowWriter<'_>, value: Value<'_>) -> bool {
         if self.map.is_empty() {
             return false;
@@ -299,7 +297,7 @@ impl Ids {
     }
 }
 
-/// Writes the object of `members`; `None` where there are none.
+/// Writes the object of `members`; `None` if there are none.
 fn object<'a>(
     row: &mut RowWriter<'_>,
     into: ColumnType,

@@ -1,32 +1,32 @@
-//! The keys of attributes that columns name, each with a place, and what one record has of them.
+//! The keys of attributes that columns use, each with an index, and the attributes of a record by these keys.
 
 use crate::otlp::Malformed;
 use crate::otlp::value::{AnyValue, KeyValue};
 
-/// The keys that are named, and the patterns.
+/// The keys and patterns that columns use.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// Sorted by length and text, each with its place.
+    /// Sorted by length and text, each with its index.
     places: Vec<(Box<[u8]>, usize)>,
     patterns: Vec<Pattern>,
 }
 
-/// Keys that begin and end so.
+/// Matches keys by their begin and end.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     before: Box<[u8]>,
     after: Box<[u8]>,
 }
 
-/// What a record has of the keys. It is used again for the next one.
+/// The attributes of a record by key. The memory is reused for the next record.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
-    /// By the places of the keys.
+    /// By the indexes of the keys.
     named: Vec<Option<Pair<'a>>>,
     others: Vec<Pair<'a>>,
 }
 
-/// An attribute, read and as it came.
+/// An attribute, read and as a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pair<'a> {
     pub(super) read: KeyValue<'a>,
@@ -34,7 +34,7 @@ pub(super) struct Pair<'a> {
 }
 
 impl Keys {
-    /// The place of `key`.
+    /// Adds `key`; returns its index.
     pub(super) fn add(&mut self, key: &str) -> usize {
         match self.search(key.as_bytes()) {
             Ok(index) => self.places[index].1,
@@ -46,7 +46,7 @@ impl Keys {
         }
     }
 
-    /// The place of `pattern`.
+    /// Adds `pattern`; returns its index.
     pub(super) fn add_pattern(&mut self, pattern: Pattern) -> usize {
         self.patterns.iter().position(|known| *known == pattern).unwrap_or_else(|| {
             self.patterns.push(pattern);
@@ -58,12 +58,12 @@ impl Keys {
         &self.patterns[place]
     }
 
-    /// Whether a pattern is for `key`.
+    /// Whether a pattern matches `key`.
     pub(super) fn has_pattern_for(&self, key: &[u8]) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(key))
     }
 
-    /// By length first, which tells most keys apart.
+    /// Compares the length first, which differs for most keys.
     fn search(&self, key: &[u8]) -> Result<usize, usize> {
         self.places.binary_search_by(|(known, _)| (known.len(), &**known).cmp(&(key.len(), key)))
     }
@@ -75,7 +75,7 @@ impl Pattern {
     }
 
     pub(super) fn matches(&self, key: &[u8]) -> bool {
-        // To compare nothing is slow with glibc: an empty box points to no memory, and its vectors stumble over that.
+        // Comparing empty slices is slow with glibc: an empty box points to no memory, which its vector code handles slowly.
         let begins = self.before.is_empty() || key.starts_with(&self.before);
         let ends = self.after.is_empty() || key.ends_with(&self.after);
         begins && ends && key.len() >= self.before.len() + self.after.len()
@@ -83,12 +83,12 @@ impl Pattern {
 }
 
 impl<'a> Found<'a> {
-    /// Nothing yet of `keys`.
+    /// No attributes yet, for `keys`.
     pub(super) fn none_of(keys: &Keys) -> Self {
         Self { named: vec![None; keys.places.len()], others: Vec::new() }
     }
 
-    /// Reads `attributes`. Of several with the same key the last is meant, as jsonb has it.
+    /// Reads `attributes`. For duplicate keys the last counts, as in jsonb.
     pub(super) fn read(
         &mut self,
         keys: &Keys,
@@ -106,17 +106,17 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// The attribute at `place`.
+    /// The attribute of the key with this index.
     pub(super) fn at(&self, place: usize) -> Option<Pair<'a>> {
         self.named[place]
     }
 
-    /// Its value; an empty one is as good as none.
+    /// Its value; an empty one counts as none.
     pub(super) fn value(&self, place: usize) -> Option<AnyValue<'a>> {
         self.named[place].map(|pair| pair.read.value).filter(|value| *value != AnyValue::Empty)
     }
 
-    /// The attributes that no column names by their whole keys.
+    /// The attributes whose keys no column names in full.
     pub(super) fn others(&self) -> impl Iterator<Item = Pair<'a>> {
         self.others.iter().copied()
     }

@@ -1,9 +1,9 @@
-//! An existing table and how its rows are filled: what `exporters.postgres.table` says, checked and ready for use.
+//! An existing table and how its rows are filled: `exporters.postgres.table`, checked and ready for use.
 //!
-//! The types are those of the configuration, not of the catalogue, so that rows are made before the database was ever
-//! met, and whoever writes them compares both. A value goes into its column where that is plain (the text "12" into an
-//! integer), is cut to the column's width, and has the column's default in its place otherwise; all of it is counted
-//! ([`crate::table::ReplacedKind`]), and none of it costs the record.
+//! The types are those of the configuration, not of the catalogue, because rows are made before forebay has reached the database;
+//! the writer compares both. A value is converted to its column's type if that is obvious (the text "12" to an integer), cut to the
+//! column's width, or else replaced by the column's default. Replacements are counted ([`crate::table::ReplacedKind`]) and never
+//! cost the record.
 
 mod bounds;
 pub mod config;
@@ -31,7 +31,7 @@ pub struct Mapping {
     schema: String,
     table: String,
     columns: Vec<Column>,
-    /// The attributes of records that columns name.
+    /// The keys of records' attributes that columns use.
     record_keys: Keys,
     resource_keys: Keys,
     scope_keys: Keys,
@@ -47,13 +47,13 @@ pub struct Column {
     pub sql_type: ColumnType,
     /// Whether it may be left NULL.
     pub nullable: bool,
-    /// The first of them that there is.
+    /// The first source with a value fills it.
     sources: Vec<Source>,
-    /// It is the same for all records of a scope.
+    /// Whether it is the same for all records of a scope.
     is_of_scope: bool,
     /// The field for each of these values, as text.
     map: Vec<(Vec<u8>, Box<[u8]>)>,
-    /// The field where there is no value, or none of its type.
+    /// The field if there is no value, or none of its type.
     default: Option<Box<[u8]>>,
 }
 
@@ -64,17 +64,17 @@ impl Column {
         self.sources.iter().any(is_time)
     }
 
-    /// Whether it is an id of forebay's own.
+    /// Whether forebay generates it.
     pub fn is_made_up(&self) -> bool {
         self.sources.contains(&Source::Uuid)
     }
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
     Field(Field),
-    /// By its place among the keys.
+    /// By its index among the keys.
     Attribute(usize),
     Resource(usize),
     Scope(usize),
@@ -85,7 +85,7 @@ enum Source {
     Rest,
     /// All attributes of the record.
     All,
-    /// The default is all that it has.
+    /// The column's default.
     Constant,
     Uuid,
 }
@@ -95,19 +95,19 @@ enum Source {
 pub struct Refusal {
     /// The path below `table`.
     pub path: Vec<String>,
-    /// What was found.
+    /// The value found.
     pub found: String,
-    /// What is allowed.
+    /// The allowed values.
     pub expected: String,
 }
 
 type Built<T> = Result<T, Refusal>;
 
-/// PostgreSQL's tables have no more columns.
+/// The most columns of a table in PostgreSQL.
 const MOST_COLUMNS: usize = 1600;
 
 impl Mapping {
-    /// What `config` says.
+    /// The mapping of `config`.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Mapping {
         format!("{}.{}", quoted(&self.schema), quoted(&self.table))
     }
 
-    /// A column, without `columns.NAME` in its refusal.
+    /// A column; `columns.NAME` is not in the path of its refusal.
     fn column(&mut self, name: &str, config: &ColumnConfig) -> Built<Column> {
         if !is_name(name) {
             return Err(refusal(&[], format!("{name:?}"), "a column's name of 1 to 63 bytes"));
@@ -200,7 +200,7 @@ impl Mapping {
         })
     }
 
-    /// The sources of a column, and the type that they have by nature.
+    /// The sources of a column, and their natural type.
     fn sources(&mut self, config: &ColumnConfig) -> Built<(Vec<Source>, ColumnType)> {
         let single = self.source(config);
         let group = config.attributes.as_ref().map(|group| self.group(group)).transpose()?;
@@ -229,7 +229,7 @@ impl Mapping {
         Ok((found.into_iter().map(|(source, _)| source).collect(), natural))
     }
 
-    /// What a source says; several where it says too much.
+    /// The sources that `config` names; more than one is an error of the caller's.
     fn source(&mut self, config: &ColumnConfig) -> Vec<(Source, ColumnType)> {
         let text = ColumnType::Text(None);
         let field = config.field.map(|field| match field {
@@ -281,7 +281,7 @@ impl Source {
         }
     }
 
-    /// Whether each record has it, and `into` holds all of its values.
+    /// Whether each record has it and `into` holds all of its values.
     fn is_always_there(&self, into: ColumnType) -> bool {
         match self {
             Self::Uuid => matches!(into, ColumnType::Uuid | ColumnType::Text(_)),
@@ -301,7 +301,7 @@ impl Source {
 }
 
 impl Field {
-    /// The type that it has in the view.
+    /// Its type in the view.
     fn natural_type(self) -> ColumnType {
         match self {
             Self::Time | Self::ObservedTime => ColumnType::Timestamptz,
@@ -349,18 +349,18 @@ impl Field {
     }
 }
 
-/// A name that PostgreSQL takes in quotes.
+/// Whether PostgreSQL accepts the name in quotes.
 fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len()) && !name.contains(char::is_control)
 }
 
-/// `literal` as a field of type `into`; `None` where it is no value of that type, or not as it stands there.
+/// `literal` as a field of type `into`; `None` if it is no value of that type, or would be replaced.
 fn encode(into: ColumnType, literal: &Literal) -> Option<Box<[u8]>> {
     let text = literal.0.as_str();
     let value = match into {
         ColumnType::Json | ColumnType::Jsonb => {
             serde_json::from_str::<serde_json::Value>(text).ok()?;
-            // JSON has this character, and jsonb has not.
+            // JSON allows this character, jsonb does not.
             if text.contains("\\u0000") {
                 return None;
             }

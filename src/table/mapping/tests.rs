@@ -1,4 +1,4 @@
-//! What becomes of values, one by one, and of whole requests.
+//! Rows of a mapped table: single values and whole requests.
 
 use prost::Message;
 use serde_json::json;
@@ -53,7 +53,7 @@ fn request(resource: Vec<KeyValue>, records: Vec<LogRecord>) -> ExportLogsServic
     }
 }
 
-/// The rows of `request` as JSON, and how often each kind was replaced.
+/// The rows of `request` as JSON, and the counts of replacements by kind.
 fn rows(mapping: Mapping, request: &ExportLogsServiceRequest) -> (Vec<serde_json::Value>, String) {
     let mapping = std::sync::Arc::new(mapping);
     let names: Vec<_> = mapping.columns().iter().map(|column| column.name.clone()).collect();
@@ -73,7 +73,7 @@ fn rows(mapping: Mapping, request: &ExportLogsServiceRequest) -> (Vec<serde_json
     ((0..done.rows.len()).map(read).collect(), replaced.join(", "))
 }
 
-/// What becomes of `value` in a column of `sql_type` with a default, if one is given.
+/// `value` in a column of `sql_type`, and the counts of replacements.
 fn converted(sql_type: &str, value: Option<Wire>) -> (serde_json::Value, String) {
     let mapping = mapping(&format!("{{c: {{attribute: a, type: {sql_type}}}}}"));
     let (rows, replaced) = rows(mapping, &request(vec![], vec![record(vec![pair("a", value)])]));
@@ -246,7 +246,7 @@ fn ids_are_uuids_that_grow() {
         assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
         assert_eq!(id.get_timestamp().map(|time| time.to_unix().0), Some(ARRIVAL / 1_000_000_000));
     }
-    // Unless the random bits were at their end just then.
+    // Not all of them, if the random bits overflow.
     let grow =
         |ids: &[serde_json::Value]| ids.windows(2).filter(|pair| pair[0].as_str() < pair[1].as_str()).count();
     assert!(grow(&one) >= 3998, "{}", grow(&one));
@@ -265,7 +265,7 @@ fn what_all_records_of_a_scope_share_is_counted_for_each_of_them() {
 }
 
 #[test]
-fn losses_are_told_by_service_without_a_column_for_it() {
+fn losses_are_counted_by_service_without_a_column_for_it() {
     let of = |service| request(vec![pair("service.name", text(service))], vec![LogRecord::default(); 2]);
     let resource_logs =
         [of("shop"), of("auth"), of("shop")].into_iter().flat_map(|r| r.resource_logs).collect();
@@ -284,8 +284,8 @@ fn losses_are_told_by_service_without_a_column_for_it() {
     assert_eq!(blocks[..3], [(Some("shop"), 1), (Some("auth"), 2), (Some("shop"), 1)]);
 }
 
-/// Columns may take the same bytes several times, from record and resource. What is asked for is what is taken at the most, and a
-/// request that copies a resource into each row is one that does not get it.
+/// Several columns may contain the same bytes of record and resource. Rows take at most the memory that was requested, and a request
+/// that copies a large resource into each row does not get it.
 #[test]
 fn rows_take_no_more_memory_than_was_asked_for() {
     let columns = "{a: {attribute: key}, b: {attribute: key}, all: {field: attributes}, rest: {attributes: rest}, \
@@ -318,7 +318,7 @@ fn rows_take_no_more_memory_than_was_asked_for() {
                 granted += bytes;
                 true
             };
-            // That a row is within its bound is asserted where it is written.
+            // The code that writes a row asserts that it is within its bound.
             let done = transcoder.transcode(&request, 20, ARRIVAL, &mut Space::new(0, &mut more)).unwrap();
             assert_eq!(done.rows.len(), 20);
             assert!(

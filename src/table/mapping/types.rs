@@ -1,4 +1,4 @@
-//! The types that a mapped column may have.
+//! The types of mapped columns.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::values::scalar::{self, Scalar, Words};
 
-/// The type of a mapped column, as far as it decides on a value's bytes.
+/// The type of a mapped column, as far as it affects the bytes of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// `text`, or with a width in characters `varchar(n)` and `char(n)`, whose bytes are the same.
@@ -42,7 +42,7 @@ pub enum ColumnType {
     Inet,
 }
 
-/// The names of the types that have no width: the one that is shown first, then the others that PostgreSQL has for it.
+/// The names of the types without a width: the displayed one first, then PostgreSQL's others.
 const NAMES: &[(ColumnType, &[&str])] = &[
     (ColumnType::Text(None), &["text", "varchar", "character varying", "citext"]),
     (ColumnType::SmallInt, &["smallint", "int2"]),
@@ -61,7 +61,7 @@ const NAMES: &[(ColumnType, &[&str])] = &[
     (ColumnType::Inet, &["inet"]),
 ];
 
-/// What is no such type.
+/// The text is no such type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found {0:?}, expected varchar(n) or one of {names}", names = names())]
 pub struct UnknownType(String);
@@ -85,7 +85,7 @@ impl ColumnType {
 impl FromStr for ColumnType {
     type Err = UnknownType;
 
-    /// Reads a type as PostgreSQL spells it, or as one writes it. The precision of times is PostgreSQL's business.
+    /// Reads a type in PostgreSQL's spelling or its usual names. PostgreSQL handles the precision of times.
     fn from_str(text: &str) -> Result<Self, UnknownType> {
         let unknown = || UnknownType(text.to_owned());
         let name = text.trim().to_lowercase();

@@ -1,5 +1,4 @@
-//! A value on its way into a column: written as a field of the column's type where that is plain, and otherwise not at
-//! all, so that the column's default can take its place.
+//! Converts a value to the type of its column, if that is obvious. Otherwise nothing is written, and the column gets its default.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -16,26 +15,26 @@ use crate::table::json;
 use crate::table::row::{EPOCH_2000, JSONB_VERSION, RowWriter};
 use crate::table::text::{Replaced, ReplacedKind, push_text};
 
-/// A value that is there.
+/// A value to write.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
-    /// What a sender may send.
+    /// A value of OTLP.
     Any(AnyValue<'a>),
     /// Nanoseconds since 1970.
     Time(u64),
-    /// The id of a trace or a span, in hexadecimal digits where it is text.
+    /// The id of a trace or a span, which is hexadecimal as text.
     Id(&'a [u8]),
-    /// A UUID of forebay's own.
+    /// A generated UUID.
     Uuid(Uuid),
     /// Text that is JSON already.
     Json(&'a str),
 }
 
-/// The first of PostgreSQL's times, in microseconds since 2000; its last ones are behind those of jiff.
+/// PostgreSQL's first time, in microseconds since 2000. Its last one is later than jiff's.
 const FIRST_TIME: i64 = -211_813_488_000_000_000;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// Writes `value` as a field of type `into`; `false` where it is none of that type, and nothing is written.
+/// Writes `value` as a field of type `into`. Returns `false`, and writes nothing, if it is no value of that type.
 pub(super) fn write(row: &mut RowWriter<'_>, into: ColumnType, value: Value<'_>) -> Result<bool, Malformed> {
     let written = match into {
         ColumnType::Text(width) => {
@@ -68,7 +67,7 @@ pub(super) fn write(row: &mut RowWriter<'_>, into: ColumnType, value: Value<'_>)
     Ok(written.is_some())
 }
 
-/// Writes what `push` appends as a text of at most `width` characters.
+/// Writes the bytes that `push` appends as a text of at most `width` characters.
 pub(super) fn cut_to(
     row: &mut RowWriter<'_>,
     width: Option<u32>,
@@ -85,7 +84,7 @@ pub(super) fn cut_to(
     })
 }
 
-/// Where the character behind the first `width` begins, if there is one.
+/// The begin of the character after the first `width`, if there is one.
 fn end_of(text: &[u8], width: usize) -> Option<usize> {
     if text.len() <= width {
         return None;
@@ -133,7 +132,7 @@ fn push_json(out: &mut Vec<u8>, value: Value<'_>, replaced: &mut Replaced) -> Re
             Ok(())
         }
         Value::Time(_) | Value::Id(_) | Value::Uuid(_) => {
-            // Nothing in them needs to be escaped.
+            // They contain nothing to escape.
             out.push(b'"');
             push_plain(out, value, replaced)?;
             out.push(b'"');
@@ -152,12 +151,12 @@ impl std::fmt::Write for Text<'_> {
     }
 }
 
-/// The time of all nanoseconds that OTLP has, the last of which is in the year 2554.
+/// The time of `nanos`. OTLP's last time is in the year 2554.
 fn timestamp(nanos: u64) -> Timestamp {
     Timestamp::from_nanosecond(nanos.into()).expect("jiff's times end in the year 9999")
 }
 
-/// The text of a string that is one, without blanks around it.
+/// The text of a string, without blanks around it.
 fn trimmed<'a>(value: Value<'a>) -> Option<&'a str> {
     match value {
         Value::Any(AnyValue::String(text)) => std::str::from_utf8(text).ok().map(str::trim),
@@ -165,7 +164,7 @@ fn trimmed<'a>(value: Value<'a>) -> Option<&'a str> {
     }
 }
 
-/// An integer between `least` and `most`; what is beyond is the nearer of them, and a fraction is rounded.
+/// An integer, clamped to `least` and `most`; a fraction is rounded.
 fn integer(row: &mut RowWriter<'_>, value: Value<'_>, least: i64, most: i64) -> Option<i64> {
     let exact = match value {
         Value::Any(AnyValue::Int(number)) => Some(number),
@@ -184,7 +183,7 @@ fn integer(row: &mut RowWriter<'_>, value: Value<'_>, least: i64, most: i64) -> 
         None => {
             let number = double(value).filter(|number| !number.is_nan())?;
             let rounded = number.round();
-            // The conversion ends at the ends of i64, whose upper one no double is.
+            // The conversion saturates at the bounds of i64; no double is exactly the upper one.
             let fits = (i64::MIN as f64..i64::MAX as f64).contains(&rounded);
             (rounded as i64, fits && rounded == number)
         }
@@ -206,7 +205,7 @@ fn double(value: Value<'_>) -> Option<f64> {
     }
 }
 
-/// The nearest number that real has; its largest one for what is beyond.
+/// The nearest real; the largest one for larger numbers.
 fn real(row: &mut RowWriter<'_>, number: f64) -> f32 {
     let nearest = number as f32;
     if number.is_finite() && nearest.is_infinite() {
@@ -238,11 +237,11 @@ fn micros(value: Value<'_>) -> Option<i64> {
         Value::Time(nanos) => timestamp(nanos),
         _ => {
             let text = trimmed(value)?;
-            // Without an offset it is UTC; a date is its midnight.
+            // A time without an offset is in UTC; a date means its midnight.
             text.parse().ok().or_else(|| text.parse().ok().and_then(in_utc))?
         }
     };
-    // As those of log_records, which are cut.
+    // Truncated, as in log_records.
     let micros = time.as_nanosecond().div_euclid(1000) as i64 - EPOCH_2000;
     (micros >= FIRST_TIME).then_some(micros)
 }
@@ -251,7 +250,7 @@ fn in_utc(time: DateTime) -> Option<Timestamp> {
     time.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp())
 }
 
-/// A date in days since 2000: that of the time in UTC.
+/// The date in UTC, in days since 2000.
 fn days(value: Value<'_>) -> Option<i32> {
     micros(value).map(|micros| micros.div_euclid(MICROS_PER_DAY) as i32)
 }
@@ -271,7 +270,7 @@ fn bytes<'a>(value: Value<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// An address and how many of its bits are its network's.
+/// An address and the number of its network's bits.
 fn address(value: Value<'_>) -> Option<(IpAddr, u8)> {
     let text = trimmed(value)?;
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));

@@ -1,4 +1,4 @@
-//! From a request's wire bytes to rows of binary COPY, in one pass over borrowed bytes.
+//! Transcodes a request's wire bytes to rows of binary COPY, in one pass over borrowed bytes.
 
 mod origins;
 mod rows;
@@ -25,31 +25,31 @@ use crate::table::text::Replaced;
 pub struct Transcoder {
     interner: Interner,
     limits: Limits,
-    /// Of the partitions that the rows are for.
+    /// The width of the rows' partitions.
     width: Width,
     mapping: Option<Arc<Mapping>>,
 }
 
-/// What became of a request's records.
+/// The result for a request's records.
 #[derive(Debug, Default)]
 pub struct Transcoded<'a> {
-    /// The records that are rows now.
+    /// The rows.
     pub rows: Rows,
     /// The records that are not protobuf, or whose resource or scope is not.
     pub malformed: Tally,
-    /// The records that are beyond a limit on structure, or whose resource or scope is.
+    /// The records that exceed a limit on structure, or whose resource or scope does.
     pub too_complex: Tally,
     /// Why the first of these was refused.
     pub first_too_complex: Option<Invalid>,
-    /// The records beyond the number that was asked for, which were not looked into.
+    /// The records beyond the requested number, which were not read.
     pub beyond: Tally,
-    /// What had to be replaced in the rows.
+    /// The values replaced in the rows.
     pub replaced: Replaced,
-    /// The resources and scopes that are new, to be remembered once the rows are in the buffer.
+    /// The new resources and scopes, to cache once the rows are in the buffer.
     pub new: Uncached<'a>,
 }
 
-/// The resources and scopes of a request that the transcoder does not remember yet.
+/// The resources and scopes of a request that are not cached yet.
 #[derive(Debug, Default)]
 pub struct Uncached<'a> {
     resources: Vec<New<'a, Resource>>,
@@ -70,16 +70,16 @@ pub enum Untranscoded {
 /// One pass over a request.
 struct Pass<'a, 's, 'm, L> {
     layout: L,
-    /// Used again and again, for the sake of its memory.
+    /// Reused for each record, to reuse its memory.
     record: LogRecord<'a>,
-    /// What was replaced in the row that is being written.
+    /// The values replaced in the current row.
     replaced: Replaced,
     records: usize,
     arrival: u64,
     limits: Limits,
-    /// A record of so many bytes is within all limits.
+    /// A record of at most so many bytes is within all limits.
     harmless: usize,
-    /// The memory beside the rows that was taken for reading attributes, and for what the records of a scope share.
+    /// The memory taken, beside the rows, for reading attributes and for the fields that the records of a scope share.
     reading: usize,
     sharing: usize,
     space: &'s mut Space<'m>,
@@ -89,8 +89,8 @@ struct Pass<'a, 's, 'm, L> {
 const OF_AN_ATTRIBUTE: usize = 256;
 
 impl Transcoder {
-    /// Makes rows for `log_records` with partitions of this width, or for an existing table where there is a `mapping`. What is
-    /// beyond `limits` is refused.
+    /// Makes rows for `log_records` with partitions of this width, or for the existing table of `mapping`. Records beyond `limits`
+    /// are refused.
     pub fn new(width: Width, mapping: Option<Arc<Mapping>>, limits: Limits) -> Self {
         Self { width, mapping, limits, interner: Interner::new(limits) }
     }
@@ -100,8 +100,8 @@ impl Transcoder {
         &self.limits
     }
 
-    /// Writes the first `records` records of `request` as rows, in `space`. `arrival` (nanoseconds since 1970) is the time
-    /// of records that have none.
+    /// Writes the first `records` records of `request` as rows, with memory from `space`. `arrival` (nanoseconds since 1970) is
+    /// the time of records that have none.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Transcoder {
             }
         }
         done.rows.shrink(pass.space);
-        // Where they are copied into rows, each row counts what is replaced in its own.
+        // If they are copied into rows, each row counts its own replacements.
         let mut unstored = Replaced::default();
         let replaced = if L::IS_OWN { &mut done.replaced } else { &mut unstored };
         done.new.resources = resources.new_ones(replaced, pass.space);
@@ -170,13 +170,13 @@ impl Transcoder {
         Ok(done)
     }
 
-    /// The rows that came with these resources and scopes are in the buffer: they are remembered for further requests.
+    /// Caches these resources and scopes for further requests. Call it once their rows are in the buffer.
     pub fn remember(&self, new: Uncached<'_>) {
         self.interner.remember(new.resources, new.scopes);
     }
 
-    /// The services and severities of a request of which nothing is taken. Where there is no `space` for a resource, its
-    /// records count as those without a service.
+    /// The services and severities of a request that is refused as a whole. If there is no `space` for a resource, its records
+    /// count without a service.
     ///
     /// # Errors
     ///
@@ -203,8 +203,7 @@ impl Transcoder {
 }
 
 impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
-    /// Goes on with the records of a scope. Where these cannot be stored for its sake or their resource's, the inner error
-    /// says why.
+    /// Begins the records of a scope. The inner error is for a scope or a resource that cannot be stored.
     fn enter(
         &mut self,
         resource: &Origin<Resource>,
@@ -223,7 +222,7 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
         Ok(self.layout.enter(&place).map_err(Invalid::from))
     }
 
-    /// Reads a record, where it is within all limits; gives the most bytes that its values become.
+    /// Reads a record within all limits; returns the most bytes that its values become.
     #[inline]
     fn read(&mut self, message: &'a [u8]) -> Result<Result<usize, Invalid>, NoSpace> {
         let values = if message.len() <= self.harmless {
@@ -240,7 +239,7 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
     }
 }
 
-/// Takes from `space` what `taken` lacks of `bytes`, for memory that is used again and again.
+/// Takes from `space` the bytes that `taken` lacks of `bytes`, for memory that is reused.
 fn raise(taken: &mut usize, bytes: usize, space: &mut Space<'_>) -> Result<(), NoSpace> {
     space.take(bytes.saturating_sub(*taken))?;
     *taken = bytes.max(*taken);
@@ -248,7 +247,7 @@ fn raise(taken: &mut usize, bytes: usize, space: &mut Space<'_>) -> Result<(), N
 }
 
 impl Transcoded<'_> {
-    /// `entered` says whether the records can be stored for all that their resource and scope are.
+    /// `entered` is an error if the resource or the scope cannot be stored.
     fn transcode_scope<'a, L: Layout<'a>>(
         &mut self,
         pass: &mut Pass<'a, '_, '_, L>,

@@ -1,4 +1,4 @@
-//! The resources and scopes of one request: each is made once, when its first record is met.
+//! The resources and scopes of one request. Each is made once, at its first record.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::table::text::Replaced;
 #[derive(Debug)]
 pub(super) struct Origins<'a, T> {
     origins: Vec<Origin<T>>,
-    /// In the order of `met`.
+    /// In the order of `origins`.
     keys: Vec<Key<'a>>,
-    /// Once there are more than a few.
+    /// Used if there are more than [`FEW`].
     by_message: HashMap<Key<'a>, usize>,
     last: Option<(Key<'a>, usize)>,
-    /// Where they are copied into rows: the field of their attributes.
+    /// The field of their attributes, if these are copied into rows.
     copied: Option<u32>,
     limits: Limits,
 }
@@ -26,17 +26,17 @@ pub(super) struct Origins<'a, T> {
 /// A resource or a scope.
 #[derive(Debug)]
 pub(super) struct Origin<T> {
-    /// `Err` where it cannot be stored.
+    /// `Err` if it cannot be stored.
     pub(super) content: Result<Arc<T>, Invalid>,
-    /// Its place among those that rows name, once there is such a row.
+    /// Its index among those of the rows, once there is a row.
     pub(super) place: Option<usize>,
-    /// The most bytes that its values become where they are copied into rows.
+    /// The most bytes that its values become, if they are copied into rows.
     pub(super) values: usize,
-    /// What was replaced in it, where it is new.
+    /// The values replaced in it, if it is new.
     new: Option<Replaced>,
 }
 
-/// So many are looked through one by one, which is quicker than to hash them.
+/// Up to so many are searched one by one, which is faster than hashing.
 const FEW: usize = 8;
 
 /// Its message and its schema URL.
@@ -48,7 +48,7 @@ impl<'a, T> Origins<'a, T> {
         Self { origins: Vec::new(), keys: Vec::new(), by_message: HashMap::new(), last: None, copied, limits }
     }
 
-    /// The one of `key`, which `make` makes where it is new.
+    /// The origin of `key`; `make` makes a new one.
     pub(super) fn meet(
         &mut self,
         key: Key<'a>,
@@ -56,7 +56,7 @@ impl<'a, T> Origins<'a, T> {
         make: impl FnOnce(&mut Space<'_>) -> Result<Result<Interned<T>, Invalid>, NoSpace>,
     ) -> Result<&mut Origin<T>, NoSpace> {
         let known = match self.last {
-            // Most requests have one of them.
+            // Most requests have only one.
             Some((last, index)) if is_same(last, key) || last == key => Some(index),
             _ if self.origins.len() <= FEW => self.keys.iter().position(|known| *known == key),
             _ => self.by_message.get(&key).copied(),
@@ -64,7 +64,7 @@ impl<'a, T> Origins<'a, T> {
         let index = match known {
             Some(index) => index,
             None => {
-                // All collections double as they grow.
+                // All of these collections double as they grow.
                 space.take(4 * (size_of::<Origin<T>>() + 2 * size_of::<(Key<'_>, usize)>()))?;
                 let (content, new) = match make(space)? {
                     Ok(Interned { content, new }) => (Ok(content), new),
@@ -81,7 +81,7 @@ impl<'a, T> Origins<'a, T> {
         Ok(&mut self.origins[index])
     }
 
-    /// Has what was met last found by its key, and all before it where these were few.
+    /// Adds the last key to the map, and all before it when there are no longer few.
     fn index(&mut self) {
         let from = match self.keys.len() - 1 {
             ..FEW => return,
@@ -91,7 +91,7 @@ impl<'a, T> Origins<'a, T> {
         self.by_message.extend((from..self.keys.len()).map(|index| (self.keys[index], index)));
     }
 
-    /// Those that are new, as far as there is space for remembering them. What was replaced in those that rows name is counted.
+    /// The new ones, as far as there is space to cache them. Values replaced in those with rows are counted.
     pub(super) fn new_ones(&self, replaced: &mut Replaced, space: &mut Space<'_>) -> Vec<New<'a, T>>
     where
         T: Storable,
@@ -110,15 +110,15 @@ impl<'a, T> Origins<'a, T> {
         all
     }
 
-    /// The most bytes that the values of an origin become. A service's name that is no string is JSON, and may be escaped once more.
+    /// The most bytes that the values become. A service's name that is no string is JSON, and may be escaped again.
     fn copied_bytes(&self, (message, schema_url): Key<'_>, attributes: u32) -> usize {
-        // What is beyond a limit is not copied.
+        // An origin beyond a limit is not copied.
         let origins = self.limits.check_origin(message, schema_url, attributes).unwrap_or_default();
         2 * (most_bytes(message, origins) + 3 * schema_url.len())
     }
 }
 
-/// Whether both are at the same place, which is known without a look at what is there.
+/// Whether both are the same memory, which needs no look at the bytes.
 fn is_same(one: Key<'_>, other: Key<'_>) -> bool {
     std::ptr::eq(one.0, other.0) && std::ptr::eq(one.1, other.1)
 }

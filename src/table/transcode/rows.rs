@@ -1,4 +1,4 @@
-//! Rows of one request, as COPY wants them, and the resources and scopes that they name.
+//! The rows of one request for COPY, and the resources and scopes that they refer to.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,42 +19,42 @@ use crate::table::space::{NoSpace, Space};
 use crate::table::tally::Tally;
 use crate::table::text::Replaced;
 
-/// Rows of one request, as COPY wants them, and the resources and scopes that they name.
+/// The rows of one request for COPY, and the resources and scopes that they refer to.
 #[derive(Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
     rows: Vec<RowEnd>,
-    /// The resources that the rows name, each once.
+    /// The resources of the rows, each once.
     pub resources: Vec<Arc<Resource>>,
-    /// The scopes that the rows name, each once.
+    /// The scopes of the rows, each once.
     pub scopes: Vec<Arc<Scope>>,
     /// The periods of the rows, each once; no more than [`MAX_PERIODS`].
     pub periods: Vec<Period>,
     width: Width,
-    /// The times that need no further look, because their period was noted last.
+    /// The range of the period that was noted last.
     noted: Range<u64>,
 }
 
 const LARGE_RECORD: usize = 4 << 10;
 const LARGE_REQUEST: usize = 8 << 20;
-/// How many different periods are noted for one request. Rows of further ones find the partition that is there.
+/// The most periods that are noted for one request. Rows of further periods go to existing partitions.
 pub const MAX_PERIODS: usize = 128;
 
 impl Rows {
-    /// No rows yet of `request`, with memory from `space` for `records` of them.
+    /// No rows yet, with memory from `space` for `records` records of `request`.
     pub(super) fn with_space(
         width: Width,
         request: &[u8],
         records: usize,
         space: &mut Space<'_>,
     ) -> Result<Self, NoSpace> {
-        // Two bytes are the fewest that a record has.
+        // A record has at least two bytes.
         let records = records.min(request.len() / 2);
         space.take(records * size_of::<RowEnd>())?;
         let mut capacity = (request.len() + records * ROW_OVERHEAD).min(space.left());
         space.take(capacity)?;
-        // So that the last record, if it is like the others, finds room for the most that it can take. To grow would take the same
-        // memory twice, so that of much it is looked up what is in it.
+        // This is room for the largest possible row of the last record, if it is like the others. Growing would need the memory
+        // twice, so for large requests the bound is computed from their bytes.
         let of_one = request.len().div_ceil(records.max(1));
         let more = if of_one > LARGE_RECORD || request.len() > LARGE_REQUEST {
             most_added(request) + request.len() / 3 + LARGE_RECORD * LARGEST_OF_A_BYTE
@@ -100,7 +100,7 @@ impl Rows {
         self.resources.get(self.rows[row].resource())
     }
 
-    /// All the memory that these rows hold on to, in bytes.
+    /// The memory that these rows keep, in bytes.
     pub fn held_bytes(&self) -> usize {
         size_of::<Self>()
             + self.bytes.capacity()
@@ -110,7 +110,7 @@ impl Rows {
             + self.scopes.iter().map(|scope| scope.size()).sum::<usize>()
     }
 
-    /// The memory that row `row` would hold on to if it were the only one, in bytes.
+    /// The memory that row `row` would keep if it were the only one, in bytes.
     pub fn bytes_alone(&self, row: usize) -> usize {
         let own = size_of::<Self>() + size_of::<RowEnd>() + size_of::<Period>();
         let scope = || {
@@ -122,8 +122,8 @@ impl Rows {
             + (!self.scopes.is_empty()).then(scope).flatten().map_or(0, |scope| scope.size())
     }
 
-    /// Takes out the rows that hold on to more than `most` bytes each by themselves, and what only they name; gives their
-    /// services and severities.
+    /// Removes the rows that would each keep more than `most` bytes alone, with the resources and scopes that only they refer to;
+    /// returns their services and severities.
     pub fn take_larger(&mut self, most: usize) -> Tally {
         let mut taken = Tally::default();
         let scope = self.scopes.iter().map(|scope| scope.size()).max().unwrap_or(0);
@@ -155,16 +155,15 @@ impl Rows {
         taken
     }
 
-    /// Keeps the first `len` rows only, and of resources and scopes those that they name; gives the services and severities
-    /// of the others.
+    /// Keeps only the first `len` rows and their resources and scopes; returns the services and severities of the others.
     pub fn truncate(&mut self, len: usize) -> Tally {
         let len = len.min(self.rows.len());
         let cut = self.tally(len..self.rows.len());
         self.rows.truncate(len);
-        // Copied, because an allocator may leave a vector where it is that gets shorter, with all of its memory.
+        // Copied, because an allocator may leave all of the memory to a vector that shrinks.
         self.bytes = self.bytes[..self.offset(len)].to_vec();
         self.rows.shrink_to_fit();
-        // Resources are in the order in which rows name them first.
+        // Resources are in the order of their first rows.
         let resources = self.rows.iter().map(|row| row.resource() + 1).max().unwrap_or(0);
         self.resources.truncate(resources);
         if !self.scopes.is_empty() {
@@ -175,7 +174,7 @@ impl Rows {
         cut
     }
 
-    /// Gives back the memory that no row needs. A vector that shrinks by more than half is copied.
+    /// Frees the memory that no row needs. A vector that shrinks by more than half is copied.
     pub(super) fn shrink(&mut self, space: &mut Space<'_>) {
         if 2 * self.bytes.len() >= self.bytes.capacity() || space.take(self.bytes.len()).is_ok() {
             self.bytes.shrink_to_fit();
@@ -190,7 +189,7 @@ impl Rows {
 
     #[cold]
     fn grow(&mut self, most: usize, space: &mut Space<'_>) -> Result<(), NoSpace> {
-        // The old memory is there until the rows are copied.
+        // The old memory stays until the rows are copied.
         let (len, old) = (self.bytes.len(), self.bytes.capacity());
         let (needed, doubled) = (len + most, 2 * old);
         let capacity = if doubled > needed && space.take(doubled).is_ok() {
@@ -208,7 +207,7 @@ impl Rows {
         if row == 0 { 0 } else { self.rows[row - 1].end() }
     }
 
-    /// Writes the record of `pass`, whose values become `values` bytes at the most; on an error nothing of it is left.
+    /// Writes the record of `pass`, whose values become at most `values` bytes. An error leaves nothing of it.
     #[inline]
     pub(super) fn push<'a, L: Layout<'a>>(
         &mut self,
@@ -227,7 +226,7 @@ impl Rows {
         let mut row = RowWriter::begin(&mut self.bytes, layout.fields(), in_row);
         let written = layout.fill(&mut row, record, time);
         debug_assert!(self.bytes.len() - start <= most, "a row is larger than it can be");
-        // The offsets of the rows are 32 bits wide; no request comes near that.
+        // The offsets of rows have 32 bits; no request comes near that.
         let end = u32::try_from(self.bytes.len()).ok();
         let (Ok(()), Some(end)) = (written, end) else {
             self.bytes.truncate(start);
@@ -258,7 +257,7 @@ impl Rows {
     }
 }
 
-/// The place of an origin that a row names, among those that rows name.
+/// The index of a row's resource or scope in `all`, which gets it with its first row.
 #[inline]
 fn named<T>(origin: &mut Origin<T>, all: &mut Vec<Arc<T>>) -> usize {
     *origin.place.get_or_insert_with(|| {

@@ -1,4 +1,4 @@
-//! How requests become rows.
+//! Transcoding requests to rows.
 
 use prost::Message;
 
@@ -57,7 +57,7 @@ fn each_row_has_every_column() {
 }
 
 #[test]
-fn what_is_beyond_the_limit_is_counted_by_severity_and_not_written() {
+fn records_beyond_the_limit_are_counted_by_severity_and_not_written() {
     let records = [9, 9, 17, 17, 17, 0].into_iter().map(|severity| record(DAY, severity, "x")).collect();
     let request = request(records);
     let done = transcode(&request, 2);
@@ -107,7 +107,7 @@ fn periods_are_noted_once_and_a_record_without_time_arrives_today() {
 }
 
 #[test]
-fn truncating_gives_the_severities_of_what_is_cut() {
+fn truncating_returns_the_severities_of_the_removed_rows() {
     let mut rows = transcode(&request((1..=8).map(|n| record(DAY, n, "body")).collect()), 10).rows;
     let before = rows.bytes().to_vec();
     let cut = rows.truncate(3);
@@ -137,7 +137,7 @@ fn each_resource_is_stored_once_however_many_there_are_and_in_which_order() {
 }
 
 #[test]
-fn what_is_cut_off_takes_what_only_it_names_with_it() {
+fn truncating_removes_resources_and_scopes_without_rows() {
     let resource = |number: usize| ResourceMessage {
         scope_logs: vec![ScopeMessage {
             log_records: vec![record(DAY, 9, "x"); 2],
@@ -157,10 +157,10 @@ fn what_is_cut_off_takes_what_only_it_names_with_it() {
     assert_eq!((rows.resources.len(), rows.scopes.len()), (0, 0));
 }
 
-/// Scenario: a resource of which a value is replaced, in a request that finds no space, in one that is not put into the buffer
-/// after all, and twice in one that is. Promise: what is replaced is counted with the one that is stored, once.
+/// Scenario: a resource with a replaced value, in a request without space, in one that is not put into the buffer, and twice in one
+/// that is. Promise: the replacement is counted once, with the first stored request.
 #[test]
-fn what_is_replaced_in_a_resource_counts_with_the_first_request_that_is_stored() {
+fn a_replacement_in_a_resource_counts_with_the_first_stored_request() {
     use crate::otlp::messages::Resource;
     let attribute =
         KeyValue { key: "k".into(), value: Some(AnyValue { value: Some(Value::StringValue("\0".into())) }) };
@@ -191,9 +191,9 @@ fn what_is_replaced_in_a_resource_counts_with_the_first_request_that_is_stored()
     assert_eq!(count(&transcode()), 0);
 }
 
-/// What is remembered of a request is in its space, and nothing is remembered where there is none.
+/// Cache entries take the request's space, and nothing is cached without it.
 #[test]
-fn what_is_remembered_has_its_space() {
+fn cache_entries_have_their_space() {
     let request = request(vec![record(DAY, 9, "x")]);
     let transcoder = Transcoder::default();
     let space_for = |remembered: bool| {

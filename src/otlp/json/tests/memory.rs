@@ -1,4 +1,4 @@
-//! The memory that protobuf takes while it is written.
+//! The memory of the protobuf while it is written.
 
 use super::*;
 
@@ -40,7 +40,7 @@ fn memory_is_asked_for_before_it_is_taken() {
     assert_eq!(to_wire(json.as_bytes(), &mut granting(10_000)).unwrap_err(), Unwritten::NoRoom);
 }
 
-/// Half of what it may become is not enough here, so that it is copied into more.
+/// Half of the expected length is too little here, so the bytes are copied into more memory.
 #[test]
 fn both_memories_are_charged_while_one_is_copied_into_the_other() {
     let json = in_request(&format!(r#"{{"body":{{"stringValue":"{}"}}}}"#, "x".repeat(1 << 20)));

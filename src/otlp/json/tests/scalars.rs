@@ -1,9 +1,9 @@
-//! Scalars in other forms than those of their fields.
+//! Scalars of other types than their fields.
 
 use super::*;
 use crate::otlp::replaced::ReplacedKind::{self, Number, Time, Type};
 
-/// The record, and what was replaced in it.
+/// The record, and the values replaced in it.
 fn replaced(json: &str) -> (LogRecord, Vec<(ReplacedKind, u64)>) {
     assert_eq!(readable(&in_request(json)), [true], "{json}");
     let (_, replaced) = to_wire(in_request(json).as_bytes(), &mut granting(usize::MAX)).unwrap();
@@ -89,7 +89,7 @@ fn a_time_is_the_nearest_one_or_none() {
         ("true", 0, true),
         (r#""soon""#, 0, true),
         ("1763900000.5", 1_763_900_001, true),
-        // Whoever stores it counts it.
+        // These are counted when they are stored.
         (r#""18446744073709551616""#, u64::MAX, false),
         ("1e300", u64::MAX, false),
     ] {
@@ -121,7 +121,7 @@ fn other_numbers_are_the_nearest_ones_or_none() {
     }
 }
 
-/// One of another length than an id has, so that whoever stores it counts it and stores none.
+/// Its replacement has an invalid length, so NULL is stored and counted.
 #[test]
 fn an_id_that_is_not_hex_is_none() {
     for json in [
@@ -169,14 +169,14 @@ fn a_resource_and_a_scope_lose_no_record_to_a_scalar_and_count_what_is_read() {
         (request.schema_url.as_str(), request.scope_logs[0].scope.as_ref().unwrap().name.as_str()),
         ("1", "2")
     );
-    // What cannot be read is not stored.
+    // An unreadable record is not stored.
     let (_, counts) =
         to_wire(in_request(r#"{"severityText":5,"attributes":{}}"#).as_bytes(), &mut granting(usize::MAX))
             .unwrap();
     assert!(counts.is_empty());
 }
 
-/// Texts of any length, in either alphabet, with and without padding: those that are longer than a piece are decoded in pieces.
+/// Longer texts than a piece are decoded in pieces.
 #[test]
 fn base64_and_hex_of_any_length_are_read() {
     use base64::Engine as _;
