@@ -1,18 +1,18 @@
 //! forebay: an OpenTelemetry gateway collector for logs that writes to PostgreSQL.
 //!
-//! A record's way through the program, which is also the way to read it:
+//! A record's way through the program, which is also the order to read it in:
 //!
-//! 1. [`receiver`] takes the request's bytes off the wire and answers the sender,
+//! 1. [`receiver`] receives the request's bytes and answers the sender,
 //! 2. [`otlp`] walks them as protobuf without decoding them into messages,
-//! 3. [`buffer`] reserves room for the records, or sheds by the overflow policy,
+//! 3. [`buffer`] reserves room for the records, or drops by the overflow policy,
 //! 4. [`table`] writes each record as one row of PostgreSQL's binary COPY,
 //! 5. [`buffer`] holds the rows and hands them out in batches,
 //! 6. [`exporter`] writes each batch in one transaction and settles it.
 //!
-//! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order,
-//! [`telemetry`] is forebay's own metrics, logs and health, [`net`] serves HTTP, [`memory`] bounds the process as a whole, [`embedded`] is a private PostgreSQL
-//! for the first minutes, [`shutdown`] is the order of ending, [`supervisor`] tells systemd, [`cli`] is the command line,
-//! [`values`] are durations, sizes, times, secrets and text as they are written and shown, [`version`] says which forebay it is.
+//! Around it: [`config`] reads the YAML, [`app`] builds the parts and ends them in order, [`telemetry`] has forebay's own
+//! metrics, logs and health, [`net`] serves HTTP, [`memory`] limits the memory of the whole process, [`embedded`] runs a private
+//! PostgreSQL, [`shutdown`] has the signals, [`supervisor`] notifies systemd, [`cli`] is the command line, [`values`] reads and
+//! shows durations, sizes, times, secrets and text, [`version`] is the version.
 //!
 //! Imports go down only; `tests/tidy.rs` holds that. ARCHITECTURE.md has the floors.
 

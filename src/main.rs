@@ -1,5 +1,4 @@
-//! The program: reads the command line, loads the configuration, does what is asked, and turns
-//! errors into the exit status.
+//! The program: reads the command line, loads the configuration, runs the command, and turns errors into the exit status.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -16,7 +15,7 @@ use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
 use forebay::values::plain::{plain_json, plain_lines};
 
-/// Receivers allocate what lanes free. glibc's arenas take locks for that, on which a sender would wait.
+/// Receivers allocate memory that lanes free. glibc's arenas need locks for that, on which a sender would wait.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -105,7 +104,7 @@ fn ended(result: Result<(), app::Error>) -> ExitCode {
 
 fn end(error: &app::Error) -> ExitCode {
     match error {
-        // Whoever reads has seen enough, as with `| head`.
+        // The reader has closed the pipe, as with `| head`.
         app::Error::Command(CommandError::Output(cause)) if cause.kind() == ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
@@ -118,7 +117,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(status: u8, error: &dyn Display) -> ExitCode {
-    // It may quote what a server, or somebody's table, has said.
+    // The message may quote text of a server or a table.
     eprintln!("forebay: {}", plain_lines(&error.to_string()));
     ExitCode::from(status)
 }

@@ -12,12 +12,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from the system's default, which is to end without a word.
+    /// Replaces the system's default, which ends the process at once.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next signal; gives its name. Nothing is lost when the waiting is given up.
+    /// Waits for the next signal; returns its name. No signal is lost if this is cancelled.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

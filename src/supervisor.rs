@@ -1,36 +1,36 @@
-//! What a service manager is told, by systemd's protocol: a datagram to the socket that `NOTIFY_SOCKET` names. Where
-//! nobody has set it, nothing is said, and forebay runs as it does by hand.
+//! Notifies a service manager by systemd's protocol: a datagram to the socket that `NOTIFY_SOCKET` names. If that is not set,
+//! nothing is sent.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// Records are taken: whoever waits for forebay may go on.
+/// forebay accepts records.
 pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// The configuration is being read again, until the next [`ready`].
 pub fn reloading() {
-    // By this time systemd tells an answer to its own request from an earlier one.
+    // The time tells systemd whether this answers its own request or an earlier one.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),
     }
 }
 
-/// The end has begun.
+/// The shutdown has begun.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// How often a sign of life is due, where one is asked for: twice in the time after which systemd gives forebay up.
+/// How often a watchdog sign is due, if systemd wants one: twice in the watchdog's time.
 pub fn sign_of_life_every() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|patience| patience / 2)
 }
 
-/// Something still runs. Whoever calls this should have just been scheduled for it.
+/// Sends a watchdog sign. The calling task should have just been scheduled.
 pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }

@@ -1,4 +1,4 @@
-//! The commands that look into the store and end, beside a running forebay or without one.
+//! The commands that work on the store and end, beside a running forebay or without one.
 
 use std::io::Write;
 
@@ -14,20 +14,20 @@ use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
 use crate::values::plain::{plain, plain_json};
 
-/// What the doctor has found in all.
+/// The number of the doctor's findings by verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Diagnosis {
     ok: u64,
     warnings: u64,
-    /// What keeps records from being written.
+    /// Problems that keep records from being written.
     pub problems: u64,
 }
 
-/// Carries `command` out. The answer goes to `out`, progress to `progress`.
+/// Executes `command`. The answer goes to `out`, progress to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached, or does not let us.
+/// The store cannot be reached, or refuses.
 pub fn dead_letters(
     config: &Config,
     command: &dead_letters::Command,
@@ -45,7 +45,7 @@ pub fn dead_letters(
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached, or does not let us.
+/// The store cannot be reached, or refuses.
 pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<(), Error> {
     let target = target(config)?;
     let work =
@@ -53,11 +53,11 @@ pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
     block_on(at_the_store(config, target, work))
 }
 
-/// The YAML of a mapping to begin with, for the existing `table`.
+/// Proposes a mapping for the existing `table`, as YAML.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached, or has no such table.
+/// The store cannot be reached, or has no such table.
 pub fn mapping(config: &Config, table: &str) -> Result<String, Error> {
     let target = target(config)?;
     block_on(at_the_store(config, target, async |target: Target| {
@@ -65,13 +65,12 @@ pub fn mapping(config: &Config, table: &str) -> Result<String, Error> {
     }))
 }
 
-/// Looks into everything that writing records takes, and says each finding in a line of `out`: for people, or as a
-/// JSON object.
+/// Checks everything that writing records needs, and prints a line to `out` for each finding: for people, or as a JSON object.
 ///
 /// # Errors
 ///
-/// Where the connection string cannot be used, the private PostgreSQL cannot be started, or nothing can be written to
-/// `out`. What is found is no error.
+/// The connection string cannot be used, the private PostgreSQL cannot be started, or `out` cannot be written. A problem that
+/// is found is not an error.
 pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagnosis, Error> {
     let mut diagnosis = Diagnosis::default();
     let mut written = Ok(());
@@ -93,7 +92,7 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         Ok(())
     }));
     match looked {
-        // What is not there yet has nothing wrong with it.
+        // A store that does not exist yet is no problem.
         Err(error @ Error::NoStore(_)) => {
             tell(Finding { check: "connection", verdict: Verdict::Ok, text: error.to_string() });
         }
@@ -114,7 +113,7 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
 ///
 /// # Errors
 ///
-/// Where there is no page, or nobody answers.
+/// There is no page, or no answer.
 pub fn health(config: &Config, ability: Ability) -> Result<Page, Error> {
     let page = config.health.as_ref().ok_or(Error::NoHealthPage)?;
     block_on(async { Ok(probe::ask(page, ability).await?) })
@@ -149,8 +148,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Resul
     runtime.block_on(work)
 }
 
-/// Has `work` done at `target`, or at the private PostgreSQL: the one that a forebay is running, or else one that is
-/// started for this.
+/// Runs `work` at `target`, or at the private PostgreSQL: the one that another forebay runs, or one that is started for this.
 pub(super) async fn at_the_store<T>(
     config: &Config,
     target: Option<Target>,
@@ -168,7 +166,7 @@ pub(super) async fn at_the_store<T>(
     };
     let target = Target::parse(&embedded.dsn())?;
     let done = tokio::select! {
-        // Who ends at a signal is asked first.
+        // `tail` ends by itself at a signal, and is polled first.
         biased;
         done = work(target) => done,
         signal = signals.next() => Err(Error::Interrupted(signal)),

@@ -1,4 +1,4 @@
-//! The end, in the order in which data flows: no more in, what is held out, then the rest.
+//! The shutdown, in the order of the data's way: the receiver ends, the buffer drains, then the rest ends.
 
 use std::time::Duration;
 
@@ -12,39 +12,26 @@ use crate::buffer::{Books, DropReason};
 use crate::shutdown::Signals;
 use crate::supervisor;
 
-/// What became of the records, for the exit status and the last message.
+/// The outcomes of all records, for the exit status and the last message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Records that arrived.
     pub received: u64,
     /// Records in PostgreSQL.
     pub flushed: u64,
-    /// Records lost for any reason, the undelivered included.
+    /// Records lost for any reason, including the undelivered.
     pub dropped: u64,
-    /// Records given back to their senders.
+    /// Records rejected, which their senders keep.
     pub rejected: u64,
     /// Records in the table of dead letters.
     pub dead_lettered: u64,
-    /// Records that were still held at the deadline.
+    /// Records that were still buffered at the deadline.
     pub undelivered: u64,
 }
 
-impl Summary {
-    fn of(books: &Books) -> Self {
-        Self {
-            received: books.received(),
-            flushed: books.flushed(),
-            dropped: books.dropped_total(),
-            rejected: books.rejected_total(),
-            dead_lettered: books.dead_lettered(),
-            undelivered: books.dropped_for(DropReason::Undelivered),
-        }
-    }
-}
-
-/// The longest wait for requests under way, and for the pages.
+/// The longest wait for requests in progress, and for the pages.
 const FINISHING: Duration = Duration::from_secs(6);
-/// The longest wait, when there is no more time, for the answers to what was sent already.
+/// The longest wait after the deadline for PostgreSQL's answers to batches already sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Ends everything. The buffer drains until the deadline, or until a second signal.
@@ -63,8 +50,8 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
         }
         signal = signals.next() => warn!(signal, held = app.buffer.budget().records(), "asked again; ending at once"),
     }
-    // Whatever still runs is cut here. The batches of the lanes count as undelivered when they are dropped, but for
-    // those whose last answer is only just on its way: what is stored should not be counted as lost.
+    // Everything that still runs is cancelled here. The batches of the lanes count as undelivered, except for those whose last
+    // answer is on its way: stored records should not be counted as lost.
     tasks.receiver.abort();
     tasks.keeper.abort();
     app.buffer.close();
@@ -84,8 +71,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {
         tasks.pages.shutdown().await;
     }
-    let summary = Summary::of(app.buffer.books());
-    tell(summary);
+    let summary = summary(app.buffer.books());
     tasks.stop_private();
     while let Some(ended) = tasks.private.join_next().await {
         if let Ok(Err(error)) = ended {
@@ -98,20 +84,20 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     summary
 }
 
-/// Finishes the requests under way, then writes what is held.
+/// Finishes the requests in progress, then writes the buffered records.
 async fn drain(app: &App, tasks: &mut Tasks) {
     if !tasks.receiver.is_finished() && timeout(FINISHING, &mut tasks.receiver).await.is_err() {
         warn!("requests under way were cut off");
         tasks.receiver.abort();
     }
     app.buffer.close();
-    // With nothing to write there is nothing to wait for, such as a store that was never met.
+    // With an empty buffer the lanes are not waited for: the store may never have been reached.
     if app.buffer.budget().records() > 0 {
         all_ended(&mut tasks.lanes).await;
     }
 }
 
-/// What could not be written was the last that is lost.
+/// Has the clerk write the last losses: the records that could not be written.
 async fn write_losses(tasks: &mut Tasks) {
     tasks.stop_clerk();
     if !tasks.clerk.is_finished() && timeout(FINISHING, &mut tasks.clerk).await.is_err() {
@@ -123,10 +109,14 @@ async fn all_ended(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
 }
 
-fn tell(summary: Summary) {
-    let Summary { received, flushed, dropped, rejected, dead_lettered, undelivered } = summary;
+/// Counts and logs the outcomes.
+fn summary(books: &Books) -> Summary {
+    let (received, flushed, dropped) = (books.received(), books.flushed(), books.dropped_total());
+    let (rejected, dead_lettered) = (books.rejected_total(), books.dead_lettered());
+    let undelivered = books.dropped_for(DropReason::Undelivered);
     if undelivered > 0 {
         error!(undelivered, "records were lost: they could not be written before the end");
     }
     info!(received, flushed, dropped, rejected, dead_lettered, "ended");
+    Summary { received, flushed, dropped, rejected, dead_lettered, undelivered }
 }

@@ -11,26 +11,26 @@ pub enum Error {
     /// The connection string cannot be used.
     #[error(transparent)]
     Dsn(#[from] postgres::dsn::DsnError),
-    /// A port is not to be had.
+    /// A port cannot be opened.
     #[error("cannot listen on {endpoint}: {source}; choose another address with {key}")]
     Listen {
         /// The address.
         endpoint: String,
         /// The key that it comes from.
         key: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The receiver's port is not to be had, or it cannot serve.
+    /// The receiver's port cannot be opened, or it cannot serve.
     #[error(transparent)]
     Receiver(#[from] receiver::Error),
-    /// There is no store to look into.
+    /// There is no store yet.
     #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
     NoStore(PathBuf),
     /// A command fails at the store, or its answer cannot be written out.
     #[error(transparent)]
     Command(#[from] operator::command_error::CommandError),
-    /// The configuration has no health page that could be asked.
+    /// The configuration has no health page.
     #[error("service.extensions does not name health_check, so that there is no page to ask")]
     NoHealthPage,
     /// The health page does not answer.
@@ -58,14 +58,8 @@ impl Error {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage => true,
-            Self::NoStore(_)
-            | Self::Command(_)
-            | Self::Health(_)
-            | Self::Interrupted(_)
-            | Self::Embedded(_)
-            | Self::Telemetry(_)
-            | Self::Runtime(_)
-            | Self::Ended(_) => false,
+            Self::NoStore(_) | Self::Command(_) | Self::Health(_) | Self::Interrupted(_) => false,
+            Self::Embedded(_) | Self::Telemetry(_) | Self::Runtime(_) | Self::Ended(_) => false,
         }
     }
 }

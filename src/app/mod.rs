@@ -1,8 +1,8 @@
-//! The composition root: builds every part, runs them, and ends them in order.
+//! The composition root: builds all parts, runs them, and ends them in order.
 //!
-//! It starts downstream first (the store's tasks before the receiver) and ends upstream first: readiness off,
-//! listeners closed, buffer drained to a deadline, connections closed, pages and messages last. Only here are
-//! tasks spawned, and each one is joined.
+//! The start is downstream first (the store's tasks before the receiver), the shutdown upstream first: readiness off,
+//! listeners closed, buffer drained to a deadline, connections closed, pages and messages last. Tasks are spawned only
+//! here, and each one is joined.
 
 mod commands;
 mod ending;
@@ -47,7 +47,7 @@ struct App {
     config: Config,
     health: Health,
     metrics: Metrics,
-    /// Until they run.
+    /// Empty once they run.
     pushes: Vec<Push>,
     buffer: Arc<Buffer>,
     store: Arc<Store>,
@@ -56,23 +56,23 @@ struct App {
     gates: Arc<Gates>,
     limiter: Option<Arc<Limiter>>,
     level: Threshold,
-    /// Until it runs.
+    /// `None` once its task runs.
     embedded: Option<Embedded>,
 }
 
-/// The ports, taken before anything else is begun, so that a port in use is known at once.
+/// The ports, bound before anything else, so that a port in use is reported at once.
 struct Listeners {
     receiver: Ports,
     health: Option<TcpListener>,
     metrics: Vec<TcpListener>,
 }
 
-/// Checks what can be checked of `config` without a database: the connection string, and the files of TLS and
-/// authentication. Gives what may not be meant, a line each.
+/// Checks `config` as far as possible without a database: the connection string, and the files of TLS and authentication.
+/// Returns warnings, a line each.
 ///
 /// # Errors
 ///
-/// What keeps forebay from running on it.
+/// The reason why forebay cannot run with it.
 pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     let target = target_of_writes(config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
@@ -80,7 +80,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, Error> {
     Ok(gates.warnings().lines().map(str::to_owned).chain(of_store).collect())
 }
 
-/// What may not be meant about where records go.
+/// A warning about the destination of records, if it may be a mistake.
 fn warning_of_store(config: &Config, target: Option<&Target>) -> Option<String> {
     match (target, config.exporter.dsn.unnamed_by()) {
         (Some(target), _) => target.warning(),
@@ -99,7 +99,7 @@ fn private_store(config: &Config) -> String {
     format!("a private PostgreSQL in {}", dir.join("cluster").display())
 }
 
-/// Where the store is; `None` is the private PostgreSQL.
+/// The address of the store; `None` is the private PostgreSQL.
 fn target(config: &Config) -> Result<Option<Target>, Error> {
     if config.exporter.dsn.is_embedded() {
         return Ok(None);
@@ -109,18 +109,18 @@ fn target(config: &Config) -> Result<Option<Target>, Error> {
     Ok(Some(target))
 }
 
-/// The same for what writes there.
+/// The same for a forebay that writes, which needs a writable server.
 fn target_of_writes(config: &Config) -> Result<Option<Target>, Error> {
     let target = target(config)?;
     target.as_ref().map(Target::check_writes).transpose()?;
     Ok(target)
 }
 
-/// Runs forebay until a signal ends it. At SIGHUP it asks `load` for the configuration again.
+/// Runs forebay until a signal ends it. At SIGHUP it calls `load` for the configuration.
 ///
 /// # Errors
 ///
-/// What keeps it from starting. A database that is down does not.
+/// The reason why it cannot start. A database that is down does not keep it from starting.
 pub fn run(config: Config, load: &Load) -> Result<Summary, Error> {
     let target = target_of_writes(&config)?;
     let gates = Gates::open(&config.receiver).map_err(receiver::Error::from)?;
@@ -221,7 +221,7 @@ impl App {
         let meter = metrics.meter("exporter");
         let store = Arc::new(Store::new(store, retry, destination, target.clone(), health.clone(), &meter)?);
         let exporter = Exporter::new(config.exporter.clone(), store.clone(), buffer.clone(), &meter);
-        // A sender that waits for the result waits a little longer than the batch may take.
+        // Senders that wait for the result wait a little longer than a batch may take.
         let result_timeout = config.exporter.timeout.0 + Duration::from_secs(1);
         let limiter = config.memory.as_ref().map(|memory| Arc::new(Limiter::new(memory, health.clone())));
         let allowance = limiter.as_ref().map_or_else(Arc::default, |limiter| limiter.allowance());
@@ -273,7 +273,7 @@ impl App {
         let embedded = self.embedded.take();
         let mut tasks = Tasks::start(&self, listeners, pushes, embedded);
         supervisor::ready();
-        // Beside the others, so that a file on a disk that does not answer holds up no signal.
+        // A task of its own, so that a file on a hanging disk delays no signal.
         let mut reading = JoinSet::new();
         let outcome = loop {
             tokio::select! {
@@ -297,7 +297,7 @@ fn address(listener: &TcpListener) -> String {
     listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
 }
 
-/// Waits until `flag` is set, or nobody can set it any more.
+/// Waits until `flag` is set, or its sender is gone.
 async fn flagged(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|set| *set).await;
 }

@@ -13,14 +13,14 @@ use crate::operator::reading::{self, Query, Tail};
 use crate::postgres::dsn::Target;
 use crate::shutdown::Signals;
 
-/// How often it is looked whether anybody reads.
+/// How often to check whether anybody still reads.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Searches the store. Records go to `out`, a remark to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached, or does not let us.
+/// The store cannot be reached, or refuses.
 pub fn query(
     config: &Config,
     query: &Query,
@@ -33,12 +33,12 @@ pub fn query(
     block_on(at_the_store(config, target(config)?, work))
 }
 
-/// Follows what is stored until a signal comes or nobody reads standard output any more, which are its proper ends.
-/// Records go to `out`, remarks to `progress`.
+/// Follows new records until a signal, or until nobody reads standard output any more. Both are normal ends. Records go to
+/// `out`, remarks to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached at first, or does not let us.
+/// The store cannot be reached at first, or refuses.
 pub fn tail(
     config: &Config,
     tail: &Tail,
@@ -57,13 +57,13 @@ pub fn tail(
     block_on(at_the_store(config, target(config)?, work))
 }
 
-/// Waits until the other end of standard output is closed, as by `| head`. Of a file there is none.
+/// Waits until the other end of standard output is closed, as by `| head`. A file has no other end.
 async fn nobody_reads() {
     let stdout = io::stdout();
     loop {
-        // What is asked for is nothing, since an error is told in any case.
+        // No flag is requested, since errors are reported in any case.
         let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
-        let closed = poll(&mut asked, Some(&Timespec::default())).is_ok_and(|told| told > 0);
+        let closed = poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
         if closed && asked[0].revents().contains(PollFlags::ERR) {
             return;
         }

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again, and what can change while forebay runs is taken over. The rest is named,
-//! and stays as it is until a restart.
+//! SIGHUP: the configuration is read again, and the keys that can change at run time are applied. The others are logged, and
+//! need a restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::config::{Config, ConfigError};
 use crate::receiver::Gates;
 use crate::supervisor;
 
-/// Reads the configuration from where it came from at the start.
+/// Reads the configuration from the same sources as at the start.
 pub type Load = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
-/// The longest that reading may take: a file may be on a disk that does not answer.
+/// The longest that reading may take: a file may be on a hanging disk.
 const READING: Duration = Duration::from_secs(10);
 
-/// What is taken over; a path that ends with a dot is for all keys under it.
+/// The keys that are applied; a path that ends with a dot stands for all keys under it.
 const LIVE: &[&str] = &[
     "processors.batch.",
     "processors.memory_limiter.",
@@ -28,13 +28,13 @@ const LIVE: &[&str] = &[
     "service.telemetry.logs.level",
 ];
 
-/// Whether a new value of the key at `path` is taken over while forebay runs.
+/// Whether a new value of the key at `path` is applied at run time.
 pub fn is_live(path: &str) -> bool {
     LIVE.iter().any(|live| path == *live || (live.ends_with('.') && path.starts_with(live)))
 }
 
-/// Reads the configuration again. Certificates, tokens and passwords are taken over with one that can be used, since
-/// their files may have changed though their names have not. It takes up to twice [`READING`], beside everything else.
+/// Reads the configuration again. If it is valid, certificates, tokens and passwords are reloaded as well, since their files may
+/// have changed under the same names. It takes up to twice [`READING`], while everything else goes on.
 pub(super) async fn read_again(load: Load, gates: Arc<Gates>) -> Result<Config, String> {
     supervisor::reloading();
     let reading = tokio::task::spawn_blocking(move || {
@@ -52,7 +52,7 @@ pub(super) async fn read_again(load: Load, gates: Arc<Gates>) -> Result<Config, 
 }
 
 impl App {
-    /// Takes over what can be of a configuration that was read again. One that cannot be used leaves everything as it is.
+    /// Applies a configuration that was read again, as far as possible. An invalid one changes nothing.
     pub(super) fn reload(&mut self, read: Result<Config, String>) {
         match read {
             Ok(config) => self.take_over(&config),
@@ -65,7 +65,7 @@ impl App {
         let changes = self.config.changes(new);
         let (live, fixed): (Vec<_>, Vec<_>) = changes.into_iter().partition(|path| self.takes(path, new));
         let level = new.telemetry.logs.level;
-        // Whoever asked for less to be said should still hear the answer.
+        // If the new level logs less, the result of this reload is still logged.
         self.level.set(level.min(self.config.telemetry.logs.level));
         self.apply(new);
         if live.is_empty() && fixed.is_empty() {
@@ -85,7 +85,7 @@ impl App {
         is_live(path) && (has_limiter || !path.starts_with("processors.memory_limiter."))
     }
 
-    /// Hands what is live of `new` to whoever uses it.
+    /// Applies the live keys of `new`.
     fn apply(&mut self, new: &Config) {
         let Config { memory, batch, exporter, telemetry, .. } = new;
         let own = &mut self.config;

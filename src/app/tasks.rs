@@ -13,27 +13,27 @@ use crate::supervisor;
 use crate::telemetry::Push;
 use crate::telemetry::pages::Page;
 
-/// The running tasks, by the order in which they are to end.
+/// The running tasks, in the order of their end.
 pub(super) struct Tasks {
-    /// Takes requests, until `stop_receiving`.
+    /// Receives requests, until `stop_receiving`.
     pub(super) receiver: JoinHandle<()>,
     stop_receiving: watch::Sender<bool>,
     /// Write batches, until the buffer is closed and empty.
     pub(super) lanes: JoinSet<()>,
-    /// Looks after the store, until it is aborted.
+    /// Maintains the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
-    /// Writes losses down, until `stop_clerk`, and then the last of them.
+    /// Writes losses, until `stop_clerk`, and then the last of them.
     pub(super) clerk: JoinHandle<()>,
     stop_clerk: watch::Sender<bool>,
     /// Builds indexes, until `stop_indexer`.
     pub(super) indexer: JoinHandle<()>,
     stop_indexer: watch::Sender<bool>,
-    /// Watch over memory and files, and give signs of life, until they are aborted.
+    /// Watch memory and files, and send watchdog signs, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
     stop_pages: watch::Sender<bool>,
-    /// Keeps the private PostgreSQL running, where there is one, until `stop_private`.
+    /// Keeps the private PostgreSQL running, if there is one, until `stop_private`.
     pub(super) private: JoinSet<Result<(), embedded::Error>>,
     stop_private: watch::Sender<bool>,
 }
@@ -116,7 +116,7 @@ impl Tasks {
         }
     }
 
-    /// Waits until a task ends that should not; gives its name.
+    /// Waits until a task ends that should not; returns its name.
     pub(super) async fn ended_early(&mut self) -> &'static str {
         tokio::select! {
             _ = &mut self.receiver => "the receiver",
@@ -130,33 +130,33 @@ impl Tasks {
         }
     }
 
-    /// No further connection is taken; the requests under way are finished.
+    /// Accepts no further connection; the requests in progress are finished.
     pub(super) fn stop_receiving(&self) {
         self.stop_receiving.send_replace(true);
     }
 
-    /// What is left of building indexes is for the next start.
+    /// Stops building indexes; the next start goes on with it.
     pub(super) fn stop_indexer(&self) {
         self.stop_indexer.send_replace(true);
     }
 
-    /// Nothing more will be lost.
+    /// Has the clerk write the last losses; no more will come.
     pub(super) fn stop_clerk(&self) {
         self.stop_clerk.send_replace(true);
     }
 
-    /// Nobody needs the private PostgreSQL any more.
+    /// Stops the private PostgreSQL.
     pub(super) fn stop_private(&self) {
         self.stop_private.send_replace(true);
     }
 
-    /// Health and metrics go away; these are pushed a last time.
+    /// Closes the pages of health and metrics; metrics are pushed a last time.
     pub(super) fn stop_pages(&self) {
         self.stop_pages.send_replace(true);
     }
 }
 
-/// What can be done about memory: what waits is written sooner, and where that is the policy, the oldest gives way.
+/// Frees memory: waiting records are written at once, and under `drop_oldest` the oldest are dropped.
 fn relieve(buffer: &Buffer, pressure: Pressure) {
     buffer.hurry();
     if let Pressure::Hard(over) = pressure {
@@ -164,8 +164,7 @@ fn relieve(buffer: &Buffer, pressure: Pressure) {
     }
 }
 
-/// Each sign is given by a task that the runtime has just taken up, as it takes up requests: where the runtime does not
-/// get on, there is none.
+/// Sends watchdog signs. Each one comes from a newly spawned task, as a request would be: if the runtime hangs, there is none.
 async fn give_signs_of_life(every: Duration) {
     loop {
         let sign = tokio::spawn(async { supervisor::alive() });

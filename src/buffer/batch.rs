@@ -1,4 +1,4 @@
-//! What is held: the rows of a request as a chunk, and chunks as a batch.
+//! Buffered records: the rows of a request as a chunk, and chunks as a batch.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -13,12 +13,12 @@ use super::room::{Room, free_records};
 use crate::table::partition::Period;
 use crate::table::{Resource, Rows, Scope};
 
-/// Rows that wait to be written or are being written. Whoever drops one without settling it has it counted
-/// as undelivered: a loss without a count is not possible.
+/// Rows that wait to be written or are being written. A chunk that is dropped unsettled counts as undelivered, so that no
+/// record is lost without being counted.
 #[derive(Debug)]
 pub(super) struct Chunk {
     held: Arc<ChunkRows>,
-    /// Behind `held`, so that the room is free before the sender is told; it is where the last record is settled.
+    /// Declared after `held`, so that the room is free before the sender gets its answer, when the last record is settled.
     receipt: Option<Arc<Receipt>>,
     start: u32,
     end: u32,
@@ -29,19 +29,18 @@ pub(super) struct Chunk {
 struct ChunkRows {
     rows: Rows,
     since: Instant,
-    /// Frees the bytes when the last user of the rows is gone.
+    /// Frees the bytes with the last user of the rows.
     bytes: Room,
 }
 
-/// Records that one lane writes in one transaction. Its rows are fixed from the start, so that a retry is
-/// the same batch.
+/// Records that one lane writes in one transaction. Its rows never change, so that a retry is the same batch.
 #[derive(Debug)]
 pub struct Batch {
     chunks: Vec<Chunk>,
     records: usize,
 }
 
-/// What became of some rows of a chunk.
+/// The outcome of some rows of a chunk.
 #[derive(Clone, Copy)]
 enum Outcome {
     Flushed,
@@ -50,16 +49,15 @@ enum Outcome {
 }
 
 impl Chunk {
-    /// All of `rows`, in their `room`.
+    /// A chunk of all `rows`, in their `room`.
     pub(super) fn new(rows: Rows, mut room: Room, receipt: Option<Receipt>) -> Self {
         let end = rows.len() as u32;
-        // From here on the records are freed one by one, as they are settled.
+        // From here on the records are freed as they are settled.
         room.keep_bytes();
         let held = ChunkRows { rows, since: Instant::now(), bytes: room };
         Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
     }
 
-    /// The number of its rows.
     pub(super) fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
@@ -74,12 +72,12 @@ impl Chunk {
         self.held.rows.range(self.start as usize, self.end as usize).len()
     }
 
-    /// The bytes that are free with the last of what shares its memory.
+    /// The bytes that are freed with the last chunk or batch that shares its memory.
     pub(super) fn held_bytes(&self) -> usize {
         self.held.bytes.bytes()
     }
 
-    /// Keeps the first `len` rows; gives the others, where there are any.
+    /// Keeps the first `len` rows and returns the others, if any.
     pub(super) fn split_off(&mut self, len: usize) -> Option<Chunk> {
         let at = self.start + u32::try_from(len).unwrap_or(u32::MAX).min(self.end - self.start);
         let rest = (at < self.end).then(|| Chunk {
@@ -92,7 +90,7 @@ impl Chunk {
         rest
     }
 
-    /// How many of its first rows fit into `bytes` bytes.
+    /// The number of its first rows that fit into `bytes` bytes.
     pub(super) fn rows_within(&self, bytes: usize) -> usize {
         let (start, rows) = (self.start as usize, &self.held.rows);
         let (mut low, mut high) = (0, self.len());
@@ -103,17 +101,17 @@ impl Chunk {
         low
     }
 
-    /// Whether other chunks or a lane hold on to the same memory, which is then not free with this chunk.
+    /// Whether other chunks or a lane use the same memory, so that dropping this chunk does not free it.
     pub(super) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.held) > 1
     }
 
-    /// Whether a sender waited for the result of these rows, and does so no longer.
+    /// Whether a sender waited for the result of these rows, and no longer does.
     pub(super) fn is_given_up(&self) -> bool {
         self.receipt.as_deref().is_some_and(Receipt::is_given_up)
     }
 
-    /// Gives its records up. Those of a waiting sender may be given back to it, which its [`Receipt`] decides.
+    /// Drops its records. If a sender waits, its [`Receipt`] decides whether they count as rejected instead.
     pub(super) fn shed(mut self, reason: DropReason) {
         self.settle_first(self.len(), Outcome::Dropped(reason));
     }
@@ -163,17 +161,17 @@ impl Batch {
         Self { chunks, records }
     }
 
-    /// The number of its records.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.records
     }
 
-    /// Whether it has none.
+    /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// Keeps the first `len` records; gives the others.
+    /// Keeps the first `len` records and returns the others.
     pub fn split_off(&mut self, len: usize) -> Batch {
         let mut kept = 0;
         let cut = self.chunks.iter().position(|chunk| {
@@ -196,7 +194,7 @@ impl Batch {
         self.chunks.iter().map(Chunk::row_bytes).sum()
     }
 
-    /// Its rows but for `excluded` ones, as few runs of bytes as possible. Nothing is copied.
+    /// Its rows without the `excluded` ones, in as few runs of bytes as possible. Nothing is copied.
     pub fn runs(&self, excluded: &BTreeSet<usize>) -> Vec<Bytes> {
         let mut runs = Vec::with_capacity(self.chunks.len() + excluded.len());
         let mut first = 0;
@@ -226,7 +224,7 @@ impl Batch {
         self.find(index).and_then(|(rows, at)| rows.resource(at))
     }
 
-    /// The rows that row `index` is among, and its place there.
+    /// The rows that contain row `index`, and its index there.
     fn find(&self, mut index: usize) -> Option<(&Rows, usize)> {
         for chunk in &self.chunks {
             if index < chunk.len() {
@@ -237,12 +235,12 @@ impl Batch {
         None
     }
 
-    /// The resources that its rows name, perhaps some more than once.
+    /// The resources of its rows, perhaps some more than once.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.chunks.iter().flat_map(|chunk| &chunk.held.rows.resources)
     }
 
-    /// The scopes that its rows name, perhaps some more than once.
+    /// The scopes of its rows, perhaps some more than once.
     pub fn scopes(&self) -> impl Iterator<Item = &Arc<Scope>> {
         self.chunks.iter().flat_map(|chunk| &chunk.held.rows.scopes)
     }
@@ -268,12 +266,12 @@ impl Batch {
         }
     }
 
-    /// Counts its records as lost, or has those of waiting senders counted by what these are told; then frees their room.
+    /// Counts its records as dropped (those of waiting senders by the answer that these get), then frees their room.
     pub fn settle_dropped(self, reason: DropReason) {
         self.chunks.into_iter().for_each(|chunk| chunk.shed(reason));
     }
 
-    /// Whether senders waited for the result, and none does so any longer.
+    /// Whether senders waited for the result, and none does any longer.
     pub fn nobody_waits_any_more(&self) -> bool {
         self.chunks.iter().all(Chunk::is_given_up)
     }

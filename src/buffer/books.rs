@@ -1,7 +1,7 @@
-//! The books: what became of every record that was received.
+//! The books count the outcome of every received record.
 //!
-//! `received = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in motion. Each
-//! record is counted in exactly one of the outcomes, at the moment at which it is known.
+//! `received = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in progress. Each record is counted
+//! in exactly one outcome, as soon as that is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,22 +25,22 @@ pub struct Books {
 }
 
 impl Books {
-    /// `records` records arrived in a request that can be read.
+    /// Counts `records` records that arrived in a readable request.
     pub fn receive(&self, records: usize) {
         add(&self.received, records);
     }
 
-    /// `records` more records are held now; gives how many had been accepted before. The queue counts by it what waits.
+    /// Counts `records` records put into the buffer; returns the count before. The queue derives from it how many wait.
     pub(super) fn accept(&self, records: usize) -> u64 {
         self.accepted.fetch_add(records as u64, Ordering::AcqRel)
     }
 
-    /// `records` records are in PostgreSQL.
+    /// Counts `records` records written to PostgreSQL.
     pub fn flush(&self, records: usize) {
         add(&self.flushed, records);
     }
 
-    /// Records are not in the table of records, and will not be sent again.
+    /// Counts records that are not in the table of records and will not be sent again.
     pub fn lose(&self, reason: LossReason, lost: &Tally) {
         match reason {
             LossReason::Dropped(reason) => {
@@ -55,12 +55,12 @@ impl Books {
         self.losses.add(reason, lost);
     }
 
-    /// `records` records were given back to their sender.
+    /// Counts `records` records that were returned to their sender.
     pub fn reject(&self, reason: RejectReason, records: usize) {
         add(&self.rejected[reason as usize], records);
     }
 
-    /// Values were replaced that PostgreSQL cannot hold.
+    /// Counts values that were replaced because PostgreSQL cannot store them.
     pub fn replace(&self, replaced: &Replaced) {
         for (kind, count) in replaced.iter().filter(|(_, count)| *count > 0) {
             self.replaced[kind as usize].fetch_add(count, Ordering::Relaxed);
@@ -102,17 +102,17 @@ impl Books {
         DropReason::VARIANTS.iter().map(|reason| self.dropped_for(*reason)).sum()
     }
 
-    /// Records given back for one reason.
+    /// Records rejected for one reason.
     pub fn rejected(&self, reason: RejectReason) -> u64 {
         get(&self.rejected[reason as usize])
     }
 
-    /// Records given back for any reason.
+    /// Records rejected for any reason.
     pub fn rejected_total(&self) -> u64 {
         self.rejected.iter().map(get).sum()
     }
 
-    /// What was lost lately, to be written down.
+    /// The recent losses, to be recorded in the table of losses.
     pub fn losses(&self) -> &Losses {
         &self.losses
     }

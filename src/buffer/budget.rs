@@ -1,12 +1,11 @@
-//! The one bound, in records and in bytes.
+//! The buffer's limit, in records and in bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much may be held, and how much is.
+/// The most that may be buffered, and the current level.
 #[derive(Debug)]
 pub struct Budget {
-    /// Records and bytes in one word, so that room is taken in one step and there is no moment at which one of them
-    /// has been taken and the other has not.
+    /// Records and bytes in one word, so that both are reserved in one atomic step.
     held: AtomicU64,
     max_records: usize,
     max_bytes: usize,
@@ -14,9 +13,9 @@ pub struct Budget {
 
 /// The bits of the word that count bytes; the ones above them count records.
 const BYTES_BITS: u32 = 40;
-/// The most records that a budget can be for.
+/// The largest limit in records.
 pub const MOST_RECORDS: usize = (1 << (u64::BITS - BYTES_BITS)) - 1;
-/// The most bytes that a budget can be for: a terabyte.
+/// The largest limit in bytes: a terabyte.
 pub const MOST_BYTES: usize = (1 << BYTES_BITS) - 1;
 
 fn pack(records: usize, bytes: usize) -> u64 {
@@ -28,7 +27,7 @@ fn unpack(held: u64) -> (usize, usize) {
 }
 
 impl Budget {
-    /// An empty budget with these bounds, which are lowered to [`MOST_RECORDS`] and [`MOST_BYTES`].
+    /// An empty budget with these limits, which are lowered to [`MOST_RECORDS`] and [`MOST_BYTES`].
     pub fn new(max_records: usize, max_bytes: usize) -> Self {
         Self {
             held: AtomicU64::new(0),
@@ -37,33 +36,33 @@ impl Budget {
         }
     }
 
-    /// Records that are held now.
+    /// Records buffered now.
     pub fn records(&self) -> usize {
         self.held().0
     }
 
-    /// Bytes that are held now.
+    /// Bytes buffered now.
     pub fn bytes(&self) -> usize {
         self.held().1
     }
 
-    /// The most records that may be held.
+    /// The most records that may be buffered.
     pub fn max_records(&self) -> usize {
         self.max_records
     }
 
-    /// The most bytes that may be held.
+    /// The most bytes that may be buffered.
     pub fn max_bytes(&self) -> usize {
         self.max_bytes
     }
 
-    // The word guards nothing but itself, so that relaxed ordering is enough everywhere.
+    // The word guards no other memory, so that relaxed ordering is enough everywhere.
 
     pub(super) fn held(&self) -> (usize, usize) {
         unpack(self.held.load(Ordering::Relaxed))
     }
 
-    /// Takes what `wanted` makes of the records and bytes that are free, if that is anything.
+    /// Takes the records and bytes that `wanted` returns for the free ones.
     pub(super) fn take(&self, wanted: impl Fn(usize, usize) -> (usize, usize)) -> (usize, usize) {
         let mut taken = (0, 0);
         let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {

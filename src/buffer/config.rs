@@ -6,32 +6,32 @@ use strum::{FromRepr, VariantArray};
 use crate::values::duration::GoDuration;
 use crate::values::size::ByteSize;
 
-/// `exporters.postgres.sending_queue`: how much is held, and what happens to what does not fit.
+/// `exporters.postgres.sending_queue`: the size of the buffer, and its overflow policy.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// `true` answers the sender when the records are held; `false` when they are in PostgreSQL.
+    /// `true` answers the sender when the records are buffered; `false` when they are in PostgreSQL.
     pub enabled: bool,
-    /// The most records held at a time, those being written included.
+    /// The most records buffered at a time, including those being written.
     pub queue_size: usize,
-    /// The most bytes of rows held at a time, those being written included.
+    /// The most bytes of rows buffered at a time, including those being written.
     pub max_bytes: ByteSize,
-    /// What happens to records for which there is no room.
+    /// What happens to records that do not fit.
     pub overflow: Overflow,
-    /// What `queue_size` counts. This and what follows are other spellings that the Collector has; once the
-    /// configuration is loaded, what they say is in the keys above, in `processors.batch` and in `pool_size`.
+    /// The unit of `queue_size`. This and the following keys are the Collector's alternative spellings; loading the
+    /// configuration moves their values to the keys above, to `processors.batch` and to `pool_size`.
     #[serde(skip_serializing)]
     pub sizer: Option<Sizer>,
-    /// Another name of `pool_size`.
+    /// An alias of `pool_size`.
     #[serde(skip_serializing)]
     pub num_consumers: Option<usize>,
-    /// `true` is another way to say `enabled: false`.
+    /// `true` means `enabled: false`.
     #[serde(skip_serializing)]
     pub wait_for_result: Option<bool>,
-    /// It is here to be refused by name: a sender never waits for room.
+    /// Known only to be refused: a sender never waits for room.
     #[serde(skip_serializing)]
     pub block_on_overflow: Option<bool>,
-    /// Another place of `processors.batch`.
+    /// An alias of `processors.batch`.
     #[serde(skip_serializing)]
     pub batch: Option<QueueBatchConfig>,
 }
@@ -44,7 +44,7 @@ pub enum Sizer {
     Items,
     /// Bytes of rows.
     Bytes,
-    /// It is here to be refused by name: requests are not held as such.
+    /// Known only to be refused: requests are not buffered as such.
     Requests,
 }
 
@@ -52,27 +52,27 @@ pub enum Sizer {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueBatchConfig {
-    /// Another name of `timeout`.
+    /// An alias of `timeout`.
     pub flush_timeout: Option<GoDuration>,
-    /// Another name of `send_batch_size`.
+    /// An alias of `send_batch_size`.
     pub min_size: Option<usize>,
-    /// Another name of `send_batch_max_size`.
+    /// An alias of `send_batch_max_size`.
     pub max_size: Option<usize>,
-    /// What both count; records, whatever the queue counts.
+    /// The unit of both sizes: records, whatever the unit of the queue.
     pub sizer: Option<Sizer>,
 }
 
-/// What happens to records for which there is no room.
+/// What happens to records that do not fit.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, FromRepr, VariantArray)]
 #[repr(u8)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
-    /// The arriving records are shed; the answer is OK with their number in `partial_success`.
+    /// The arriving records are dropped; the answer is OK with their number in `partial_success`.
     DropNewest,
-    /// The records that have waited longest are shed; the answer is OK.
+    /// The records that have waited longest are dropped; the answer is OK.
     DropOldest,
-    /// The whole request is refused, UNAVAILABLE with a retry hint. Only one that is larger than the whole buffer
-    /// is taken in part, with the number of the others in `partial_success`.
+    /// The whole request is refused, UNAVAILABLE with a retry hint. Only a request that is larger than the whole buffer is
+    /// accepted in part, with the number of the other records in `partial_success`.
     Reject,
 }
 

@@ -1,4 +1,4 @@
-//! What all that is held shares: the bound, and the books of what became of it.
+//! The limit and the books that everything in a buffer shares.
 
 use super::books::Books;
 use super::budget::Budget;
@@ -11,10 +11,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing is held, nothing has been counted.
-    ///
-    /// It lives as long as the process, as a buffer does. What is held may outlive its buffer, and to count the users
-    /// of the ledger would take one more word for which all cores contend at each put.
+    /// A new ledger, which lives as long as the process, as a buffer does. Records may outlive their buffer, and a reference
+    /// count would be one more word for which all cores contend at each put.
     pub(super) fn new(max_records: usize, max_bytes: usize) -> &'static Self {
         Box::leak(Box::new(Self { budget: Budget::new(max_records, max_bytes), books: Books::default() }))
     }

@@ -1,8 +1,8 @@
-//! What was lost lately: so many records of a service, of a severity, for a reason.
+//! Recent losses: the number of records by service, severity and reason.
 //!
-//! Losses are counted where records are shed, at the rate of the flood that they are shed in. So counting takes no lock:
-//! a service's counters are found in a table of a fixed size, and live as long as the process. A service that finds no
-//! place there is counted with the others like it. Whoever writes the losses down takes what the counters have come to.
+//! Losses are counted at the rate of the flood that causes them, so counting takes no lock. A service's counters are in a
+//! hash table of fixed size and live as long as the process. Services that find no place there are counted together. The
+//! clerk takes the counts and resets them.
 
 use std::fmt;
 use std::hash::BuildHasher as _;
@@ -15,21 +15,21 @@ use strum::VariantArray as _;
 use super::reason::LossReason;
 use crate::table::{OTHERS, Severity, Tally};
 
-/// Counters of what was lost since it was last taken.
+/// Counters of the losses since they were last taken.
 #[derive(Debug)]
 pub struct Losses {
     services: Box<[OnceLock<Service>]>,
     /// For records without a service name.
     nameless: Counters,
-    /// For services that have found no place.
+    /// For services that found no place.
     others: Counters,
     hasher: RandomState,
 }
 
-/// So many records were lost.
+/// A number of lost records of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Their service, where they named one.
+    /// Their service, if they named one.
     pub service: Option<String>,
     /// Their severity.
     pub severity: Severity,
@@ -50,7 +50,7 @@ struct Counters([[AtomicU64; Severity::VARIANTS.len()]; LossReason::ALL.len()]);
 
 /// Places for services.
 const PLACES: usize = 1024;
-/// Places that a service looks at.
+/// Places that are tried for a service.
 const LOOKS: usize = 16;
 /// The longest name that has a place of its own.
 const LONGEST_NAME: usize = 256;
@@ -75,7 +75,7 @@ impl Default for Losses {
 }
 
 impl Losses {
-    /// The records of `lost` are lost. Never waits.
+    /// Counts the records of `lost` as lost. Never waits.
     pub(super) fn add(&self, reason: LossReason, lost: &Tally) {
         for (service, severities) in lost.by_service().filter(|(_, severities)| severities.total() > 0) {
             let Counters(counters) = service.map_or(&self.nameless, |name| self.counters(name));
@@ -86,7 +86,7 @@ impl Losses {
         }
     }
 
-    /// What has been lost since this was last asked.
+    /// The losses since the last call.
     pub fn take(&self) -> Vec<Loss> {
         let mut losses = Vec::new();
         self.nameless.take(None, &mut losses);
@@ -105,7 +105,7 @@ impl Losses {
         for look in 0..LOOKS {
             let place = &self.services[(first + look) % PLACES];
             if place.get().is_none() {
-                // Somebody else may have been quicker, with this name or another.
+                // Another thread may have been quicker, with this name or another.
                 let _ = place.set(Service { name: name.into(), counters: Counters::default() });
             }
             if let Some(service) = place.get().filter(|service| *service.name == *name) {
@@ -208,9 +208,7 @@ mod tests {
 
     #[test]
     fn the_order_of_all_is_the_order_of_the_indexes() {
-        for (index, reason) in LossReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason.index(), index);
-        }
+        assert_eq!(LossReason::ALL.map(LossReason::index), [0, 1, 2, 3, 4, 5, 6, 7]);
         let own = LossReason::ALL[DropReason::VARIANTS.len() - 1..].iter().map(<&str>::from);
         assert!(own.eq(["undelivered", "malformed", "too_complex", "dead_letter"]));
     }

@@ -1,4 +1,4 @@
-//! The buffer's instruments. They read the truth when they are asked: the budget's gauges and the books.
+//! The buffer's instruments. They read budget and books when they are collected.
 
 use std::sync::Arc;
 
@@ -8,34 +8,37 @@ use strum::VariantArray as _;
 
 use super::Buffer;
 use super::books::Books;
+use super::budget::Budget;
 use super::reason::{DropReason, RejectReason};
 use crate::table::{ReplacedKind, Severity};
 
-/// Shows each of an instrument's values with its labels.
+/// Observes each value of an instrument with its labels.
 type ObserveLabelled = fn(&Books, &mut dyn FnMut(u64, &[KeyValue]));
 
 /// Registers every instrument of `buffer`.
 pub(super) fn register(buffer: &Arc<Buffer>, meter: &Meter) {
-    gauges(buffer, meter);
+    let gauge = |name, description, labels: &[KeyValue], read: fn(&Budget) -> usize| {
+        let (buffer, labels) = (buffer.clone(), labels.to_vec());
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| observer.observe(read(buffer.budget()) as u64, &labels))
+            .build();
+    };
+    gauge("log_buffer_size", "Records held, those being written included.", &[], Budget::records);
+    gauge("log_buffer_capacity", "The most records that may be held.", &[], Budget::max_records);
+    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", &[], Budget::bytes);
+    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", &[], Budget::max_bytes);
+    gauge("otelcol_exporter_queue_size", "Records held.", &exporter(), Budget::records);
+    let capacity = "The most records that may be held.";
+    gauge("otelcol_exporter_queue_capacity", capacity, &exporter(), Budget::max_records);
     outcomes(buffer, meter);
     collector_names(buffer, meter);
 }
 
-fn gauges(buffer: &Arc<Buffer>, meter: &Meter) {
-    let gauge = |name, description, read: fn(&Buffer) -> usize| {
-        let buffer = buffer.clone();
-        meter
-            .u64_observable_gauge(name)
-            .with_description(description)
-            .with_callback(move |observer| observer.observe(read(&buffer) as u64, &[]))
-            .build();
-    };
-    gauge("log_buffer_size", "Records held, those being written included.", |b| b.budget().records());
-    gauge("log_buffer_capacity", "The most records that may be held.", |b| b.budget().max_records());
-    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", |b| b.budget().bytes());
-    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", |b| {
-        b.budget().max_bytes()
-    });
+/// The label of the Collector's metrics.
+fn exporter() -> [KeyValue; 1] {
+    [KeyValue::new("exporter", "postgres")]
 }
 
 fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
@@ -86,9 +89,9 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
     );
 }
 
-/// The same facts under the names of the OpenTelemetry Collector, so that its dashboards work.
+/// The same counts under the names of the OpenTelemetry Collector, so that its dashboards work.
 fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
-    let exporter = [KeyValue::new("exporter", "postgres")];
+    let exporter = exporter();
     counter(
         buffer,
         meter,
@@ -128,18 +131,6 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
                 + shed.into_iter().map(|reason| books.dropped_for(reason)).sum::<u64>()
         },
     );
-    let gauge = |name, description, read: fn(&Buffer) -> usize| {
-        let (buffer, labels) = (buffer.clone(), exporter.clone());
-        meter
-            .u64_observable_gauge(name)
-            .with_description(description)
-            .with_callback(move |observer| observer.observe(read(&buffer) as u64, &labels))
-            .build();
-    };
-    gauge("otelcol_exporter_queue_size", "Records held.", |b| b.budget().records());
-    gauge("otelcol_exporter_queue_capacity", "The most records that may be held.", |b| {
-        b.budget().max_records()
-    });
 }
 
 fn counter(

@@ -1,11 +1,11 @@
-//! The basin: a bounded buffer between the receivers and the writer lanes.
+//! The bounded buffer between the receivers and the writer lanes.
 //!
-//! [`Buffer::reserve`] and [`Buffer::enqueue`] never wait; what does not fit is shed by the [`Overflow`]
-//! policy and counted. [`Buffer::take`] gives a lane the next batch. A batch is settled by its lane, which
-//! is the only way out: the outcome is counted in [`Books`], then the room is free again.
+//! [`Buffer::reserve`] and [`Buffer::enqueue`] never wait; records that do not fit are dropped or refused by the
+//! [`Overflow`] policy, and counted. [`Buffer::take`] gives a lane the next batch. The lane settles it: the outcome is
+//! counted in [`Books`], then the room is free again.
 //!
-//! One [`Budget`] covers everything that is held, batches in flight included, and room travels with the
-//! rows: dropping them frees it, so the gauges cannot drift.
+//! One [`Budget`] covers all buffered records, including batches being written. Room belongs to the rows: dropping them
+//! frees it, so the gauges cannot drift.
 
 mod batch;
 pub mod books;
@@ -57,8 +57,8 @@ pub struct Buffer {
 #[derive(Debug)]
 pub struct Reservation {
     room: Room,
-    /// The first so many records of the request are to be queued: those that `room` is for, or, where the oldest give way
-    /// for them, those for which room is made once it is known what they take.
+    /// The number of the request's first records to be queued: as many as `room` is for, or, under `drop_oldest`, those
+    /// for which room is made once their size is known.
     records: usize,
     /// These are all of the request's records.
     whole: bool,
@@ -67,7 +67,7 @@ pub struct Reservation {
     left_out: Vec<(LossReason, Tally)>,
 }
 
-/// The rows are larger than was estimated, the buffer has no room for that just now, and its policy is to refuse.
+/// The rows are larger than estimated, they do not fit now, and the policy is to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -80,12 +80,12 @@ pub struct Shed {
     pub too_large: usize,
 }
 
-/// What happens to the records of a request for which there is no room.
+/// What happens to the records of a request that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// They are shed, and the sender is told so.
+    /// They are dropped, and the answer to the sender says so.
     Shed(DropReason),
-    /// The whole request is refused, because it fits as a whole a little later.
+    /// The whole request is refused, because it fits as a whole later.
     Refused,
 }
 
@@ -102,17 +102,17 @@ impl Buffer {
 
     /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.
     ///
-    /// Room for only some of them is reserved as well; [`Reservation::rest`] says what happens to the others.
+    /// The room may be for only some of them; [`Reservation::rest`] says what happens to the others.
     pub fn reserve(&self, records: usize, wire_bytes: usize) -> Reservation {
-        // The bytes of the rows are known only after the work, which is not done for what is refused. So they
-        // are estimated here and put right in `enqueue`.
+        // The size of the rows is known only after transcoding, which is not done for refused records. So it is
+        // estimated here and corrected in `enqueue`.
         let (max_records, max_bytes) = (self.budget().max_records(), self.budget().max_bytes());
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
         if records == 1 && per_record > max_bytes {
             return Reservation::new(self.no_room(), records, Rest::Shed(DropReason::TooLarge));
         }
         let fits_when_empty = records <= max_records && records * per_record <= max_bytes;
-        // Where they do not fit, one of them may be the reason, which is not known yet: the others are not to go for it.
+        // If they do not fit, one large record may be the cause, which is not known yet. The others should not be dropped for it.
         let share = max_bytes / records.clamp(1, max_records.max(1));
         let each = if per_record <= share { per_record } else { share.min(ROW_OVERHEAD) };
         let room = Room::reserve(self.ledger, records, each);
@@ -128,7 +128,7 @@ impl Buffer {
         }
         let mut reservation = Reservation::new(room, records, Rest::Shed(DropReason::DropNewest));
         if overflow == Overflow::DropOldest {
-            // Nothing is dropped for records that may turn out to be malformed, or larger than the buffer.
+            // Nothing is evicted yet: the new records may turn out to be malformed, or larger than the buffer.
             reservation.records = records.min(max_records);
             reservation.whole = reservation.records == records;
         }
@@ -137,14 +137,14 @@ impl Buffer {
 
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
     ///
-    /// A row that is larger than the whole buffer is dropped alone. Where the rows turn out larger than estimated and the
-    /// buffer has no room for the difference, the last rows are shed; gives the numbers of both. `reply` is answered when the
-    /// last of the rows is settled. The records that were shed or left out are counted here, or with that answer.
+    /// A row that is larger than the whole buffer is dropped alone. If the rows are larger than estimated and the difference
+    /// does not fit, the last rows are dropped; returns the numbers of both. `reply` is answered when the last of the rows is
+    /// settled. Records that were dropped or left out are counted here, or with that answer.
     ///
     /// # Errors
     ///
-    /// [`Full`] in that case where the policy is to refuse and the rows would fit into an empty buffer: then none of
-    /// them is taken, and nothing is counted.
+    /// [`Full`] if the rows do not fit, the policy is to refuse, and they would fit into an empty buffer. Then none of them is
+    /// queued, and nothing is counted.
     pub fn enqueue(
         &self,
         reservation: Reservation,
@@ -153,7 +153,7 @@ impl Buffer {
     ) -> Result<Shed, Full> {
         let Reservation { mut room, whole, mut left_out, .. } = reservation;
         let mut shed = Shed::default();
-        // What was left out waits with the rows, where a sender does.
+        // If a sender waits for the result, the counts of left-out records stay in memory with the rows.
         let beside =
             if reply.is_some() { left_out.iter().map(|(_, records)| records.memory()).sum() } else { 0 };
         let most = self.budget().max_bytes().saturating_sub(beside);
@@ -162,7 +162,7 @@ impl Buffer {
             shed.too_large = large.total();
             left_out.push((LossReason::Dropped(DropReason::TooLarge), large));
         }
-        // Decided before anything is cut: what is left of rows that never fit as a whole might.
+        // Decided before rows are cut: the remaining ones might fit even if all never do.
         let fits_when_empty = whole && rows.held_bytes() <= most;
         if self.overflow() == Overflow::DropOldest {
             self.evict_for(&mut room, &rows, beside);
@@ -181,8 +181,8 @@ impl Buffer {
             if self.overflow() == Overflow::Reject && fits_when_empty {
                 return Err(Full);
             }
-            // At most as many rows as the room has bytes for; one less where that is all of them. Where that does not help soon, it
-            // is not the rows that are large.
+            // Keeps as many rows as the room has bytes for, and at least one less than before. If that does not help soon, the
+            // memory is not in the rows, and half of them go.
             rounds += 1;
             let fitting = match rounds {
                 1..=3 => rows.len() * room.bytes() / rows.held_bytes().max(1),
@@ -207,39 +207,39 @@ impl Buffer {
         self.queue.take().await
     }
 
-    /// Ends the waiting for full batches: [`Buffer::take`] gives what is left, then `None`.
+    /// Closes the buffer: [`Buffer::take`] gives what is left at once, then `None`.
     pub fn close(&self) {
         self.queue.close();
     }
 
-    /// Whether the waiting for full batches has ended.
+    /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Gives up everything that waits, as undelivered.
+    /// Drops all waiting records as undelivered.
     pub fn abandon(&self) {
         while let Some(chunk) = self.queue.pop_oldest(usize::MAX) {
             chunk.shed(DropReason::Undelivered);
         }
     }
 
-    /// From now on batches are due by `batch`.
+    /// Changes when batches are due, and how large they are.
     pub fn set_batch(&self, batch: &BatchConfig) {
         self.queue.set_pace(batch);
     }
 
-    /// From now on `overflow` says what happens to records for which there is no room.
+    /// Changes the overflow policy.
     pub fn set_overflow(&self, overflow: Overflow) {
         self.overflow.store(overflow as u8, Ordering::Relaxed);
     }
 
-    /// Has what waits written at once.
+    /// Makes the waiting records due at once.
     pub fn hurry(&self) {
         self.queue.press();
     }
 
-    /// Sheds the records that have waited longest until `bytes` of rows are given back, where that is the policy.
+    /// Under `drop_oldest`, drops the oldest waiting records until `bytes` of rows are freed.
     pub fn shed_oldest(&self, bytes: u64) {
         let before = self.budget().bytes() as u64;
         while self.overflow() == Overflow::DropOldest
@@ -248,7 +248,7 @@ impl Buffer {
         {}
     }
 
-    /// How full the buffer is.
+    /// The buffer's limits and level.
     pub fn budget(&self) -> &Budget {
         &self.ledger.budget
     }
@@ -259,7 +259,7 @@ impl Buffer {
         budget.records() <= budget.max_records() / 2 && budget.bytes() <= budget.max_bytes() / 2
     }
 
-    /// What became of the records.
+    /// The outcomes of the records.
     pub fn books(&self) -> &Books {
         &self.ledger.books
     }
@@ -273,8 +273,8 @@ impl Buffer {
         Overflow::from_repr(self.overflow.load(Ordering::Relaxed)).unwrap_or(Overflow::DropNewest)
     }
 
-    /// Sheds the oldest records until `room` is for `rows` and the bytes `beside` them, or nothing is left to shed: everything
-    /// that is held is being written. None is shed where not even the first row would fit then.
+    /// Drops the oldest records until `room` is large enough for `rows` and the bytes `beside` them, or until all buffered
+    /// records are being written. Drops none if not even the first row would fit then.
     fn evict_for(&self, room: &mut Room, rows: &Rows, beside: usize) {
         if rows.is_empty() {
             return;
@@ -300,8 +300,8 @@ impl Buffer {
         self.queue.pop_oldest(most).map(|chunk| chunk.shed(DropReason::DropOldest)).is_some()
     }
 
-    /// Sheds the oldest chunks until `wanted` bytes are free, and none where `least` are not to be had. The memory of their rows
-    /// is free with the last of them only, so that less would not help.
+    /// Drops the oldest chunks until `wanted` bytes are free, and none if fewer than `least` can be freed. Whole chunks, because
+    /// the memory of a chunk is freed with its last row.
     fn evict_bytes(&self, wanted: usize, least: usize) -> bool {
         let chunks = self.queue.pop_unshared(wanted, least.max(1));
         let evicted = !chunks.is_empty();
@@ -321,15 +321,15 @@ impl Reservation {
         Self { records: room.records(), room, whole, rest, left_out: Vec::new() }
     }
 
-    /// Records of the request are not among its rows. They are counted with the rows, once it is known whether the sender
-    /// is told not to send them again.
+    /// Notes records of the request that are not among its rows. They are counted with the rows, once it is known whether the
+    /// sender will send them again.
     pub fn leave_out(&mut self, reason: LossReason, records: Tally) {
         if records.total() > 0 {
             self.left_out.push((reason, records));
         }
     }
 
-    /// How many records there is room for, or will be; they are the first of the request.
+    /// The number of the request's first records that there is room for, or will be.
     pub fn records(&self) -> usize {
         self.records
     }

@@ -1,7 +1,7 @@
-//! What waits, and when a batch of it is due.
+//! The queue of waiting records, which decides when a batch is due.
 //!
-//! Pushing takes a few atomic operations and never waits. Taking is for one lane at a time: it waits until a
-//! batch is due, then takes all that waits, up to the largest batch.
+//! Pushing takes a few atomic operations and never waits. One lane at a time takes: it waits until a batch is due, then
+//! takes all waiting records, up to the largest batch.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,34 +15,34 @@ use super::config::BatchConfig;
 use super::ledger::Ledger;
 use super::reason::DropReason;
 
-/// The most bytes of rows in one batch (a larger single row still goes): short transactions hold back no
-/// vacuum, and a retry costs little.
+/// The most bytes of rows in one batch (a larger single row is still written): short transactions do not delay vacuum,
+/// and a retry costs little.
 const MAX_BATCH_BYTES: usize = 8 << 20;
-/// A batch that is due by its size waits for so long after the one before: a transaction costs PostgreSQL as much as
-/// some hundreds of rows, so that at a high rate fewer and larger batches are worth the wait.
+/// The least time between two batches that are due by their size. A transaction costs PostgreSQL as much as some hundreds
+/// of rows, so at a high rate fewer and larger batches are worth the wait.
 const GAP: Duration = Duration::from_millis(10);
-/// So many are worth a transaction without a wait.
+/// The number of records that are worth a transaction without a wait.
 const FULL_SIZE: usize = 2000;
-/// How often an idle lane looks, at the least often.
+/// The longest time after which an idle lane checks the queue.
 const IDLE_LOOK: Duration = Duration::from_millis(500);
 
 /// Chunks in the order of their arrival. Their number is bounded by the budget, since each has a record.
 #[derive(Debug)]
 pub(super) struct Queue {
     arrived: SegQueue<Chunk>,
-    /// What is left of chunks that were taken in part, which is older than all of `arrived`.
+    /// The rest of chunks that were taken in part. They are older than all of `arrived`.
     split: SegQueue<Chunk>,
-    /// Whose count of accepted records, less those that have left, is the count of those that wait.
+    /// Its count of accepted records, minus `left`, is the number of waiting records.
     ledger: &'static Ledger,
     /// Records that are no longer in `arrived` and `split`. It is raised after a pop.
     left: AtomicU64,
-    /// When the oldest of them was enqueued, in nanoseconds since `start`, or somewhat before that.
+    /// When the oldest waiting record was enqueued, or somewhat before, in nanoseconds since `start`.
     oldest: AtomicU64,
     start: Instant,
     wake: Notify,
     /// For the lane whose turn it is; holds the time of the last take.
     turn: tokio::sync::Mutex<Option<Instant>>,
-    /// Something had no room, so that waiting for a larger batch would only shed more.
+    /// Records did not fit, so that waiting for a larger batch would only drop more.
     pressed: AtomicBool,
     closed: AtomicBool,
     pace: Pace,
@@ -50,19 +50,19 @@ pub(super) struct Queue {
     senders_wait: bool,
 }
 
-/// When a batch is due, and how large it grows. Each value stands for itself, so that they may change one by one.
+/// When a batch is due, and how large it grows. The values are independent, so that they may change one by one.
 #[derive(Debug, Default)]
 struct Pace {
     due_size: AtomicUsize,
     /// In nanoseconds.
     due_age: AtomicU64,
-    /// So many are due at once, however short the gap.
+    /// This many are due at once, however short the gap.
     full_size: AtomicUsize,
     largest: AtomicUsize,
 }
 
 impl Queue {
-    /// An empty queue. Where senders wait for the result, a batch is due as soon as it has a record.
+    /// An empty queue.
     pub(super) fn new(ledger: &'static Ledger, batch: &BatchConfig, senders_wait: bool) -> Self {
         let queue = Self {
             arrived: SegQueue::new(),
@@ -82,7 +82,7 @@ impl Queue {
         queue
     }
 
-    /// From now on batches are due by `batch`.
+    /// Changes when batches are due, and how large they are.
     pub(super) fn set_pace(&self, batch: &BatchConfig) {
         let capacity = self.ledger.budget.max_records();
         let due_size = if self.senders_wait { 1 } else { batch.send_batch_size };
@@ -92,14 +92,14 @@ impl Queue {
         };
         // A full queue is due, however large batches should be.
         let due_size = due_size.min(capacity);
-        // Two lanes at work hold their shares as well, and there has to be room for what arrives meanwhile.
+        // A fifth: two lanes are writing as much as well, and records that arrive meanwhile need room.
         let full_size = FULL_SIZE.min(capacity / 5).min(largest).max(due_size);
         let due_age = u64::try_from(batch.timeout.0.as_nanos()).unwrap_or(u64::MAX);
         self.pace.due_size.store(due_size, Ordering::Relaxed);
         self.pace.due_age.store(due_age, Ordering::Relaxed);
         self.pace.full_size.store(full_size, Ordering::Relaxed);
         self.pace.largest.store(largest, Ordering::Relaxed);
-        // Who waits for a batch to be due by the old values looks again.
+        // A lane that waits by the old values checks again.
         self.wake.notify_one();
     }
 
@@ -107,14 +107,14 @@ impl Queue {
     pub(super) fn push(&self, chunk: Chunk) {
         let len = chunk.len();
         let accepted = self.ledger.books.accept(len);
-        // What was accepted behind this may have left before it.
+        // Records accepted after these may have left before them.
         let before = accepted.saturating_sub(self.left.load(Ordering::Acquire)) as usize;
         if before == 0 {
             self.note_oldest(chunk.since());
         }
         self.arrived.push(chunk);
-        // Waking a lane costs a sender more than all the rest of a put, so it is done once a batch: when enough waits.
-        // An idle lane looks by itself whether something has begun to wait.
+        // Waking a lane costs a sender more than the rest of a put, so it is done once per batch, when enough records wait.
+        // An idle lane checks by itself for first records.
         let reaches = |size| before < size && before + len >= size;
         let Pace { due_size, full_size, .. } = &self.pace;
         if [due_size, full_size].into_iter().any(|size| reaches(size.load(Ordering::Relaxed))) {
@@ -122,11 +122,11 @@ impl Queue {
         }
     }
 
-    /// Makes what waits due.
+    /// Makes the waiting records due.
     pub(super) fn press(&self) {
         if self.waiting() > 0 {
             self.pressed.store(true, Ordering::Release);
-            // Each time: a lane may have taken an earlier call for what it took itself.
+            // Every time: a lane may have used up an earlier wake-up for records that it took anyway.
             self.wake.notify_one();
         }
     }
@@ -156,8 +156,8 @@ impl Queue {
         Some(chunk)
     }
 
-    /// Takes the oldest chunks whose memory is free with them until that is `wanted` bytes; none at all where it is less than
-    /// `least`. One that a lane is writing a part of stays.
+    /// Takes the oldest chunks that share their memory with nobody, until they have `wanted` bytes; none at all if that is less
+    /// than `least`. A chunk that a lane is writing a part of stays.
     pub(super) fn pop_unshared(&self, wanted: usize, least: usize) -> Vec<Chunk> {
         let (mut popped, mut bytes) = (Vec::new(), 0);
         while bytes < wanted
@@ -173,7 +173,7 @@ impl Queue {
         taken
     }
 
-    /// Nothing waits any longer for a full batch.
+    /// Makes everything due, now and later.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.wake.notify_one();
@@ -183,9 +183,9 @@ impl Queue {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Records that wait, those that are just about to be pushed included.
+    /// The number of waiting records, including those just about to be pushed.
     fn waiting(&self) -> usize {
-        // In this order, so that the difference is not below zero.
+        // `left` is read first, so that the difference is not negative.
         let left = self.left.load(Ordering::Acquire);
         (self.ledger.books.accepted() - left) as usize
     }
@@ -194,7 +194,7 @@ impl Queue {
         self.left.fetch_add(records as u64, Ordering::AcqRel);
     }
 
-    /// Takes as many of the oldest chunk's rows as `fitting` says; the others are the oldest then.
+    /// Takes `fitting` rows of the oldest chunk; its other rows are then the oldest.
     fn pop(&self, fitting: impl FnOnce(&Chunk) -> usize) -> Option<Chunk> {
         let mut chunk = self.split.pop().or_else(|| self.arrived.pop())?;
         if let Some(rest) = chunk.split_off(fitting(&chunk)) {
@@ -212,8 +212,7 @@ impl Queue {
         self.start + Duration::from_nanos(self.oldest.load(Ordering::Acquire))
     }
 
-    /// Waits until enough waits, or the oldest has waited long enough, or more had no room, or the queue is
-    /// closed.
+    /// Waits until enough records wait, the oldest has waited long enough, records did not fit, or the queue is closed.
     async fn due(&self, last: Option<Instant>) {
         let gap = if self.senders_wait { Duration::ZERO } else { GAP };
         while !self.is_closed() {
@@ -242,7 +241,7 @@ impl Queue {
         }
     }
 
-    /// Takes all that waits, up to the largest batch in records and bytes.
+    /// Takes all waiting records, up to the largest batch in records and bytes.
     fn collect(&self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let (mut records, mut bytes) = (0, 0);
@@ -257,7 +256,7 @@ impl Queue {
                 break;
             }
             if chunk.is_given_up() {
-                // The sender will send it again, and it must not be there twice then. So it is given back, whatever the reason.
+                // The sender will send it again, and it must not be stored twice. So it counts as rejected.
                 self.leave(chunk.len());
                 chunk.shed(DropReason::RetryExhausted);
                 continue;
@@ -267,7 +266,7 @@ impl Queue {
             chunks.push(chunk);
         }
         if let Some(last) = chunks.last() {
-            // What stays behind is not older than this. Whoever finds nothing waiting notes its own time.
+            // The remaining records are not older than this. A push into an empty queue notes its own time.
             self.note_oldest(last.since());
             self.leave(records);
         }

@@ -9,32 +9,32 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum DropReason {
     /// It arrived at a full buffer.
     DropNewest,
-    /// It was the oldest of a full buffer, and gave way.
+    /// It was the oldest waiting record of a full buffer.
     DropOldest,
     /// It is larger than the whole buffer.
     TooLarge,
     /// It was tried for longer than `retry_on_failure` allows, or than its sender waits.
     RetryExhausted,
-    /// It was still held when forebay ended.
+    /// It was still buffered when forebay ended.
     Undelivered,
 }
 
-/// Why a record was given back to its sender; in snake case it is the label `reason` in metrics.
+/// Why a record was rejected; in snake case it is the label `reason` in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum RejectReason {
     /// The buffer was full and its policy is to refuse.
     Full,
-    /// The process takes more than its memory limit.
+    /// The process uses more than its memory limit.
     Memory,
-    /// forebay is ending.
+    /// forebay is shutting down.
     Draining,
     /// It is not protobuf.
     Malformed,
-    /// It is beyond a limit on structure, or larger with all that is made of it than a request may be.
+    /// It exceeds a limit on structure, or needs more memory than a request may.
     TooComplex,
-    /// There was no memory for making rows of it.
+    /// There was no memory for its rows.
     NoRoom,
     /// The sender waits for the result, and it could not be written in time.
     Unavailable,
@@ -49,7 +49,7 @@ pub enum LossReason {
     Dropped(DropReason),
     /// It was not protobuf.
     Malformed,
-    /// It was beyond a limit on structure.
+    /// It exceeded a limit on structure.
     TooComplex,
     /// PostgreSQL refused it, and it is kept in the table of dead letters.
     DeadLetter,

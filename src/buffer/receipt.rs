@@ -11,9 +11,9 @@ use crate::table::Tally;
 
 /// Answers a waiting sender when the last of its records is settled.
 ///
-/// Records that are not stored are lost only if the sender is told not to send them again. A sender that is told to send
-/// the whole request again, or that has gone away without an answer, keeps them: they are given back. Only the answer
-/// decides that, so these records are counted with it.
+/// Records that are not stored are lost only if the answer tells the sender not to send them again. A sender that is told to
+/// send the whole request again, or that left without an answer, keeps them: they count as rejected. Only the answer decides
+/// that, so these records are counted with it.
 #[derive(Debug)]
 pub(super) struct Receipt {
     books: &'static Books,
@@ -21,11 +21,11 @@ pub(super) struct Receipt {
     dead_lettered: AtomicUsize,
     lost: AtomicUsize,
     not_stored: Mutex<Vec<(LossReason, Tally)>>,
-    /// `None` once the sender was told.
+    /// `None` once the sender was answered.
     reply: Option<oneshot::Sender<Settled>>,
 }
 
-/// What became of the records of one request that were queued.
+/// The outcomes of a request's queued records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// Records in PostgreSQL.
@@ -37,15 +37,14 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Whether the sender is to send the whole request again. Once some of its records are stored, that would store them
-    /// twice.
+    /// Whether the sender is to send the whole request again. If some of its records are stored, that would store them twice.
     pub fn is_to_be_sent_again(&self) -> bool {
         self.lost > 0 && self.flushed + self.dead_lettered == 0
     }
 }
 
 impl Receipt {
-    /// For a request of which the records in `left_out` were not queued.
+    /// A receipt for a request whose records in `left_out` were not queued.
     pub(super) fn new(
         books: &'static Books,
         left_out: Vec<(LossReason, Tally)>,
@@ -69,13 +68,13 @@ impl Receipt {
         self.dead_lettered.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Records that were queued are not stored.
+    /// Notes queued records that are not stored.
     pub(super) fn lose(&self, reason: LossReason, records: Tally) {
         self.lost.fetch_add(records.total(), Ordering::Relaxed);
         self.not_stored.lock().unwrap_or_else(PoisonError::into_inner).push((reason, records));
     }
 
-    /// Whether the sender has gone away, or was told that there was no result in time.
+    /// Whether the sender has left, or was told that there was no result in time.
     pub(super) fn is_given_up(&self) -> bool {
         self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }

@@ -1,4 +1,4 @@
-//! Room in the bound, which travels with the rows that it is for.
+//! Reserved room in the buffer, which belongs to the rows that it is for.
 
 use super::ledger::Ledger;
 
@@ -11,14 +11,14 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Room for up to `records` records of `bytes_each` bytes, as many as fit.
+    /// Reserves room for up to `records` records of `bytes_each` bytes, as many as fit.
     pub(super) fn reserve(ledger: &'static Ledger, records: usize, bytes_each: usize) -> Self {
         let mut room = Self { ledger, records: 0, bytes: 0 };
         room.grow(records, bytes_each);
         room
     }
 
-    /// Room for up to `records` more records of `bytes_each` bytes, as many as fit.
+    /// Adds room for up to `records` records of `bytes_each` bytes, as many as fit.
     pub(super) fn grow(&mut self, records: usize, bytes_each: usize) {
         let (records, bytes) = self.ledger.budget.take(|free_records, free_bytes| {
             let fitting = free_bytes.checked_div(bytes_each).unwrap_or(records);
@@ -29,7 +29,7 @@ impl Room {
         self.bytes += bytes;
     }
 
-    /// Makes this room for `bytes` bytes where it is for less, as far as they are to be had; gives how many are missing.
+    /// Grows to `bytes` bytes as far as possible; returns how many are missing.
     pub(super) fn fill(&mut self, bytes: usize) -> usize {
         let missing = bytes.saturating_sub(self.bytes);
         let taken = self.ledger.budget.take(|_, free| (0, missing.min(free))).1;
@@ -37,11 +37,11 @@ impl Room {
         missing - taken
     }
 
-    /// Makes this the room for `records` records (no more than now) and `bytes` bytes. Gives `false` where so
-    /// many bytes are not to be had; this is then room for all those that are, and for as many records as before.
+    /// Changes to `records` records (no more than now) and `bytes` bytes. Returns `false` if there are not that many bytes;
+    /// then this has as many as there are, and its records as before.
     pub(super) fn resize(&mut self, records: usize, bytes: usize) -> bool {
         debug_assert!(records <= self.records, "room for records only shrinks");
-        // No rows need no room, whatever their container takes.
+        // Without rows no room is needed, whatever their container takes.
         if self.fill(bytes) > 0 && records > 0 {
             return false;
         }
@@ -66,13 +66,13 @@ impl Room {
         self.ledger
     }
 
-    /// Lets go of the records, which whoever calls frees one by one by [`free_records`]; the bytes stay.
+    /// Keeps only the bytes; the caller frees the records by [`free_records`].
     pub(super) fn keep_bytes(&mut self) {
         self.records = 0;
     }
 }
 
-/// Frees the room of `records` records that [`Room::keep_bytes`] let go of.
+/// Frees the room of `records` records, left by [`Room::keep_bytes`].
 pub(super) fn free_records(ledger: &Ledger, records: usize) {
     ledger.budget.free(records, 0);
 }
@@ -88,17 +88,13 @@ mod tests {
     use super::*;
     use crate::buffer::budget::{MOST_BYTES, MOST_RECORDS};
 
-    fn ledger(max_records: usize, max_bytes: usize) -> &'static Ledger {
-        Ledger::new(max_records, max_bytes)
-    }
-
     fn held(ledger: &Ledger) -> (usize, usize) {
         ledger.budget.held()
     }
 
     #[test]
     fn room_is_granted_in_part_by_records_and_by_bytes() {
-        let ledger = ledger(10, 1000);
+        let ledger = Ledger::new(10, 1000);
         let first = Room::reserve(ledger, 8, 50);
         assert_eq!((first.records(), held(ledger)), (8, (8, 400)));
         let by_records = Room::reserve(ledger, 5, 10);
@@ -112,7 +108,7 @@ mod tests {
 
     #[test]
     fn resizing_is_exact_and_refuses_what_is_not_there() {
-        let ledger = ledger(10, 1000);
+        let ledger = Ledger::new(10, 1000);
         let mut room = Room::reserve(ledger, 5, 100);
         assert!(room.resize(4, 450));
         assert_eq!(held(ledger), (4, 450));
@@ -131,7 +127,7 @@ mod tests {
 
     #[test]
     fn four_threads_never_exceed_the_bound_and_leave_nothing_behind() {
-        let ledger = ledger(100, 10_000);
+        let ledger = Ledger::new(100, 10_000);
         std::thread::scope(|scope| {
             for seed in 0..4usize {
                 scope.spawn(move || {
@@ -149,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_bounds_are_those_that_the_word_can_count() {
-        let ledger = ledger(usize::MAX, usize::MAX);
+        let ledger = Ledger::new(usize::MAX, usize::MAX);
         let room = Room::reserve(ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
         assert_eq!(room.records(), MOST_RECORDS);
         assert_eq!(Room::reserve(ledger, 1, 0).records(), 0);

@@ -1,4 +1,4 @@
-//! Requests for tests, whose records are known by their bodies, and what came of them.
+//! Requests for tests, whose records are known by their bodies, and checks of their outcomes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(crate) fn record(body: &str) -> Vec<u8> {
     [vec![2 << 3, 9], field(5, &field(1, body.as_bytes()))].concat()
 }
 
-/// A record whose body ends in the middle.
+/// A record with a truncated body.
 pub(crate) fn malformed_record() -> Vec<u8> {
     field(5, &[1 << 3 | 2, 100, b'x'])
 }
@@ -60,7 +60,7 @@ pub(crate) fn bodies_of(batch: &Batch) -> Vec<String> {
     batch.runs(&Default::default()).iter().flat_map(|run| bodies(run)).collect()
 }
 
-/// The books of `buffer` balance.
+/// Asserts that the books of `buffer` balance.
 pub(crate) fn assert_balanced(buffer: &super::Buffer) {
     let books = buffer.books();
     let settled = books.flushed() + books.dead_lettered() + books.dropped_total() + books.rejected_total();

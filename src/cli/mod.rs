@@ -14,10 +14,10 @@ use crate::values::when::Written;
 use crate::version;
 use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// What is to be done.
+    /// The command.
     pub command: Command,
     /// The configuration files, in the order in which they are merged.
     pub files: Vec<PathBuf>,
@@ -25,7 +25,7 @@ pub struct Invocation {
     pub sets: Vec<String>,
 }
 
-/// What is to be done.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Take logs in and write them out until told to stop.
@@ -73,7 +73,7 @@ pub fn parse() -> Invocation {
     Cli::parse().into()
 }
 
-/// The definition, for whoever makes a manual page of it.
+/// The definition, for making manual pages.
 pub fn definition() -> clap::Command {
     Cli::command()
 }
@@ -187,7 +187,7 @@ enum DeadLetters {
         #[command(flatten)]
         source: Source,
     },
-    /// Send them again, once what they were refused for is mended
+    /// Send them again, once the cause of their refusal is fixed
     ///
     /// Each one that is stored leaves the dead letters in the same transaction. One that is refused again stays, with
     /// the new reason. Exit status: 1 where some have stayed.

@@ -19,11 +19,11 @@ use crate::values::when::Written;
 pub(super) struct QueryArguments {
     #[command(flatten)]
     which: Which,
-    /// Those since then: a span such as 15m or 24h, or a time such as 2026-11-25 17:05, in the time zone that is shown [default: 1h;
+    /// Only records since this time: a span such as 15m or 24h, or a time such as 2026-11-25 17:05, in the time zone that is shown [default: 1h;
     /// with --trace: any time]
     #[arg(long, value_name = "WHEN")]
     since: Option<Written>,
-    /// Those before then
+    /// Only records before this time
     #[arg(long, value_name = "WHEN")]
     until: Option<Written>,
     /// The most to show, the newest; 0 is all
@@ -43,7 +43,7 @@ pub(super) struct QueryArguments {
 pub(super) struct TailArguments {
     #[command(flatten)]
     which: Which,
-    /// How many of those that are there already to show first
+    /// Number of existing records to show first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
     lines: u32,
     /// How far back to look for the lines shown first
@@ -61,19 +61,19 @@ pub(super) struct TailArguments {
 /// Which records are meant: those for which all of it holds.
 #[derive(Args)]
 struct Which {
-    /// Those of this service; may be repeated, for any of them
+    /// Only this service; repeat to match any of several
     #[arg(long = "service", value_name = "NAME")]
     services: Vec<String>,
-    /// Those of this severity or a higher one: TRACE, DEBUG, INFO, WARN, ERROR, FATAL
+    /// Only this severity or a higher one: TRACE, DEBUG, INFO, WARN, ERROR, FATAL
     #[arg(long, value_name = "NAME")]
     severity: Option<Severity>,
-    /// Those with this in their body, in upper or lower case
+    /// Only records with this text in their body, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// Those of this trace
+    /// Only records of this trace
     #[arg(long, value_name = "ID")]
     trace: Option<TraceId>,
-    /// Those with this attribute; may be repeated, for all of them
+    /// Only records with this attribute; repeat to match all of several
     #[arg(long = "attribute", value_name = "KEY=VALUE")]
     attributes: Vec<Attribute>,
 }

@@ -1,4 +1,4 @@
-//! Who runs PostgreSQL's programs: forebay's own user or, as PostgreSQL refuses root, another one.
+//! The user that runs PostgreSQL's programs: forebay's own or, since PostgreSQL refuses root, another one.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use rustix::process::{Gid, Uid};
 use super::error::Error;
 use super::process::{ASK_LIMIT, run};
 
-/// The user for whom a root's forebay runs PostgreSQL: every package of it makes one.
+/// The user that runs PostgreSQL if forebay runs as root: every package of PostgreSQL creates it.
 const SERVER_USER: &str = "postgres";
 
 /// The user that PostgreSQL's programs run as.
@@ -22,7 +22,7 @@ const SERVER_USER: &str = "postgres";
 pub(super) struct Account {
     uid: u32,
     gid: u32,
-    /// Whether that is another user than forebay's own; only root can be in that place.
+    /// Whether that is another user than forebay's own, which is then root.
     switched: bool,
 }
 
@@ -58,7 +58,7 @@ impl Account {
         lchown(path, Some(self.uid), Some(self.gid)).map_err(Error::io("change the owner of", path))
     }
 
-    /// Hands what is open there, which forebay has just made at `path`, over to this user.
+    /// Hands the open `file`, which forebay has just made at `path`, over to this user.
     pub(super) fn own_open(&self, file: impl AsFd, path: &Path) -> Result<(), Error> {
         if !self.switched {
             return Ok(());
@@ -68,8 +68,8 @@ impl Account {
         changed.map_err(|cause| Error::io("change the owner of", path)(cause.into()))
     }
 
-    /// Makes sure that `dir` is nobody's in whose place root could be misled: it belongs to root or to this user, and nobody else
-    /// writes to it.
+    /// Checks that nobody can mislead root in `dir`: it has to belong to root or to this user, and must not be writable for
+    /// everybody.
     pub(super) fn check(&self, dir: &Path) -> Result<(), Error> {
         let found = fs::metadata(dir).map_err(Error::io("read", dir))?;
         let is_ours = found.uid() == 0 || found.uid() == self.uid;

@@ -1,4 +1,4 @@
-//! Where the installed PostgreSQL servers are.
+//! Finds the installed PostgreSQL servers.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -10,8 +10,8 @@ use super::process::{ASK_LIMIT, run};
 /// The oldest major version that forebay's SQL is written for.
 const OLDEST: u32 = 13;
 
-/// Where packages put the server, which they often keep out of PATH: Debian, SUSE, Red Hat, Alpine, PostgreSQL's own
-/// default, Homebrew. One `*` in a part of a path stands for anything.
+/// The directories of packaged servers, which are often not in PATH: Debian, SUSE, Red Hat, Alpine, PostgreSQL's own default,
+/// Homebrew. One `*` in a part of a path stands for anything.
 const USUAL_PLACES: &[&str] = &[
     "/usr/lib/postgresql/*/bin",
     "/usr/lib/postgresql*/bin",
@@ -81,7 +81,7 @@ impl Binaries {
 /// Adds those of `dirs` that hold a usable server to `found`, each once.
 async fn probe(found: &mut Vec<Binaries>, dirs: Vec<PathBuf>, account: &Account) {
     for dir in dirs {
-        // A link in PATH leads to the directory that holds the rest.
+        // If PATH has a link, its target is beside the other programs.
         let Ok(postgres) = fs::canonicalize(dir.join("postgres")) else { continue };
         let Some(dir) = postgres.parent().map(Path::to_owned) else { continue };
         if found.iter().any(|known| known.dir == dir) || !dir.join("initdb").exists() {

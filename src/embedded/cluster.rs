@@ -1,4 +1,4 @@
-//! A cluster on disk: found or made, and fit to be started.
+//! A cluster on disk: found or made, ready to be started.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -22,15 +22,15 @@ use super::server::{self, Server};
 
 /// `initdb` takes a second or two; a slow disk gets its time.
 const INIT_LIMIT: Duration = Duration::from_secs(180);
-/// How long a start is tried again when what stood in its way is something that passes.
+/// How long a start is retried if its failure is temporary.
 const PASSING_LIMIT: Duration = Duration::from_secs(10);
-/// How long the processes of a server that was killed are given to notice that.
+/// The time for the processes of a killed server to notice its end.
 const ORPHANS_LIMIT: Duration = Duration::from_secs(2);
-/// PostgreSQL's words for that they have not.
+/// PostgreSQL's message if they have not.
 const IN_USE: &str = "pre-existing shared memory block";
-/// The pause before the next try.
+/// The pause before the next attempt.
 const PASSING_PAUSE: Duration = Duration::from_millis(100);
-/// What the directories begin with in which new clusters are made.
+/// The prefix of the directories in which new clusters are made.
 const NEW: &str = "cluster.new.";
 
 /// How a new cluster is made. An existing one keeps what it has.
@@ -38,18 +38,18 @@ const NEW: &str = "cluster.new.";
 pub struct Options<'a> {
     /// Who may connect.
     pub access: Access,
-    /// Whether what is committed survives the machine; `false` only makes sense in tests.
+    /// Whether commits survive a crash of the machine; `false` is for tests only.
     pub durable: bool,
     /// Names and values for the end of `postgresql.conf`.
     pub settings: &'a [(&'a str, &'a str)],
-    /// The directory of the server's programs; `None` is where packages put them. An existing cluster needs it again.
+    /// The directory of the server's programs; `None` looks in the usual places. An existing cluster needs the same again.
     pub programs: Option<&'a Path>,
 }
 
 /// Who may connect to a cluster, always from this machine only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Who knows the password.
+    /// Users with the password.
     Password,
     /// Everybody.
     Trust,
@@ -91,29 +91,26 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts the server and waits until it accepts connections. One that was left over on this cluster is ended
-    /// first. The port is the one of the start before where it is still free.
+    /// Starts the server and waits until it accepts connections. A leftover server on this cluster is ended first. The port is
+    /// the previous one if it is still free.
     pub async fn start(&self) -> Result<Server, Error> {
         self.start_on(|| Ok((self.home.port()?, false))).await
     }
 
-    /// Starts the server again on the `port` that it had, by which it is known; where somebody else has taken that since, on its
-    /// socket alone.
+    /// Starts the server again on the `port` that it had, which clients know; if another program has it now, on its socket only.
     pub(super) async fn start_again(&self, port: u16) -> Result<Server, Error> {
         if !self.home.data().exists() {
             return Err(Error::Gone { data: self.home.data().to_owned() });
         }
-        let is_taken = || {
-            let is_taken = !is_free(port);
-            if is_taken {
-                warn!(
-                    port,
-                    "another program has the port: until forebay's next start, only the socket leads to PostgreSQL"
-                );
+        self.start_on(|| {
+            let sockets_only = !is_free(port);
+            if sockets_only {
+                let text = "until forebay's next start, PostgreSQL can only be reached by its socket";
+                warn!(port, "another program uses the port: {text}");
             }
-            is_taken
-        };
-        self.start_on(|| Ok((port, is_taken()))).await
+            Ok((port, sockets_only))
+        })
+        .await
     }
 
     async fn start_on(&self, port: impl Fn() -> Result<(u16, bool), Error>) -> Result<Server, Error> {
@@ -121,18 +118,15 @@ impl Cluster {
         loop {
             server::end_leftover(self.home.data()).await?;
             let (port, sockets_only) = port()?;
-            let died = match Server::start(&self.home, &self.binaries, port, sockets_only).await {
-                Err(died @ Error::Died { .. }) => died,
+            match Server::start(&self.home, &self.binaries, port, sockets_only).await {
+                Err(Error::Died { tail, .. }) if passes(&tail) && began.elapsed() < PASSING_LIMIT => {
+                    if tail.contains(IN_USE) && began.elapsed() >= ORPHANS_LIMIT {
+                        server::end_orphans(self.home.data());
+                    }
+                    sleep(PASSING_PAUSE).await;
+                }
                 other => return other,
-            };
-            let Error::Died { tail, .. } = &died else { return Err(died) };
-            if !passes(tail) || began.elapsed() >= PASSING_LIMIT {
-                return Err(died);
             }
-            if tail.contains(IN_USE) && began.elapsed() >= ORPHANS_LIMIT {
-                server::end_orphans(self.home.data());
-            }
-            sleep(PASSING_PAUSE).await;
         }
     }
 
@@ -151,7 +145,7 @@ impl Cluster {
         self.binaries.version()
     }
 
-    /// The password of the cluster's owner, where connecting takes one.
+    /// The password of the cluster's owner, if connecting needs one.
     pub fn password(&self) -> Option<&str> {
         (self.access == Access::Password).then_some(&*self.passfile.password)
     }
@@ -161,29 +155,25 @@ impl Cluster {
         &self.passfile.path
     }
 
-    /// Makes the cluster under another name and gives it its own once it is complete, so that an interruption at any
-    /// point leaves nothing but a directory to remove. That name is a new one each time: an `initdb` that outlived
-    /// its forebay may still be writing to the last one.
+    /// Makes the cluster under another name and renames it once it is complete, so that an interruption only leaves a directory
+    /// to remove. The name is a new one each time: an `initdb` that outlived its forebay may still be writing to the last one.
     async fn init(&self, options: &Options<'_>) -> Result<(), Error> {
-        info!(
-            version = self.version(),
-            "making a private PostgreSQL cluster in {}",
-            self.home.data().display()
-        );
+        let data = self.home.data().display();
+        info!(version = self.version(), "making a private PostgreSQL cluster in {data}");
         self.remove_interrupted();
         let new = self.home.server_dir().join(format!("{NEW}{:08x}", fastrand::u32(..)));
         DirBuilder::new().mode(0o700).create(&new).map_err(Error::io("create", &new))?;
         let password = new.join("password");
         write_private(&password, &self.passfile.password)?;
         self.home.account().own(&password)?;
-        // From here on that user can put something else in the place of whatever is in there.
+        // From here on that user can replace everything in the directory.
         self.home.account().own(&new)?;
         let data = new.join("cluster");
         self.initdb(&password, &data, options).await?;
         append_settings(&new, options)?;
         self.execute_alone(&data, &format!("CREATE DATABASE {NAME}")).await?;
         fs::rename(&data, self.home.data()).map_err(Error::io("rename", &data))?;
-        // Before anything is committed in it: a name that is lost in a power failure would be taken for a leftover.
+        // Before anything is committed in it: if a power failure undid the rename, the cluster would be removed as a leftover.
         let synced = File::open(self.home.server_dir()).and_then(|dir| dir.sync_all());
         synced.map_err(Error::io("write", self.home.server_dir()))?;
         self.remove_interrupted();
@@ -203,21 +193,20 @@ impl Cluster {
             run(command, "", INIT_LIMIT)
         };
         match initdb("C.UTF-8").await {
-            // Not every system has it. C sorts the same, and knows the case of ASCII only.
+            // Not every system has it. C sorts the same, but knows upper and lower case of ASCII only.
             Err(Error::Program { output, .. }) if output.contains("locale") => initdb("C").await.map(drop),
             other => other.map(drop),
         }
     }
 
-    /// Executes one statement in the cluster at `data` while no server runs on it, which takes no password and no
-    /// client program.
+    /// Executes one statement in the cluster at `data` while no server runs on it, which needs neither password nor client.
     async fn execute_alone(&self, data: &Path, statement: &str) -> Result<(), Error> {
         let mut command = self.home.account().command(self.binaries.postgres());
         command.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(data).arg("postgres");
         run(command, &format!("{statement}\n"), INIT_LIMIT).await.map(drop)
     }
 
-    /// Removes what is left of interrupted attempts to make a cluster. What cannot be removed is in nobody's way.
+    /// Removes leftovers of interrupted attempts to make a cluster. Failure to remove one does no harm.
     fn remove_interrupted(&self) {
         for entry in fs::read_dir(self.home.server_dir()).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(NEW) {
@@ -240,7 +229,7 @@ fn choose(installed: Vec<Binaries>, data: &Path) -> Result<Binaries, Error> {
     })
 }
 
-/// Writes the settings to the end of `postgresql.conf` of the cluster in `new`, where they prevail over what is said above.
+/// Appends the settings to `postgresql.conf` of the cluster in `new`, where they override earlier ones.
 fn append_settings(new: &Path, options: &Options<'_>) -> Result<(), Error> {
     let volatile: &[_] = if options.durable { &[] } else { &[("fsync", "off"), ("full_page_writes", "off")] };
     let lines =
@@ -251,8 +240,8 @@ fn append_settings(new: &Path, options: &Options<'_>) -> Result<(), Error> {
     append().map_err(Error::io("write", &new.join("cluster/postgresql.conf")))
 }
 
-/// Whether a server that ended with these words may well start a moment later: the port was taken between choosing
-/// and using it, the processes of a killed server have not yet noticed, or another one was about to start.
+/// Whether a server that ended with these messages may start a moment later: the port was taken between choosing and using it,
+/// the processes of a killed server have not noticed yet, or another server was starting.
 fn passes(tail: &str) -> bool {
     ["could not bind", IN_USE, "lock file \"postmaster.pid\" already exists"]
         .iter()

@@ -1,4 +1,4 @@
-//! What can stand in the way of a private PostgreSQL, each with its cure.
+//! The errors of a private PostgreSQL, each with its cure.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
-//! Where a cluster and what belongs to it lie.
+//! The files of a cluster and their places.
 //!
-//! All of it lies in the data directory: `cluster`, `run` with the Unix socket, `lock`, `pgpass`, `port` and
-//! `postgresql.log`. Only where the user that PostgreSQL has to run as cannot get there do `cluster`, `run` and
-//! `lock` move to a directory under `/var/lib/forebay`; `cluster` is then a link to there.
+//! All are in the data directory: `cluster`, `run` with the Unix socket, `lock`, `pgpass`, `port` and `postgresql.log`. Only
+//! if the user that PostgreSQL has to run as cannot enter it, `cluster`, `run` and `lock` are in a directory under
+//! `/var/lib/forebay`, and `cluster` is a link to there.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
@@ -22,9 +22,9 @@ use super::lock::is_held;
 use super::own;
 use super::passfile::write_private;
 
-/// Where clusters go whose data directory is out of the server's reach.
+/// The place of clusters whose data directory the server's user cannot enter.
 const ELSEWHERE: &str = "/var/lib/forebay";
-/// Where sockets go that cannot be in the data directory. Not TMPDIR, which may be as long, or as private.
+/// The place of sockets that cannot be in the data directory. Not TMPDIR, which may be too long or private as well.
 const SOCKETS_ELSEWHERE: &str = "/tmp";
 /// The longest directory for a socket: an address has 104 bytes on some systems (108 on Linux), of which
 /// `/.s.PGSQL.65535` and a closing zero take 16.
@@ -112,7 +112,8 @@ impl Home {
             Err(exists) if exists.kind() == ErrorKind::AlreadyExists => false,
             made => made.map(|()| true).map_err(Error::io("create", &sockets))?,
         };
-        // In a directory where everybody may write, somebody else may have been there first. What is open stays what it is.
+        // In a directory that everybody may write to, somebody else may have made it. It is opened first, so that it cannot be
+        // exchanged after the checks.
         let elses = || Error::SocketDirectory { path: sockets.clone() };
         let dir = own::directory(&sockets).map_err(|_| elses())?;
         let failed = |action| {

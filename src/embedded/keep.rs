@@ -1,5 +1,5 @@
-//! The private PostgreSQL while forebay runs: started again whenever it ends by itself, on the same port and socket, so that
-//! whoever is connected to it finds it again.
+//! Keeps the private PostgreSQL running: if it ends by itself, it is started again on the same port and socket, so that its
+//! clients find it again.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
@@ -19,12 +19,12 @@ use super::process::Stop;
 use super::server::{self, Server};
 
 impl Embedded {
-    /// Starts the server again whenever it ends by itself, until `end`; then ends it, fast, and by force if that takes too
-    /// long. `tell` hears why it does not run, and `None` when it runs again.
+    /// Starts the server again whenever it ends by itself, until `end`; then stops it, by force if that takes too long. Calls
+    /// `tell` with the reason when it does not run, and with `None` when it runs again.
     ///
     /// # Errors
     ///
-    /// Where the server does not end.
+    /// The server does not end.
     pub async fn keep(
         self,
         tell: impl Fn(Option<String>),
@@ -78,7 +78,7 @@ async fn start_again(
     }
 }
 
-/// Ends a server whose start was given up. It was told to when it was dropped; here it is waited for.
+/// Waits for the end of a server whose start was cancelled. It got the signal when it was dropped.
 async fn end_half_started(cluster: &Cluster) -> Result<(), Error> {
     match server::leftover(cluster.data())? {
         Some(pid) => server::end_other(pid, cluster.data()).await,
@@ -97,15 +97,15 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The pauses before the server is started again: none after a long run, and then longer ones, so that one that cannot run is
-/// not started in a circle.
+/// The pauses before the server is started again: none after a long run, and then longer ones, so that a server that cannot run
+/// is not restarted in a tight loop.
 #[derive(Debug, Default)]
 struct Pauses {
     next: Duration,
 }
 
 impl Pauses {
-    /// After so long a run the next end is a new one.
+    /// After a run of this length the pauses begin anew.
     const LONG: Duration = Duration::from_secs(60);
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(30);

@@ -7,15 +7,15 @@ use std::path::Path;
 use super::error::Error;
 use super::own;
 
-/// The right to a directory, held as long as this lives. The kernel takes it back from a process that was killed.
+/// The exclusive use of a directory, as long as this lives. The kernel releases it if the process is killed.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock that is the file at `path` or says who holds it, and with it `dir`. The file names its holder
-    /// and is never removed: if it were, two processes could hold a lock each.
+    /// Locks the file at `path`, and with it `dir`; the error names the holder. The file holds the process number and is never
+    /// removed, since otherwise two processes could hold a lock each.
     pub(super) fn acquire(path: &Path, dir: &Path) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);

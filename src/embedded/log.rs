@@ -22,8 +22,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log at `path` for a run that begins now; the file is for the server to write to. PostgreSQL writes rows that it
-    /// refuses into it, so that it is forebay's user's alone.
+    /// Opens the log at `path` for a new run; the server writes to the returned file. It is private, because PostgreSQL writes
+    /// refused rows into it.
     pub(super) fn open(path: PathBuf) -> Result<(Self, File), Error> {
         let old = path.with_extension("log.1");
         if let Ok(older) = own::open(&old, OpenOptions::new().read(true)) {
@@ -39,7 +39,6 @@ impl Log {
         Ok((Self { path, file, start }, output))
     }
 
-    /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -69,7 +68,7 @@ fn append_to(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// One of an older version may be everybody's to read.
+/// Makes the file private: an older version left it readable for everybody.
 fn keep_private(file: &File, path: &Path) -> Result<(), Error> {
     file.set_permissions(Permissions::from_mode(0o600)).map_err(Error::io("change the mode of", path))
 }

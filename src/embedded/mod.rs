@@ -1,12 +1,11 @@
 //! A private PostgreSQL for `dsn: embedded`: forebay's first minutes without a database of one's own.
 //!
-//! The server is the one that is installed on the machine; nothing is downloaded (which is why the
-//! `postgresql_embedded` crate is not used: it fetches binaries of its own, and no distribution then mends them).
-//! The cluster is kept between runs, durable, reachable from this machine only, and ends with forebay; what a
-//! killed forebay left behind, running or half made, is put in order at the next start.
+//! The server is the one installed on the machine; nothing is downloaded. (The `postgresql_embedded` crate fetches binaries of
+//! its own, for which no distribution provides fixes.) The cluster is kept between runs, durable, reachable from this machine
+//! only, and its server ends with forebay. The leftovers of a killed forebay, a running server or a half-made cluster, are
+//! cleaned up at the next start.
 //!
-//! [`Embedded`] is what forebay uses. [`Cluster`] and [`Server`] are its two halves, for whoever has to stop,
-//! kill and start a server again: the tests.
+//! forebay uses [`Embedded`]. [`Cluster`] and [`Server`] are its two halves, for tests that stop, kill and restart servers.
 
 mod account;
 mod binaries;
@@ -40,27 +39,27 @@ pub use server::Server;
 /// The role that owns a cluster made here, and the database it is given.
 pub const NAME: &str = "forebay";
 
-/// The few settings in which forebay's own cluster differs from PostgreSQL's defaults. They are written once, into
-/// the new cluster's `postgresql.conf`, so that the operator can change them there.
+/// The settings of forebay's own cluster that differ from PostgreSQL's defaults. They are written once, into the new cluster's
+/// `postgresql.conf`, so that the operator can change them there.
 const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "30"),
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
     ("log_checkpoints", "off"),
     ("log_autovacuum_min_duration", "-1"),
-    // The exporter reports what PostgreSQL refuses; the statement beside it would only repeat the COPY.
+    // The exporter reports refused rows; the logged statement would only repeat the COPY.
     ("log_min_error_statement", "panic"),
 ];
 
-/// How long a server that its own forebay is starting again is waited for.
+/// How long to wait for a server that another forebay is starting again.
 const DOWN_LIMIT: Duration = Duration::from_secs(10);
-/// How often it is looked whether it runs.
+/// How often to check whether it runs.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A private PostgreSQL that can be connected to.
 #[derive(Debug)]
 pub enum Reached {
-    /// Another forebay runs it, or has left it running; by this connection string.
+    /// Another forebay runs it, or left it running; this is the connection string.
     Running(String),
     /// None was running.
     Started(Box<Embedded>),
@@ -68,8 +67,7 @@ pub enum Reached {
     Nothing,
 }
 
-/// The private PostgreSQL that is kept in `dir`, for those who are not its forebay: the one that runs, or else one that is
-/// started for this.
+/// Reaches the private PostgreSQL in `dir` for a command: the one that another forebay runs, or one that is started for this.
 pub async fn reach(dir: &Path) -> Result<Reached, Error> {
     if !dir.join("cluster").exists() && !home::is_kept(dir) {
         return Ok(Reached::Nothing);
@@ -106,17 +104,14 @@ impl Embedded {
         let cluster = Cluster::open(data_dir, &options).await?;
         let server = cluster.start().await?;
         let embedded = Self { server, cluster, restarts: Arc::default() };
-        info!(
-            version = embedded.cluster.version(),
-            port = embedded.server.port(),
-            "private PostgreSQL started"
-        );
+        let (version, port) = (embedded.cluster.version(), embedded.server.port());
+        info!(version, port, "private PostgreSQL started");
         // On a line of its own, so that it can be copied whole.
         info!("to look in: {}", embedded.psql_command());
         Ok(embedded)
     }
 
-    /// Shows among the metrics how often it was started again.
+    /// Registers the counter of restarts.
     pub fn observe(&self, meter: &Meter) {
         let restarts = self.restarts.clone();
         meter

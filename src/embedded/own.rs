@@ -1,6 +1,6 @@
-//! Files and directories that are forebay's own: opened without following a link, and looked at once they are open.
+//! Opens forebay's own files and directories without following links, and checks them once they are open.
 //!
-//! forebay may be root, and the server's user, or somebody who had the directory before, may have put something there.
+//! forebay may be root, and the server's user, or an earlier owner of the directory, may have placed something there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
 
-/// A pipe would keep whoever opens it waiting.
+/// NONBLOCK, because opening a pipe would block.
 const FLAGS: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// The file at `path`, opened by `options`; one that is made is forebay's user's alone.
@@ -36,7 +36,7 @@ pub(super) fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, FLAGS | OFlags::DIRECTORY, Mode::empty())?)
 }
 
-/// What has another name elsewhere may be somebody else's.
+/// Refuses a file with a second name (hard link), which may be somebody else's.
 fn checked(file: File) -> io::Result<File> {
     let found = file.metadata()?;
     if found.is_file() && found.nlink() <= 1 {

@@ -1,4 +1,4 @@
-//! Processes: programs that are run to their end, and servers that are brought to theirs.
+//! Runs programs to their end, and ends servers.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(super) async fn end(pid: Pid, stop: Stop, mut gone: impl FnMut() -> bool) ->
         if gone() {
             return Ok(());
         }
-        // It can only fail because the process is gone already, which is seen below.
+        // It can only fail if the process has ended, which is noticed below.
         let _ = kill_process(pid, signal);
         let given = Instant::now() + limit;
         while Instant::now() < given {
@@ -57,8 +57,8 @@ pub(super) async fn end(pid: Pid, stop: Stop, mut gone: impl FnMut() -> bool) ->
     Err(Error::Unstoppable { pid: pid.as_raw_nonzero().get() })
 }
 
-/// Whether `pid` is a living PostgreSQL server on the cluster in `data`, which a process of that number left in a
-/// file need not be: numbers are used again.
+/// Whether `pid` is a running PostgreSQL server on the cluster in `data`. A number from a file may be that of another process,
+/// since numbers are reused.
 pub(super) fn serves(pid: Pid, data: &Path) -> bool {
     let pid = pid.as_raw_nonzero();
     let data = data.as_os_str().as_encoded_bytes();
@@ -72,8 +72,8 @@ pub(super) fn serves(pid: Pid, data: &Path) -> bool {
     line.windows(data.len()).any(|part| part == data)
 }
 
-/// The server's processes that live on after their postmaster was killed: those in the cluster in `data` with a title
-/// that only PostgreSQL gives. Each notices that end only where it waits, so that one at work may go on for long.
+/// The server processes that survived their killed postmaster: those in the cluster in `data` with a title that only PostgreSQL
+/// gives. They notice that end only when they wait, so a busy one may go on for long.
 pub(super) fn orphans(data: &Path) -> Vec<Pid> {
     let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = numbers.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));

@@ -1,4 +1,4 @@
-//! A running server: started, waited for and brought to its end.
+//! A running server: its start, its readiness and its end.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,7 +20,7 @@ use super::log::Log;
 use super::passfile;
 use super::process::{POLL, Stop, end, orphans, serves};
 
-/// How long a start may take. It is short, unless there is a crash to recover from.
+/// How long a start may take. It is long only if there is a crash to recover from.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running server on a [`Cluster`](super::Cluster). Dropping it ends the server, unwaited for.
@@ -92,7 +92,7 @@ impl Server {
         dsn
     }
 
-    /// Waits until the server ends by itself, which `children`, the signal SIGCHLD, is awaited for.
+    /// Waits until the server ends by itself; `children` is the signal SIGCHLD.
     pub(super) async fn ended(&mut self, children: &mut Signals) -> ExitStatus {
         loop {
             if let Some(status) = self.status() {
@@ -176,18 +176,14 @@ pub(super) fn leftover(data: &Path) -> Result<Option<Pid>, Error> {
     if test_kill_process(pid).is_ok() {
         // The number is somebody else's by now, perhaps a thread of forebay's own, as it goes in containers.
         // PostgreSQL would take that for a running server. It notices real ones by their shared memory, too.
-        info!(
-            pid = pid.as_raw_nonzero(),
-            "removing {}, which names a process that is not PostgreSQL",
-            path.display()
-        );
+        let (pid, shown) = (pid.as_raw_nonzero(), path.display());
+        info!(pid, "removing {shown}, which names a process that is not PostgreSQL");
         fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     Ok(None)
 }
 
-/// Ends what a postmaster that was killed has left at work on the cluster in `data`, as that would have done itself after
-/// a crash.
+/// Ends the processes that a killed postmaster left on the cluster in `data`, as it would have done itself after a crash.
 pub(super) fn end_orphans(data: &Path) {
     for pid in orphans(data) {
         warn!(pid = pid.as_raw_nonzero(), "ending a process of a PostgreSQL whose first process was killed");

@@ -1,4 +1,4 @@
-//! One try of a lane to write a batch, and what is asked about it when it fails.
+//! One attempt of a lane to write a batch, and the questions that decide its verdict when it fails.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::existing;
 use crate::store::schema::SchemaError;
 use crate::store::{HOUSEKEEPING, Store};
 
-/// A try that failed, and how far it came.
+/// A failed attempt, and how far it came.
 pub(super) struct Failed {
     pub(super) failure: Failure,
     reached: Progress,
@@ -28,7 +28,7 @@ impl From<Failure> for Failed {
 }
 
 impl<'a> Lane<'a> {
-    /// One try, on a connection that is given back only if it is clean. A batch in doubt is looked up first.
+    /// Makes one attempt, on a connection that goes back to the pool only if it is clean. A batch in doubt is looked up first.
     pub(super) async fn try_once(&mut self, part: &mut Delivery) -> Result<Written, Failed> {
         if part.in_doubt {
             if self.look_up().await? {
@@ -59,9 +59,8 @@ impl<'a> Lane<'a> {
             }
             write(connection, &mut job, &mut reached).await
         };
-        // A COPY that waits for its client is not ended by statement_timeout, so the deadline is ours.
-        let result = exporter.store.pool.session(limit, writing).await;
-        let failure = match result {
+        // statement_timeout does not end a COPY that waits for its client, so the deadline is ours.
+        let failure = match exporter.store.pool.session(limit, writing).await {
             Ok(written) => return Ok(written),
             Err(failure) => failure,
         };
@@ -75,8 +74,8 @@ impl<'a> Lane<'a> {
         Err(Failed { failure, reached })
     }
 
-    /// How long a try may take. Where senders wait, it ends while they do, and leaves a row that is alone the time to become a
-    /// dead letter.
+    /// The time limit of an attempt. If senders wait for the result, it ends while they still wait, and leaves time for a single
+    /// row to become a dead letter.
     fn limit(&self, part: &Delivery) -> Duration {
         let timeout = self.exporter.config.timeout.0;
         let hurry = if part.hurried && part.batch.len() > 1 { HURRY } else { 1 };
@@ -91,14 +90,8 @@ impl<'a> Lane<'a> {
 
     /// Whether the batch, whose COMMIT had no answer, is stored.
     async fn look_up(&self) -> Result<bool, Failure> {
-        let exporter = self.exporter;
-        exporter
-            .store
-            .pool
-            .session(exporter.config.timeout.0, async |connection: &Connection| {
-                is_stored(connection, self.turn()).await
-            })
-            .await
+        let look = async |connection: &Connection| is_stored(connection, self.turn()).await;
+        self.exporter.store.pool.session(self.exporter.config.timeout.0, look).await
     }
 
     fn turn(&self) -> Turn<'a> {
@@ -106,7 +99,7 @@ impl<'a> Lane<'a> {
         Turn { schema, gateway: *gateway, lane: self.row, sequence: self.sequence, before: self.before }
     }
 
-    /// Decides whose fault the failed try was; gives with it the failure that says why.
+    /// Decides the cause of the failed attempt; returns it with the failure to report.
     pub(super) async fn judge(&mut self, part: &mut Delivery, failed: &Failed) -> (Verdict, Failure) {
         let Failed { failure, reached } = failed;
         if *reached != Progress::Begun
@@ -137,18 +130,18 @@ impl<'a> Lane<'a> {
             Sampled::Duplicate if verdict == Verdict::Table => failure.clone().of_the_table(),
             _ => return (verdict, failure.clone()),
         };
-        // Nor is it known then whether the rows before were at fault.
+        // Then it is not known either whether the rows taken out before were at fault.
         part.dead.clear();
         let ended = verdict == Verdict::Server && failure.ends_the_session();
         if ended {
-            // Asked once more when the server is back: it may have gone by itself, or for what is in a row.
+            // Judged again when the server is back: it may have ended by itself, or because of a row.
             part.unjudged = Some(failure.clone());
         }
         (verdict, if ended || failure.class == Class::Poison { why } else { failure.clone() })
     }
 
-    /// Asks whether the table still takes a row that it took before: as it was, unless only what is of `now` counts, and as one
-    /// of now, since time has passed, and the row itself may be in the way.
+    /// Asks whether the table still accepts a row that it accepted before. The row is tried unchanged (unless `now`), and then with
+    /// the time of now: its own time may be out of range by now, and the stored row may conflict with its copy.
     async fn ask_the_table(&self, now: bool) -> Sampled {
         let exporter = self.exporter;
         let Some(sample) = exporter.sample.get() else { return Sampled::NoneKnown };
@@ -165,7 +158,7 @@ impl<'a> Lane<'a> {
         sampled
     }
 
-    /// Asks whether the table takes `sample`, well within the deadline.
+    /// Asks whether the table accepts `sample`, in a fraction of the deadline.
     async fn ask_with(&self, sample: &Stored) -> Sampled {
         let exporter = self.exporter;
         let limit = exporter.config.timeout.0 / HURRY;
@@ -182,8 +175,8 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Whether an existing table is not what the configuration says any more. Then somebody has changed it, no row is at
-    /// fault, and everything is held.
+    /// Whether an existing table no longer matches the configuration. Then somebody has changed it, no row is at fault, and
+    /// everything is held.
     async fn finds_a_mismatch(&self) -> Option<Failure> {
         let mapping = self.exporter.store.destination.mapping()?;
         let check = async |connection: &Connection| Ok(existing::check(connection, mapping).await);
@@ -193,11 +186,11 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// A session whose connection is lost may still be in the transaction that holds the lane's row. Nobody else locks
-    /// that row for longer than a moment, as the keeper does, and this lane is in no transaction now.
+    /// Ends a session of this lane whose connection was lost: it may still be in the transaction that locks the lane's row.
+    /// Everybody else, such as the keeper, locks that row for a moment only, and this lane is in no transaction now.
     pub(super) async fn end_lost_session(&self, part: &Delivery) {
         let exporter = self.exporter;
-        // A COMMIT has the time to be carried out.
+        // A COMMIT gets time to complete.
         let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
         let end = async |connection: &Connection| end_holder(connection, self.turn(), age).await;
         match exporter.store.pool.session(HOUSEKEEPING, end).await {

@@ -19,45 +19,45 @@ use crate::values::secret::REDACTED;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where PostgreSQL is: a URL, a `key=value` string, or `embedded`.
+    /// The address of PostgreSQL: a URL, a `key=value` string, or `embedded`.
     pub dsn: Dsn,
-    /// Where `dsn: embedded` keeps its private PostgreSQL.
+    /// The directory of the private PostgreSQL of `dsn: embedded`.
     pub data_dir: PathBuf,
-    /// Writer lanes, and with them the connections to PostgreSQL.
+    /// The number of writer lanes, and so of connections to PostgreSQL.
     pub pool_size: usize,
     /// The schema that holds the tables and the view.
     pub schema: String,
     /// `true` creates and migrates the schema at start; `false` only checks it.
     pub create_schema: bool,
-    /// How wide the partitions are that are made.
+    /// The width of new partitions.
     pub partition: Width,
     /// How long records are kept.
     pub retention: RetentionConfig,
-    /// What partitions have indexes for.
+    /// The indexes of partitions.
     pub indexes: Vec<Index>,
     /// Whether closed partitions are counted.
     pub counts: bool,
-    /// An existing table that records go to, instead of `log_records`.
+    /// An existing table to write to instead of `log_records`.
     pub table: Option<TableConfig>,
-    /// The most time one batch may take on the wire before its connection is given up.
+    /// The longest that an attempt to write a batch may take before its connection is closed.
     pub timeout: GoDuration,
-    /// How long the buffer may take to drain when forebay is asked to end.
+    /// The longest that the buffer may take to drain at shutdown.
     pub shutdown_timeout: GoDuration,
-    /// Losses are told by spans of this length.
+    /// The length of the windows that losses are recorded by.
     pub losses_window: GoDuration,
     /// The buffer in front of the exporter.
     pub sending_queue: QueueConfig,
-    /// What happens to a batch that could not be written for a reason that will pass.
+    /// The treatment of a batch that could not be written for a temporary reason.
     pub retry_on_failure: RetryConfig,
 }
 
-/// A connection string. It holds a password, which nothing that prints it shows.
+/// A connection string. It may hold a password, which is never printed.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Dsn {
     /// The string.
     pub text: String,
-    /// The setting that names a database, where it is not set.
+    /// The setting that would name a database, if it is not set.
     #[serde(skip)]
     pub(crate) unset: Option<String>,
 }
@@ -80,12 +80,12 @@ impl Config {
 }
 
 impl Dsn {
-    /// Whether forebay is to run a PostgreSQL of its own.
+    /// Whether forebay runs a PostgreSQL of its own.
     pub fn is_embedded(&self) -> bool {
         self.text.trim().eq_ignore_ascii_case("embedded")
     }
 
-    /// The setting that would name a database, where forebay is to run its own only because nobody has named one.
+    /// The setting that would name a database, if forebay runs its own only because none is named.
     pub fn unnamed_by(&self) -> Option<&str> {
         self.unset.as_deref().filter(|_| self.is_embedded())
     }
@@ -97,7 +97,7 @@ impl From<&str> for Dsn {
     }
 }
 
-/// Two that lead to the same are the same, wherever they come from.
+/// Equal texts are equal, wherever they come from.
 impl PartialEq for Dsn {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text

@@ -1,11 +1,10 @@
-//! A batch on its way over all its tries: what is known of it, its rows at fault, and how it is divided.
+//! The state of a batch over all attempts to write it: its rows at fault, and how it is divided.
 //!
-//! Where a code says that a row is at fault, the first one is taken out, and the batch is tried again as a whole. With the
-//! second one, what stands before it is known to be good and goes by itself, so that no row is sent over and over for the
-//! sake of others. Where PostgreSQL names no row, the batch is halved until one is left.
+//! If a code says that a row is at fault, the first such row is taken out and the whole batch is tried again. At the second
+//! one, the rows before it are known to be good and are written by themselves, so that no row is sent again and again because
+//! of others. If PostgreSQL names no row, the batch is halved until one row is left.
 //!
-//! Where nothing but the table's taking of other rows says so, the row is sent alone, some times over, and the others go
-//! first.
+//! If the only evidence is that the table accepts other rows, the row is sent alone several times, after all others.
 
 use std::collections::BTreeMap;
 
@@ -15,42 +14,42 @@ use super::write::DeadLetter;
 use crate::buffer::Batch;
 use crate::postgres::error::{Class, Failure};
 
-/// Into so many parts a batch is divided that has a row under suspicion which nothing names.
+/// The number of parts that a batch is divided into if it has a suspect row and PostgreSQL names none.
 const PARTS: usize = 10;
 
-/// A batch on its way.
+/// A batch, or a part of one, that is being written.
 pub(super) struct Delivery {
     pub(super) batch: Batch,
-    /// Rows of the batch that do not go into the table, by their index.
+    /// Dead letters of the batch by index; they are not written to the table.
     pub(super) dead: BTreeMap<usize, DeadLetter>,
     /// It is a part of a batch.
     pub(super) part: bool,
     pub(super) started: Instant,
-    /// COMMIT was sent and not answered: the batch may be in the database, and is not to be divided.
+    /// COMMIT was sent and not answered: the batch may be stored, and must not be divided.
     pub(super) in_doubt: bool,
-    /// With what a try ended of which nobody could say yet whose fault it was.
+    /// The failure of an attempt whose cause could not be decided yet.
     pub(super) unjudged: Option<Failure>,
-    /// The table was not what the configuration says, when it was tried last.
+    /// The table did not match the configuration at the last attempt.
     pub(super) mismatched: bool,
-    /// How often it has failed while the table took other rows.
+    /// How often it has failed while the table accepted other rows.
     pub(super) suspicions: usize,
-    /// Since when it, or what it was a part of, has failed like that.
+    /// When it, or the batch that it is a part of, first failed like that.
     pub(super) suspected: Option<Instant>,
-    /// It is not tried again before, so that others go first.
+    /// The earliest time of the next attempt, so that others go first.
     pub(super) not_before: Instant,
-    /// A part of what has failed by its deadline: it is divided sooner.
+    /// A part of a batch that exceeded its deadline: it has a shorter one, and is divided sooner.
     pub(super) hurried: bool,
-    /// Rows that a trigger has kept out of the table in the last try that came to its COMMIT.
+    /// Rows that a trigger kept out of the table, in the last attempt that reached its COMMIT.
     pub(super) diverted: u64,
 }
 
-/// What was done about a row at fault.
+/// The action taken on a row at fault.
 pub(super) enum Isolated {
     /// No row is at fault.
     Nothing,
-    /// The row is a dead letter now; the others are to be tried again.
+    /// The row is now a dead letter; the others are to be tried again.
     Row,
-    /// The batch is smaller; this is the rest of it, for later.
+    /// The batch was cut; this is the rest of it, for later.
     Rest(Delivery),
 }
 
@@ -73,17 +72,17 @@ impl Delivery {
         }
     }
 
-    /// Whether its rows may name less than all that the batch brought with it.
+    /// Whether its rows may refer to only some of the batch's resources and scopes.
     pub(super) fn is_divided(&self) -> bool {
         self.part || !self.dead.is_empty()
     }
 
-    /// Whether a row of it is under suspicion.
+    /// Whether one of its rows is suspected.
     pub(super) fn is_suspect(&self) -> bool {
         self.suspected.is_some()
     }
 
-    /// Keeps the first `len` records; gives the others, which are not in doubt either.
+    /// Keeps the first `len` records and returns the others, which are not in doubt either.
     pub(super) fn split_off(&mut self, len: usize) -> Self {
         debug_assert!(!self.in_doubt, "a batch in doubt is looked up as it was");
         self.part = true;
@@ -97,17 +96,18 @@ impl Delivery {
         }
     }
 
-    /// The indices of the rows that are sent: those not yet taken out.
+    /// The indices of the rows that are sent: all but the dead letters.
     pub(super) fn sent(&self) -> Vec<usize> {
         (0..self.batch.len()).filter(|index| !self.dead.contains_key(index)).collect()
     }
 
-    /// Takes row `index` out.
+    /// Makes row `index` a dead letter.
     pub(super) fn bury(&mut self, index: usize, failure: &Failure) {
-        self.dead.insert(index, DeadLetter::of(failure));
+        let (sqlstate, message) = (failure.code().to_owned(), failure.message.clone());
+        self.dead.insert(index, DeadLetter { sqlstate, message });
     }
 
-    /// Finds the row at fault, as far as `failure` tells.
+    /// Finds the row at fault, as far as `failure` names it.
     pub(super) fn isolate(&mut self, failure: &Failure) -> Isolated {
         if failure.class != Class::Poison || self.in_doubt {
             return Isolated::Nothing;
@@ -128,7 +128,7 @@ impl Delivery {
         }
     }
 
-    /// Divides it so that the row under suspicion is found: by the line that PostgreSQL names, or into equal parts.
+    /// Divides it to find the suspect row: by the line that PostgreSQL names, or into equal parts.
     pub(super) fn divide(mut self, failure: &Failure) -> Vec<Self> {
         let len = self.batch.len();
         let cuts = match named(&self.sent(), failure) {
@@ -148,7 +148,7 @@ impl Delivery {
     }
 }
 
-/// Which of the rows that were `sent` the failure names. PostgreSQL counts from one.
+/// The row among those `sent` that the failure names. PostgreSQL counts from 1.
 fn named(sent: &[usize], failure: &Failure) -> Option<usize> {
     failure.copy_line.and_then(|line| sent.get(line - 1)).copied()
 }
@@ -181,8 +181,8 @@ pub(super) mod tests {
         failure
     }
 
-    /// Which records of a batch of ten become dead letters, and in how many tries, where PostgreSQL refuses those in
-    /// `bad`, and names the first or does not.
+    /// The records of a batch of ten that become dead letters, and the number of tries, if PostgreSQL refuses those in `bad`
+    /// and names the first (`named`) or does not.
     async fn isolated(bad: &[usize], named: bool) -> (Vec<usize>, usize) {
         let (mut first, mut tries, mut dead) = (0, 0, Vec::new());
         let mut parts = vec![delivery(10).await];
@@ -223,8 +223,8 @@ pub(super) mod tests {
         assert!(matches!(delivery.isolate(&refusal(Some(1))), Isolated::Nothing));
     }
 
-    /// In how many tries the one bad row of `records` is sent alone, where its line is named or is not. Parts with it
-    /// fail, the others are taken.
+    /// The number of tries until the one bad row of `records` is sent alone, with its line `named` or not. Parts with it
+    /// fail, the others are accepted.
     async fn found(records: usize, bad: usize, named: bool) -> usize {
         let (mut tries, mut parts, mut taken) = (0, vec![(0, delivery(records).await)], 0);
         while let Some((first, part)) = parts.pop() {

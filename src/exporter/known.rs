@@ -1,4 +1,4 @@
-//! Which resources and scopes a lane knows to be stored, so that it does not insert them again.
+//! The resources and scopes that a lane knows to be stored, so that it does not insert them again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,34 +7,31 @@ use tokio::time::Instant;
 
 use crate::table::interned::Id;
 
-/// How many a lane remembers, and for how long. One that it has forgotten is inserted again, which does nothing where
-/// it is still stored, and notes that it is used.
+/// How many a lane remembers, and for how long. A forgotten one is inserted again: if it is still stored, that only notes that
+/// it is in use.
 const MOST: usize = 20_000;
 const FOR: Duration = Duration::from_secs(300);
 
-/// The files that PostgreSQL has resources and scopes in. A table that is emptied or made again has another one.
+/// PostgreSQL's files of the tables resources and scopes. A table that is truncated or created again has another file.
 pub(super) type Files = [Option<u32>; 2];
 
-/// The ids that are known.
+/// The ids known to be stored.
 pub(super) struct Known {
     ids: BTreeSet<Id>,
     since: Instant,
-    /// They are stored there.
+    /// The files that they are stored in.
     files: Files,
 }
 
 impl Known {
-    /// Nothing is known.
     pub(super) fn new() -> Self {
         Self { ids: BTreeSet::new(), since: Instant::now(), files: [None; 2] }
     }
 
-    /// Whether this one is stored.
     pub(super) fn has(&self, id: &Id) -> bool {
         self.ids.contains(id)
     }
 
-    /// These are stored.
     pub(super) fn add(&mut self, ids: impl Iterator<Item = Id>) {
         if self.ids.len() > MOST {
             self.clear();
@@ -42,7 +39,7 @@ impl Known {
         self.ids.extend(ids);
     }
 
-    /// What is stored is in these files, and nothing that is known to be in others.
+    /// Forgets everything if the tables have other files now.
     pub(super) fn is_of(&mut self, files: Files) {
         if self.files != files {
             self.clear();
@@ -50,14 +47,13 @@ impl Known {
         }
     }
 
-    /// Forgets what was noted too long ago. It comes before a batch is written: an idle lane forgets as well.
+    /// Forgets everything after a while. Called before each batch, so that a lane also forgets after an idle time.
     pub(super) fn forget_old(&mut self) {
         if self.since.elapsed() > FOR {
             self.clear();
         }
     }
 
-    /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.ids.clear();
         self.since = Instant::now();

@@ -1,4 +1,4 @@
-//! A writer lane: take a batch, write it, settle it, for as long as there is something to take.
+//! A writer lane takes batches from the buffer, writes and settles them, until the buffer is closed and empty.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,53 +15,52 @@ use crate::postgres::backoff::Backoff;
 use crate::postgres::error::{Class, Failure};
 use crate::store::{Stuck, Trouble};
 
-/// No transaction is divided further for taking too long, unless the table takes other rows in a moment.
+/// Smaller transactions are not divided for taking too long, unless the table accepts other rows quickly.
 const SMALLEST: usize = 100;
-/// So many batches are written under one number of the lane's row.
+/// The number of batches written under one number of the lane's row.
 const BATCHES_IN_A_ROW: i64 = 200;
-/// The most rows of a transaction, once one batch has had two rows at fault: each further one costs that much again.
+/// The most rows of a transaction after a batch had two rows at fault: each further one means sending that many again.
 const MOST_AMONG_FAULTS: usize = 1000;
-/// The most parts of batches that wait for their next try while the lane takes further batches.
-const MOST_ASIDE: usize = 32;
-/// The longest wait between two tries of a row under suspicion while forebay ends.
-const AT_THE_END: Duration = Duration::from_millis(250);
-/// The longest wait between two tries of a row whose failure may pass, where `retry_on_failure` has no longer one.
-const LONGEST_ASIDE: Duration = Duration::from_secs(1);
-/// The most parts of a batch while nothing tells whether a row is at fault at all.
+/// The most parts of batches that wait for their next attempt while the lane takes further batches.
+const MOST_WAITING: usize = 32;
+/// The longest wait between two attempts of a suspect row during shutdown.
+const SHUTDOWN_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait between two attempts of a row whose failure may pass, unless `retry_on_failure` has a longer one.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The most parts of a batch while it is not known whether a row is at fault at all.
 const MOST_PARTS: usize = 64;
-/// Within this share of the deadline the table has to take a row that it took before, so that a row which takes all of
-/// the deadline is at fault; and so long a part of a batch under suspicion has.
+/// This fraction of the deadline is the limit for a part of a suspect batch, and for the table to accept a row that it
+/// accepted before. So a row that uses up its deadline while the table accepts that one is at fault.
 pub(super) const HURRY: u32 = 4;
-/// After 53100: each failed COPY leaves dead rows on the very disk that is full.
+/// The wait after 53100: each failed COPY leaves dead rows on the full disk.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
-/// For so long it counts that a row was given up with the same code.
+/// How long a row that was given up makes the lane less patient with its code.
 const GIVEN_UP_LATELY: Duration = Duration::from_secs(300);
 
 /// One lane's state.
 pub(super) struct Lane<'a> {
     pub(super) exporter: &'a Exporter,
     pub(super) number: i16,
-    /// The number of its row.
+    /// The number of its row in the table of lanes.
     pub(super) row: i16,
-    /// The number in that row of the batch to be written next.
+    /// The number of the next batch in that row.
     pub(super) sequence: i64,
-    /// The number that the row had before, and that of the last batch then, until a batch is written in this one.
+    /// The row's previous number and its last batch, until a batch is written under the new number.
     pub(super) before: Option<(i16, i64)>,
     /// Resources and scopes that are stored.
     pub(super) known: Known,
-    /// Whether the last try went well, so that a lost connection is worth an immediate second try.
+    /// Whether the last attempt succeeded, so that a lost connection is worth an immediate second attempt.
     healthy: bool,
-    /// The waits between tries that fail.
     backoff: Backoff,
-    /// The most rows of a transaction. It falls when one takes too long, and grows with each that succeeds.
+    /// The most rows of a transaction. It falls when one takes too long, and grows with each success.
     most: usize,
-    /// Rows that became dead letters since one was stored.
+    /// Rows that became dead letters since the last one was stored.
     pub(super) refused: usize,
-    /// The codes for which rows were given up while the table took others, and when.
+    /// The codes for which rows were given up while the table accepted others, and when.
     given_up: BTreeMap<String, Instant>,
-    /// While the store does not take what is written.
+    /// Set while the store accepts no rows.
     trouble: Option<Trouble<'a>>,
-    /// While the store takes other rows than those of the batch.
+    /// Set while the store accepts other rows than those of the batch.
     pub(super) stuck: Option<Stuck<'a>>,
 }
 
@@ -90,13 +89,12 @@ impl Exporter {
 }
 
 impl<'a> Lane<'a> {
-    /// Takes batches and writes each or gives it up, in one piece or in several. When this is dropped on the way, what is
-    /// left is counted as undelivered.
+    /// Takes batches and writes each or gives it up, whole or in parts. If this is cancelled, the rest is counted as undelivered.
     async fn run(&mut self) {
         let mut parts = Vec::new();
         while let Some(mut part) = self.next(&mut parts).await {
             if self.senders_wait() && !part.in_doubt && part.batch.nobody_waits_any_more() {
-                // They send again what they had no answer for.
+                // The senders got no answer and send again.
                 part.batch.settle_dropped(DropReason::RetryExhausted);
                 continue;
             }
@@ -111,10 +109,10 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// What is to be written next: one of `parts`, or a new batch where none of them is due; `None` at the end. Rows under
-    /// suspicion wait for their next try without holding up other batches.
+    /// The next part to write: one of `parts`, or a new batch if none of them is due; `None` at the end. Suspect rows wait for
+    /// their next attempt without delaying other batches.
     async fn next(&self, parts: &mut Vec<Delivery>) -> Option<Delivery> {
-        // What is in doubt has the lane's number until that is known.
+        // A part in doubt goes first: it occupies the lane's batch number.
         let next = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before));
         let Some(next) = next else {
             return self.exporter.buffer.take().await.map(|batch| self.whole(batch));
@@ -124,25 +122,23 @@ impl<'a> Lane<'a> {
         tokio::select! {
             biased;
             () = sleep_until(not_before) => {}
-            Some(batch) = self.exporter.buffer.take(), if waits && parts.len() < MOST_ASIDE => {
+            Some(batch) = self.exporter.buffer.take(), if waits && parts.len() < MOST_WAITING => {
                 return Some(self.whole(batch));
             }
-            // At the end there is nothing to take.
+            // The buffer is closed and empty.
             else => sleep_until(not_before).await,
         }
         Some(parts.remove(next))
     }
 
-    /// A batch, in one piece.
     fn whole(&self, batch: Batch) -> Delivery {
         let mut whole = Delivery::new(batch);
-        // A row that takes all of the deadline is to be found while senders still wait for the others.
+        // A row that uses up its deadline has to be found while senders still wait for the others.
         whole.hurried = self.senders_wait();
         whole
     }
 
-    /// Tries once to write `part`, beside which `others` wait; gives what is left of it, in the order in which it is to be
-    /// written.
+    /// Tries once to write `part`, while `others` wait; returns what is left of it, in the order to write it.
     async fn attempt(&mut self, mut part: Delivery, others: usize) -> Vec<Delivery> {
         let tried = Instant::now();
         let failed = match self.try_once(&mut part).await {
@@ -150,7 +146,7 @@ impl<'a> Lane<'a> {
                 self.settle(part, written, tried);
                 return Vec::new();
             }
-            // The keeper has the connection for a moment, and the wait for it was bounded.
+            // The keeper uses the connection for a moment.
             Err(failed)
                 if failed.failure.is_a_wait_for_our_own_pool() && !self.gives_up(&part, Duration::ZERO) =>
             {
@@ -164,7 +160,7 @@ impl<'a> Lane<'a> {
         let was_mismatched = std::mem::take(&mut part.mismatched);
         let (verdict, failure) = self.judge(&mut part, &failed).await;
         if was_mismatched && !part.mismatched && failure.class == Class::Poison {
-            // Somebody has repaired the table since this try.
+            // Somebody has repaired the table since this attempt.
             return vec![part];
         }
         self.exporter.metrics.failed(failure.class);
@@ -184,8 +180,8 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// The table takes other rows than these: divides the batch until the row at fault is alone, and gives that up after
-    /// some tries.
+    /// The table accepts other rows than these: divides the batch until the row at fault is alone, and gives that up after
+    /// some attempts.
     async fn suspect(&mut self, mut part: Delivery, failure: &Failure, others: usize) -> Vec<Delivery> {
         let exporter = self.exporter;
         self.trouble = None;
@@ -194,7 +190,7 @@ impl<'a> Lane<'a> {
         let alone = part.sent().len() <= 1;
         let mut wait = if self.senders_wait() && !alone { Duration::ZERO } else { self.next_wait(failure) };
         let is_last = self.gives_up(&part, wait);
-        // One that is alone becomes a dead letter while its sender waits for that.
+        // A single row becomes a dead letter while its sender still waits.
         if is_last && self.senders_wait() && (!alone || part.batch.nobody_waits_any_more()) {
             self.give_up(part, failure);
             return Vec::new();
@@ -204,17 +200,18 @@ impl<'a> Lane<'a> {
         }
         part.suspicions += 1;
         let since = *part.suspected.get_or_insert_with(Instant::now);
-        let (ends, crowded) = (exporter.buffer.is_closed(), others >= MOST_ASIDE / 2);
-        let patience = Patience::with(failure, self.was_given_up(failure), ends, crowded);
+        let (ends, crowded) = (exporter.buffer.is_closed(), others >= MOST_WAITING / 2);
+        let given_up = self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < GIVEN_UP_LATELY);
+        let patience = Patience::with(failure, given_up, ends, crowded);
         if ends {
-            wait = wait.min(AT_THE_END);
+            wait = wait.min(SHUTDOWN_WAIT);
         }
         if failure.may_pass() && !is_last && !ends {
-            // So that many of them cost few tries.
-            wait = wait.max((since.elapsed() / 2).min(LONGEST_ASIDE));
+            // Longer waits keep the attempts few if many rows fail.
+            wait = wait.max((since.elapsed() / 2).min(LONGEST_WAIT));
         }
         if failure.may_be_a_lock() {
-            // Of what is left at work on these rows nothing more is begun before it has ended.
+            // A session that may still be working on these rows has to end before the next attempt.
             self.end_lost_session(&part).await;
             part.hurried = true;
         }
@@ -226,7 +223,7 @@ impl<'a> Lane<'a> {
                 self.given_up.insert(failure.code().to_owned(), Instant::now());
             }
             [] | [_] => {}
-            // A session may end for any reason once.
+            // A session can end once for any reason.
             _ if failure.ends_the_session() && part.suspicions == 1 => {}
             _ => {
                 part.not_before = Instant::now();
@@ -236,12 +233,7 @@ impl<'a> Lane<'a> {
         vec![part]
     }
 
-    /// Whether a row was given up lately for the same reason.
-    fn was_given_up(&self, failure: &Failure) -> bool {
-        self.given_up.get(failure.code()).is_some_and(|at| at.elapsed() < GIVEN_UP_LATELY)
-    }
-
-    /// Waits for what will pass or be repaired; gives what is left then.
+    /// Waits for a problem to pass or to be fixed; returns what is left to write then.
     async fn hold(
         &mut self,
         mut part: Delivery,
@@ -271,7 +263,7 @@ impl<'a> Lane<'a> {
             self.end_lost_session(&part).await;
         }
         part.hurried = false;
-        // Other parts of the batch go first: what they meet may be something else.
+        // Other parts of the batch go first: they may succeed.
         part.not_before = Instant::now();
         if failure.asks_for_less() && !part.in_doubt && part.batch.len() > SMALLEST {
             self.most = (part.batch.len() / 4).max(SMALLEST);
@@ -301,7 +293,8 @@ impl<'a> Lane<'a> {
         }
         self.most = self.most.saturating_mul(2);
         if !divided {
-            self.remember(&batch);
+            self.known.add(batch.resources().map(|resource| resource.id));
+            self.known.add(batch.scopes().map(|scope| scope.id));
         }
         if written == Written::Before {
             tracing::info!(records = batch.len(), "the batch whose COMMIT was not answered is stored");
@@ -311,12 +304,8 @@ impl<'a> Lane<'a> {
         exporter.store.standing.wrote();
         if let Some(DeadLetter { sqlstate, message: error }) = dead.values().next() {
             let records = dead.len();
-            tracing::warn!(
-                records,
-                sqlstate,
-                error,
-                "PostgreSQL refused records; they are kept in dead_letters"
-            );
+            let text = "PostgreSQL refused records; they are kept in dead_letters";
+            tracing::warn!(records, sqlstate, error, "{text}");
         }
         if let Some(stored) = (0..batch.len()).rev().find(|index| !dead.contains_key(index)) {
             self.refused = 0;
@@ -326,13 +315,13 @@ impl<'a> Lane<'a> {
         batch.settle_written(&dead.into_keys().collect());
     }
 
-    /// The next batch has the next number; and after some of them the lane's row another one. As long as somebody has a transaction
-    /// open, all versions of a row stay, and each look for it by its number goes past those with the same.
+    /// Counts the batch number up, and after some batches gives the lane's row a new number. While somebody has a transaction open,
+    /// all old versions of a row remain, and each lookup by its number has to pass those with the same number.
     fn next_turn(&mut self) {
         self.before = None;
         self.sequence += 1;
         let lanes = i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX);
-        // The last number is kept: below it there may be rows that a lagging standby has left.
+        // No further number is left at the end. Smaller ones may be in use by rows that a lagging standby has left.
         if self.sequence > BATCHES_IN_A_ROW
             && let Some(row) = self.row.checked_add(lanes)
         {
@@ -342,7 +331,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Takes the row at fault out of the batch, or divides the batch so that it will be found.
+    /// Takes the row at fault out of the batch, or divides the batch to find it.
     fn isolate(&mut self, part: &mut Delivery, failure: &Failure) -> Isolated {
         let before = part.dead.len();
         let isolated = part.isolate(failure);
@@ -355,27 +344,27 @@ impl<'a> Lane<'a> {
         isolated
     }
 
-    /// Whether there is to be no further try, which would come after `wait`.
+    /// Whether to give up instead of trying again after `wait`.
     fn gives_up(&self, part: &Delivery, wait: Duration) -> bool {
         let elapsed = part.started.elapsed();
-        // Senders send again what they had no answer for, so that it must not be written behind their backs.
+        // Senders that got no answer send again, so writing it later would store it twice.
         let too_late =
             || elapsed + wait >= self.exporter.config.timeout.0 || part.batch.nobody_waits_any_more();
-        // A batch in doubt is never given up: it may be stored, and then it would be counted as lost.
+        // A batch in doubt is never given up: it may be stored, and would be counted as lost.
         !part.in_doubt && (self.backoff.is_exhausted(elapsed) || (self.senders_wait() && too_late()))
     }
 
     fn give_up(&mut self, part: Delivery, failure: &Failure) {
         let records = part.batch.len();
         self.trouble = None;
-        // Waiting senders are told, and keep what they are told to send again.
+        // Waiting senders are told to send again, and lose nothing.
         if !self.senders_wait() {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
         }
         part.batch.settle_dropped(DropReason::RetryExhausted);
     }
 
-    /// Where the sender waits for the result, it keeps the records itself and sends them again.
+    /// Whether senders wait for the result. Then they keep the records, and send them again if necessary.
     pub(super) fn senders_wait(&self) -> bool {
         !self.exporter.config.sending_queue.enabled
     }
@@ -389,10 +378,5 @@ impl<'a> Lane<'a> {
             in_doubt = part.in_doubt,
             "a batch could not be written"
         );
-    }
-
-    fn remember(&mut self, batch: &Batch) {
-        self.known.add(batch.resources().map(|resource| resource.id));
-        self.known.add(batch.scopes().map(|scope| scope.id));
     }
 }

@@ -1,8 +1,8 @@
-//! The clerk: writes what was lost into the table of losses, so that one query after an incident tells what is missing.
+//! The clerk writes losses into the table of losses, so that after an incident one query shows what is missing.
 //!
-//! Losses come in windows of a few seconds, which wait until the store takes batches. A parcel of windows is written in
-//! a transaction of its own, and is fixed once it has been tried: the clerk has a sequence row as a lane has, by which
-//! an unanswered COMMIT is looked up, so that no loss is written twice.
+//! Losses are collected in windows of a few seconds, which wait until the store accepts batches. A parcel of windows is
+//! written in its own transaction and does not change once tried: like a lane, the clerk has a sequence row by which an
+//! unanswered COMMIT is looked up, so that no loss is written twice.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,14 +16,14 @@ use crate::postgres::session::Connection;
 use crate::store::lanes::CLERK;
 use crate::store::{HOUSEKEEPING, Store};
 
-/// The most losses that wait as they came. With more, neighbouring windows become one.
+/// The most losses that wait unmerged. With more, neighbouring windows are merged.
 const MOST_WAITING: usize = 20_000;
-/// How long the end may take for the last of them.
+/// The longest that writing the last ones may take at shutdown.
 const LAST: Duration = Duration::from_secs(1);
-/// The most kinds of losses that are told where they cannot be written any more.
-const MOST_TOLD: usize = 20;
+/// The most kinds of losses that are logged if they can no longer be written.
+const MOST_LOGGED: usize = 20;
 
-/// What was lost between two moments.
+/// The losses between two times.
 #[derive(Clone, Debug)]
 struct Window {
     since: SystemTime,
@@ -33,16 +33,16 @@ struct Window {
 
 struct Clerk<'a> {
     exporter: &'a Exporter,
-    /// Where the window of now began.
+    /// The start of the current window.
     since: SystemTime,
     waiting: Vec<Window>,
-    /// What is being written.
+    /// The windows being written.
     parcel: Vec<Window>,
     sequence: i64,
 }
 
 impl Exporter {
-    /// Writes losses down until `ending`, and then the last of them; nothing where windows have no length.
+    /// Writes losses until `ending`, and then the last of them; nothing if the window's length is 0.
     pub async fn run_clerk(&self, ending: impl Future<Output = ()>) {
         if self.config.losses_window.0.is_zero() {
             return ending.await;
@@ -77,7 +77,7 @@ impl Clerk<'_> {
         }
     }
 
-    /// What was lost after the last batch, and all that could not be written before.
+    /// Writes the losses since the last window, and all that could not be written before.
     async fn finish(&mut self) {
         self.close_window();
         if self.waiting.is_empty() && self.parcel.is_empty() {
@@ -94,10 +94,10 @@ impl Clerk<'_> {
             Ok(Err(failure)) => tracing::warn!(%failure, "the last losses cannot be written down"),
             Err(_) => tracing::warn!(timeout = ?LAST, "the last losses cannot be written down in time"),
         }
-        self.tell();
+        self.log_unwritten();
     }
 
-    /// Notes what was lost since the last window.
+    /// Collects the losses since the last window.
     fn close_window(&mut self) {
         let until = SystemTime::now();
         // The clock may have been set back.
@@ -107,7 +107,8 @@ impl Clerk<'_> {
             return;
         }
         self.waiting.push(Window { since, until, losses });
-        if self.waiting.len() > 1 && count(&self.waiting) > MOST_WAITING {
+        let count: usize = self.waiting.iter().map(|window| window.losses.len()).sum();
+        if self.waiting.len() > 1 && count > MOST_WAITING {
             self.waiting = std::mem::take(&mut self.waiting).chunks(2).map(merged).collect();
         }
     }
@@ -130,7 +131,7 @@ impl Clerk<'_> {
         let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence, before: None };
         connection.batch_execute("BEGIN").await?;
         if advance(connection, turn).await? == Advanced::Before {
-            // As a lane does, for the standby's sake.
+            // Commits, as a lane does, to wait for the synchronous standby.
             return Ok(connection.batch_execute("COMMIT").await?);
         }
         let insert = format!(
@@ -154,23 +155,19 @@ impl Clerk<'_> {
         Ok(connection.batch_execute("COMMIT").await?)
     }
 
-    /// Says what is not in the table, where nobody can look for it.
-    fn tell(&self) {
+    /// Logs the losses that could not be written to the table.
+    fn log_unwritten(&self) {
         let windows: Vec<_> = self.parcel.iter().chain(&self.waiting).cloned().collect();
         let Window { mut losses, .. } = merged(&windows);
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.records));
-        let told: Vec<_> = losses.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+        let most: Vec<_> = losses.iter().take(MOST_LOGGED).map(ToString::to_string).collect();
         let records: u64 = losses.iter().map(|loss| loss.records).sum();
-        let more = losses.len() - told.len();
-        tracing::warn!(records, most = told.join("; "), more, "lost, and not in the table of losses");
+        let more = losses.len() - most.len();
+        tracing::warn!(records, most = most.join("; "), more, "lost, and not in the table of losses");
     }
 }
 
-fn count(windows: &[Window]) -> usize {
-    windows.iter().map(|window| window.losses.len()).sum()
-}
-
-/// One window for several that follow each other.
+/// Merges windows that follow each other.
 fn merged(windows: &[Window]) -> Window {
     let mut whole = windows[0].clone();
     for window in &windows[1..] {

@@ -1,4 +1,4 @@
-//! The exporter's instruments: how long a batch takes, and what fails.
+//! The exporter's instruments: the duration and size of batches, and failures.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use strum::VariantArray as _;
 
 use crate::postgres::error::Class;
 
-/// The instruments.
 #[derive(Debug)]
 pub(super) struct Metrics {
     duration: Histogram<f64>,
@@ -37,10 +36,10 @@ impl Metrics {
             .u64_counter("log_buffer_flush_errors")
             .with_description("Tries to write a batch that failed, by class.")
             .build();
-        // So that each class is on the page before its first error.
-        Class::VARIANTS
-            .iter()
-            .for_each(|&class| errors.add(0, &[KeyValue::new("class", <&str>::from(class))]));
+        // Each class is on the page before its first error.
+        for class in Class::VARIANTS {
+            errors.add(0, &[KeyValue::new("class", <&str>::from(class))]);
+        }
         let diverted = meter
             .u64_counter("log_buffer_diverted")
             .with_description("Of the records written, those that a trigger kept out of the table.")
@@ -49,18 +48,18 @@ impl Metrics {
         Self { duration, batch_size, errors, diverted }
     }
 
-    /// A batch of `records` records took `elapsed`.
+    /// Counts a batch of `records` records that took `elapsed` to write.
     pub(super) fn flushed(&self, records: usize, elapsed: Duration) {
         self.duration.record(elapsed.as_secs_f64(), &[]);
         self.batch_size.record(records as u64, &[]);
     }
 
-    /// A trigger kept `records` of the records written out of the table.
+    /// Counts `records` written records that a trigger kept out of the table.
     pub(super) fn diverted(&self, records: u64) {
         self.diverted.add(records, &[]);
     }
 
-    /// A try to write a batch failed.
+    /// Counts a failed attempt to write a batch.
     pub(super) fn failed(&self, class: Class) {
         self.errors.add(1, &[KeyValue::new("class", <&str>::from(class))]);
     }

@@ -1,9 +1,9 @@
-//! The way out: batches from the buffer into PostgreSQL, by binary COPY, over connections of its own.
+//! The exporter writes batches from the buffer into PostgreSQL, by binary COPY, over connections of its own.
 //!
-//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. A failure is sorted
-//! by its SQLSTATE, and `verdict.rs` decides whose fault it was: a row's (it becomes a dead letter, the others are
-//! written), the table's or the server's (the batch is kept and tried again). A COMMIT whose answer was lost is looked
-//! up by the lane's sequence row, so that nothing is written twice. `losses.rs` writes down what was lost.
+//! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. A failure is
+//! classified by its SQLSTATE, and `verdict.rs` decides the cause: a row (it becomes a dead letter, the others are written),
+//! the table or the server (the batch is kept and tried again). If the answer to a COMMIT is lost, the lane's sequence row
+//! tells whether it took effect, so that nothing is written twice. `losses.rs` records the losses.
 
 mod attempt;
 pub mod config;
@@ -26,14 +26,14 @@ use config::Config;
 use metrics::Metrics;
 use sample::Sample;
 
-/// The lanes' and the clerk's common ground.
+/// The state that the lanes and the clerk share.
 #[derive(Debug)]
 pub struct Exporter {
     store: Arc<Store>,
     buffer: Arc<Buffer>,
     config: Config,
     metrics: Metrics,
-    /// For the lanes that suspect the table.
+    /// A stored record, for lanes that suspect the table.
     sample: Sample,
 }
 
@@ -48,16 +48,16 @@ impl Exporter {
         self.config.pool_size
     }
 
-    /// Counts records that a trigger has kept out of the table, and says so once.
+    /// Counts records that a trigger kept out of the table, and logs that once.
     fn diverted(&self, records: u64) {
         if records > 0 {
             self.metrics.diverted(records);
             if self.store.triggers_are_news() {
-                let table = self.store.destination.table();
+                let (table, counter) = (self.store.destination.table(), "log_buffer_diverted_total");
                 tracing::warn!(
                     records,
                     table,
-                    "a trigger keeps records out of the table; they count as flushed, and in log_buffer_diverted_total"
+                    "a trigger keeps records out of the table; they count as flushed, and in {counter}"
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! A record that was stored lately, with which the table is asked whether it still takes records at all.
+//! A recently stored record, by which a lane tests whether the table still accepts records at all.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use crate::buffer::Batch;
 use crate::table::decode::{resource_id, scope_id};
 use crate::table::{Resource, Scope};
 
-/// A stored record and until when it is new enough.
+/// A stored record, and the time until which it is new enough.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     stored: Mutex<Option<(Stored, Instant)>>,
 }
 
-/// A stored record, with what it names.
+/// A stored record with its resource and scope.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) row: Bytes,
@@ -23,26 +23,26 @@ pub(super) struct Stored {
     pub(super) scope: Option<Arc<Scope>>,
 }
 
-/// So long a record is new enough.
+/// A record is new enough for this long.
 const FRESH: Duration = Duration::from_secs(60);
-/// Larger rows, and rows with larger resources and scopes, are not worth the memory.
+/// The most bytes of a row with its resource and scope; larger ones are not worth the memory.
 const LARGEST: usize = 64 << 10;
 
 impl Sample {
-    /// The record, if any was stored yet.
+    /// The record, if one has been stored.
     pub(super) fn get(&self) -> Option<Stored> {
         self.stored().as_ref().map(|(stored, _)| stored.clone())
     }
 
-    /// The table has refused it: what is stored from now on says more.
+    /// Notes that the table refused the record, so that the next stored one replaces it.
     pub(super) fn is_refused(&self) {
         if let Some((_, fresh_until)) = self.stored().as_mut() {
             *fresh_until = Instant::now();
         }
     }
 
-    /// Notes row `index` of `batch`, unless the record from before is new enough. One that was stored `slowly` is of use only
-    /// where there is no other: it is asked for a quick answer.
+    /// Keeps row `index` of `batch`, unless the last record is new enough. A row that was stored `slowly` is kept only if there is
+    /// no other, because the test has to be quick.
     pub(super) fn renew(&self, batch: &Batch, index: usize, slowly: bool) {
         let mut kept = self.stored();
         let due = kept.as_ref().is_none_or(|(_, fresh_until)| !slowly && *fresh_until <= Instant::now());

@@ -1,63 +1,63 @@
-//! Whose fault a failed try was, which decides what is done about it. It is decided here alone.
+//! Decides the cause of a failed attempt, and so what is done about it.
 //!
-//! An SQLSTATE does not tell: any code may come of one row, and any of a table or a server that takes no row at all. So the
-//! table is asked at once, over another connection, for a row that it took before ([`super::sample`]).
+//! An SQLSTATE is not enough: any code may come from one row, or from a table or server that accepts no row at all. So the
+//! table is tested at once, over another connection, with a row that it accepted before ([`super::sample`]).
 
 use std::time::Duration;
 
 use super::write::Progress;
 use crate::postgres::error::{Class, Failure};
 
-/// After so many refused rows in a row without a stored one, even a code that is a row's by its class does not
-/// decide alone.
+/// After this many refused rows without a stored one, the table is tested even if the class of the code says that a row
+/// is at fault.
 pub(super) const SUSPICIOUS: usize = 20;
-/// Failed tries of a row that is sent alone, while the table takes others, before it is given up.
+/// Failed attempts of a row that is sent alone, while the table accepts others, before it is given up.
 const TRIES: usize = 3;
-/// The same where its session ended, or the code is of what passes, both of which happen for many reasons.
+/// The same if its session ended or the code is of a passing condition, both of which have many causes.
 const MORE_TRIES: usize = 6;
-/// The same where somebody else holds a lock, which passes more often than not.
+/// The same if another session holds a lock, which mostly passes.
 const TRIES_AT_A_LOCK: usize = 20;
-/// For so long at least a row is tried whose code is of what passes: a conflict, a lack of something, a lock.
+/// The shortest time that a row is tried for, if its code is of a passing condition: a conflict, a shortage, a lock.
 const PASSING: Duration = Duration::from_secs(10);
 
-/// Whose fault a failed try was.
+/// The cause of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// One of the rows is at fault: it is found, taken out, and kept as a dead letter.
     Row,
-    /// It may be a row, but no row is known that the table takes: the batch is divided, nothing becomes a dead letter.
+    /// It may be a row, but no row is known that the table accepts: the batch is divided, nothing becomes a dead letter.
     Unproven,
-    /// The table refuses what it took before: everything is held.
+    /// The table refuses a row that it accepted before: everything is held.
     Table,
-    /// The server is not there, or cannot do it now: everything is held.
+    /// The server cannot be reached, or cannot do it now: everything is held.
     Server,
-    /// A session or connection of our own is in the way: once more, later.
+    /// A session or connection of our own is in the way: try again later.
     Ourselves,
 }
 
-/// What the table says to a row that it took before.
+/// The table's answer to a row that it accepted before.
 #[derive(Clone, Debug)]
 pub(super) enum Sampled {
-    /// It was not asked.
+    /// It was not tested.
     NotAsked,
     /// No row is known.
     NoneKnown,
-    /// It takes it, well within the deadline.
+    /// It accepts the row, in a fraction of the deadline.
     Taken,
-    /// It has one like it already, so that nothing more is known of it.
+    /// It already has such a row, which proves nothing.
     Duplicate,
-    /// It refuses it.
+    /// It refuses the row.
     Refused(Failure),
     /// There was no answer in time, or the server cannot do it now.
     Unanswered(Failure),
 }
 
 impl Sampled {
-    /// What it means that the table took the row, or did not.
+    /// Interprets the result of writing the row.
     pub(super) fn of(taken: Result<(), Failure>) -> Self {
         match taken {
             Ok(()) => Self::Taken,
-            // The row itself may be in the way of its copy.
+            // The stored row may conflict with its copy.
             Err(failure) if failure.is_a_duplicate() => Self::Duplicate,
             Err(failure) => match failure.class {
                 Class::Connection | Class::Busy | Class::DiskFull => Self::Unanswered(failure),
@@ -67,32 +67,33 @@ impl Sampled {
     }
 }
 
-/// What is known of a failed try.
+/// The facts about a failed attempt.
+#[derive(Clone, Copy)]
 pub(super) struct Evidence<'a> {
     pub(super) failure: &'a Failure,
     pub(super) reached: Progress,
-    /// Whether the COMMIT may have been carried out.
+    /// Whether the COMMIT may have taken effect.
     pub(super) in_doubt: bool,
-    /// Whether a session of this lane may be left at work on rows that are under suspicion.
+    /// Whether a session of this lane may still be working on suspect rows.
     pub(super) under_suspicion: bool,
     /// Not all of its rows are dead letters.
     pub(super) has_rows: bool,
-    /// Dead letters in a row without a stored record.
+    /// Consecutive dead letters without a stored record.
     pub(super) refused: usize,
 }
 
 impl Evidence<'_> {
-    /// Whether the table has to be asked for a verdict. For further rows that are refused by their class, the answer for the
-    /// first one of them holds.
+    /// Whether the table has to be tested for a verdict. The answer for the first row that is refused by its class holds for the
+    /// next ones.
     pub(super) fn asks_the_table(&self) -> bool {
         let by_its_class = self.failure.class == Class::Poison && (1..SUSPICIOUS).contains(&self.refused);
         self.is_of_the_rows() && !by_its_class
     }
 
-    /// The verdict, with what the table says.
+    /// The verdict, given the table's answer.
     pub(super) fn verdict(&self, sampled: &Sampled) -> Verdict {
         let failure = self.failure;
-        // A COMMIT without an answer is looked up next, which shows whether the server is there.
+        // A COMMIT without an answer is looked up next, which shows whether the server can be reached.
         if failure.is_a_wait_for_our_own_pool() || (self.in_doubt && self.reached == Progress::Committing) {
             return Verdict::Ourselves;
         }
@@ -103,7 +104,7 @@ impl Evidence<'_> {
         }
         match sampled {
             Sampled::NotAsked => Verdict::Row,
-            // A batch that is sent again has many rows that are there already.
+            // A batch that is sent again has many rows that are stored already.
             Sampled::Duplicate if self.refused >= SUSPICIOUS && !failure.is_a_duplicate() => Verdict::Table,
             Sampled::Taken | Sampled::Duplicate => Verdict::Row,
             Sampled::Refused(_) => Verdict::Table,
@@ -117,19 +118,19 @@ impl Evidence<'_> {
         }
     }
 
-    /// Whether the table has to be asked for a row of now: one that lacks a partition takes rows of other times for a while.
+    /// Whether the table has to be tested with a row of now: a table that lacks a partition accepts rows of other times for a while.
     pub(super) fn asks_about_now(&self) -> bool {
         self.failure.is_a_missing_partition() && self.refused >= SUSPICIOUS
     }
 
-    /// Whether rows had been sent, so that one of them may be at fault. A disk is not full for the sake of a row.
+    /// Whether rows were sent, so that one of them may be at fault. A full disk is never a row's fault.
     fn is_of_the_rows(&self) -> bool {
         let were_sent = self.reached != Progress::Begun && self.has_rows;
         were_sent && !self.in_doubt && self.failure.class != Class::DiskFull
     }
 }
 
-/// How long a single row is tried, while the table takes others.
+/// How long a single row is tried while the table accepts others.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Patience {
     tries: usize,
@@ -137,8 +138,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// After `failure`. `known`: a row was given up with the same code lately. `ends`: forebay does, so that there is no time to see it
-    /// pass; `crowded`: nor is there while many other rows wait.
+    /// The patience after `failure`. It is less if a row was given up lately with the same code (`known`), if forebay is shutting
+    /// down (`ends`), or if many other rows wait (`crowded`).
     pub(super) fn with(failure: &Failure, known: bool, ends: bool, crowded: bool) -> Self {
         let tries = match failure.class {
             _ if ends => TRIES,
@@ -149,14 +150,14 @@ impl Patience {
             Class::Unknown | Class::Refused if known => 1,
             _ => TRIES,
         };
-        // What did not pass for one row will not for the next.
+        // A condition that did not pass for one row will not pass for the next.
         let passes = failure.may_pass() && !known && !crowded;
-        // A bad network ends sessions by chance, many times within some seconds.
+        // A bad network can end many sessions within seconds.
         let time = if (passes || failure.ends_the_session()) && !ends { PASSING } else { Duration::ZERO };
         Self { tries, time }
     }
 
-    /// Whether it is at its end, after so many `tries` in so much `time`.
+    /// Whether it ends after this many `tries` in this `time`.
     pub(super) fn ends(&self, tries: usize, time: Duration) -> bool {
         tries >= self.tries && time >= self.time
     }
@@ -179,13 +180,16 @@ mod tests {
         failure
     }
 
-    /// The verdict about rows that were sent, when the table was asked if it had to be.
-    fn verdict(failure: &Failure, refused: usize, sampled: &Sampled) -> Verdict {
+    /// The evidence about rows that were sent.
+    fn evidence(failure: &Failure, refused: usize) -> Evidence<'_> {
         let reached = Progress::Advanced;
-        let evidence =
-            Evidence { failure, reached, in_doubt: false, under_suspicion: false, has_rows: true, refused };
-        let not_asked = Sampled::NotAsked;
-        evidence.verdict(if evidence.asks_the_table() { sampled } else { &not_asked })
+        Evidence { failure, reached, in_doubt: false, under_suspicion: false, has_rows: true, refused }
+    }
+
+    /// The verdict about them, with the table tested if necessary.
+    fn verdict(failure: &Failure, refused: usize, sampled: &Sampled) -> Verdict {
+        let evidence = evidence(failure, refused);
+        evidence.verdict(if evidence.asks_the_table() { sampled } else { &Sampled::NotAsked })
     }
 
     #[test]
@@ -203,11 +207,9 @@ mod tests {
             for (sampled, expected) in [(&Sampled::Taken, Row), (&refused, Table), (&unanswered, Server)] {
                 assert_eq!(verdict(&failure, 0, sampled), expected, "{failure:?}, {sampled:?}");
             }
+            // No dead letter without a row that is accepted.
             let unproven = verdict(&failure, 0, &Sampled::NoneKnown);
-            assert!(
-                matches!(unproven, Unproven | Server),
-                "no dead letter without a row that is taken: {failure:?}"
-            );
+            assert!(matches!(unproven, Unproven | Server), "{failure:?}");
         }
     }
 
@@ -217,10 +219,8 @@ mod tests {
         assert_eq!(verdict(&poison, 0, &refused), Verdict::Table);
         assert_eq!(verdict(&poison, 0, &Sampled::Taken), Verdict::Row);
         assert_eq!(verdict(&poison, 0, &Sampled::NoneKnown), Verdict::Row);
-        assert_eq!(
-            [19, 20].map(|refused| verdict(&failure("XX000"), refused, &Sampled::Duplicate)),
-            [Verdict::Row, Verdict::Table]
-        );
+        let verdicts = [19, 20].map(|refused| verdict(&failure("XX000"), refused, &Sampled::Duplicate));
+        assert_eq!(verdicts, [Verdict::Row, Verdict::Table]);
         assert_eq!(verdict(&poison, 1, &refused), Verdict::Row, "the answer for the first one holds");
         assert_eq!(verdict(&poison, 19, &refused), Verdict::Row);
         assert_eq!(verdict(&poison, 20, &refused), Verdict::Table);
@@ -232,58 +232,38 @@ mod tests {
     fn a_missing_partition_is_the_tables_fault_once_it_lacks_that_of_now() {
         let mut missing = failure("23514");
         missing.class = Class::Refused;
-        let asks_about_now = |failure: &Failure, refused| {
-            let reached = Progress::Advanced;
-            Evidence { failure, reached, in_doubt: false, under_suspicion: false, has_rows: true, refused }
-                .asks_about_now()
-        };
-        assert_eq!([19, 20].map(|refused| asks_about_now(&missing, refused)), [false, true]);
-        assert!(!asks_about_now(&failure("23514"), 20), "a constraint knows no times");
+        assert_eq!([19, 20].map(|refused| evidence(&missing, refused).asks_about_now()), [false, true]);
+        assert!(!evidence(&failure("23514"), 20).asks_about_now(), "a constraint knows no times");
         assert_eq!(verdict(&missing, 20, &Sampled::Taken), Verdict::Row);
         assert_eq!(verdict(&missing, 20, &Sampled::Refused(missing.clone())), Verdict::Table);
     }
 
     #[test]
     fn no_row_is_at_fault_before_rows_are_sent_nor_in_doubt_nor_for_a_full_disk() {
-        let evidence = |failure, reached, in_doubt, under_suspicion| {
-            let evidence =
-                Evidence { failure, reached, in_doubt, under_suspicion, has_rows: true, refused: 99 };
+        use Progress::{Advanced, Begun, Committing};
+        for (code, reached, in_doubt, under_suspicion, expected) in [
+            ("XX000", Begun, false, true, Verdict::Server),
+            // It is looked up, if that is possible.
+            ("XX000", Committing, true, false, Verdict::Ourselves),
+            ("XX000", Begun, true, false, Verdict::Server),
+            ("53100", Advanced, false, true, Verdict::Server),
+            ("55P03", Begun, false, false, Verdict::Server),
+            // Its session is still at work.
+            ("55P03", Begun, false, true, Verdict::Ourselves),
+        ] {
+            let failure = failure(code);
+            let evidence = Evidence { reached, in_doubt, under_suspicion, ..evidence(&failure, 99) };
             assert!(!evidence.asks_the_table());
-            evidence.verdict(&Sampled::NotAsked)
-        };
-        let [internal, lock, full] = ["XX000", "55P03", "53100"].map(failure);
-        assert_eq!(evidence(&internal, Progress::Begun, false, true), Verdict::Server);
-        assert_eq!(
-            evidence(&internal, Progress::Committing, true, false),
-            Verdict::Ourselves,
-            "it is looked up"
-        );
-        assert_eq!(
-            evidence(&internal, Progress::Begun, true, false),
-            Verdict::Server,
-            "it cannot be looked up"
-        );
-        assert_eq!(evidence(&full, Progress::Advanced, false, true), Verdict::Server);
-        assert_eq!(evidence(&lock, Progress::Begun, false, false), Verdict::Server);
-        assert_eq!(
-            evidence(&lock, Progress::Begun, false, true),
-            Verdict::Ourselves,
-            "its session is still at work"
-        );
+            assert_eq!(evidence.verdict(&Sampled::NotAsked), expected, "{code} {reached:?}");
+        }
     }
 
     #[test]
     fn no_row_is_at_fault_where_all_are_dead_letters() {
         for code in ["XX000", "23514", "42501"] {
-            let (failure, reached) = (&failure(code), Progress::Committing);
-            let evidence = Evidence {
-                failure,
-                reached,
-                in_doubt: false,
-                under_suspicion: true,
-                has_rows: false,
-                refused: 1,
-            };
+            let (failure, reached) = (failure(code), Progress::Committing);
+            let evidence =
+                Evidence { reached, under_suspicion: true, has_rows: false, ..evidence(&failure, 1) };
             assert!(!evidence.asks_the_table());
             assert_eq!(evidence.verdict(&Sampled::NotAsked), Verdict::Server, "{code}");
         }

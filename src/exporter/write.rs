@@ -1,9 +1,8 @@
-//! One try to write one batch in one transaction.
+//! One attempt to write one batch in one transaction.
 //!
-//! The lane's sequence row is advanced first, on the condition that it still holds the number before: the row's
-//! lock makes this transaction wait for one of a lost connection that is still at work, and its content tells
-//! whether that one was committed. Then come dead letters, new resources and scopes, and the COPY, whose row
-//! count is compared before the COMMIT.
+//! First the lane's sequence row is advanced, if it still holds the previous number. The row's lock makes this transaction
+//! wait for an earlier one of a lost connection, and its content tells whether that one was committed. Then come dead
+//! letters, new resources and scopes, and the COPY, whose row count is checked before the COMMIT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,22 +25,22 @@ use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 
-/// What is written, and as whose which batch.
+/// A batch to write, with its place in the lane's sequence.
 pub(super) struct Job<'a> {
     pub(super) turn: Turn<'a>,
     pub(super) destination: &'a Destination,
     pub(super) batch: &'a Batch,
-    /// Rows of the batch that do not go into the table, by their index, with the reason.
+    /// Dead letters of the batch by index; they are not written to the table.
     pub(super) dead: &'a BTreeMap<usize, DeadLetter>,
-    /// A row is at fault or was, so that only what the rows really name is to be inserted besides.
+    /// A row is or was at fault, so that only resources and scopes that the rows refer to are inserted.
     pub(super) divided: bool,
     /// Resources and scopes that are known to be stored.
     pub(super) known: &'a mut Known,
-    /// Rows that a trigger keeps out of the table.
+    /// Set to the number of rows that a trigger keeps out of the table.
     pub(super) diverted: &'a mut u64,
 }
 
-/// Whose batch it is, and which one.
+/// The place of a batch in its lane's sequence.
 #[derive(Clone, Copy)]
 pub(super) struct Turn<'a> {
     pub(super) schema: &'a Schema,
@@ -50,16 +49,8 @@ pub(super) struct Turn<'a> {
     pub(super) lane: i16,
     /// The number of this batch in that row; a retry has the same.
     pub(super) sequence: i64,
-    /// Of the first batch in a row: the number that the row had before, and that of the last batch then.
+    /// For the first batch under a row number: the row's previous number, and its last batch.
     pub(super) before: Option<(i16, i64)>,
-}
-
-impl Job<'_> {
-    /// What `named` finds in the rows that go into the table.
-    fn named(&self, named: fn(&[u8]) -> Option<Id>) -> BTreeSet<Id> {
-        let rows = (0..self.batch.len()).filter(|index| !self.dead.contains_key(index));
-        rows.filter_map(|index| named(self.batch.row(index))).collect()
-    }
 }
 
 /// Why a row became a dead letter.
@@ -69,44 +60,38 @@ pub(super) struct DeadLetter {
     pub(super) message: String,
 }
 
-impl DeadLetter {
-    pub(super) fn of(failure: &Failure) -> Self {
-        Self { sqlstate: failure.code().to_owned(), message: failure.message.clone() }
-    }
-}
-
-/// How far a try came, which decides what a failure leaves open.
+/// How far an attempt came, which decides what a failure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// No row of it was sent, so that none is at fault.
+    /// No row was sent, so that none is at fault.
     Begun,
-    /// No earlier try of this batch was committed, and its dead letters are inserted. Its rows are sent, with what they name.
+    /// No earlier attempt was committed, and the dead letters are inserted. Resources, scopes and rows are being sent.
     Advanced,
     /// COMMIT was sent.
     Committing,
 }
 
-/// How a try ended well.
+/// How an attempt succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// This try wrote the batch.
+    /// This attempt wrote the batch.
     Now,
-    /// An earlier try had, whose answer was lost.
+    /// An earlier attempt had written it, and its answer was lost.
     Before,
 }
 
-/// What the lane's sequence row tells.
+/// The state of the lane's sequence row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Advanced {
     /// The batch is the next one; resources and scopes are in these files.
     Next(Files),
     /// It is the next one, but the database has lost batches before it.
     AfterALoss,
-    /// An earlier try wrote it.
+    /// An earlier attempt wrote it.
     Before,
 }
 
-/// Writes `job`, telling in `progress` how far it came.
+/// Writes `job`, and notes in `progress` how far it came.
 pub(super) async fn write(
     connection: &Connection,
     job: &mut Job<'_>,
@@ -114,9 +99,9 @@ pub(super) async fn write(
 ) -> Result<Written, Failure> {
     match begin(connection, job.turn).await? {
         Advanced::Before => return Ok(Written::Before),
-        // Where somebody has emptied their tables, or made them again, none is stored.
+        // If somebody has truncated their tables, or created them again, none is stored.
         Advanced::Next(files) => job.known.is_of(files),
-        // What came with the lost batches is not stored either.
+        // The resources and scopes of the lost batches are not stored either.
         Advanced::AfterALoss => job.known.clear(),
     }
     insert_dead_letters(connection, job).await.map_err(Failure::of_dead_letters)?;
@@ -124,8 +109,7 @@ pub(super) async fn write(
     if job.destination.mapping().is_none() {
         insert_new(connection, job, job.batch.resources()).await?;
         insert_new(connection, job, job.batch.scopes()).await?;
-    }
-    if job.destination.mapping().is_some() {
+    } else {
         connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy_rows(connection, job).await?;
@@ -143,14 +127,14 @@ pub(super) async fn is_stored(connection: &Connection, turn: Turn<'_>) -> Result
     Ok(false)
 }
 
-/// Begins the transaction that writes the batch, and ends it where the batch is stored already.
+/// Begins the transaction that writes the batch, and ends it if the batch is stored already.
 async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
-    // Its answer is waited for: were it to fail alone, a sequence row sent right behind it would commit by itself.
+    // Not pipelined: if BEGIN failed, the sequence row would be committed by itself.
     connection.batch_execute("BEGIN").await?;
     let advanced = advance(connection, turn).await?;
     if advanced == Advanced::Before {
-        // The lock on the lane's row is in the write-ahead log, so that this waits for a synchronous standby, which then
-        // has the batch before it as well. The session that wrote it may have been ended in that very wait.
+        // The lock on the lane's row is in the write-ahead log, so this COMMIT waits for a synchronous standby, which then
+        // also has the batch. The session that wrote the batch may have ended during that very wait.
         connection.batch_execute("COMMIT").await?;
     }
     Ok(advanced)
@@ -177,7 +161,7 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
     let advanced =
         connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
     if let Some(row) = advanced {
-        // A row that has to be made, and is not the first one, is one that somebody has deleted.
+        // A new row for a batch that is not the first one: somebody has deleted the old row.
         if row.get::<_, bool>(0) && !is_moved {
             tracing::error!(lane, "{LOST}");
             return Ok(Advanced::AfterALoss);
@@ -193,16 +177,16 @@ pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<A
         let message = format!("lane {lane} of gateway {gateway} is at batch {found}, ahead of {sequence}");
         return Err(Failure::new(Class::Unknown, message));
     }
-    // The database has lost batches that it had committed, as an asynchronous standby does when it takes over.
+    // As when an asynchronous standby takes over.
     tracing::error!(lane, batches = sequence - 1 - found, "{LOST}");
     let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
     connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
     Ok(Advanced::AfterALoss)
 }
 
-/// Gives the lane's row its next number; gives whether it had the one `before`. The last batch then becomes batch 0, so that those which
-/// the database has lost since are counted below it. Where an earlier try has done so, nothing is done, and where one is at it,
-/// that is waited for.
+/// Gives the lane's row its next number; returns whether the row had the number `before`. The last batch becomes batch 0, so that
+/// batches that the database has lost count below it. If an earlier attempt has done so, this does nothing; if one is doing so,
+/// this waits for it.
 async fn move_row(
     connection: &Connection,
     Turn { schema, gateway, lane, .. }: Turn<'_>,
@@ -215,7 +199,7 @@ async fn move_row(
     Ok(connection.execute(&update, &[&gateway, &lane, &before, &last]).await? == 1)
 }
 
-/// Inserts those of `all` that are not known to be stored.
+/// Inserts those of `all` that are not known to be stored, and if the batch is divided only those that its rows refer to.
 async fn insert_new<'b, T: Origin + 'b>(
     connection: &Connection,
     job: &Job<'_>,
@@ -223,13 +207,14 @@ async fn insert_new<'b, T: Origin + 'b>(
 ) -> Result<(), Failure> {
     let mut new: Vec<&T> = all.map(|one| &**one).filter(|one| !job.known.has(&one.id())).collect();
     if job.divided && !new.is_empty() {
-        let named = job.named(T::named_by);
+        let rows = (0..job.batch.len()).filter(|index| !job.dead.contains_key(index));
+        let named: BTreeSet<_> = rows.filter_map(|index| T::named_by(job.batch.row(index))).collect();
         new.retain(|one| named.contains(&one.id()));
     }
     store(connection, job.turn.schema, new).await
 }
 
-/// Keeps the refused rows, byte for byte, with the reason.
+/// Stores the refused rows, byte for byte, with the reason.
 async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(), Failure> {
     if job.dead.is_empty() {
         return Ok(());
@@ -255,8 +240,8 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     Ok(())
 }
 
-/// Keeps the resources and scopes that the refused rows name, as bytes that no type or check can refuse, for when the rows
-/// are sent again; gives the ids for each row. The rows of an existing table name none.
+/// Stores the resources and scopes of the refused rows, for when the rows are sent again; returns the ids for each row. They are
+/// bytes, which no type or check can refuse. The rows of an existing table have none.
 async fn keep_origins(connection: &Connection, job: &Job<'_>) -> Result<[Vec<Option<Uuid>>; 2], Failure> {
     if job.destination.mapping().is_some() {
         return Ok([(); 2].map(|()| vec![None; job.dead.len()]));
@@ -286,10 +271,10 @@ async fn keep_origins(connection: &Connection, job: &Job<'_>) -> Result<[Vec<Opt
 }
 
 fn json(origin: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(origin).expect("it has nothing but texts and numbers")
+    serde_json::to_vec(origin).expect("it has only texts and numbers")
 }
 
-/// Ends sessions that have been in the lane's transaction for longer than `timeout`; gives how many.
+/// Ends sessions that have been in the lane's transaction for longer than `timeout`; returns their number.
 pub(super) async fn end_holder(
     connection: &Connection,
     Turn { schema, gateway, lane, before, .. }: Turn<'_>,
@@ -307,7 +292,7 @@ pub(super) async fn end_holder(
     Ok(connection.execute(&end, &[&gateway, &lanes, &timeout.as_secs_f64()]).await?)
 }
 
-/// Whether the tables take a record that they have taken before, and take dead letters. Nothing of it stays.
+/// Tests whether the tables accept a record that they accepted before, and dead letters. The transaction is rolled back.
 pub(super) async fn takes(
     connection: &Connection,
     schema: &Schema,
@@ -331,12 +316,12 @@ pub(super) async fn takes(
         connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy_past(connection, &destination.copy_statement(), destination, [sample.row.clone()], 1).await?;
-    // What would be checked by the COMMIT only.
+    // Deferred constraints, which a COMMIT would check.
     connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE; ROLLBACK").await?;
     Ok(())
 }
 
-/// Streams the rows in one go and compares their number.
+/// Sends the rows and checks their number.
 async fn copy_rows(connection: &Connection, job: &mut Job<'_>) -> Result<(), Failure> {
     let expected = (job.batch.len() - job.dead.len()) as u64;
     *job.diverted = 0;

@@ -1,8 +1,8 @@
-//! The memory that requests and buffer may take in all until the process is looked at again.
+//! The memory that requests and buffer together may use until the next measurement of the process.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bytes that are allowed to what is counted exactly: requests under way and the buffer.
+/// The bytes allowed for the memory that is counted exactly: requests in progress and the buffer.
 #[derive(Debug)]
 pub struct Allowance(AtomicU64);
 
@@ -14,13 +14,12 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// Whether `counted` bytes are within it.
+    /// Whether `counted` bytes are allowed.
     pub fn allows(&self, counted: u64) -> bool {
         counted <= self.0.load(Ordering::Relaxed)
     }
 
-    /// Allows what the process, which takes `resident` bytes now, may take of `limit` besides what is not counted. `counted`
-    /// of its bytes are.
+    /// Allows what is left of `limit` for counted memory. The process has `resident` bytes now, of which `counted` are counted.
     pub(super) fn renew(&self, limit: u64, resident: u64, counted: u64) {
         let others = resident.saturating_sub(counted);
         self.0.store(limit.saturating_sub(others), Ordering::Relaxed);

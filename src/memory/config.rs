@@ -12,23 +12,23 @@ use crate::values::size::{self, ByteSize};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The time between two looks at what the process takes.
+    /// The time between two measurements of the process's memory.
     pub check_interval: GoDuration,
-    /// The most that the process should take. It goes before `limit_percentage`.
+    /// The most memory that the process should use. It takes precedence over `limit_percentage`.
     #[serde(rename = "limit_mib", with = "size::mib")]
     pub limit: ByteSize,
-    /// Requests are refused from this much below the limit on; 0 is a fifth of it.
+    /// Requests are refused above the limit minus this; 0 is a fifth of the limit.
     #[serde(rename = "spike_limit_mib", with = "size::mib")]
     pub spike_limit: ByteSize,
-    /// The most that the process should take, in percent of what it may have.
+    /// The most memory that the process should use, in percent of the memory available to it.
     #[serde(deserialize_with = "percent")]
     pub limit_percentage: u32,
-    /// `spike_limit` in percent of what the process may have; 0 is a fifth of the limit.
+    /// `spike_limit` in percent of the memory available to the process; 0 is a fifth of the limit.
     #[serde(deserialize_with = "percent")]
     pub spike_limit_percentage: u32,
 }
 
-/// A number of hundredths, with or without its sign.
+/// A percentage, with or without a percent sign.
 struct Percent(u32);
 
 impl Scalar for Percent {
@@ -59,7 +59,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The limits in bytes, where the process may have `total` bytes.
+    /// The limits in bytes, if `total` bytes are available to the process.
     pub(super) fn limits(&self, total: u64) -> Limits {
         let percent = |share: u32| total / 100 * u64::from(share);
         let (hard, spike) = match self.limit.0 {

@@ -1,15 +1,15 @@
-//! Looks at what the process takes, now and then, and says so: to a flag that whoever takes requests reads, and to health.
+//! Measures the process's memory regularly, and sets a flag for the receiver and the state of health.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Limits;
 use super::allowance::Allowance;
 use super::config::Config;
 use super::total::total_bytes;
-use super::{Limits, config};
 use crate::telemetry::{Health, resident_bytes};
 
-/// The limiter.
+/// The memory limiter.
 #[derive(Debug)]
 pub struct Limiter {
     limits: Mutex<Limits>,
@@ -18,7 +18,7 @@ pub struct Limiter {
     health: Health,
 }
 
-/// What is above which limit.
+/// The limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
     /// The soft limit: requests are refused.
@@ -28,24 +28,24 @@ pub enum Pressure {
 }
 
 impl Limiter {
-    /// A limiter with the limits of `config`. It tells `health` what it sees.
+    /// A limiter with the limits of `config`. It reports to `health`.
     pub fn new(config: &Config, health: Health) -> Self {
         let refusing = Arc::new(AtomicBool::new(false));
         Self { limits: Mutex::new(limits(config)), refusing, allowance: Arc::default(), health }
     }
 
-    /// Is set while requests are to be refused.
+    /// The flag that is set while requests are to be refused.
     pub fn refusing(&self) -> Arc<AtomicBool> {
         self.refusing.clone()
     }
 
-    /// What requests and buffer may take until the next look.
+    /// The memory that requests and buffer may use until the next measurement.
     pub fn allowance(&self) -> Arc<Allowance> {
         self.allowance.clone()
     }
 
-    /// From the next look on, the limits are those of `config`.
-    pub fn limit(&self, config: &config::Config) {
+    /// Uses the limits of `config` from the next measurement on.
+    pub fn limit(&self, config: &Config) {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits(config);
     }
 
@@ -54,11 +54,11 @@ impl Limiter {
         self.limits().hard
     }
 
-    /// Looks, for as long as it is polled; has `relieve` do something about it while there is too much. `counted` gives the
-    /// bytes that requests and buffer take.
+    /// Measures for as long as it is polled, and calls `relieve` while a limit is exceeded. `counted` returns the bytes of
+    /// requests and buffer.
     pub async fn run(&self, counted: impl Fn() -> u64, relieve: impl Fn(Pressure)) {
         loop {
-            // A system that does not tell has no limit either.
+            // A system that does not report the resident set has no limit either.
             if let Some(pressure) = self.look(resident_bytes().unwrap_or(0), counted()) {
                 relieve(pressure);
             }
@@ -66,7 +66,7 @@ impl Limiter {
         }
     }
 
-    /// The process takes `bytes`, of which `counted` are those of requests and buffer.
+    /// Evaluates a measurement: the process uses `bytes`, of which `counted` belong to requests and buffer.
     fn look(&self, bytes: u64, counted: u64) -> Option<Pressure> {
         let Limits { soft, hard, .. } = self.limits();
         self.allowance.renew(soft, bytes, counted);

@@ -1,10 +1,9 @@
-//! The bound on what the process takes as a whole: above it, requests are refused until it takes less.
+//! The memory limit of the whole process: above it, requests are refused until the process uses less.
 //!
-//! What is held and what is being received have exact bounds of their own, in `buffer` and `receiver`. This is the
-//! one for everything together, measured from outside by the resident set's size, as the Collector's memory_limiter
-//! has it: from the soft limit on, requests are refused as something that passes; above the hard limit, what can be
-//! given back is given back. Between two looks, the [`Allowance`] bounds what has exact bounds of its own: each
-//! allocation for a request is held against it before it is made.
+//! Buffer and receiver have exact limits of their own. This limit covers everything, measured as the resident set size, as
+//! the Collector's memory_limiter does: above the soft limit, requests are refused with a retry hint; above the hard limit,
+//! memory is released as far as possible. Between two measurements the [`Allowance`] limits the memory that is counted
+//! exactly: each allocation for a request is checked against it first.
 
 mod allowance;
 pub mod config;
@@ -19,7 +18,7 @@ use opentelemetry::metrics::Meter;
 pub use allowance::Allowance;
 pub use limiter::{Limiter, Pressure};
 
-/// Shows how much memory the process may take: by `limiter`, or else by its control group or the machine.
+/// Registers a gauge of the memory limit: that of `limiter`, or else of the control group or the machine.
 pub fn observe(limiter: Option<Arc<Limiter>>, meter: &Meter) {
     meter
         .u64_observable_gauge("log_buffer_memory_limit")
@@ -32,12 +31,12 @@ pub fn observe(limiter: Option<Arc<Limiter>>, meter: &Meter) {
         .build();
 }
 
-/// What the process may take, in bytes.
+/// The limits in bytes, and the time between two measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {
     interval: Duration,
-    /// From here on requests are refused.
+    /// Above this, requests are refused.
     soft: u64,
-    /// Above this, what can be given back is given back.
+    /// Above this, memory is released as far as possible.
     hard: u64,
 }

@@ -1,9 +1,9 @@
-//! What the process may have: the memory of its control group, or else of the machine.
+//! The memory available to the process: that of its control group, or else of the machine.
 
 use std::fs;
 use std::path::Path;
 
-/// The bytes that the process may have; `None` where the system does not tell.
+/// The bytes available to the process; `None` if the system does not tell.
 pub(super) fn total_bytes() -> Option<u64> {
     let machine = machine(&fs::read_to_string("/proc/meminfo").ok()?)?;
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -17,8 +17,8 @@ fn machine(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The least of the limits of the process's group and those above it, in either version of control groups. `groups`
-/// is `/proc/self/cgroup`. In a container the path may be one of outside, and then the root stands for the group.
+/// The lowest limit of the process's group and its parents, in either version of control groups. `groups` is
+/// `/proc/self/cgroup`. In a container the path may be one of the host, and then the root stands for the group.
 fn group(groups: &str, root: &Path) -> Option<u64> {
     let limits = groups.lines().filter_map(|line| {
         let (_, line) = line.split_once(':')?;
@@ -32,7 +32,7 @@ fn group(groups: &str, root: &Path) -> Option<u64> {
         };
         let group = root.join(path.trim_start_matches('/'));
         let above = group.ancestors().take_while(|folder| folder.starts_with(&root));
-        // `max`, which is no number, is no limit.
+        // `max`, which is not a number, means no limit.
         above.filter_map(|folder| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()).min()
     });
     limits.min()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::values::duration::GoDuration;
 
-/// The waits between the tries of one batch.
+/// The waits between the attempts to write one batch.
 #[derive(Debug)]
 pub struct Backoff {
     config: RetryConfig,
@@ -14,13 +14,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The waits of a new batch.
+    /// The waits of a new batch, by `config`.
     pub fn new(config: RetryConfig) -> Self {
         let interval = config.initial_interval.0;
         Self { config, interval }
     }
 
-    /// From here on `config` holds.
+    /// Uses `config` from the next wait on.
     pub fn follow(&mut self, config: RetryConfig) {
         self.config = config;
         self.interval = self.interval.min(self.longest());
@@ -38,11 +38,11 @@ impl Backoff {
 
     fn longest(&self) -> Duration {
         let max = self.config.max_interval.0;
-        // 0 is "no limit", for which a year is enough.
+        // 0 means no limit; a year is long enough.
         if max.is_zero() { Duration::from_secs(365 * 86_400) } else { max }
     }
 
-    /// Whether a batch that has been tried for `elapsed` is given up.
+    /// Whether to give up a batch that has been tried for `elapsed`.
     pub fn is_exhausted(&self, elapsed: Duration) -> bool {
         let max = self.config.max_elapsed_time.0;
         !self.config.enabled || (!max.is_zero() && elapsed >= max)
@@ -53,7 +53,7 @@ impl Backoff {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
-    /// `false` sheds a batch after its first failure.
+    /// `false` drops a batch after its first failure.
     pub enabled: bool,
     /// The wait after the first failure.
     pub initial_interval: GoDuration,
@@ -63,7 +63,7 @@ pub struct RetryConfig {
     pub multiplier: f64,
     /// The longest wait.
     pub max_interval: GoDuration,
-    /// A batch is shed when it has been tried for this long; 0 never gives up.
+    /// A batch is dropped after this long; 0 never gives up.
     pub max_elapsed_time: GoDuration,
 }
 
@@ -136,10 +136,8 @@ mod tests {
         assert!(!Backoff::new(config.clone()).is_exhausted(Duration::from_secs(59)));
         assert!(Backoff::new(config.clone()).is_exhausted(Duration::from_secs(60)));
         config.max_elapsed_time = GoDuration(Duration::ZERO);
-        assert!(
-            !Backoff::new(config.clone()).is_exhausted(Duration::from_secs(1_000_000)),
-            "0 never gives up"
-        );
+        let for_days = Duration::from_secs(1_000_000);
+        assert!(!Backoff::new(config.clone()).is_exhausted(for_days), "0 never gives up");
         config.enabled = false;
         assert!(Backoff::new(config).is_exhausted(Duration::ZERO));
     }

@@ -1,9 +1,9 @@
-//! Connecting: to one address after the other, with a bound for each.
+//! Connecting to one address after the other, each with a time limit.
 //!
-//! tokio-postgres bounds how long a TCP connection may take, and nothing behind it: a host that takes the connection and
-//! then says nothing (a frozen server, a proxy with nothing behind it) would keep all others from their turn for ever.
-//! Here the bound is on all of it, as libpq's `connect_timeout` is: a session that can write is there by then, or the next
-//! address has its turn. Whoever took us last is asked first, and whoever kept us waiting last.
+//! tokio-postgres limits only the TCP connection. A host that accepts it and then stays silent (a frozen server, a proxy
+//! without a server) would block all other addresses for ever. Here the limit covers everything, as libpq's
+//! `connect_timeout` does: without a writable session by then, the next address is tried. The address that worked last is
+//! tried first, and one that kept us waiting is tried last.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,9 +23,9 @@ use super::tls::Encrypting;
 pub(crate) struct Connector {
     one: ConfigConnectImpl<Encrypting>,
     target: Target,
-    /// What an address may take.
+    /// The time limit for one address.
     each: Duration,
-    /// Where the next turn begins, counted around the addresses.
+    /// The index of the address to try next, modulo their number.
     next: AtomicUsize,
     random: bool,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Connector {
 type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 impl Connector {
-    /// A connector to the hosts of `target`, which takes `tls` there.
+    /// A connector to the hosts of `target`, with `tls`.
     pub(crate) fn new(target: Target, tls: Encrypting) -> Self {
         Self {
             one: ConfigConnectImpl { tls },
@@ -44,14 +44,15 @@ impl Connector {
         }
     }
 
-    /// Goes around the addresses until one takes us, or until all have had their turn and somebody has said why not.
-    /// Where nobody says anything it goes on for as long as the pool has patience.
+    /// Tries the addresses in turn until one accepts us, or until all were tried and at least one gave an error.
+    /// If all stay silent, it goes on until the pool's timeout.
     async fn connect(&self) -> Connected {
         let addresses = self.addresses().await;
-        let first = if self.random { fastrand::usize(..addresses.len()) } else { self.next() };
+        let next = self.next.load(Ordering::Relaxed);
+        let first = if self.random { fastrand::usize(..addresses.len()) } else { next };
         let (mut refusal, mut turn) = (None, first);
         loop {
-            // Whoever ends this wait, the next one begins behind the one that was waited for.
+            // If this wait is cancelled, the next attempt begins with the next address.
             self.next.store(turn.wrapping_add(1), Ordering::Relaxed);
             match timeout(self.each, self.one.connect(&addresses[turn % addresses.len()])).await {
                 Ok(Ok(connected)) => {
@@ -70,11 +71,7 @@ impl Connector {
         }
     }
 
-    fn next(&self) -> usize {
-        self.next.load(Ordering::Relaxed)
-    }
-
-    /// Every address of every host, looked up anew, since names move and passwords change.
+    /// Every address of every host, looked up each time, since DNS entries and passwords change.
     async fn addresses(&self) -> Vec<Config> {
         let mut addresses = Vec::new();
         for host in self.target.each_host() {
@@ -83,8 +80,8 @@ impl Connector {
         addresses
     }
 
-    /// The addresses of a host with one name. What has none to look up, or cannot be looked up, is left to
-    /// tokio-postgres, which says why.
+    /// The addresses of one host. If it needs no lookup, or the lookup fails, it stays as it is: tokio-postgres then
+    /// reports the reason.
     async fn addresses_of(&self, host: &Config) -> Vec<Config> {
         let ([Host::Tcp(name)], []) = (host.get_hosts(), host.get_hostaddrs()) else {
             return vec![host.clone()];

@@ -1,9 +1,9 @@
-//! The context of an error of a COPY, which names the line.
+//! The line that PostgreSQL names when a COPY fails.
 
-/// The line in a context such as `COPY log_records, line 3, column body`. Its words are in the server's language
-/// (`COPY log_records, Zeile 3`, `log_recordsのCOPY、行 3`), so only the table's name and the number behind it are read.
-/// Our COPY is outermost, and therefore the context's last line: what stands before it is of triggers, which may quote
-/// anything that a record says.
+/// The line in a context such as `COPY log_records, line 3, column body`. The text is in the server's language
+/// (`COPY log_records, Zeile 3`, `log_recordsのCOPY、行 3`), so only the table's name and the number after it are read.
+/// Our COPY is outermost and therefore the context's last line. The lines before it come from triggers, which may quote
+/// any text of a record.
 pub(crate) fn copy_line(context: &str, table: &str) -> Option<usize> {
     let copy = context.lines().last()?;
     let after = copy.strip_prefix("COPY ").unwrap_or(copy).strip_prefix(table)?;

@@ -1,4 +1,4 @@
-//! Rows into a table, by binary COPY.
+//! Writes rows into a table by binary COPY.
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -7,14 +7,14 @@ use super::error::Failure;
 use super::session::Connection;
 use crate::table::row::{HEADER, TRAILER};
 
-/// The most bytes in one CopyData message: large enough to be few, small enough to stay in the cache.
+/// The most bytes in one CopyData message: large, so that there are few; small enough for the cache.
 const COPY_DATA: usize = 128 << 10;
 
-/// Sends `runs` of rows to `statement`, a COPY into `table`; gives how many PostgreSQL has taken.
+/// Sends `runs` of rows to `statement`, a COPY into `table`; returns the number of rows that PostgreSQL accepted.
 ///
 /// # Errors
 ///
-/// With the line of the COPY, where PostgreSQL names one.
+/// The failure, with the line of the COPY if PostgreSQL names one.
 pub async fn copy(
     connection: &Connection,
     statement: &str,

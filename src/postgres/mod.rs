@@ -1,7 +1,6 @@
-//! The door to a PostgreSQL server: connection strings, TLS, the pool, sessions, COPY, and failures sorted by SQLSTATE.
+//! Access to a PostgreSQL server: connection strings, TLS, the pool, sessions, COPY, and failures sorted by SQLSTATE.
 //!
-//! This is the only folder that names deadpool and the glue between tokio-postgres and rustls. It does not know what lies in the
-//! database.
+//! Only this folder names deadpool and the glue between tokio-postgres and rustls. It knows nothing of forebay's tables.
 
 pub mod backoff;
 mod connect;

@@ -1,4 +1,4 @@
-//! The connections: a pool of their own, bounded waits, and sessions that end by themselves when we vanish.
+//! The connection pool: bounded waits, and sessions that end by themselves if forebay disappears.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::table::ddl::SEARCH_PATH;
 pub struct Pool {
     pool: DeadPool,
     target: Target,
-    /// The longest that getting a connection may take in all.
+    /// The longest that getting a connection may take in total.
     patience: Duration,
 }
 
@@ -61,7 +61,7 @@ impl Pool {
         Ok(Self { pool, target, patience })
     }
 
-    /// A connection that answers and can write.
+    /// A connection that responds and can write.
     pub async fn get(&self) -> Result<Session, Failure> {
         let got = tokio::time::timeout(self.patience, self.pool.get()).await;
         let got = got.unwrap_or(Err(PoolError::Timeout(TimeoutType::Create)));
@@ -74,11 +74,11 @@ impl Pool {
         })
     }
 
-    /// Has `work` done on a connection, within `limit` (see [`Session::within`]).
+    /// Runs `work` on a connection, within `limit` (see [`Session::within`]).
     ///
     /// # Errors
     ///
-    /// What keeps us from a connection, what `work` failed with, or [`Failure::deadline`].
+    /// The failure to get a connection, the failure of `work`, or [`Failure::deadline`].
     pub async fn session<T>(
         &self,
         limit: Duration,
@@ -87,10 +87,10 @@ impl Pool {
         self.get().await?.within(limit, work).await
     }
 
-    /// Asks the server to cancel what `connection` waits for; for `patience` at most.
+    /// Asks the server to cancel the statement of `connection`, for `patience` at most.
     pub async fn cancel(&self, connection: &Connection, patience: Duration) {
         let Ok(tls) = tls::connector(&self.target.tls) else { return };
-        // Where it does not get through, the session's end does the same.
+        // If the request fails, the end of the session cancels the statement.
         let _ = tokio::time::timeout(patience, connection.cancel_token().cancel_query(tls)).await;
     }
 
@@ -100,9 +100,9 @@ impl Pool {
     }
 }
 
-/// What our SQL means, whatever the role's, the database's or the server's settings are: how literals are read and values are
-/// written, by which partitions' bounds are read back, what a transaction sees, how a table is stored. A plain role may set all
-/// of it (context "user"), in every version.
+/// Settings that fix the meaning of our SQL, whatever the role, the database or the server has set: how literals are read, how
+/// values are written (partition bounds are read back from them), what a transaction sees, how a table is stored. A plain role
+/// may set all of them (context "user"), in every version.
 const MEANING: [(&str, &str); 15] = [
     ("standard_conforming_strings", "on"),
     ("array_nulls", "on"),
@@ -121,15 +121,15 @@ const MEANING: [(&str, &str); 15] = [
     ("default_table_access_method", "heap"),
 ];
 
-/// The triggers of an existing table may rely on the settings that the role's sessions have, and on their search_path; they see these
-/// from here to the end of the transaction, in which nothing of forebay's own is called any more.
+/// Restores the role's own settings and search_path, on which the triggers of an existing table may rely. It holds until the
+/// end of the transaction, which runs no further SQL of forebay's own.
 pub(crate) static AS_THE_ROLE_HAS_THEM: LazyLock<String> = LazyLock::new(|| {
     let names = MEANING.iter().map(|(name, _)| *name).chain(["search_path"]);
     names.map(|name| format!("SET LOCAL {name} TO DEFAULT")).collect::<Vec<_>>().join("; ")
 });
 
-/// Sets what holds for the session. The first statements call nothing: from then on no name is looked up elsewhere, and what follows
-/// has time.
+/// Applies the session's settings. The first statements call no function: after them, names are looked up in our search_path
+/// only, and the other settings have no timeout.
 async fn set_up(
     client: &deadpool_postgres::ClientWrapper,
     settings: &str,
@@ -138,16 +138,15 @@ async fn set_up(
     client.batch_execute(settings).await
 }
 
-/// The session's own settings, all of which a plain role may set (context "user"). One that this server does not have is passed
-/// over.
+/// The session's own settings, all of which a plain role may set (context "user"). Settings that this server does not have are
+/// skipped.
 ///
-/// `synchronous_commit` is set because a role's or database's default of `off` would let a crash take back what
-/// was answered as stored. The TCP settings end the session of a forebay that vanished without a word, and
-/// with it the lock on its lane's row.
+/// `synchronous_commit` is set because with a role's or database's default of `off`, a crash could lose records that were
+/// reported as stored. The TCP settings end the session of a forebay that disappeared, and with it the lock on its lane's row.
 fn session_settings(statement_timeout: Duration) -> String {
-    // PostgreSQL 17 and newer. Like the others it does not end a COPY that waits for us before we send something.
+    // PostgreSQL 17 and newer. Like the others, it does not end a COPY that waits for our data.
     let transaction_timeout = format!("{}ms", (statement_timeout + Duration::from_secs(5)).as_millis());
-    // It has to end before the batch's deadline, to tell a lock from a server that does not answer.
+    // Shorter than the batch's deadline, so that a lock can be told from a server that does not respond.
     let lock_timeout = format!("{}ms", LOCK_TIMEOUT.min(statement_timeout / 2).as_millis().max(1));
     let statement_timeout = format!("{}ms", statement_timeout.as_millis().max(1));
     let settings = [
@@ -171,7 +170,7 @@ fn session_settings(statement_timeout: Duration) -> String {
     )
 }
 
-/// Bounds a hook, which deadpool does not. A session that does not answer is given up, and the next one has its turn.
+/// Limits the time of a hook, which deadpool does not. A session that does not respond is closed, and the next one is tried.
 async fn answered(
     limit: Duration,
     hook: impl Future<Output = Result<(), HookError>>,
@@ -180,8 +179,8 @@ async fn answered(
     tokio::time::timeout(limit, hook).await.unwrap_or_else(silent)
 }
 
-/// A server that has become a standby, or read-only by a setting, keeps its sessions. They are of no use. Nor is one in a transaction,
-/// which work should have ended: its now is before that of the statement.
+/// Refuses sessions that are of no use. A server that became a standby, or read-only by a setting, keeps its sessions. A session
+/// in a transaction, which its last user should have ended, has a now() before the time of the statement.
 async fn check_free(client: &deadpool_postgres::ClientWrapper) -> Result<(), HookError> {
     let select = "SELECT current_setting('transaction_read_only'), now() = statement_timestamp()";
     let rows = client.simple_query(select).await.map_err(HookError::Backend)?;

@@ -1,17 +1,17 @@
-//! A connection string as it may be shown: all of it but its password.
+//! Connection strings without their passwords, for messages.
 
 use super::dsn::Target;
 use super::dsn::conninfo::places;
 use crate::values::secret::REDACTED;
 
-/// `dsn` without its passwords. What cannot be read is not shown at all, since where a password ends is only known of what can.
+/// `dsn` without its passwords. A string that cannot be parsed is not shown at all, since nobody knows where its password ends.
 pub(crate) fn without_password(dsn: &str) -> String {
     if dsn == "embedded" {
         return dsn.to_owned();
     }
     let Ok(places) = Target::parse(dsn).and_then(|_| places(dsn)) else { return REDACTED.to_owned() };
     let mut shown = dsn.to_owned();
-    // From the end, so that what is before stays where it is.
+    // Backwards, so that the earlier ranges stay valid.
     for (key, place) in places.into_iter().rev() {
         if key.contains("password") {
             shown.replace_range(place, REDACTED);

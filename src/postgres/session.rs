@@ -1,4 +1,4 @@
-//! A connection for a piece of work. Whatever becomes of the work, no transaction of it is left for the connection's next user.
+//! A connection for a piece of work. However the work ends, it leaves no open transaction to the connection's next user.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use tokio_postgres::SimpleQueryMessage;
 
 use super::error::{Class, Failure};
 
-/// What statements are sent by, within a piece of work.
+/// A connection that statements are sent on, within a piece of work.
 pub type Connection = Object;
 
-/// A connection from a pool. Work is done on it by [`Session::within`] alone. Dropped, it goes back to the pool where all work has
-/// ended, with its transactions; otherwise the connection ends: after a deadline, and where the work was dropped on its way.
+/// A connection from a pool, used only by [`Session::within`]. When dropped, it goes back to the pool if all work and all
+/// transactions have ended. Otherwise (after a deadline, or if the work was cancelled) the connection is closed.
 #[derive(Debug)]
 pub struct Session {
     connection: Option<Connection>,
-    /// No transaction is under way, as far as a server's answers tell.
+    /// No transaction is open, as far as the server's answers tell.
     is_free: bool,
 }
 
-/// Why a piece of work failed, as far as it tells what becomes of the connection.
+/// The error of a piece of work. It decides whether the connection can be kept.
 pub trait Cause: From<Failure> {
-    /// What PostgreSQL or the way to it has to do with it.
+    /// The failure of PostgreSQL or the network behind it, if any.
     fn failure(&self) -> Option<&Failure>;
 }
 
@@ -34,11 +34,11 @@ impl Session {
         Self { connection: Some(connection), is_free: true }
     }
 
-    /// Has `work` done, within `limit`. The work ends each transaction that it begins; where it fails, that is done here.
+    /// Runs `work` within `limit`. The work ends each transaction that it begins; if it fails, this rolls back.
     ///
     /// # Errors
     ///
-    /// The failure of `work`, or [`Failure::deadline`]. Of no further use is a connection that an earlier piece of work has left unusable.
+    /// The failure of `work`, [`Failure::deadline`], or the end of the session if earlier work left it unusable.
     pub async fn within<T, E: Cause>(
         &mut self,
         limit: Duration,
@@ -48,7 +48,7 @@ impl Session {
         let Some(connection) = self.connection.as_ref().filter(|_| is_free) else {
             return Err(Failure::session_end().into());
         };
-        // A piece of work is large, and whoever waits for it should not be.
+        // Boxed, because the future of a piece of work is large.
         let done = bounded(limit, Box::pin(work(connection))).await;
         self.is_free = match &done {
             Ok(_) => true,
@@ -71,7 +71,7 @@ impl Drop for Session {
         if let Some(connection) = self.connection.take()
             && !self.is_free
         {
-            // Taken out of its pool, it ends with its only user.
+            // Taken out of the pool, the connection is closed when dropped.
             drop(Object::take(connection));
         }
     }
@@ -83,7 +83,7 @@ impl Cause for Failure {
     }
 }
 
-/// Bounds a part of a piece of work.
+/// Limits the time of a part of a piece of work.
 ///
 /// # Errors
 ///
@@ -95,12 +95,12 @@ pub async fn bounded<T, E: From<Failure>>(
     timeout(limit, work).await.unwrap_or_else(|_| Err(Failure::deadline(limit.as_secs_f64()).into()))
 }
 
-/// Has `part` of a piece of work done, which goes on where that fails: its transaction is rolled back then. The outer failure is the
-/// connection's, for which nothing goes on.
+/// Runs `part` of a piece of work that can go on without it: if the part fails, its transaction is rolled back. The outer failure
+/// is the connection's, which ends the whole work.
 ///
 /// # Errors
 ///
-/// Where the connection is of no further use.
+/// The connection can no longer be used.
 pub async fn attempt<T, E: Cause>(
     connection: &Connection,
     part: impl Future<Output = Result<T, E>>,

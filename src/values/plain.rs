@@ -1,8 +1,8 @@
-//! Text that somebody else chose, a sender or a server, as a terminal may be given it.
+//! Makes text from senders and servers safe for a terminal.
 
 use std::fmt::Write as _;
 
-/// `text` in one line, and without what a terminal would obey.
+/// `text` in one line, with control characters escaped.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -11,12 +11,12 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// `text` in the lines that it has, each without what a terminal would obey.
+/// `text` with its lines, each with control characters escaped.
 pub fn plain_lines(text: &str) -> String {
     text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 
-/// One line of JSON that means the same as `json`, and has nothing that a terminal would obey.
+/// `json` in one line with the same meaning, and with control characters escaped.
 pub fn plain_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let (mut in_string, mut escaped) = (false, false);
@@ -33,8 +33,7 @@ pub fn plain_json(json: &str) -> String {
     out
 }
 
-/// Whether a terminal would do something at `c`, or show it elsewhere: control characters, those that end a line, and those that
-/// turn the direction of what follows.
+/// Whether a terminal would obey `c` instead of showing it: control characters, line ends, and marks of the text direction.
 pub fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -21,7 +21,7 @@ pub trait Scalar: Sized {
 /// A unit as it is written behind a number, and its name.
 pub type Unit = (&'static str, &'static str);
 
-/// Reads text or a number. `unit` is that of a number alone, where it may be alone.
+/// Reads text or a number. `unit` is the unit of a bare number, if one is allowed.
 pub fn read<'de, T: Scalar, D: Deserializer<'de>>(
     deserializer: D,
     unit: Option<Unit>,
@@ -44,7 +44,7 @@ struct Reader<T> {
     value: PhantomData<T>,
 }
 
-/// What is allowed, with a number alone where that is.
+/// The allowed values, and the unit of a bare number.
 struct Allowed<'a>(&'a str, Option<Unit>);
 
 impl Expected for Allowed<'_> {

@@ -1,15 +1,15 @@
-//! What a configuration must not show: tokens, passwords, keys.
+//! Secrets of a configuration, which are never shown: tokens, passwords, keys.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// A text that is shown as `[REDACTED]`, wherever it is printed or serialized. Neither is it quoted where it is refused.
+/// A text that is printed and serialized as `[REDACTED]`. Error messages do not quote it either.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// What is shown in the place of a secret.
+/// The text shown instead of a secret.
 pub const REDACTED: &str = "[REDACTED]";
 
 impl Secret {
@@ -39,7 +39,7 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
-        /// Of a value that is no text, serde's own refusal would show the value.
+        /// serde's own error for a value that is not text would show the value.
         fn refused<T, E: Error>() -> Result<T, E> {
             Err(E::custom("found something that is not text, expected text; put it in quotes"))
         }
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Secret {
                 refused()
             }
         }
-        // What looks like a number may be a token all the same.
+        // A token may look like a number.
         deserializer.deserialize_str(Text)
     }
 }

@@ -64,7 +64,7 @@ impl Scalar for ByteSize {
         EXPECTED.into()
     }
 
-    /// What is less than a byte is left out, but no byte is ever half of one, and nothing becomes 0 by it.
+    /// Fractions of a byte are cut off, except in a bare number of bytes; a value that would become 0 is refused.
     fn parse(text: &str) -> Result<Self, Words> {
         let text = text.trim();
         if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {

@@ -1,6 +1,6 @@
-//! Text in files, as editors of all systems save it.
+//! Decodes text files as the editors of all systems save them.
 
-/// Why a file has no text that can be read.
+/// The reason why a file cannot be read as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
     /// It is in the encoding that some Windows programs call Unicode.
@@ -11,8 +11,8 @@ pub enum NotText {
     Unknown(usize),
 }
 
-/// `bytes` without the mark that Windows programs put before UTF-8. It is no part of the first line: a token behind it, or a
-/// first key, would never match.
+/// `bytes` without the byte order mark that Windows programs put before UTF-8. With the mark, a token or key at the start would
+/// never match.
 pub fn unmarked(mut bytes: Vec<u8>) -> Result<Vec<u8>, NotText> {
     if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
         bytes.drain(..3);

@@ -13,7 +13,7 @@ use crate::values::scalar::Scalar as _;
 /// A point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// So long before now, by the clock of the server, which also wrote the times.
+    /// This long before now, by the server's clock, which also set the stored times.
     Ago(Duration),
     /// A point in time.
     Time(Timestamp),
@@ -28,7 +28,7 @@ pub enum Written {
     Clock(DateTime),
 }
 
-/// What does not say when.
+/// A text that is not a point in time.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "allowed are a span before now such as 90m or 24h; 2026-11-25, 2026-11-25 17:05 or 2026-11-25 17:05:09.5, with a T instead \
@@ -37,7 +37,7 @@ pub enum Written {
 pub struct WhenError;
 
 impl When {
-    /// The point in time, where it is `now`.
+    /// The point in time, if it is `now`.
     pub fn at(self, now: SystemTime) -> SystemTime {
         match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
@@ -47,8 +47,8 @@ impl When {
 }
 
 impl Written {
-    /// The point in time, where clocks show the time of `zone`. A time that clocks pass over is as much later, and one that they
-    /// show twice is the first of the two.
+    /// The point in time, by the clocks of `zone`. A time that clocks skip is shifted by the length of the gap, and of a time that
+    /// they show twice the first is meant.
     pub fn within(self, zone: &TimeZone) -> When {
         match self {
             Self::When(when) => when,
@@ -67,7 +67,7 @@ impl FromStr for Written {
         if let Ok(GoDuration(ago)) = GoDuration::parse(text) {
             return Ok(Self::When(When::Ago(ago)));
         }
-        // jiff passes over what it has no use for, such as the time behind a date, so that the form is looked at first.
+        // jiff ignores parts that it does not need, such as the time after a date, so the form is checked first.
         match form(text).ok_or(WhenError)? {
             Form::Clock => text.parse().map(Self::Clock),
             Form::Offset => text.parse().map(|time| Self::When(When::Time(time))),
@@ -76,15 +76,15 @@ impl FromStr for Written {
     }
 }
 
-/// What else is said beside date and time.
+/// The form of a date or time.
 enum Form {
-    /// Nothing.
+    /// Without an offset.
     Clock,
-    /// How far from UTC the clock is.
+    /// With an offset from UTC.
     Offset,
 }
 
-/// The form of all of `text`; `None` where it has another one.
+/// The form of the whole `text`; `None` if it has none of them.
 fn form(text: &str) -> Option<Form> {
     let Some((date, rest)) = text.split_once(['T', 't', ' ']) else {
         return is_like(text, "0000-00-00").then_some(Form::Clock);

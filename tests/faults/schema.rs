@@ -199,7 +199,7 @@ async fn a_table_that_refuses_everything() {
     scene.was_calm_since(failures, began).await;
     client.batch_execute("ALTER TABLE otel.log_records DROP CONSTRAINT never").await.unwrap();
     let recovery = scene.recovers().await;
-    assert!(scene.says("the table refuses records that it took before"), "{:#?}", scene.forebay.said());
+    assert!(scene.says("the table refuses records that it accepted before"), "{:#?}", scene.forebay.said());
     let account = scene.ends("fault 25, everything refused", recovery).await;
     // Each of the two lanes suspects the table after twenty.
     assert!(account.dead <= 40, "{} dead letters", account.dead);

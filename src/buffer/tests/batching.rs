@@ -1,4 +1,4 @@
-//! When a batch is due, and what is in it. Time stands still but for the waits.
+//! When a batch is due, and what is in it. Time passes only in waits.
 
 use tokio::time::{Instant, advance};
 
@@ -22,7 +22,7 @@ async fn a_batch_is_due_when_enough_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_woken_when_enough_waits() {
+async fn a_lane_is_woken_when_enough_waits() {
     let buffer = Arc::new(sized(3, 0));
     let lane = {
         let buffer = buffer.clone();
@@ -96,13 +96,9 @@ async fn a_batch_takes_all_that_waits_up_to_the_largest() {
     }
     assert!(take_now(&buffer).await.is_none(), "one is left, and waits for its time");
     assert_eq!(bodies_of(&buffer.take().await.unwrap()), ["12"]);
-    assert_empty(&buffer_dropped(buffer));
-}
-
-/// All batches of the test were dropped unsettled.
-fn buffer_dropped(buffer: Buffer) -> Buffer {
+    // All batches were dropped unsettled.
     assert_eq!(buffer.books().dropped_for(DropReason::Undelivered), 13);
-    buffer
+    assert_empty(&buffer);
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,10 +20,10 @@ use crate::table::{Space, Transcoder};
 use crate::values::duration::GoDuration;
 use crate::values::size::ByteSize;
 
-/// What became of a request up to the buffer.
+/// The buffer's answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Offered {
-    /// So many records are held.
+    /// This many records are buffered.
     Held(usize),
     /// The whole request is to be sent again.
     Refused,
@@ -82,7 +82,7 @@ fn offer_with<B: AsRef<str>>(
     }
 }
 
-/// What is taken now, written, by its bodies.
+/// Writes everything; returns the bodies.
 async fn drain(buffer: &Buffer) -> Vec<String> {
     buffer.close();
     let mut bodies = Vec::new();
@@ -99,12 +99,12 @@ async fn take_now(buffer: &Buffer) -> Option<Batch> {
     tokio::time::timeout(Duration::from_millis(1), buffer.take()).await.ok().flatten()
 }
 
-/// The batch that is due by its size, however short ago the last one was taken; `None` where none is.
+/// The batch that is due by its size, with time for the gap after the last one; `None` if none is.
 async fn take_soon(buffer: &Buffer) -> Option<Batch> {
     tokio::time::timeout(Duration::from_millis(20), buffer.take()).await.ok().flatten()
 }
 
-/// Nothing is held, and every record has its outcome.
+/// Asserts that nothing is buffered, and every record has its outcome.
 fn assert_empty(buffer: &Buffer) {
     assert_eq!((buffer.budget().records(), buffer.budget().bytes()), (0, 0));
     assert_balanced(buffer);

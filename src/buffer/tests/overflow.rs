@@ -76,10 +76,8 @@ async fn drop_oldest_keeps_to_the_bytes_as_well() {
 async fn what_is_being_written_does_not_give_way() {
     let buffer = buffer(3, Overflow::DropOldest);
     offer(&buffer, ["a", "b"]);
-    let in_flight = {
-        buffer.queue.press();
-        take_now(&buffer).await.unwrap()
-    };
+    buffer.queue.press();
+    let in_flight = take_now(&buffer).await.unwrap();
     assert_eq!(offer(&buffer, ["c"]), Offered::Held(1));
     assert_eq!(offer(&buffer, ["d", "e"]), Offered::Held(1));
     assert_eq!(dropped(&buffer, DropReason::DropOldest), 1, "c");
@@ -121,7 +119,7 @@ async fn a_record_larger_than_the_buffer_is_never_waited_for() {
     }
 }
 
-/// NULs become three bytes each, so that the rows are larger than the wire lets expect.
+/// NULs become three bytes each, so that the rows are larger than estimated from the wire.
 fn swelling() -> String {
     "\0".repeat(1000)
 }
@@ -140,7 +138,7 @@ async fn rows_larger_than_estimated_are_shed_from_the_end() {
     }
 }
 
-/// Such a request fits when the buffer is empty, so that the policy is to refuse all of it.
+/// Such a request fits into the empty buffer, so that all of it is refused.
 #[tokio::test]
 async fn rows_larger_than_estimated_are_refused_where_they_fit_later() {
     let (old, new) = (held_bytes(["old"]), held_bytes([swelling(), swelling()]));
@@ -153,7 +151,7 @@ async fn rows_larger_than_estimated_are_refused_where_they_fit_later() {
     assert_eq!(drain(&buffer).await, ["old"]);
 }
 
-/// Such a request is taken in part, and what is left of it once it was cut is not refused for fitting then.
+/// Such a request is accepted in part; the rest after the cut is not refused, though it would fit later.
 #[tokio::test]
 async fn rows_that_never_fit_are_cut_to_what_is_free() {
     let (old, two, three) =
@@ -168,8 +166,7 @@ async fn rows_that_never_fit_are_cut_to_what_is_free() {
     assert_eq!(drain(&buffer).await.len(), 3);
 }
 
-/// The bytes of a request are free with the last of its rows only. Shedding what a lane has the rest of would
-/// lose records and gain nothing.
+/// The bytes of a request are freed with its last row. Dropping rows of a request that a lane is writing would free nothing.
 #[tokio::test]
 async fn bytes_are_made_room_for_by_whole_requests_and_not_by_those_in_flight() {
     let body = "x".repeat(1000);
@@ -258,7 +255,7 @@ async fn a_record_that_swells_beyond_the_buffer_is_dropped_alone() {
     assert_eq!(drain(&buffer).await, held);
 }
 
-/// By any policy it costs none of those that came with it, nor those that are held, where there is room for them.
+/// Under any policy, the other records of the request and the buffered ones are kept if they fit.
 #[tokio::test]
 async fn a_record_larger_than_the_buffer_costs_none_of_its_request() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {

@@ -1,4 +1,4 @@
-//! The way out: rows as they are sent, the count of their outcomes, the room they free.
+//! Settling: the rows to send, the counts of outcomes, and the room that is freed.
 
 use super::*;
 use crate::buffer::samples::bodies;
@@ -26,8 +26,7 @@ async fn a_batch_is_divided_anywhere_and_nothing_is_lost() {
         let (buffer, mut batch) = batch_of_seven().await;
         let rest = batch.split_off(at);
         assert_eq!((batch.len(), rest.len()), (at.min(7), 7 - at.min(7)), "at {at}");
-        let bodies: Vec<_> =
-            [&batch, &rest].into_iter().flat_map(crate::buffer::samples::bodies_of).collect();
+        let bodies: Vec<_> = [&batch, &rest].into_iter().flat_map(bodies_of).collect();
         assert_eq!(bodies, ["0", "1", "2", "3", "4", "5", "6"], "at {at}");
         rest.settle_written(&some([]));
         batch.settle_written(&some([]));
@@ -156,11 +155,8 @@ async fn a_sender_is_told_of_what_was_evicted() {
     offer(&buffer, ["c", "d"]);
     assert_eq!(receipt.await.unwrap(), Settled { flushed: 0, dead_lettered: 0, lost: 2 });
     let books = buffer.books();
-    assert_eq!(
-        (books.rejected(RejectReason::Unavailable), books.dropped_total()),
-        (2, 0),
-        "it sends them again"
-    );
+    let (rejected, dropped) = (books.rejected(RejectReason::Unavailable), books.dropped_total());
+    assert_eq!((rejected, dropped), (2, 0), "it sends them again");
     assert_eq!(books.losses().take(), []);
 }
 

@@ -10,14 +10,14 @@ const PRODUCERS: usize = 4;
 const LANES: usize = 2;
 const REQUESTS: usize = 400;
 
-/// What came out, from all lanes.
+/// The records delivered by all lanes.
 #[derive(Default)]
 struct Delivered {
     written: Vec<String>,
     lost: usize,
 }
 
-/// A request that was taken: its records, how many of them were queued, and what its sender will be told.
+/// An accepted request: the number of its records, the number queued, and the answer to come.
 struct Sent {
     records: usize,
     queued: usize,
@@ -115,22 +115,11 @@ async fn run(queue: QueueConfig) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn bounded_by_records() {
+async fn the_books_balance_whether_records_or_bytes_or_nothing_is_short() {
+    let bytes = QueueConfig::default().max_bytes;
     for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
-        run(QueueConfig { queue_size: 100, overflow, ..QueueConfig::default() }).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn bounded_by_bytes() {
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
-        run(QueueConfig { max_bytes: ByteSize(20_000), overflow, ..QueueConfig::default() }).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn with_room_for_all() {
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
-        run(QueueConfig { queue_size: 100_000, overflow, ..QueueConfig::default() }).await;
+        for (queue_size, max_bytes) in [(100, bytes), (10_000, ByteSize(20_000)), (100_000, bytes)] {
+            run(QueueConfig { queue_size, max_bytes, overflow, ..QueueConfig::default() }).await;
+        }
     }
 }

@@ -8,10 +8,10 @@ use percent_encoding::percent_decode_str;
 
 use super::DsnError;
 
-/// Keys with their values in the order in which they are written; the last of one key counts.
+/// Keys and values in the order of the text; if a key is repeated, the last one counts.
 pub(super) type Written = Vec<(String, String)>;
 
-/// The key of a value, and where in the text the value is as it is written.
+/// A key, and the range of its value in the text.
 pub(crate) type Place = (String, Range<usize>);
 
 /// A pair of a connection string.
@@ -26,7 +26,7 @@ pub(super) fn read(text: &str) -> Result<Written, DsnError> {
     Ok(pairs(text)?.into_iter().map(|pair| (pair.key, pair.value)).collect())
 }
 
-/// Where the values of `text` are.
+/// The places of the values in `text`.
 pub(crate) fn places(text: &str) -> Result<Vec<Place>, DsnError> {
     Ok(pairs(text)?.into_iter().map(|pair| (pair.key, pair.place)).collect())
 }
@@ -42,7 +42,7 @@ fn broken<T>(problem: &str) -> Result<T, DsnError> {
     Err(DsnError::Parse(problem.to_owned()))
 }
 
-/// Where the authority of a URL begins; `None` of what is no URL of PostgreSQL.
+/// The start of a URL's authority; `None` if it is not a PostgreSQL URL.
 fn authority(text: &str) -> Option<usize> {
     let (scheme, _) = text.split_once("://")?;
     let scheme = scheme.trim_start().to_ascii_lowercase();
@@ -54,7 +54,7 @@ fn authority(text: &str) -> Option<usize> {
     is_ours.then(|| text.find("://").map(|at| at + 3))?
 }
 
-/// What is still to be read of a URL.
+/// A URL while it is read.
 struct Url<'a> {
     text: &'a str,
     at: usize,
@@ -62,7 +62,7 @@ struct Url<'a> {
 }
 
 impl Url<'_> {
-    /// In libpq's steps: user and password up to an @ that comes before any slash, hosts with their ports, the database, parameters.
+    /// Reads in libpq's order: user and password (up to an @ before any slash), hosts with ports, database, parameters.
     fn read(mut self) -> Result<Vec<Pair>, DsnError> {
         let end = self.text.trim_end().len().max(self.at);
         let ahead = &self.text[self.at..end];
@@ -114,7 +114,7 @@ impl Url<'_> {
             hosts.push(host);
             ports.push(port);
         }
-        // As in libpq, lists whose elements are all empty leave it to other places to say where.
+        // As in libpq, a list of empty elements sets nothing, so that other sources can.
         for (key, list) in [("host", hosts), ("port", ports)] {
             let list = list.join(",");
             if !list.is_empty() && (list.contains(|c| c != ',') || key == "host") {
@@ -152,7 +152,7 @@ impl Url<'_> {
     }
 }
 
-/// A parameter in libpq's words, where JDBC or asyncpg has others for the same.
+/// Translates parameters of JDBC and asyncpg into libpq's.
 fn translated(key: &str, value: &str) -> (String, String) {
     let (key, value) = match (key, value) {
         ("ssl", "true") => ("sslmode", "require"),
@@ -167,7 +167,7 @@ fn translated(key: &str, value: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-/// `text` without its percent signs. Unlike a browser, and like libpq, it takes none that stands for nothing.
+/// `text` percent-decoded. Like libpq, and unlike a browser, it refuses a % that is not followed by two digits.
 fn decode(text: &str) -> Result<Cow<'_, str>, DsnError> {
     let is_code = |rest: &str| {
         rest.len() >= 2
@@ -201,7 +201,7 @@ fn key_values(text: &str) -> Result<Vec<Pair>, DsnError> {
     Ok(pairs)
 }
 
-/// The value that `text` begins with, and how long it is as written.
+/// The value that `text` begins with, and its length in the text.
 fn value(text: &str) -> Result<(String, usize), DsnError> {
     let quoted = text.starts_with('\'');
     let mut value = String::new();

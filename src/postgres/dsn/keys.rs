@@ -1,15 +1,15 @@
-//! Every key of a connection string (PostgreSQL manual, "Parameter Key Words"), with the environment variable that stands in for it.
+//! Every key of a connection string (PostgreSQL manual, "Parameter Key Words") and its environment variable.
 
-use super::DsnError;
+use super::{DsnError, refused};
 
-/// What becomes of a key.
+/// How a key is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Treatment {
     /// It has libpq's meaning.
     Used,
-    /// It changes nothing here, whatever it says.
+    /// Its value has no effect.
     Ignored,
-    /// Only these values are taken, which change nothing; for others the text says why, and what to do instead.
+    /// Only these values are accepted, which have no effect; for others the text gives the reason and an alternative.
     Only(&'static [&'static str], &'static str),
 }
 
@@ -17,7 +17,13 @@ use Treatment::{Ignored, Only, Used};
 
 type Key = (&'static str, &'static str, Treatment);
 
-const NO_GSS: &str = "forebay does not speak GSSAPI; encrypt with sslmode=verify-full, and authenticate with a password or a certificate";
+const NO_GSS: Treatment = Only(
+    &["", "disable", "prefer"],
+    "forebay does not speak GSSAPI; encrypt with sslmode=verify-full, and authenticate with a password or a certificate",
+);
+const NO_OAUTH: Treatment =
+    Only(&[""], "forebay does not speak OAuth to PostgreSQL; use a password or a certificate");
+const NO_SCRAM_KEY: Treatment = Only(&[""], "forebay authenticates with the password; set it, or a passfile");
 
 const KEYS: [Key; 51] = [
     ("host", "PGHOST", Used),
@@ -40,7 +46,7 @@ const KEYS: [Key; 51] = [
     ),
     ("channel_binding", "PGCHANNELBINDING", Used),
     ("connect_timeout", "PGCONNECT_TIMEOUT", Used),
-    // Text is UTF-8 here, whatever else would be asked for.
+    // The encoding is always UTF-8.
     ("client_encoding", "PGCLIENTENCODING", Ignored),
     ("options", "PGOPTIONS", Used),
     ("application_name", "PGAPPNAME", Used),
@@ -56,13 +62,13 @@ const KEYS: [Key; 51] = [
         "",
         Only(&["", "false", "off", "no", "0"], "forebay writes by ordinary sessions; remove this key"),
     ),
-    ("gssencmode", "PGGSSENCMODE", Only(&["", "disable", "prefer"], NO_GSS)),
+    ("gssencmode", "PGGSSENCMODE", NO_GSS),
     ("gssdelegation", "PGGSSDELEGATION", Ignored),
     ("krbsrvname", "PGKRBSRVNAME", Ignored),
     ("gsslib", "PGGSSLIB", Ignored),
     ("sslmode", "PGSSLMODE", Used),
     ("sslnegotiation", "PGSSLNEGOTIATION", Used),
-    // libpq ignores it unless the server allows what no server should.
+    // libpq ignores it too, unless the server allows compression, which no server should.
     ("sslcompression", "PGSSLCOMPRESSION", Ignored),
     ("sslcert", "PGSSLCERT", Used),
     ("sslkey", "PGSSLKEY", Used),
@@ -99,23 +105,11 @@ const KEYS: [Key; 51] = [
     ("sslkeylogfile", "", Only(&[""], "forebay gives its session keys to nobody; remove this key")),
     ("target_session_attrs", "PGTARGETSESSIONATTRS", Used),
     ("load_balance_hosts", "PGLOADBALANCEHOSTS", Used),
-    ("scram_client_key", "", Only(&[""], "forebay authenticates with the password; set it, or a passfile")),
-    ("scram_server_key", "", Only(&[""], "forebay authenticates with the password; set it, or a passfile")),
-    (
-        "oauth_issuer",
-        "",
-        Only(&[""], "forebay does not speak OAuth to PostgreSQL; use a password or a certificate"),
-    ),
-    (
-        "oauth_client_id",
-        "",
-        Only(&[""], "forebay does not speak OAuth to PostgreSQL; use a password or a certificate"),
-    ),
-    (
-        "oauth_client_secret",
-        "",
-        Only(&[""], "forebay does not speak OAuth to PostgreSQL; use a password or a certificate"),
-    ),
+    ("scram_client_key", "", NO_SCRAM_KEY),
+    ("scram_server_key", "", NO_SCRAM_KEY),
+    ("oauth_issuer", "", NO_OAUTH),
+    ("oauth_client_id", "", NO_OAUTH),
+    ("oauth_client_secret", "", NO_OAUTH),
 ];
 
 /// Keys and their environment variables.
@@ -123,21 +117,19 @@ pub(super) fn variables() -> impl Iterator<Item = (&'static str, &'static str)> 
     KEYS.iter().map(|(key, variable, _)| (*key, *variable)).filter(|(_, variable)| !variable.is_empty())
 }
 
-/// Refuses a key that there is not, and a value that asks for what forebay cannot do. The text shows neither what may be a
-/// password, nor a key that may be one: of a URL with a slash too few, all up to its first `=` is key.
+/// Refuses an unknown key, and a value that forebay does not support. The message never shows a value, which may be a
+/// password, nor a key that may contain one: in a URL with a slash too few, the key is everything up to the first `=`.
 pub(super) fn check(key: &str, value: &str) -> Result<(), DsnError> {
     match KEYS.iter().find(|(known, ..)| *known == key) {
         Some((_, _, Used | Ignored)) => Ok(()),
         Some((_, _, Only(allowed, _))) if allowed.contains(&value) => Ok(()),
-        Some((_, _, Only(_, instead))) => {
-            Err(DsnError::Key { key: key.to_owned(), problem: (*instead).to_owned() })
-        }
+        Some((_, _, Only(_, instead))) => refused(key, *instead),
         None if !key.is_empty() && key.chars().all(|c| c.is_ascii_alphabetic() || c == '_') => {
             let distance = |known: &str| strsim::damerau_levenshtein(key, known);
             let near = KEYS.iter().map(|(known, ..)| *known).min_by_key(|known| distance(known));
             let near = near.filter(|known| distance(known) <= 1 + known.len() / 4);
             let cure = near.map_or_else(|| "remove it".to_owned(), |near| format!("did you mean {near}?"));
-            Err(DsnError::Key { key: key.to_owned(), problem: format!("libpq has no such key; {cure}") })
+            refused(key, format!("libpq has no such key; {cure}"))
         }
         None => Err(DsnError::Parse("what stands before a = is not an option's name".to_owned())),
     }

@@ -1,4 +1,4 @@
-//! What the keys of a connection string mean, for each of its hosts.
+//! The meaning of a connection string's keys, for each of its hosts.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -7,21 +7,17 @@ use std::time::Duration;
 use tokio_postgres::Config as PgConfig;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
 
-use super::DsnError;
 use super::conninfo::Written;
+use super::{DsnError, refused};
 
-/// Where distributions have PostgreSQL's socket, and what libpq asks where no host is named.
+/// The directory of PostgreSQL's socket in distributions, and libpq's default host.
 pub(super) const SOCKETS: &str = "/var/run/postgresql";
 
-/// Keys and values, of which the last counts.
+/// Keys and values; if a key is repeated, the last one counts.
 pub(super) struct Keys(pub(super) Written);
 
-fn refused<T>(key: &str, problem: impl Into<String>) -> Result<T, DsnError> {
-    Err(DsnError::Key { key: key.to_owned(), problem: problem.into() })
-}
-
 impl Keys {
-    /// The value of `key`; an empty one is none.
+    /// The value of `key`; an empty one counts as not set.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(known, _)| known == key);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -35,17 +31,17 @@ impl Keys {
         }
     }
 
-    /// One of the words that `key` may have.
+    /// The meaning of `key`, whose value must be one of `words`.
     fn word<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, DsnError> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
-        match words.iter().find(|(word, _)| *word == text) {
-            Some((_, meaning)) => Ok(Some(*meaning)),
-            None => refused(key, format!("allowed are {}", known())),
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Ok(Some(*meaning));
         }
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        refused(key, format!("allowed are {}", known.join(", ")))
     }
 
-    /// A configuration for each host. Where several are named, an empty part is what it would be alone.
+    /// A configuration for each host. An empty element of a list has its default.
     pub(super) fn hosts(&self, ssl_mode: SslMode) -> Result<Vec<PgConfig>, DsnError> {
         let list = |key| self.get(key).map_or(Vec::new(), |text| text.split(',').map(str::trim).collect());
         let (hosts, addresses, ports): (Vec<_>, Vec<_>, Vec<_>) =
@@ -53,39 +49,30 @@ impl Keys {
         let count = hosts.len().max(addresses.len()).max(1);
         for (key, list) in [("host", &hosts), ("hostaddr", &addresses)] {
             if !list.is_empty() && list.len() != count {
-                return refused(
-                    key,
-                    format!("it has {} parts, and hostaddr and host together are {count} hosts", list.len()),
-                );
+                let parts = list.len();
+                let problem =
+                    format!("it has {parts} parts, and hostaddr and host together are {count} hosts");
+                return refused(key, problem);
             }
         }
         if ports.len() > 1 && ports.len() != count {
-            return refused(
-                "port",
-                format!(
-                    "{} ports are named for {count} hosts; write one for all, or one for each",
-                    ports.len()
-                ),
-            );
+            let ports = ports.len();
+            let problem =
+                format!("{ports} ports are named for {count} hosts; write one for all, or one for each");
+            return refused("port", problem);
         }
         let all = self.all()?;
         let one = |index: usize| {
-            let part =
-                |list: &[&str]| list.get(index).copied().filter(|part| !part.is_empty()).map(str::to_owned);
-            let port =
-                if ports.len() > 1 { part(&ports) } else { ports.first().map(|port| (*port).to_owned()) };
-            located(
-                all.clone(),
-                part(&hosts),
-                part(&addresses),
-                port.filter(|port| !port.is_empty()),
-                ssl_mode,
-            )
+            let part = |list: &[&str], index: usize| {
+                list.get(index).copied().filter(|part| !part.is_empty()).map(str::to_owned)
+            };
+            let port = part(&ports, if ports.len() > 1 { index } else { 0 });
+            located(all.clone(), part(&hosts, index), part(&addresses, index), port, ssl_mode)
         };
         (0..count).map(one).collect()
     }
 
-    /// What all hosts have.
+    /// The settings that all hosts share.
     fn all(&self) -> Result<PgConfig, DsnError> {
         let mut all = PgConfig::new();
         self.get("user").map(|user| all.user(user));
@@ -101,7 +88,7 @@ impl Keys {
             .map(|seconds| all.connect_timeout(Duration::from_secs(seconds)));
         self.keepalive(&mut all)?;
         let attributes = [
-            // forebay writes: of any server it needs one that takes that.
+            // forebay writes, so that `any` still needs a writable server.
             ("any", TargetSessionAttrs::ReadWrite),
             ("read-write", TargetSessionAttrs::ReadWrite),
             ("primary", TargetSessionAttrs::ReadWrite),
@@ -124,32 +111,20 @@ impl Keys {
         Ok(all)
     }
 
-    /// libpq leaves a silent peer to the system, which takes two hours to notice; here what is not said is forebay's own.
+    /// Sets keepalives and timeouts. libpq's defaults are the system's, which notice a silent peer after two hours;
+    /// forebay has defaults of its own.
     fn keepalive(&self, all: &mut PgConfig) -> Result<(), DsnError> {
         all.keepalives(self.number::<i64>("keepalives")?.is_none_or(|number| number != 0));
-        let spans = [
-            self.number::<i64>("keepalives_idle")?,
-            self.number("keepalives_interval")?,
-            self.number("tcp_user_timeout")?,
-        ];
-        let [idle, interval, unacknowledged] =
-            spans.map(|span| span.map(|span| u64::try_from(span).unwrap_or(0)));
-        // 0 is the system's own.
-        match idle {
-            None => drop(all.keepalives_idle(Duration::from_secs(10))),
-            Some(0) => {}
-            Some(seconds) => drop(all.keepalives_idle(Duration::from_secs(seconds))),
-        }
-        match interval {
-            None => drop(all.keepalives_interval(Duration::from_secs(5))),
-            Some(0) => {}
-            Some(seconds) => drop(all.keepalives_interval(Duration::from_secs(seconds))),
-        }
-        match unacknowledged {
-            None => drop(all.tcp_user_timeout(Duration::from_secs(20))),
-            Some(0) => {}
-            Some(millis) => drop(all.tcp_user_timeout(Duration::from_millis(millis))),
-        }
+        let span = |key, unit: fn(u64) -> Duration, default| -> Result<Option<Duration>, DsnError> {
+            let written = self.number::<i64>(key)?.map(|number| unit(u64::try_from(number).unwrap_or(0)));
+            // 0 leaves it to the system.
+            Ok(Some(written.unwrap_or(default)).filter(|span| !span.is_zero()))
+        };
+        let seconds = Duration::from_secs;
+        span("keepalives_idle", seconds, seconds(10))?.map(|span| all.keepalives_idle(span));
+        span("keepalives_interval", seconds, seconds(5))?.map(|span| all.keepalives_interval(span));
+        let unacknowledged = span("tcp_user_timeout", Duration::from_millis, seconds(20))?;
+        unacknowledged.map(|span| all.tcp_user_timeout(span));
         let count = match self.number::<u32>("keepalives_count")? {
             None => self.number("keepalives_retries")?.unwrap_or(3),
             Some(count) => count,
@@ -161,7 +136,7 @@ impl Keys {
     }
 }
 
-/// `all`, at one host.
+/// The settings `all` for one host.
 fn located(
     all: PgConfig,
     host: Option<String>,
@@ -178,7 +153,7 @@ fn located(
         one.hostaddr(address);
     }
     let host = host.or(address).unwrap_or_else(|| SOCKETS.to_owned());
-    // The first @ ends the password, so that this host, which messages name, has the rest of it.
+    // The first @ ends the password. A second one would leave the rest of it in the host's name, which messages show.
     if host.contains('@') {
         let problem = "there is an @ in the name of a host; one in a password is written %40";
         return Err(DsnError::Parse(problem.to_owned()));

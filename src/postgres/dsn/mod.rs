@@ -1,7 +1,7 @@
-//! The connection string: libpq's URL or `key=value` form with libpq's meanings, and forebay's own defaults for what it leaves open.
+//! The connection string: libpq's URL or `key=value` form with libpq's meanings, and with forebay's own defaults.
 //!
-//! `conninfo` reads the text, [`surroundings`] adds what libpq finds elsewhere (environment, service files, the passfile),
-//! `meaning` makes of it what to connect with. What TLS is to be is for `tls.rs`.
+//! `conninfo` reads the text, [`surroundings`] adds libpq's other sources (environment, service files, the passfile),
+//! and `meaning` turns them into connection settings. TLS is configured in `tls.rs`.
 
 pub(crate) mod conninfo;
 mod keys;
@@ -21,17 +21,17 @@ use super::tls::{TlsConfig, TlsError, TlsOptions, Verify};
 use meaning::Keys;
 use surroundings::Env;
 
-/// Where PostgreSQL is, and how to speak to it.
+/// The address of PostgreSQL and the settings for connecting to it.
 #[derive(Clone)]
 pub struct Target {
-    /// What to connect with, for each host by itself.
+    /// The settings of each host.
     hosts: Vec<PgConfig>,
     pub(crate) tls: TlsConfig,
-    /// Where passwords are, if not in the connection string.
+    /// The file with passwords, if the connection string has none.
     passfile: Option<PathBuf>,
 }
 
-/// A connection string that cannot be used. The text never repeats the string, which holds a password.
+/// A connection string that cannot be used. The message never repeats the string, which may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum DsnError {
     /// It is neither a URL nor `key=value` pairs that PostgreSQL's clients know.
@@ -49,67 +49,57 @@ pub enum DsnError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
-    /// It asks for TLS that there is not, or that does not check what it seems to.
+    /// Its TLS settings are not supported, or would check less than they seem to.
     #[error("exporters.postgres.dsn: {0}")]
     Tls(#[from] TlsError),
 }
 
-impl DsnError {
-    /// The same, of a value that an environment variable has.
-    fn taken_from(self, variable: &str) -> Self {
-        match self {
-            Self::Key { key, problem } => Self::Key {
-                key,
-                problem: format!("{problem} (the value is from the environment: {variable})"),
-            },
-            other => other,
-        }
-    }
+fn refused<T>(key: &str, problem: impl Into<String>) -> Result<T, DsnError> {
+    Err(DsnError::Key { key: key.to_owned(), problem: problem.into() })
 }
 
 impl Target {
-    /// Reads a connection string by itself.
+    /// Reads a connection string without looking at environment variables or files.
     pub fn parse(dsn: &str) -> Result<Self, DsnError> {
-        Self::open(dsn, &surroundings::none)
+        Self::open(dsn, &|_| None)
     }
 
-    /// Reads a connection string, and what libpq finds beside it: in the variables of `env`, and in files.
+    /// Reads a connection string, and libpq's other sources: the variables of `env`, and files.
     pub fn open(dsn: &str, env: Env<'_>) -> Result<Self, DsnError> {
         let written = conninfo::read(dsn)?;
         for (key, value) in &written {
             keys::check(key, value)?;
         }
         let keys = Keys(surroundings::filled(written, env)?);
-        let (mode, tls) =
-            TlsOptions::of(|key| keys.get(key), |name| surroundings::at_home(env, name)).meaning()?;
+        let at_home = |name: &str| surroundings::at_home(env, name);
+        let (mode, tls) = TlsOptions { get: &|key| keys.get(key), at_home: &at_home }.meaning()?;
         let mut hosts = keys.hosts(mode)?;
-        // While one host of several keeps us waiting, another one could take us.
+        // With several hosts, another one may be available while one keeps us waiting.
         let timeout = Duration::from_secs(if hosts.len() > 1 { 3 } else { 5 });
         for host in hosts.iter_mut().filter(|host| host.get_connect_timeout().is_none()) {
             host.connect_timeout(timeout);
         }
-        let passfile =
-            keys.get("passfile").map(PathBuf::from).or_else(|| surroundings::at_home(env, ".pgpass"));
+        let passfile = keys.get("passfile").map(PathBuf::from).or_else(|| at_home(".pgpass"));
         let passfile = passfile.filter(|_| keys.get("password").is_none());
         Ok(Self { hosts, tls, passfile })
     }
 
-    /// Whether the certificates that the connection string names can be read.
+    /// Checks that the certificates of the connection string can be read.
     pub fn check_certificates(&self) -> Result<(), DsnError> {
         Ok(super::tls::connector(&self.tls).map(|_| ())?)
     }
 
-    /// Whether the connection string asks for a server that can be written to. Others are for reading alone.
+    /// Checks that the connection string asks for a writable server. Others are for reading only.
     pub fn check_writes(&self) -> Result<(), DsnError> {
         if self.hosts[0].get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
             return Ok(());
         }
-        let problem = "forebay writes, which a standby does not take; write primary, or remove this key (only `forebay query` reads \
+        let problem = "forebay writes, which a standby refuses; write primary, or remove this key (only `forebay query` reads \
                        from a standby)";
-        Err(DsnError::Key { key: "target_session_attrs".to_owned(), problem: problem.to_owned() })
+        refused("target_session_attrs", problem)
     }
 
-    /// The server's list of sessions has these by this name.
+    /// Sets the application name of its sessions.
     pub(crate) fn called(mut self, name: &str) -> Self {
         for host in &mut self.hosts {
             host.application_name(name);
@@ -117,17 +107,17 @@ impl Target {
         self
     }
 
-    /// The longest that one host may take until it is one that can be written to.
+    /// The longest that one host may take to give a writable session.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.hosts[0].get_connect_timeout().copied().unwrap_or_default()
     }
 
-    /// The longest that connecting may take: each host its lookup and its session.
+    /// The longest that connecting may take: for each host its lookup and its session.
     pub(crate) fn connecting(&self) -> Duration {
         self.connect_timeout() * u32::try_from(2 * self.hosts.len()).unwrap_or(u32::MAX)
     }
 
-    /// What to connect with, for each host by itself, with the password that is in the passfile now.
+    /// The settings of each host, with the password that is in the passfile now.
     pub(crate) fn each_host(&self) -> Vec<PgConfig> {
         let with_password = |host: &PgConfig| {
             let mut host = host.clone();
@@ -137,17 +127,17 @@ impl Target {
         self.hosts.iter().map(with_password).collect()
     }
 
-    /// Who connects, and to which database.
+    /// The user and the database.
     pub(crate) fn names(&self) -> (Option<&str>, Option<&str>) {
         (self.hosts[0].get_user(), self.hosts[0].get_dbname())
     }
 
-    /// What the server's list of sessions has these by.
+    /// The application name of its sessions.
     pub(crate) fn application_name(&self) -> &str {
         self.hosts[0].get_application_name().unwrap_or_default()
     }
 
-    /// Whether hosts are asked in any order.
+    /// Whether the hosts are tried in random order.
     pub(crate) fn is_random(&self) -> bool {
         self.hosts[0].get_load_balance_hosts() == LoadBalanceHosts::Random
     }
@@ -164,7 +154,7 @@ impl Target {
         surroundings::password(self.passfile.as_deref()?, name, port, database, &user)
     }
 
-    /// Each host as a target of its own, which takes whatever server it meets there.
+    /// Each host as a target of its own, which accepts any server, also a standby.
     pub(crate) fn hosts(&self) -> Vec<Self> {
         let one = |mut config: PgConfig| {
             config.target_session_attrs(TargetSessionAttrs::Any);
@@ -173,7 +163,7 @@ impl Target {
         self.hosts.iter().cloned().map(one).collect()
     }
 
-    /// Whether nothing but this machine hears what is said to it.
+    /// Whether the traffic stays on this machine.
     pub(crate) fn is_local(&self) -> bool {
         self.hosts.iter().all(|host| match (host.get_hostaddrs(), host.get_hosts()) {
             ([address, ..], _) => address.is_loopback(),
@@ -184,19 +174,19 @@ impl Target {
         })
     }
 
-    /// That whoever is on the way to the server can take its place, where that is so.
+    /// A warning if the server's identity is not verified, so that anyone on the network path could impersonate it.
     pub fn warning(&self) -> Option<String> {
         let is_open = self.tls.verify == Verify::Nothing && !self.is_local();
         is_open.then(|| {
             format!(
-                "The server at {} is not verified: anyone on the way to it can read and change records, and take the password; set \
+                "The server at {} is not verified: anyone on the network path can read and change records, and steal the password; set \
                  sslmode=verify-full (and sslrootcert) in exporters.postgres.dsn",
                 self.describe()
             )
         })
     }
 
-    /// Host and port, for messages. No user, no password.
+    /// Hosts and ports, for messages, without user and password.
     pub fn describe(&self) -> String {
         let one = |host: &PgConfig| {
             let port = host.get_ports().first().copied().unwrap_or(5432);

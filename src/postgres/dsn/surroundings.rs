@@ -1,4 +1,4 @@
-//! What libpq looks at beside the connection string: environment variables, service files, the passfile.
+//! libpq's sources beside the connection string: environment variables, service files, the passfile.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use tracing::warn;
 
 use super::conninfo::Written;
-use super::{DsnError, keys};
+use super::{DsnError, keys, refused};
 use crate::values::text;
 
-/// What an environment variable holds.
+/// Looks up an environment variable.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's own environment.
@@ -18,12 +18,7 @@ pub fn of_process(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// No environment at all.
-pub(super) fn none(_: &str) -> Option<String> {
-    None
-}
-
-/// Keys that `written` leaves open: first by the service that it or PGSERVICE names, then by the environment.
+/// Adds the keys that `written` does not set: first from the service that it or PGSERVICE names, then from the environment.
 pub(super) fn filled(mut written: Written, env: Env<'_>) -> Result<Written, DsnError> {
     let is_open = |written: &Written, key: &str| !written.iter().any(|(known, _)| known == key);
     let named = |written: &Written, key: &str, variable: &str| {
@@ -39,50 +34,53 @@ pub(super) fn filled(mut written: Written, env: Env<'_>) -> Result<Written, DsnE
     for (key, variable) in keys::variables() {
         if let Some(value) = env(variable).filter(|value| !value.is_empty() && is_open(&written, key)) {
             let value = value.trim_end_matches(['\r', '\n']);
-            keys::check(key, value).map_err(|error| error.taken_from(variable))?;
+            keys::check(key, value).map_err(|error| match error {
+                DsnError::Key { key, problem } => {
+                    let problem = format!("{problem} (the value is from the environment: {variable})");
+                    DsnError::Key { key, problem }
+                }
+                other => other,
+            })?;
             written.push((key.to_owned(), value.to_owned()));
         }
     }
     Ok(written)
 }
 
-/// A file of the user that the process runs as; libpq asks HOME first as well.
+/// A file in the home directory; like libpq, by HOME.
 pub(super) fn at_home(env: Env<'_>, name: &str) -> Option<PathBuf> {
     env("HOME").filter(|home| !home.is_empty()).map(|home| Path::new(&home).join(name))
 }
 
-/// The pairs of a service: of the user's file, or else of the system's.
+/// The pairs of a service, from the user's file or else from the system's.
 fn service(name: &str, file: Option<String>, env: Env<'_>) -> Result<Written, DsnError> {
     let of_user = file.as_ref().map(PathBuf::from).or_else(|| at_home(env, ".pg_service.conf"));
     let of_system = env("PGSYSCONFDIR").map(PathBuf::from);
     let of_system = of_system.into_iter().chain(["/etc/postgresql-common".into(), "/etc".into()]);
-    let refused = |problem: String| DsnError::Key { key: "service".to_owned(), problem };
     let mut looked = Vec::new();
     for path in of_user.into_iter().chain(of_system.map(|folder| folder.join("pg_service.conf"))) {
-        let text = match fs::read(&path) {
-            Ok(bytes) => {
-                text::decode(bytes).map_err(|problem| refused(format!("{}: {problem}", path.display())))?
-            }
+        let shown = path.display().to_string();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if file.as_deref().is_some_and(|file| Path::new(file) == path) => {
-                return Err(refused(format!("cannot read {}: {error}", path.display())));
+                return refused("service", format!("cannot read {shown}: {error}"));
             }
             Err(_) => continue,
         };
-        if let Some(pairs) =
-            section(&text, name).map_err(|problem| refused(format!("{}: {problem}", path.display())))?
-        {
-            return Ok(pairs);
+        let text = text::decode(bytes).map_err(|problem| problem.to_string());
+        match text.and_then(|text| section(&text, name)) {
+            Ok(Some(pairs)) => return Ok(pairs),
+            Ok(None) => looked.push(shown),
+            Err(problem) => return refused("service", format!("{shown}: {problem}")),
         }
-        looked.push(path.display().to_string());
     }
     let looked = if looked.is_empty() {
         "there is no service file".to_owned()
     } else {
         format!("it is not in {}", looked.join(", "))
     };
-    Err(refused(format!(
-        "no service {name}: {looked}; write it into ~/.pg_service.conf, or set PGSERVICEFILE"
-    )))
+    let cure = "write it into ~/.pg_service.conf, or set PGSERVICEFILE";
+    refused("service", format!("no service {name}: {looked}; {cure}"))
 }
 
 /// The pairs in the section `[name]` of a service file.
@@ -114,7 +112,7 @@ fn section(text: &str, name: &str) -> Result<Option<Written>, String> {
     Ok(found)
 }
 
-/// The password in the passfile at `path` for these. It is read each time, as it may have been changed.
+/// The password in the passfile at `path` for this connection. The file is read each time, since it may have changed.
 pub(super) fn password(path: &Path, host: &str, port: u16, database: &str, user: &str) -> Option<String> {
     let metadata = fs::metadata(path).ok()?;
     let file = path.display();
@@ -142,7 +140,7 @@ pub(super) fn password(path: &Path, host: &str, port: u16, database: &str, user:
     })
 }
 
-/// The fields of a line, as written and without their backslashes.
+/// The fields of a line, each as written and without its backslashes.
 fn fields(line: &str) -> Vec<(String, String)> {
     let mut fields = vec![(String::new(), String::new())];
     let mut chars = line.chars();

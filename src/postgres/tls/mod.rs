@@ -1,4 +1,4 @@
-//! TLS to PostgreSQL by rustls, with the meanings that libpq gives its keys.
+//! TLS to PostgreSQL by rustls, with libpq's keys and meanings.
 
 mod stream;
 mod verifier;
@@ -21,19 +21,19 @@ use crate::values::text::unmarked;
 pub(crate) use stream::Encrypting;
 use verifier::Verifier;
 
-/// What TLS is to be.
+/// The TLS settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsConfig {
     pub(crate) verify: Verify,
     /// The file of trusted authorities; `None` is the system's.
     pub(crate) root: Option<PathBuf>,
-    /// The file of certificates that are trusted no more.
+    /// The file of revoked certificates.
     pub(crate) revoked: Option<PathBuf>,
-    /// By which the server knows us: a certificate and its key.
+    /// The files of the client's certificate and its key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// The versions that are not spoken.
+    /// The version that is not offered.
     pub(crate) without: Option<Version>,
-    /// Whether the server is not told by which name it is asked for.
+    /// Whether no server name (SNI) is sent.
     pub(crate) hides_name: bool,
 }
 
@@ -43,9 +43,9 @@ pub(crate) enum Verify {
     /// Nothing, as libpq does for `prefer` and for `require` without a root certificate.
     #[default]
     Nothing,
-    /// That it was issued by a trusted authority.
+    /// It was issued by a trusted authority.
     Authority,
-    /// That as well, and that it was issued for the host connected to.
+    /// It was issued by a trusted authority, and for the host connected to.
     Host,
 }
 
@@ -56,33 +56,15 @@ pub(crate) enum Version {
     Tls13,
 }
 
-/// libpq's keys for TLS, by their values.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsOptions {
-    mode: Option<String>,
-    root: Option<String>,
-    revoked: Option<String>,
-    certificate: Option<String>,
-    key: Option<String>,
-    has_key_password: bool,
-    certificate_mode: Option<String>,
-    sni: Option<String>,
-    least: Option<String>,
-    most: Option<String>,
-    /// What libpq takes where nothing is said, of what is there.
-    usual: Usual,
+/// libpq's keys for TLS.
+pub(crate) struct TlsOptions<'a> {
+    /// The value of a key.
+    pub(crate) get: &'a dyn Fn(&str) -> Option<&'a str>,
+    /// The path of a file in the user's home.
+    pub(crate) at_home: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
-/// The files in `~/.postgresql` that are there.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Usual {
-    root: Option<PathBuf>,
-    revoked: Option<PathBuf>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-/// Why TLS cannot be as it is asked for.
+/// TLS settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// There is no such mode.
@@ -109,46 +91,24 @@ pub enum TlsError {
         /// What is wrong with it, and what to do.
         problem: String,
     },
-    /// A key has a value that there is not, or that forebay cannot have.
+    /// A key has a value that does not exist, or that forebay does not support.
     #[error("{0}")]
     Value(String),
 }
 
-impl TlsOptions {
-    /// By the values that the keys have, and the files in the user's home.
-    pub(crate) fn of<'a>(
-        get: impl Fn(&str) -> Option<&'a str>,
-        at_home: impl Fn(&str) -> Option<PathBuf>,
-    ) -> Self {
-        let owned = |key| get(key).map(str::to_owned);
-        let there = |name: &str| at_home(&format!(".postgresql/{name}")).filter(|path| path.exists());
-        Self {
-            mode: owned("sslmode"),
-            root: owned("sslrootcert"),
-            revoked: owned("sslcrl"),
-            certificate: owned("sslcert"),
-            key: owned("sslkey"),
-            has_key_password: get("sslpassword").is_some(),
-            certificate_mode: owned("sslcertmode"),
-            sni: owned("sslsni"),
-            least: owned("ssl_min_protocol_version"),
-            most: owned("ssl_max_protocol_version"),
-            usual: Usual {
-                root: there("root.crt"),
-                revoked: there("root.crl"),
-                certificate: there("postgresql.crt"),
-                key: there("postgresql.key"),
-            },
-        }
+impl TlsOptions<'_> {
+    /// The file that `key` names, or libpq's default `usual` in `~/.postgresql` if that exists.
+    fn file(&self, key: &str, usual: &str) -> Option<PathBuf> {
+        let usual = || (self.at_home)(&format!(".postgresql/{usual}")).filter(|path| path.exists());
+        (self.get)(key).map(PathBuf::from).or_else(usual)
     }
 
-    /// What they mean. As for libpq, the system's authorities go with verify-full alone, since anybody has a certificate of
-    /// theirs for some host. It has a file where nothing is said; where that is not there, it is the system's here.
-    pub(crate) fn meaning(self) -> Result<(SslMode, TlsConfig), TlsError> {
-        let is_system = self.root.as_deref() == Some("system");
-        let file = self.root.as_ref().filter(|_| !is_system).map(PathBuf::from);
-        let root = file.or_else(|| self.usual.root.clone().filter(|_| !is_system));
-        let mode = self.mode.as_deref().unwrap_or(if is_system { "verify-full" } else { "prefer" });
+    /// The settings that the keys mean. As in libpq, the system's authorities require verify-full, since anybody can get a
+    /// certificate of theirs for some host. Unlike in libpq, the system's are used if there is no default file.
+    pub(crate) fn meaning(&self) -> Result<(SslMode, TlsConfig), TlsError> {
+        let is_system = (self.get)("sslrootcert") == Some("system");
+        let root = if is_system { None } else { self.file("sslrootcert", "root.crt") };
+        let mode = (self.get)("sslmode").unwrap_or(if is_system { "verify-full" } else { "prefer" });
         let (ssl_mode, verify) = match mode {
             "disable" => (SslMode::Disable, Verify::Nothing),
             "prefer" | "allow" => (SslMode::Prefer, Verify::Nothing),
@@ -167,9 +127,8 @@ impl TlsOptions {
             }
             _ => {
                 let (identity, without) = (self.identity()?, self.without()?);
-                let revoked = self.revoked.map(PathBuf::from).or(self.usual.revoked);
-                let revoked = revoked.filter(|_| verify != Verify::Nothing);
-                let hides_name = self.sni.as_deref() == Some("0");
+                let revoked = self.file("sslcrl", "root.crl").filter(|_| verify != Verify::Nothing);
+                let hides_name = (self.get)("sslsni") == Some("0");
                 Ok((ssl_mode, TlsConfig { verify, root, revoked, identity, without, hides_name }))
             }
         }
@@ -177,11 +136,11 @@ impl TlsOptions {
 
     fn identity(&self) -> Result<Option<(PathBuf, PathBuf)>, TlsError> {
         let value = |text: &str| Err(TlsError::Value(text.to_owned()));
-        let certificate = self.certificate.as_ref().map(PathBuf::from).or(self.usual.certificate.clone());
-        let key = self.key.as_ref().map(PathBuf::from).or(self.usual.key.clone());
-        match (self.certificate_mode.as_deref(), certificate, key) {
+        let certificate = self.file("sslcert", "postgresql.crt");
+        let key = self.file("sslkey", "postgresql.key");
+        match ((self.get)("sslcertmode"), certificate, key) {
             (Some("disable"), ..) => Ok(None),
-            (None | Some("allow" | "require"), Some(_), _) if self.has_key_password => value(
+            (None | Some("allow" | "require"), Some(_), _) if (self.get)("sslpassword").is_some() => value(
                 "sslpassword: forebay reads no encrypted key; write it without its password (openssl pkey -in ENCRYPTED -out \
                  PLAIN, chmod 600 PLAIN) and remove this key",
             ),
@@ -197,9 +156,9 @@ impl TlsOptions {
         }
     }
 
-    /// Of what is between the oldest and the newest version that may be spoken, rustls has two.
+    /// The one of rustls' two versions that is not between the oldest and the newest allowed.
     fn without(&self) -> Result<Option<Version>, TlsError> {
-        let number = |key: &str, text: Option<&str>, default| match text {
+        let number = |key: &str, default| match (self.get)(key) {
             None => Ok(default),
             Some("TLSv1") => Ok(0),
             Some("TLSv1.1") => Ok(1),
@@ -207,14 +166,14 @@ impl TlsOptions {
             Some("TLSv1.3") => Ok(3),
             Some(_) => Err(TlsError::Value(format!("{key}: allowed are TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"))),
         };
-        let least = number("ssl_min_protocol_version", self.least.as_deref(), 2)?;
-        let most = number("ssl_max_protocol_version", self.most.as_deref(), 3)?;
+        let least = number("ssl_min_protocol_version", 2)?;
+        let most = number("ssl_max_protocol_version", 3)?;
         match (least <= 2 && 2 <= most, least <= 3 && 3 <= most) {
             (true, true) => Ok(None),
             (true, false) => Ok(Some(Version::Tls13)),
             (false, true) => Ok(Some(Version::Tls12)),
             (false, false) => Err(TlsError::Value(
-                "ssl_max_protocol_version: forebay speaks TLSv1.2 and TLSv1.3; what is older is not safe"
+                "ssl_max_protocol_version: forebay speaks TLSv1.2 and TLSv1.3; older versions are not safe"
                     .to_owned(),
             )),
         }
@@ -261,15 +220,14 @@ pub(crate) fn connector(tls: &TlsConfig) -> Result<Encrypting, TlsError> {
                 let problem = format!("it is not the key of the certificate in {}", certificate.display());
                 return Err(unusable("sslkey", Some(key), problem));
             }
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
-                chain, signing,
-            ))))
+            let certified = CertifiedKey::new(chain, signing);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
         }
     };
     config.enable_sni = !tls.hides_name;
-    // Servers since version 17 look for it, and take sslnegotiation=direct with it alone.
+    // Servers since version 17 check it, and require it for sslnegotiation=direct.
     config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(Encrypting::new(config))
+    Ok(Encrypting(Arc::new(config)))
 }
 
 /// A client's certificate and its key.
@@ -295,8 +253,8 @@ fn identity(
     Ok((chain, private))
 }
 
-/// Whether both have the same public key. The certificate may be of version 1, as PostgreSQL's manual makes them, which rustls does
-/// not read.
+/// Whether both have the same public key. The certificate may be of X.509 version 1, as in PostgreSQL's manual, which rustls
+/// does not read.
 fn is_key_of(key: &dyn SigningKey, certificate: &CertificateDer<'_>) -> bool {
     let certificate = Certificate::from_der(certificate);
     let expected =
@@ -304,7 +262,7 @@ fn is_key_of(key: &dyn SigningKey, certificate: &CertificateDer<'_>) -> bool {
     key.public_key().is_some_and(|own| expected.is_ok_and(|expected| own.as_ref() == expected))
 }
 
-/// The certificates of the file, or the system's; of the file also one by one.
+/// The trusted certificates of the file, or the system's, and the file's certificates one by one.
 fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let mut store = RootCertStore::empty();
     let mut certificates = Vec::new();
@@ -317,9 +275,7 @@ fn roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'stat
                 certificates.push(certificate);
             }
         }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        None => drop(store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
     }
     if store.is_empty() {
         return Err(unusable("sslrootcert", file, "it holds no certificate"));
@@ -360,9 +316,12 @@ mod tests {
         ];
         for (mode, meanings) in all {
             for (root, meaning) in [None, Some("/ca.pem"), Some("system")].into_iter().zip(meanings) {
-                let owned = |text: Option<&str>| text.map(str::to_owned);
-                let found =
-                    TlsOptions { mode: owned(mode), root: owned(root), ..TlsOptions::default() }.meaning();
+                let get = |key: &str| match key {
+                    "sslmode" => mode,
+                    "sslrootcert" => root,
+                    _ => None,
+                };
+                let found = TlsOptions { get: &get, at_home: &|_| None }.meaning();
                 let file = root.filter(|root| *root != "system").map(PathBuf::from);
                 let expected = meaning
                     .map(|(mode, verify)| (mode, TlsConfig { verify, root: file, ..TlsConfig::default() }));
@@ -372,10 +331,5 @@ mod tests {
                 assert!(refusal.contains("verify-full"), "{mode:?} {root:?}: {refusal}");
             }
         }
-        let get = |key: &str| (key == "sslmode").then_some("verify-ca");
-        assert!(
-            matches!(TlsOptions::of(get, |_| None).meaning(), Err(TlsError::Weak { .. })),
-            "an empty file is none"
-        );
     }
 }

@@ -1,4 +1,4 @@
-//! What tokio-postgres speaks over: a TLS connection, and what ties the exchange of a password to it.
+//! TLS connections for tokio-postgres, with the channel binding that ties the password exchange to them.
 
 use std::io;
 use std::pin::Pin;
@@ -16,15 +16,9 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc5912;
 
-/// Makes connections that are encrypted.
+/// Makes encrypted connections.
 #[derive(Clone)]
-pub(crate) struct Encrypting(Arc<ClientConfig>);
-
-impl Encrypting {
-    pub(super) fn new(config: ClientConfig) -> Self {
-        Self(Arc::new(config))
-    }
-}
+pub(crate) struct Encrypting(pub(super) Arc<ClientConfig>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Encrypting {
     type Stream = Stream<S>;
@@ -38,7 +32,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for E
 
 /// A connection to be encrypted.
 pub(crate) struct Handshake {
-    /// A directory as well, where the server has a socket and nothing will be encrypted.
+    /// A name or address, or the directory of a Unix socket, which is never encrypted.
     host: String,
     connector: TlsConnector,
 }
@@ -67,8 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     }
 }
 
-/// `tls-server-end-point` (RFC 5929, 4.1): the certificate's digest by the function that it is signed with, or by SHA-256 where that
-/// is weaker; `None` where that is not one function.
+/// `tls-server-end-point` (RFC 5929, 4.1): the certificate's digest by the hash function of its signature, or by SHA-256 if that
+/// is weaker; `None` if the signature has no single hash function.
 fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let algorithm = Certificate::from_der(certificate).ok()?.signature_algorithm.oid;
     match algorithm {

@@ -1,9 +1,9 @@
-//! Who a server is, as libpq would find it (PostgreSQL manual, "SSL Support").
+//! Verifies a server's identity as libpq does (PostgreSQL manual, "SSL Support").
 //!
-//! webpki, by which rustls verifies, knows what public authorities issue. The certificates that PostgreSQL's manual makes are
-//! none of that: one is its own authority, the other is of X.509's version 1 and has its name in the subject alone. OpenSSL, and
-//! with it libpq, takes both where they stand in the file of roots or are signed by one there. So they are taken here, where webpki
-//! has refused: only what is in that file vouches for them, dates and names are checked as for all others.
+//! rustls verifies by webpki, which accepts only certificates as public authorities issue them. The certificates made by
+//! PostgreSQL's manual are different: one is its own authority, the other is of X.509 version 1 and has its name only in the
+//! subject. OpenSSL, and so libpq, accepts both if they are in the file of roots or signed by one in it. So does this verifier
+//! when webpki refuses: the file of roots must vouch for them, and dates and names are checked as for all others.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 /// `commonName` (RFC 4519).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// Verifies servers, as far as it is asked to.
+/// Verifies servers, as strictly as configured.
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) provider: Arc<CryptoProvider>,
-    /// `None` encrypts without knowing to whom.
+    /// `None` encrypts without verifying the server.
     pub(super) chains: Option<Arc<WebPkiServerVerifier>>,
-    /// The certificates in the file of roots; none where that is the system's, or where a list of revoked ones has to be asked.
+    /// The certificates in the file of roots; empty for the system's, or if there is a list of revoked ones.
     pub(super) roots: Vec<CertificateDer<'static>>,
     pub(super) checks_name: bool,
 }
@@ -73,7 +73,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // RFC 8446, 4.2.3: what TLS 1.2 still has is not for handshakes.
+        // RFC 8446, 4.2.3: these schemes of TLS 1.2 must not sign handshakes.
         let name = signature.scheme.as_str().unwrap_or_default();
         if name.starts_with("RSA_PKCS1") || name.ends_with("SHA1") {
             return Err(CertificateError::BadSignature.into());
@@ -87,8 +87,8 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// That the server has the key of its certificate, of whatever version that is. Of the scheme's algorithms the first `count` are
-    /// tried.
+    /// Checks that the server has the key of its certificate, whatever its version. The first `count` algorithms of the scheme
+    /// are tried.
     fn verify_signature(
         &self,
         message: &[u8],
@@ -110,7 +110,7 @@ impl Verifier {
         }
     }
 
-    /// Whether the certificate is in the file of roots, or is of version 1 and signed by one that is, and all of them are valid now.
+    /// Whether the certificate is in the file of roots, or is of version 1 and signed by one in it, and all of them are valid now.
     fn is_vouched_for(&self, shown: &CertificateDer<'_>, now: UnixTime) -> bool {
         let Ok(certificate) = Certificate::from_der(shown) else { return false };
         let is_root = self.roots.iter().any(|root| root.as_ref() == shown.as_ref());
@@ -138,7 +138,7 @@ impl Verifier {
     }
 }
 
-/// Whether `signature` of `message` was made with the private one of `key`.
+/// Whether `signature` of `message` was made with the private key of `key`.
 fn is_signed(
     algorithm: &dyn SignatureVerificationAlgorithm,
     key: &SubjectPublicKeyInfoOwned,
@@ -149,10 +149,10 @@ fn is_signed(
         && algorithm.verify_signature(key.subject_public_key.raw_bytes(), message, signature).is_ok()
 }
 
-/// DER of what is in a sequence.
+/// The DER of a sequence's contents.
 fn contents(sequence: &impl Encode) -> x509_cert::der::Result<Vec<u8>> {
     let all = sequence.to_der()?;
-    // An algorithm's identifier is shorter than 128 bytes, so that its tag and length are one byte each.
+    // An algorithm identifier is shorter than 128 bytes, so tag and length are one byte each.
     Ok(all.get(2..).unwrap_or_default().to_vec())
 }
 
@@ -161,7 +161,7 @@ fn is_of_name(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
 }
 
-/// Whether it is an authority's: it says so, or is from before there was a way to say it.
+/// Whether it is an authority's certificate: it says so, or is of version 1, which cannot say it.
 fn may_sign(certificate: &Certificate) -> bool {
     let constraints = certificate.tbs_certificate.get::<BasicConstraints>();
     match constraints {
@@ -188,7 +188,7 @@ fn alternative_names(certificate: &Certificate) -> Option<Vec<GeneralName>> {
     Some(certificate.tbs_certificate.get::<SubjectAltName>().ok()?.map_or(Vec::new(), |(_, names)| names.0))
 }
 
-/// The names that it was issued for, for messages.
+/// The names in a certificate, for messages.
 fn presented(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(certificate) else { return Vec::new() };
     let alternative = alternative_names(&certificate).unwrap_or_default();
@@ -199,7 +199,7 @@ fn presented(certificate: &CertificateDer<'_>) -> Vec<String> {
     dns.chain(common_name(&certificate).map(|name| format!("CN={name}"))).collect()
 }
 
-/// Whether it was issued for the host `name`: by an alternative name, or where it has none of that kind, by its common name.
+/// Whether it was issued for the host `name`: by an alternative name, or if it has none of that kind, by its common name.
 fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     let Ok(certificate) = Certificate::from_der(certificate) else { return false };
     let Some(names) = alternative_names(&certificate) else { return false };
@@ -227,7 +227,7 @@ fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     common_name(&certificate).is_some_and(|pattern| matches(pattern, &host))
 }
 
-/// Whether a host has the name in a certificate. A star is one label, the first, and no part of one.
+/// Whether `host` matches the name in a certificate. A star stands for the whole first label.
 fn matches(pattern: &str, host: &str) -> bool {
     let behind_first = |name: &str| name.split_once('.').map(|(_, rest)| rest.to_ascii_lowercase());
     match pattern.strip_prefix("*.") {
