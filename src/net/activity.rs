@@ -1,4 +1,4 @@
-//! When a connection was in use last. Its own task looks from time to time; waking it would cost something with each request.
+//! When a connection was last in use. Its task polls this: to wake it for each request would cost more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When one connection was in use last.
+/// When one connection was last in use.
 pub(super) struct Activity {
     began: Instant,
     in_flight: AtomicUsize,
-    /// When a request was last answered, or a part of its answer taken, in microseconds since the beginning; 0 before.
+    /// When a request was last answered or its client last read a part of an answer, in microseconds since `began`; 0 before that.
     answered: AtomicU64,
 }
 
-/// A request that is under way on its connection.
+/// Marks a request as being in flight until it is dropped.
 pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
@@ -22,7 +22,7 @@ impl Activity {
         Self { began: Instant::now(), in_flight: AtomicUsize::new(0), answered: AtomicU64::new(0) }
     }
 
-    /// For how long it has not been in use; `None` while a request is under way.
+    /// How long the connection has been idle; `None` while a request is in flight.
     pub(super) fn idle(&self) -> Option<Duration> {
         if self.in_flight.load(Ordering::Acquire) > 0 {
             return None;
@@ -35,7 +35,7 @@ impl Activity {
         self.answered.load(Ordering::Relaxed) > 0
     }
 
-    /// A request is answered, or a part of its answer is taken.
+    /// Records that a request was answered, or that the client read a part of an answer.
     pub(super) fn answers(&self) {
         let now = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.answered.store(now.max(1), Ordering::Relaxed);

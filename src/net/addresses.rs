@@ -1,6 +1,6 @@
-//! The addresses that connections to one port come from, each with its part of the places.
+//! Counts the connections of each address to one port, and bounds them.
 //!
-//! An IPv6 address stands for its /64, which is what one customer of a network has.
+//! IPv6 addresses are counted by /64, the network that one customer usually has.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,26 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::crowd::Crowd;
 
-/// An address, or a network whose addresses one customer has.
+/// An IPv4 address, or the /64 of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 
-/// The addresses that are connected to one port.
+/// The addresses with connections to one port.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// The most connections of each.
+    /// The most connections of one address.
     most: usize,
     by_origin: Mutex<HashMap<Origin, Address>>,
 }
 
-/// The connections of one address.
 #[derive(Debug, Default)]
 struct Address {
     connections: usize,
     crowd: Arc<Crowd>,
 }
 
-/// A connection of an address.
+/// One connection, counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct Visit {
     addresses: Arc<Addresses>,
@@ -49,13 +48,12 @@ impl From<IpAddr> for Origin {
 }
 
 impl Addresses {
-    /// None yet; each is to have `most` connections at most.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, by_origin: Mutex::default() })
     }
 
-    /// One more connection from `address`. Where it has as many as it may, one without an admitted request makes place;
-    /// `None` where there is none.
+    /// Counts one more connection from `address`. If the address is at its limit, a newcomer among its connections is asked to
+    /// close; without one, the result is `None`.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Visit> {
         let origin = Origin::from(address);
         let mut all = self.by_origin();
@@ -89,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_ipv6_stands_for_its_network() {
+    fn ipv6_addresses_are_counted_by_network() {
         let origin = |address: &str| Origin::from(address.parse::<IpAddr>().unwrap());
         assert_eq!(origin("2001:db8:1:2::3"), origin("2001:db8:1:2:ffff::4"));
         assert_ne!(origin("2001:db8:1:2::3"), origin("2001:db8:1:3::3"));
@@ -98,17 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_places_and_the_others_have_theirs() {
+    fn each_address_has_its_own_limit() {
         let all = Addresses::new(2);
         let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
         let first = all.enter(one).unwrap();
         let second = all.enter(one).unwrap();
-        assert!(all.enter(one).is_none(), "it has two, and a request was admitted on each of them");
+        assert!(all.enter(one).is_none(), "it has two, and neither is a newcomer");
         assert!(all.enter(other).is_some());
         first.crowd.newcomer_comes();
-        assert!(all.enter(one).is_some(), "a newcomer makes place");
+        assert!(all.enter(one).is_some(), "a newcomer makes room");
         first.crowd.newcomer_goes();
         drop((first, second));
-        assert_eq!(all.by_origin().len(), 0, "nothing is left of those who have gone");
+        assert_eq!(all.by_origin().len(), 0, "closed connections leave no entry");
     }
 }

@@ -1,4 +1,4 @@
-//! The other end of one connection, and whether a request of its was admitted.
+//! The other end of one connection, and whether one of its requests was admitted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,31 +12,30 @@ use super::crowd::Crowd;
 /// The other end of one connection.
 #[derive(Debug)]
 pub struct Client {
-    /// Where it is.
+    /// Its address and port.
     pub address: SocketAddr,
-    /// Its address as it is counted.
+    /// The address or network that its connections are counted under.
     pub origin: Origin,
-    /// All connections of its port, and those of its address.
+    /// All connections of the port, and those of its address.
     crowds: [Arc<Crowd>; 2],
     standing: AtomicU8,
-    /// Requests of a newcomer that were not admitted.
+    /// Number of a newcomer's requests that were not admitted.
     denied: AtomicUsize,
-    /// Told when one of these changes how its connection waits.
+    /// Notified when the client becomes known or unwelcome.
     changed: Notify,
 }
 
-/// No request of its was admitted yet.
+/// No request was admitted yet.
 const NEWCOMER: u8 = 0;
-/// One was.
+/// At least one request was admitted.
 const KNOWN: u8 = 1;
-/// Its connection ends, or has ended, before that.
+/// The connection is closing, or has closed, and no request was admitted.
 const LEAVING: u8 = 2;
 
-/// It may try a few credentials, and then again over a new connection.
+/// A client may try a few credentials per connection.
 const MOST_DENIED: usize = 8;
 
 impl Client {
-    /// A newcomer at `address`.
     pub(super) fn new(address: SocketAddr, visit: &Visit, port: Arc<Crowd>) -> Self {
         let crowds = [port, visit.crowd.clone()];
         crowds.iter().for_each(|crowd| crowd.newcomer_comes());
@@ -54,26 +53,26 @@ impl Client {
         self.standing.load(Ordering::Relaxed) == KNOWN
     }
 
-    /// A request of its was admitted. It keeps its place as long as it is in use.
+    /// Records that a request was admitted. From then on the connection stays open while it is in use.
     pub fn admitted(&self) {
         if !self.is_known() && self.is_newcomer_no_more(KNOWN) {
             self.changed.notify_one();
         }
     }
 
-    /// A request of its was not admitted. After some of these it has to go.
+    /// Records that a request was not admitted. After a few of these, a newcomer's connection is closed.
     pub fn denied(&self) {
         if !self.is_known() && self.denied.fetch_add(1, Ordering::Relaxed) + 1 == MOST_DENIED {
             self.changed.notify_one();
         }
     }
 
-    /// Whether it has had its chances.
+    /// Whether it is a newcomer that was denied too often.
     pub(super) fn is_unwelcome(&self) -> bool {
         !self.is_known() && self.denied.load(Ordering::Relaxed) >= MOST_DENIED
     }
 
-    /// Its connection ends.
+    /// Records that the connection closes.
     pub(super) fn leaves(&self) {
         self.is_newcomer_no_more(LEAVING);
     }
@@ -83,7 +82,7 @@ impl Client {
         self.changed.notified().await;
     }
 
-    /// Waits until its place is needed.
+    /// Waits until the connection should close to make room for another.
     pub(super) async fn asked_to_go(&self) {
         let is_newcomer = !self.is_known();
         let [port, address] = &self.crowds;

@@ -1,8 +1,7 @@
-//! The life of one connection, from its first bytes to its end. Each part of it has a bound in time.
+//! One connection, from its first bytes to its end. Each phase has a timeout.
 //!
-//! A connection that has to go is asked to, so that requests under way are answered and the client sends the next ones
-//! over another connection: by HTTP/2's GOAWAY, or by the end of HTTP/1's keep-alive. It is cut where it has not gone
-//! within a grace.
+//! A connection that has to close is first asked to, by GOAWAY (HTTP/2) or `connection: close` (HTTP/1), so that requests in flight
+//! are answered and the client opens another connection. After a grace period it is cut.
 
 use std::convert::Infallible;
 use std::future::{pending, poll_fn};
@@ -25,62 +24,62 @@ use super::client::Client;
 use super::opening::Opened;
 use super::{Port, Timeouts};
 
-/// What is served on one connection.
+/// Answers the requests of one connection.
 pub trait Service: Sync {
-    /// The body of answers.
+    /// The body of an answer.
     type Body: Body<Data = Bytes, Error = Infallible> + Send + 'static;
 
-    /// Answers a request, and gives back what is not read of it.
+    /// Answers a request, and returns the unread rest of its body.
     fn answer(
         &self,
         request: Request<Incoming>,
     ) -> impl Future<Output = (Response<Self::Body>, Incoming)> + Send + 'static + use<Self>;
 
-    /// Hears of what comes that is no request.
+    /// Called when a client sends something that is not a request.
     fn refused(&self, _: Refused<'_>) {}
 
-    /// The bytes that are sent to a client that speaks no protocol of the port, where HTTP/1 is none.
+    /// The bytes to send to a client that speaks none of the port's protocols, on a port without HTTP/1.
     fn otherwise(&self) -> &'static str {
         ""
     }
 
-    /// Waits until the client is to go for a reason of the service's own.
+    /// Waits until the service wants the connection to close.
     fn has_enough(&self) -> impl Future<Output = ()> + Send {
         pending()
     }
 }
 
-/// Connections, and what comes on them, that get no further.
+/// Why a connection or its bytes are not served.
 #[derive(Debug)]
 pub enum Refused<'a> {
-    /// One that waits, because all places of the port are taken, which are so many.
+    /// The port is at its limit, given here; the connection waits.
     PortFull(usize),
-    /// One that is closed, because its address has as many as it may, which are so many.
+    /// The address is at its limit, given here; the connection is closed.
     AddressFull(usize),
-    /// It speaks TLS, where something else is expected.
+    /// The client speaks TLS to a port without TLS.
     Tls,
-    /// It does not speak HTTP/2, and nothing else is spoken.
+    /// The client does not speak HTTP/2, the only protocol of the port.
     NotHttp2,
     /// The headers of a request are larger than [`super::MAX_HEADERS`].
     HeadersTooLarge,
-    /// It speaks no HTTP/1.
+    /// The client does not speak HTTP/1.
     NotHttp(&'a hyper::Error),
 }
 
-/// A connection without a request under way needs no longer than this to go.
+/// The grace period of a connection without a request in flight.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// By how much of itself an age varies, so that clients that came together do not all come back together.
+/// The part by which `age` varies, so that clients that connected together do not reconnect together.
 const JITTER: f64 = 0.1;
-/// What is read of a request that was answered before its end, and for how long.
+/// How many bytes are read of a request that was answered early, and for how long.
 const MOST_UNREAD: u64 = 4 << 20;
 const UNREAD: Duration = Duration::from_secs(5);
-/// The same of a request that shares its connection with others.
+/// The same for a request that shares its connection with others.
 const MOST_DISCARDED: usize = 1 << 20;
 const DISCARDING: Duration = Duration::from_millis(100);
 
 impl Port {
-    /// Waits for the beginning of a connection. The error is the time that it had; `None` where its place is needed before
-    /// that, or at the shutdown.
+    /// Waits for the beginning of a connection. The error is the timeout that has passed; `None` if the connection has to close
+    /// earlier, to make room or for the shutdown.
     pub async fn opening<T>(
         &self,
         client: &Client,
@@ -94,7 +93,7 @@ impl Port {
         }
     }
 
-    /// Serves `stream`, which is that of `client`, to its end.
+    /// Serves the `stream` of `client` until it ends.
     pub async fn serve<S, A>(&self, stream: S, client: &Client, service: &A)
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -118,7 +117,7 @@ impl Port {
         A: Service,
     {
         if stream.is_like_tls() {
-            // An answer that is not TLS is how its client knows that there is none here.
+            // The client notices by an answer that is not TLS.
             service.refused(Refused::Tls);
         }
         let answer = service_fn(|request| answered(service, request, &activity));
@@ -145,7 +144,7 @@ impl Port {
         }
     }
 
-    /// Runs a connection until it ends by itself, or has to be cut; gives whether it has ended by itself.
+    /// Runs a connection until it ends by itself (`true`) or has to be cut (`false`).
     async fn run<C: Future<Output = hyper::Result<()>>>(
         &self,
         connection: C,
@@ -179,8 +178,8 @@ impl Port {
         }
     }
 
-    /// Closes a connection once the rest of what its client sends has been read. A connection that is closed on unread bytes is
-    /// reset, and the sender of a request that was answered before its end may never see its answer.
+    /// Closes a connection after reading the rest of what its client sends. Closing with unread bytes resets the connection, and
+    /// the sender of a request that was answered early may never see the answer.
     async fn linger(&self, client: &Client, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let reading = async {
             stream.shutdown().await?;
@@ -193,8 +192,9 @@ impl Port {
         }
     }
 
-    /// Waits until no request has been under way for long enough; or, while new connections wait, for two turns of
-    /// being asked, and, if none was ever admitted, until it is asked at all or has had its chances. Gives the grace.
+    /// Waits until the connection has to close, and returns its grace period. It has to close once it is idle for too long, or, while
+    /// other connections wait, if it was not used between two requests to close. A newcomer has to close at the first such request,
+    /// or when it was denied too often.
     async fn has_to_go(&self, client: &Client, activity: &Activity) -> Duration {
         let mut asked = Instant::now();
         loop {
@@ -211,7 +211,7 @@ impl Port {
                 () = elapsed(left) => {}
                 () = client.changed() => {}
                 () = client.asked_to_go() => {
-                    // A second chance, as page caches give it (CLOCK): one that was used since the last time stays.
+                    // The CLOCK algorithm of page caches: a connection that was used since the last time stays.
                     let is_idle = || activity.idle().is_some_and(|idle| idle >= asked.elapsed());
                     if !client.is_known() || is_idle() {
                         return self.limits.timeouts.crowded;
@@ -222,21 +222,21 @@ impl Port {
         }
     }
 
-    /// Waits until the time after the shutdown is over as well.
+    /// Waits for the shutdown and the grace period after it.
     async fn grace_is_over(&self) {
         self.ended().await;
         sleep(self.limits.timeouts.shutdown).await;
     }
 }
 
-/// Has `service` answer a request, and reads the rest of that as far as it is there.
+/// Has `service` answer a request, and reads the part of its rest that has already arrived.
 fn answered<A: Service>(
     service: &A,
     request: Request<Incoming>,
     activity: &Arc<Activity>,
 ) -> impl Future<Output = Result<Response<A::Body>, Infallible>> + Send + 'static + use<A> {
     let is_alone = request.version() != Version::HTTP_2;
-    // It would be asked for its body by the first look at that.
+    // Reading the body would send `100 Continue`.
     let waits_to_be_asked = request.headers().contains_key(EXPECT);
     let (in_flight, answer) = (InFlight::new(activity.clone()), service.answer(request));
     async move {
@@ -245,7 +245,7 @@ fn answered<A: Service>(
             let _ = timeout(DISCARDING, discard(&mut rest)).await;
         }
         if is_alone && !rest.is_end_stream() {
-            // There is no other request behind one whose end is not read, and the client is not to send one.
+            // The next request cannot be found behind an unread body, so the client must not send one.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         drop(in_flight);
@@ -253,8 +253,8 @@ fn answered<A: Service>(
     }
 }
 
-/// Reads the rest of a request as far as it comes at once. HTTP/2 resets a request that is answered before its end, and a
-/// connection with a thousand of these is ended, with all that others have under way on it.
+/// Reads the part of a body that arrives at once. HTTP/2 resets a request that is answered before its end, and a connection with a
+/// thousand resets is closed together with the requests of others on it.
 async fn discard(rest: &mut Incoming) {
     let mut discarded = 0;
     while !rest.is_end_stream()
@@ -265,12 +265,12 @@ async fn discard(rest: &mut Incoming) {
     }
 }
 
-/// Waits for `time`, somewhat more or less; for ever where that is zero.
+/// Waits for `time`, varied by [`JITTER`]; forever if it is zero.
 async fn about(time: Duration) {
     elapsed(time.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())).await;
 }
 
-/// Waits for `time`; for ever where that is zero.
+/// Waits for `time`; forever if it is zero.
 async fn elapsed(time: Duration) {
     if time.is_zero() { pending().await } else { sleep(time).await }
 }

@@ -1,14 +1,14 @@
-//! Connections that wait to be asked to go, while others wait for their places.
+//! Asks open connections to close when new ones wait for room.
 //!
-//! A newcomer, who has had no request admitted yet, goes first, and at once. Of those who are known, one is asked after
-//! the other, and decides by what it has done since it was asked last.
+//! A newcomer, a connection without an admitted request, is asked first and closes at once. Known connections are asked one after
+//! the other; each closes if it was not used since it was last asked.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 
-/// The connections of a port, or those of one address at it.
+/// The connections of a port, or of one address to a port.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     newcomers: AtomicUsize,
@@ -17,21 +17,20 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// Asks one of them: the newcomer that has been there longest, or, where there is none, the next of the known.
-    /// Gives whether it is a newcomer, who goes for sure.
+    /// Asks one connection: the oldest newcomer, or without newcomers the next known one. Returns whether it is a newcomer, which
+    /// is certain to close.
     pub(super) fn ask_one(&self) -> bool {
         let is_newcomer = self.newcomers.load(Ordering::Relaxed) > 0;
         if is_newcomer { &self.newcomer } else { &self.known }.notify_one();
         is_newcomer
     }
 
-    /// Nobody has to go any more. Where nobody has heard it, it is over now.
+    /// Withdraws a request that no connection has received yet.
     pub(super) fn ask_no_more(&self) {
         self.newcomer.notified().now_or_never();
         self.known.notified().now_or_never();
     }
 
-    /// Waits until it is asked.
     pub(super) async fn asked(&self, is_newcomer: bool) {
         if is_newcomer { &self.newcomer } else { &self.known }.notified().await;
     }
@@ -40,7 +39,7 @@ impl Crowd {
         self.newcomers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One of the newcomers is known now, or has gone.
+    /// Records that a newcomer has become known or has closed.
     pub(super) fn newcomer_goes(&self) {
         self.newcomers.fetch_sub(1, Ordering::Relaxed);
     }

@@ -14,63 +14,63 @@ pub struct Limits {
     pub connections: usize,
     /// The most of these from one address.
     pub connections_per_address: usize,
-    /// What connections may take of time.
+    /// The timeouts of each connection.
     pub timeouts: Timeouts,
-    /// `None` where HTTP/1 is not spoken.
+    /// `None` turns HTTP/1 off.
     pub http1: Option<Http1>,
-    /// `None` where HTTP/2 is not spoken.
+    /// `None` turns HTTP/2 off.
     pub http2: Option<Http2>,
 }
 
-/// What one connection may take of time.
+/// The timeouts of one connection.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
-    /// For the handshake of TLS, and then until it is known which protocol is spoken.
+    /// For the TLS handshake, and again for the first bytes, which tell the protocol.
     pub opening: Duration,
-    /// Until a first request is answered, while none is under way; zero is for ever, where `idle` is as well.
+    /// Idle time before the first answer; zero is no limit, if `idle` is zero as well.
     pub first: Duration,
-    /// Without a request, and by HTTP/1 without a byte of an answer that is taken, until it is asked to go; zero is for
-    /// ever.
+    /// Time without a request (with HTTP/1, also without the client reading a byte of an answer) until the connection is asked to
+    /// close; zero is no limit.
     pub idle: Duration,
-    /// From its beginning until it is asked to go, more or less; zero is for ever.
+    /// Age at which the connection is asked to close, varied by a tenth; zero is no limit.
     pub age: Duration,
-    /// From being asked to go for its age until it is cut.
+    /// Time from being asked to close because of `age` until the connection is cut.
     pub age_grace: Duration,
-    /// From being asked to go for the sake of another connection until it is cut.
+    /// Time from being asked to close for another connection until the connection is cut.
     pub crowded: Duration,
-    /// From the shutdown until it is cut.
+    /// Time from the shutdown until the connection is cut.
     pub shutdown: Duration,
 }
 
 /// The limits of HTTP/1.
 #[derive(Clone, Debug)]
 pub struct Http1 {
-    /// Whether a connection is kept for further requests.
+    /// Whether a connection stays open for further requests.
     pub keep_alive: bool,
-    /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
+    /// The longest wait for the headers of a request, from the start of the connection or the last answer.
     pub header_timeout: Duration,
 }
 
 /// The limits of HTTP/2.
 #[derive(Clone, Debug)]
 pub struct Http2 {
-    /// Flow control: the bytes that a client may have under way before they are read, by request and by connection.
+    /// The flow control window of each request and each connection, in bytes.
     pub window: u32,
-    /// The most requests under way on one connection.
+    /// The most requests in flight on one connection.
     pub max_streams: u32,
-    /// A quiet connection is pinged after this long.
+    /// Quiet time after which the connection is pinged.
     pub ping_after: Duration,
-    /// A ping that is not answered within this ends the connection.
+    /// How long to wait for the answer to a ping before closing the connection.
     pub ping_timeout: Duration,
 }
 
 /// The most bytes of a request's headers.
 pub const MAX_HEADERS: usize = 16 << 10;
-/// The most bytes that a connection of HTTP/1 reads ahead.
+/// The most bytes that an HTTP/1 connection reads ahead.
 const MAX_READ: usize = 64 << 10;
-/// HTTP/2's default of 16 KiB cuts a batch into a dozen frames, each with reads and bookkeeping of its own.
+/// HTTP/2's default of 16 KiB splits a batch into a dozen frames, each with its own reads and bookkeeping.
 const MAX_FRAME: u32 = 64 << 10;
-/// File descriptors for everything else.
+/// File descriptors reserved for everything else.
 const SPARE: u64 = 128;
 
 impl Http1 {
@@ -102,7 +102,8 @@ impl Http2 {
     }
 }
 
-/// The most connections: `configured`, or, where that is 0, what this process can have at each of `ports` ports.
+/// The most connections: `configured`, or, if that is 0, the number that the limit on open files allows each of `ports` ports, 10,000
+/// at most.
 pub fn most_connections(configured: usize, ports: usize) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let possible = usize::try_from(descriptors.saturating_sub(SPARE)).unwrap_or(usize::MAX).max(16) / ports;
@@ -112,8 +113,8 @@ pub fn most_connections(configured: usize, ports: usize) -> usize {
     if configured == 0 { possible.min(10_000) } else { configured.min(possible) }
 }
 
-/// The most connections from one address, of `all`: `configured`, or, where that is 0, three quarters, so that other
-/// addresses find places. There is no such limit where it is not below `all`.
+/// The most connections from one address, out of `all`: `configured`, or, if that is 0, three quarters, which leaves some for other
+/// addresses. A limit that is not below `all` is no limit (`usize::MAX`).
 pub fn most_of_one_address(configured: usize, all: usize) -> usize {
     let most = if configured == 0 { all - all / 4 } else { configured };
     if most < all { most } else { usize::MAX }
@@ -124,7 +125,7 @@ mod tests {
     use super::most_of_one_address;
 
     #[test]
-    fn an_address_leaves_a_quarter_to_others_where_nothing_else_is_said() {
+    fn by_default_an_address_leaves_a_quarter_to_others() {
         for (configured, all, most) in [(0, 4, 3), (0, 200, 150), (10, 200, 10)] {
             assert_eq!(most_of_one_address(configured, all), most, "{configured} of {all}");
         }

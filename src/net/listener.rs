@@ -1,9 +1,8 @@
-//! Accepts connections, bounded in number, in all and from each address.
+//! Accepts connections up to a limit, in all and from each address.
 //!
-//! Where all places are taken, an idle connection is asked to go, and the next one waits until one has gone; those behind
-//! it wait in the listener's backlog.
+//! At the limit, an idle connection is asked to close. The next connection waits for that, and further ones wait in the listen backlog.
 
-use std::io;
+use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +17,13 @@ use super::addresses::{Addresses, Visit};
 use super::client::Client;
 use super::{Port, Refused};
 
-/// A connection that was asked to go may be busy.
+/// How long to wait before asking the next connection: the one that was asked may be busy.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 impl Port {
-    /// Has each connection to `listener` served by `serve` until the shutdown, and then those that are there to their
-    /// ends. They end as well where this is dropped. `refused` hears of connections that find no place.
+    /// Accepts connections until the shutdown, runs `serve` for each, and then waits for the open ones to end. Dropping the future
+    /// ends them. `refused` is called for connections beyond a limit.
     pub async fn listen<F: Future<Output = ()> + Send + 'static>(
         &self,
         listener: TcpListener,
@@ -54,12 +53,12 @@ impl Port {
             }
             while connections.try_join_next().is_some() {}
         }
-        // A connection that comes now should find nobody, rather than wait for an answer.
+        // A new connection should be refused rather than wait for an answer.
         drop(listener);
         while connections.join_next().await.is_some() {}
     }
 
-    /// The next connection that its address has a place for.
+    /// The next connection from an address below its limit.
     async fn accept(
         &self,
         listener: &TcpListener,
@@ -90,26 +89,22 @@ impl Port {
     }
 }
 
-/// The next stream. No failure ends the listening: most pass, such as a lack of file descriptors.
+/// The next stream. Errors do not end the listener: most are temporary, such as a lack of file descriptors.
 async fn stream(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                // Answers are small and complete; waiting for more to send with them would only delay them.
+                // Answers are small and complete, so that Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
                 return (stream, address);
             }
-            Err(error) if is_the_clients(&error) => {}
+            // The client has closed the connection before it was accepted.
+            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) => {
+            }
             Err(error) => {
                 warn!(%error, "cannot accept a connection; trying again");
                 sleep(AFTER_FAILURE).await;
             }
         }
     }
-}
-
-/// Whether a client has gone away before it was accepted.
-fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

@@ -1,12 +1,11 @@
-//! One bounded HTTP server: for OTLP, for health and metrics, and for whatever is served by HTTP next.
+//! A bounded HTTP server for OTLP, health and metrics.
 //!
-//! Everything that a client could take has a bound: connections in all and from one address ([`Port::listen`]), the time
-//! that each part of a connection takes ([`Timeouts`]), the bytes that are read ahead. Where a place is needed, an idle
-//! connection is asked to go. At the shutdown the listener closes, requests under way are answered, and what is left after
-//! a grace is cut.
+//! Every resource that a client could exhaust has a limit: connections in all and from one address ([`Port::listen`]), the time of
+//! each phase of a connection ([`Timeouts`]), the bytes read ahead. At the limit, an idle connection is asked to close. At the
+//! shutdown the listener closes, requests in flight are answered, and connections left after a grace period are cut.
 //!
-//! A [`Service`] answers the requests of one connection. What is spoken before HTTP, such as TLS, is the caller's: it has a
-//! stream of its own served by [`Port::serve`], and waits for the beginning of that in [`Port::opening`].
+//! A [`Service`] answers the requests of one connection. The caller speaks the protocols below HTTP, such as TLS: it waits for their
+//! handshake in [`Port::opening`] and passes the stream to [`Port::serve`].
 //!
 //! Only this module names hyper's servers.
 
@@ -36,17 +35,16 @@ pub use opening::TLS_HANDSHAKE;
 
 use crowd::Crowd;
 
-/// A port: the limits of its connections, and those that are there.
+/// A port: its limits and its open connections.
 pub struct Port {
     limits: Limits,
     http1: Option<http1::Builder>,
     http2: Option<http2::Builder<TokioExecutor>>,
-    /// All of its connections.
     crowd: Arc<Crowd>,
     ended: watch::Receiver<()>,
 }
 
-/// Has `service` answer the requests of all connections to `listener` until `shutdown`, and then those under way.
+/// Has `service` answer the requests of all connections to `listener` until `shutdown`, and then those in flight.
 pub async fn serve<S>(limits: Limits, listener: TcpListener, service: S, shutdown: impl Future<Output = ()>)
 where
     S: Service + Send + 'static,
@@ -65,7 +63,7 @@ where
 }
 
 impl Port {
-    /// One with these limits, until the other side of `ended` is dropped.
+    /// A port with these limits. It shuts down when the sender of `ended` is dropped.
     pub fn new(limits: Limits, ended: watch::Receiver<()>) -> Self {
         let (http1, http2) =
             (limits.http1.as_ref().map(Http1::builder), limits.http2.as_ref().map(Http2::builder));

@@ -1,4 +1,4 @@
-//! The first bytes of a connection, by which HTTP/2 is told from anything else.
+//! The first bytes of a connection, which tell its protocol.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,23 +9,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 
-/// What a record of TLS begins with that is part of a handshake.
+/// The first byte of a TLS handshake record.
 pub const TLS_HANDSHAKE: u8 = 0x16;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose first bytes were looked at. They are read from it all the same.
+/// A stream whose first bytes were read in advance; reading returns them first.
 pub(super) struct Opened<S> {
     first: [u8; PREFACE.len()],
-    /// Of the first bytes, these are still to be read.
+    /// The part of `first` that is still to be returned.
     unread: std::ops::Range<usize>,
     stream: S,
-    /// Told of each byte that the other end takes, where these are bytes of answers.
+    /// Updated with each write that the other end accepts, if the bytes written are answers.
     answers: Option<Arc<Activity>>,
 }
 
 impl<S: AsyncRead + Unpin> Opened<S> {
-    /// Reads as much of `stream` as tells what it speaks.
+    /// Reads the bytes of `stream` that tell its protocol.
     pub(super) async fn read(stream: S) -> io::Result<Self> {
         let mut opened = Self { first: [0; PREFACE.len()], unread: 0..0, stream, answers: None };
         while opened.unread.end < PREFACE.len() && opened.is_like_http2() {
@@ -37,17 +37,17 @@ impl<S: AsyncRead + Unpin> Opened<S> {
         Ok(opened)
     }
 
-    /// Whether it begins with HTTP/2's preface, as far as it was looked at.
+    /// Whether the bytes read so far are those of HTTP/2's preface.
     pub(super) fn is_like_http2(&self) -> bool {
         PREFACE.starts_with(&self.first[..self.unread.end])
     }
 
-    /// Whether it begins with a handshake of TLS.
+    /// Whether it begins with a TLS handshake.
     pub(super) fn is_like_tls(&self) -> bool {
         self.unread.end > 0 && self.first[0] == TLS_HANDSHAKE
     }
 
-    /// Tells `activity` of each part of an answer that is taken.
+    /// From now on updates `activity` with each write.
     pub(super) fn tell(&mut self, activity: Arc<Activity>) {
         self.answers = Some(activity);
     }

@@ -1,4 +1,4 @@
-//! A server on a port of its own, or one connection to one in memory, and clients that send any bytes.
+//! A server on its own port, or one connection in memory, and clients that send any bytes.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -73,7 +73,7 @@ impl Server {
     }
 }
 
-/// Answers every request alike.
+/// Answers every request with 404.
 struct Nothing;
 
 impl Service for Nothing {
@@ -89,7 +89,7 @@ impl Service for Nothing {
     }
 }
 
-/// Answers every request with so many bytes, one piece of them after the other, and no end.
+/// Answers every request with these numbers of bytes, one every `every`, and no end.
 struct Pieces {
     pieces: &'static [usize],
     every: Duration,
@@ -135,7 +135,7 @@ fn within(timeouts: Timeouts) -> Limits {
     Limits { timeouts, ..PATIENT }
 }
 
-/// One connection that has read nothing yet. Its task ends with it.
+/// A connection in memory and the task that serves it.
 fn in_memory(timeouts: Timeouts, service: impl Service + Send + 'static) -> (DuplexStream, JoinHandle<()>) {
     let (client, stream) = duplex(1000);
     let (running, ended) = watch::channel(());
@@ -167,7 +167,7 @@ async fn half_a_request_does_not_hold_the_shutdown() {
     let server = Server::start(limits, Nothing).await;
     let mut half = server.connect().await;
     half.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
-    // By this answer the connection before it has been accepted.
+    // The answer shows that the connection before it was accepted.
     assert!(server.ask("GET /").await.starts_with("HTTP/1.1 404 "));
     server.stop().await;
     assert_eq!(rest(half).await, "");
@@ -177,7 +177,7 @@ async fn half_a_request_does_not_hold_the_shutdown() {
 async fn an_idle_connection_ends_with_the_shutdown_at_once() {
     let server = Server::start(PATIENT, Nothing).await;
     let mut idle = server.connect().await;
-    idle.write_all(b"GET / HTTP/1.1\r\nhost: forebay\r\n\r\n").await.unwrap();
+    idle.write_all(REQUEST).await.unwrap();
     let mut first = [0; 12];
     idle.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 404");
@@ -186,7 +186,7 @@ async fn an_idle_connection_ends_with_the_shutdown_at_once() {
 }
 
 #[tokio::test]
-async fn the_oldest_makes_place_for_the_next() {
+async fn the_oldest_connection_makes_room_for_the_next() {
     let limits = Limits { connections: 2, ..PATIENT };
     let server = Server::start(limits, Nothing).await;
     let oldest = server.connect().await;
@@ -217,10 +217,10 @@ async fn assert_ends_after(seconds: u64, connection: JoinHandle<()>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_has_its_time_to_begin_and_to_ask() {
+async fn a_connection_has_timeouts_to_begin_and_to_send_a_request() {
     for (sent, ends) in [
         ("", 5),
-        // What is asked to go in the middle of a request has a second.
+        // A connection that is asked to close in the middle of a request has a second.
         ("GET / HTTP/1.1\r\nhost:", 8 + 1),
         ("GET / HTTP/1.1\r\nhost: forebay\r\n\r\n", 30),
     ] {
@@ -232,10 +232,10 @@ async fn a_connection_has_its_time_to_begin_and_to_ask() {
     }
 }
 
-/// Scenario: an answer is larger than what lies between both ends, and its client takes some of it, then no more. Promise: its
-/// time begins anew with what it takes, and ends.
+/// Scenario: an answer is larger than the buffers between both ends, and the client reads some of it, then nothing. Promise: each
+/// read restarts the timeout, which then ends the connection.
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_not_taken_ends_its_connection() {
+async fn an_answer_that_is_not_read_ends_its_connection() {
     let (mut client, connection) = in_memory(TIMEOUTS, Pieces { pieces: &[100_000], every: SECOND });
     client.write_all(REQUEST).await.unwrap();
     for _ in 0..5 {
@@ -245,10 +245,10 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
     assert_ends_after(30 + 1, connection).await;
 }
 
-/// Scenario: an answer is a stream of events, as a browser has it, longer than a connection may be idle. Promise: it goes on as
-/// long as events come and are taken.
+/// Scenario: an answer is a stream of events (SSE) that takes longer than the idle timeout. Promise: it goes on as long as events
+/// come and are read.
 #[tokio::test(start_paused = true)]
-async fn a_stream_of_events_lasts_as_long_as_it_is_taken() {
+async fn a_stream_of_events_lasts_as_long_as_it_is_read() {
     let pieces = Pieces { pieces: &[10; 20], every: 20 * SECOND };
     let (mut client, connection) = in_memory(TIMEOUTS, pieces);
     client.write_all(REQUEST).await.unwrap();

@@ -1,13 +1,14 @@
-//! The one table from what happened to the codes of gRPC and of HTTP.
+//! Maps each failure to the codes of gRPC and HTTP.
 //!
-//! OTLP gives the codes their meaning. By gRPC, the sender sends again on UNAVAILABLE, after the time in the retry hint,
-//! and must not on INVALID_ARGUMENT, and on RESOURCE_EXHAUSTED without a hint; by HTTP it sends again on 429 and 503, and
-//! must not on anything else. INTERNAL and 500 would make it drop what would pass a second later, and OUT_OF_RANGE would
-//! make it send for ever what never fits, so that none of these is ever answered.
+//! OTLP defines what the codes mean. With gRPC, senders retry on UNAVAILABLE after the time in the retry hint, and must not on
+//! INVALID_ARGUMENT and on RESOURCE_EXHAUSTED without a hint. With HTTP, they retry on 429 and 503 only. INTERNAL and 500 are never
+//! answered, because senders would drop data over a temporary problem, nor is OUT_OF_RANGE, because they would retry forever a request
+//! that never fits.
 
 use std::time::Duration;
 
 use http::StatusCode;
+use strum::VariantArray;
 use tonic::Code;
 
 use super::encoding::{KNOWN, Most};
@@ -17,51 +18,48 @@ use super::turned_away::TurnedAwayReason;
 use super::unreadable::Unreadable;
 use crate::otlp::Invalid;
 
-/// Why a request is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub(super) enum FailureKind {
-    /// It is not what OTLP says.
+    /// It is not valid OTLP.
     Malformed,
-    /// It was not sent to its end.
+    /// Its sender has ended it early.
     Cut,
-    /// It is larger than a request may be.
+    /// It is too large.
     TooLarge,
-    /// It has more resources or scopes than a request may have.
+    /// It has too many resources or scopes.
     TooComplex,
     /// It has not arrived in time.
     TooSlow,
-    /// There is nothing at its path.
     UnknownPath,
-    /// What is at its path is not asked for in this way.
     WrongMethod,
-    /// It has another media type than OTLP's.
+    /// Its media type is not one of OTLP's.
     UnknownType,
-    /// It is compressed in another way than the known ones.
     UnknownEncoding,
-    /// Nobody who may send is known by what it says of itself.
+    /// Its credentials are missing or wrong.
     Denied,
     /// It is not encrypted.
     PlainText,
-    /// More is sent than can be taken.
+    /// The buffer or the request memory is full.
     Full,
-    /// It cannot be taken here, or not now.
+    /// It cannot be accepted here, or not now.
     Unavailable,
 }
 
-/// What the sender of a request is told that is not taken.
+/// The answer to the sender of a refused request.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) kind: FailureKind,
     pub(super) message: String,
-    /// When to send the request again; `None` where that does not help.
+    /// When to retry the request; `None` if that does not help.
     pub(super) retry_after: Option<Duration>,
 }
 
-/// The largest request.
+/// The size limits of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     pub(super) most: Most,
-    /// Its unit is that of the key.
+    /// The limit as text, in the unit of the key.
     pub(super) said: String,
     pub(super) key: &'static str,
 }
@@ -98,7 +96,7 @@ impl FailureKind {
 }
 
 impl Failure {
-    /// For a request that must not be sent again, or not as it is.
+    /// For a request that must not be retried, or not unchanged.
     pub(super) fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None }
     }
@@ -106,7 +104,12 @@ impl Failure {
     /// For a request whose message could not be read.
     pub(super) fn unreadable(why: Unreadable, limit: &Limit) -> Self {
         match why {
-            Unreadable::TooLarge => Self::too_large(limit),
+            Unreadable::TooLarge => {
+                let Limit { said, key, .. } = limit;
+                let message =
+                    format!("the request is larger than {said}; send smaller batches, or raise `{key}`");
+                Self::new(FailureKind::TooLarge, message)
+            }
             Unreadable::TooDense => {
                 let message = format!(
                     "the request is more than {} times as large as it is compressed; send smaller batches, or raise \
@@ -122,36 +125,29 @@ impl Failure {
         }
     }
 
-    /// For a request that is larger than `limit`.
-    pub(super) fn too_large(limit: &Limit) -> Self {
-        let Limit { said, key, .. } = limit;
-        let message = format!("the request is larger than {said}; send smaller batches, or raise `{key}`");
-        Self::new(FailureKind::TooLarge, message)
-    }
-
     /// For a request that does not arrive.
     pub(super) fn too_slow(waited: Duration) -> Self {
         Self::new(FailureKind::TooSlow, format!("the request has not arrived within {} s", waited.as_secs()))
     }
 
-    /// For a message that is compressed in another way than the known ones, as `header` says.
+    /// For a message with an unknown compression in `header`.
     pub(super) fn unknown_encoding(header: &str, name: &[u8]) -> Self {
         let name = String::from_utf8_lossy(name);
         Self::new(FailureKind::UnknownEncoding, format!("{header} {name} is not known; {KNOWN} are"))
     }
 
-    /// For a path that is not here.
+    /// For a path other than the `known` one.
     pub(super) fn unknown_path(path: &str, known: &str) -> Self {
         let cure = match TurnedAwayReason::of_path(path) {
             TurnedAwayReason::Traces => {
-                "; set OTEL_TRACES_EXPORTER=none, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to what takes traces"
+                "; set OTEL_TRACES_EXPORTER=none, or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to a backend for traces"
             }
             TurnedAwayReason::Metrics => {
-                "; set OTEL_METRICS_EXPORTER=none, or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to what takes metrics"
+                "; set OTEL_METRICS_EXPORTER=none, or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT to a backend for metrics"
             }
             _ => "",
         };
-        let message = format!("{path} is not here; forebay takes logs only, at {known}{cure}");
+        let message = format!("{path} is not known; forebay accepts logs only, at {known}{cure}");
         Self::new(FailureKind::UnknownPath, message)
     }
 }
@@ -188,7 +184,7 @@ mod tests {
         Limit { most: Most { bytes: 64 << 20, ratio: 1000 }, said: "64 MiB".to_owned(), key: "a.key" }
     }
 
-    /// What a sender of each transport is told: the codes, and whether to send again.
+    /// The codes of both transports, and whether to retry.
     fn codes(failure: &Failure) -> (Code, u16, bool) {
         let hint = failure.retry_after;
         assert!(hint.is_none_or(|hint| (1..=2).contains(&hint.as_secs())), "{failure:?}");
@@ -254,25 +250,10 @@ mod tests {
         }
     }
 
-    /// A row of the page has a code, a status, and whether a sender of OTLP sends again on these.
+    /// A row of the page has a code, a status, and whether OTLP senders retry on these.
     #[test]
     fn the_page_of_answers_has_each_code() {
-        let all = [
-            FailureKind::Malformed,
-            FailureKind::Cut,
-            FailureKind::TooLarge,
-            FailureKind::TooComplex,
-            FailureKind::TooSlow,
-            FailureKind::UnknownPath,
-            FailureKind::WrongMethod,
-            FailureKind::UnknownType,
-            FailureKind::UnknownEncoding,
-            FailureKind::Denied,
-            FailureKind::PlainText,
-            FailureKind::Full,
-            FailureKind::Unavailable,
-        ];
-        let mut expected = all.map(|kind| {
+        let expected = FailureKind::VARIANTS.iter().map(|kind| {
             let (code, status) = (kind.code(), kind.status().as_u16());
             let by_grpc = matches!(code, Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable);
             let again = match (by_grpc, matches!(status, 429 | 503)) {
@@ -289,7 +270,7 @@ mod tests {
             status.parse::<u16>().ok()?;
             Some([code.replace('_', ""), status.to_owned(), again.to_owned()])
         });
-        let mut rows: Vec<_> = rows.collect();
+        let (mut rows, mut expected): (Vec<_>, Vec<_>) = (rows.collect(), expected.collect());
         expected.sort();
         rows.sort();
         assert_eq!(rows, expected);

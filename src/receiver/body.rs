@@ -1,4 +1,4 @@
-//! The body of an answer, which is complete from the beginning, or but for its end.
+//! The body of an answer: complete from the beginning, or except for its end.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::request_memory::Share;
@@ -16,13 +17,13 @@ use super::request_memory::Share;
 pub(super) struct Answer {
     pub(super) data: Option<Bytes>,
     pub(super) trailers: Option<HeaderMap>,
-    /// What comes behind the data at last.
+    /// More data and the trailers, later.
     pub(super) last: Option<Last>,
-    /// A client that does not take its answer has its request under way.
+    /// Keeps the memory of the request charged until the client has read its answer.
     pub(super) request: Option<Share>,
 }
 
-/// Waits for the end of an answer: perhaps more data, and the trailers.
+/// Waits for the end of an answer: optional data, and the trailers.
 pub(super) struct Last(Pin<Box<dyn Future<Output = (Option<Bytes>, HeaderMap)> + Send>>);
 
 impl Last {
@@ -34,6 +35,16 @@ impl Last {
 impl fmt::Debug for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Last")
+    }
+}
+
+impl Answer {
+    /// An answer of plain text.
+    pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Self> {
+        let mut response = Response::new(Self::from(text.into()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
     }
 }
 

@@ -1,6 +1,6 @@
-//! A sender's connection: what it is known by, and the part of the room that its requests may take.
+//! A sender's connection: its certificate, and the memory that its requests may take.
 //!
-//! The connections of an address have one part of the room together, at whichever ports they are.
+//! All connections of an address, to both ports, share the memory of that address.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,21 +13,21 @@ use crate::net::{self, Origin};
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) peer: net::Client,
-    /// What it is known by, where it is asked for a certificate.
+    /// Its certificate, if the port asks for one.
     pub(super) presented: OnceLock<Presented>,
-    /// What its requests may take.
+    /// The memory for its requests.
     pub(super) room: Arc<RequestMemory>,
     _address: AddressRoom,
 }
 
-/// The parts of the room that addresses have, each with its number of connections.
+/// The memory of each connected address, with the number of its connections.
 #[derive(Debug)]
 pub(super) struct AddressRooms {
     room: Arc<RequestMemory>,
     by_origin: Mutex<HashMap<Origin, (Arc<RequestMemory>, usize)>>,
 }
 
-/// That of one connection's address.
+/// A connection's reference to the memory of its address.
 #[derive(Debug)]
 struct AddressRoom {
     rooms: Arc<AddressRooms>,
@@ -43,7 +43,6 @@ impl Client {
 }
 
 impl AddressRooms {
-    /// Parts of `room`.
     pub(super) fn new(room: Arc<RequestMemory>) -> Arc<Self> {
         Arc::new(Self { room, by_origin: Mutex::default() })
     }
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_one_part_of_the_room_for_all_its_connections() {
+    fn all_connections_of_an_address_share_its_memory() {
         let all = AddressRooms::new(RequestMemory::new(1000));
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap().into());
         let (first, second) = (all.of(one), all.of(one));
@@ -89,7 +88,7 @@ mod tests {
         drop(first);
         assert_eq!(all.by_origin().len(), 1, "it has another connection");
         drop(second);
-        assert_eq!(all.by_origin().len(), 0, "nothing is left of those who have gone");
+        assert_eq!(all.by_origin().len(), 0, "closed connections leave no entry");
     }
 
     #[test]

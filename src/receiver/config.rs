@@ -14,14 +14,14 @@ use crate::values::size::{self, ByteSize};
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The protocols that are listened to.
+    /// The enabled protocols.
     pub protocols: Protocols,
-    /// What requests may take before they are in the buffer.
+    /// The limits of requests before they are in the buffer.
     pub admission: AdmissionConfig,
-    /// The attribute of each resource that says by which credentials it was sent; none where it is missing.
+    /// The resource attribute in which to store the authenticated sender; `None` stores no such attribute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender_attribute: Option<String>,
-    /// Who may send, by the names of the extensions that know it.
+    /// The authenticators, by the names of their extensions.
     #[serde(skip)]
     pub authenticators: BTreeMap<String, AuthenticatorConfig>,
 }
@@ -30,30 +30,30 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionConfig {
-    /// The most that all requests together may take while they are received, decompressed and made into rows.
+    /// The most memory of all requests together while they are received, decompressed and made into rows.
     #[serde(rename = "request_limit_mib", with = "size::mib")]
     pub request_limit: ByteSize,
-    /// A request may be so many times as large as it is compressed; up to 1 MiB any number of times.
+    /// The most decompressed bytes per compressed byte of a request; up to 1 MiB any ratio is allowed.
     pub max_decompression_ratio: usize,
     /// The most `ResourceLogs` in a request.
     pub max_resources: usize,
     /// The most `ScopeLogs` in a request.
     pub max_scopes: usize,
-    /// The most bytes of a resource or a scope, its schema URL among them.
+    /// The most bytes of a resource or a scope, including its schema URL.
     pub max_resource_bytes: ByteSize,
     /// The most attributes of a resource or a scope.
     pub max_resource_attributes: usize,
     /// The most bytes of a record.
     pub max_record_bytes: ByteSize,
-    /// The most attributes of a record, and entries of any map in its values.
+    /// The most attributes of a record, and entries of each map in its values.
     pub max_attributes: usize,
-    /// The most elements of arrays and entries of maps in all values of a record.
+    /// The most array elements and map entries in all values of a record.
     pub max_elements: usize,
     /// The most bytes of a key.
     pub max_key_bytes: ByteSize,
 }
 
-/// `receivers.otlp.protocols`. Where it is written, a protocol that it does not name is off.
+/// `receivers.otlp.protocols`. If the key is present, protocols that it does not name are off.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocols {
@@ -94,21 +94,21 @@ pub struct GrpcConfig {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveConfig {
-    /// The server's side of it.
+    /// The server's pings and timeouts.
     pub server_parameters: ServerParameters,
-    /// What clients may do. It is here to be refused by name.
+    /// The rules for clients' pings.
     pub enforcement_policy: EnforcementPolicy,
 }
 
-/// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. Every ping is answered,
-/// and none is counted, so that only the values that mean this can be had.
+/// `receivers.otlp.protocols.grpc.keepalive.enforcement_policy`: how often clients may ping. forebay answers every ping and counts none,
+/// so that only values that match this are accepted.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnforcementPolicy {
     /// The least time between a client's pings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_time: Option<GoDuration>,
-    /// Whether a client may ping without a request under way.
+    /// Whether a client may ping without a request in flight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permit_without_stream: Option<bool>,
 }
@@ -139,7 +139,7 @@ pub struct HttpConfig {
     pub logs_url_path: String,
     /// The largest body, before and after decompression.
     pub max_request_body_size: ByteSize,
-    /// Which pages of browsers may send.
+    /// The web pages that may send.
     pub cors: CorsConfig,
     /// The longest wait for the headers of a request, from the beginning of its connection or the last answer on it.
     pub read_header_timeout: GoDuration,
@@ -169,14 +169,14 @@ pub struct HttpConfig {
 pub struct CorsConfig {
     /// Origins such as `https://shop.example`; one `*` in each is for any text. None: no page may send.
     pub allowed_origins: Vec<String>,
-    /// Headers beside Accept, Accept-Language, Content-Language and Content-Type; `*` is any.
+    /// Headers allowed besides Accept, Accept-Language, Content-Language and Content-Type; `*` is any.
     pub allowed_headers: Vec<String>,
-    /// For how long a browser may remember the answer, in whole seconds; 0 leaves it to the browser.
+    /// How long a browser may cache the answer, in whole seconds; 0 leaves it to the browser.
     #[serde(with = "duration::seconds")]
     pub max_age: GoDuration,
 }
 
-/// A name of a sender has no more bytes, with what stands around it and its key.
+/// The most bytes of the attribute with a sender's name, without its key.
 const MARK: usize = 1024;
 
 impl Default for Protocols {
@@ -221,17 +221,14 @@ impl Default for GrpcConfig {
 }
 
 impl Config {
-    /// The limits on the structure of requests. The attribute that forebay adds is not held against them.
+    /// The limits on the structure of requests, with room for the attribute that forebay adds.
     pub fn limits(&self) -> Limits {
-        let limits = self.admission.limits();
-        match &self.sender_attribute {
-            None => limits,
-            Some(key) => Limits {
-                resource_attributes: limits.resource_attributes + 1,
-                resource_bytes: limits.resource_bytes + key.len() + MARK,
-                ..limits
-            },
+        let mut limits = self.admission.limits();
+        if let Some(key) = &self.sender_attribute {
+            limits.resource_attributes += 1;
+            limits.resource_bytes += key.len() + MARK;
         }
+        limits
     }
 }
 
@@ -253,27 +250,18 @@ impl AdmissionConfig {
 
 impl Default for AdmissionConfig {
     fn default() -> Self {
-        let Limits {
-            resources,
-            scopes,
-            resource_bytes,
-            resource_attributes,
-            record_bytes,
-            attributes,
-            elements,
-            key_bytes,
-        } = Limits::default();
+        let limits = Limits::default();
         Self {
             request_limit: ByteSize::mib(80),
             max_decompression_ratio: 1000,
-            max_resources: resources,
-            max_scopes: scopes,
-            max_resource_bytes: ByteSize(resource_bytes as u64),
-            max_resource_attributes: resource_attributes,
-            max_record_bytes: ByteSize(record_bytes as u64),
-            max_attributes: attributes,
-            max_elements: elements,
-            max_key_bytes: ByteSize(key_bytes as u64),
+            max_resources: limits.resources,
+            max_scopes: limits.scopes,
+            max_resource_bytes: ByteSize(limits.resource_bytes as u64),
+            max_resource_attributes: limits.resource_attributes,
+            max_record_bytes: ByteSize(limits.record_bytes as u64),
+            max_attributes: limits.attributes,
+            max_elements: limits.elements,
+            max_key_bytes: ByteSize(limits.key_bytes as u64),
         }
     }
 }

@@ -1,9 +1,8 @@
-//! The two encodings of OTLP/HTTP: a request has one of them, and its answer the same.
+//! The two content types of OTLP/HTTP. An answer has that of its request.
 
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue};
 
-/// An encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ContentType {
     Protobuf,
@@ -11,10 +10,10 @@ pub(super) enum ContentType {
 }
 
 /// The media types of both.
-pub(super) const KNOWN: &str = "application/x-protobuf and application/json";
+pub(super) const KNOWN: &str = "application/x-protobuf or application/json";
 
 impl ContentType {
-    /// What a request says that it has; `None` where that is neither.
+    /// The content type in a request's headers; `None` if it is neither.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let media_type = content_type.split(';').next().unwrap_or_default().trim();

@@ -1,8 +1,8 @@
-//! Cross-origin resource sharing, for senders in browsers: which pages may send, and what else.
+//! Cross-origin resource sharing (CORS), for senders in browsers.
 //!
-//! It is what the Collector does (rs/cors): an origin is allowed by name or by one `*` in it, a preflight is answered by
-//! itself, and a page that is not allowed gets no header, which is what its browser takes for a no. Where every page may send, the
-//! answer is `*`, and none has the browser's own credentials (cookies, a cached login, a certificate) sent along.
+//! It does what the Collector does (rs/cors): origins are allowed by name or with one `*`, preflights are answered directly, and pages
+//! that are not allowed get no header, which browsers treat as a refusal. If every page may send, the answer is `*`, so that browsers
+//! send none of their own credentials (cookies, a cached login, a certificate).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -15,12 +15,12 @@ use http::{Method, Response, StatusCode};
 use super::body::Answer;
 use super::config::CorsConfig;
 
-/// Headers that any page may send.
+/// Headers that are always allowed.
 const ALWAYS: [&str; 5] = ["accept", "accept-language", "content-language", "content-type", "origin"];
-/// And this one, where none is listed.
+/// A header that is allowed if none is configured.
 const BY_DEFAULT: &str = "x-requested-with";
 
-/// Which pages may send.
+/// The pages that may send, and their headers.
 #[derive(Debug)]
 pub(super) struct Cors {
     origins: Vec<Pattern>,
@@ -29,7 +29,7 @@ pub(super) struct Cors {
     max_age: u64,
 }
 
-/// An origin in lower case, or what stands before and behind the `*` in it.
+/// An origin in lower case, or the text before and after its `*`.
 #[derive(Debug)]
 enum Pattern {
     Exact(String),
@@ -37,7 +37,7 @@ enum Pattern {
 }
 
 impl Cors {
-    /// `None` where no page may send.
+    /// `None` if no page may send.
     pub(super) fn new(config: &CorsConfig) -> Option<Self> {
         let origins: Vec<_> = config.allowed_origins.iter().map(|origin| Pattern::new(origin)).collect();
         let mut headers: Vec<_> =
@@ -48,7 +48,7 @@ impl Cors {
         (!origins.is_empty()).then_some(Self { origins, headers, max_age: config.max_age.0.as_secs() })
     }
 
-    /// The answer to a preflight; `None` where the request is none.
+    /// The answer to a preflight; `None` for other requests.
     pub(super) fn preflight(&self, head: &Parts) -> Option<Response<Answer>> {
         let method =
             head.headers.get(ACCESS_CONTROL_REQUEST_METHOD).filter(|_| head.method == Method::OPTIONS)?;
@@ -74,7 +74,7 @@ impl Cors {
         Some(response)
     }
 
-    /// The origin of a request, where it is allowed; `*` where every origin is.
+    /// The origin of a request if it is allowed; `*` if every origin is.
     pub(super) fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN)?;
         let name = origin.to_str().ok()?.to_ascii_lowercase();
@@ -99,12 +99,12 @@ impl Cors {
     }
 }
 
-/// Marks the answer to a request from any page: `origin` is that of one that is allowed.
+/// Adds the CORS headers to an answer; `origin` is the allowed one.
 pub(super) fn mark(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.insert(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = origin {
         allow(headers, origin);
-        // Without this, a page does not get to see when to send again.
+        // Without this, a page cannot see when to retry.
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
     }
 }
@@ -125,7 +125,7 @@ impl Pattern {
         }
     }
 
-    /// Whether it says nothing of the host.
+    /// Whether it allows every host.
     fn is_of_every_host(&self) -> bool {
         let any =
             |before: &String| ["http://", "https://"].iter().any(|scheme| scheme.starts_with(&**before));
@@ -135,7 +135,7 @@ impl Pattern {
     fn is_of(&self, origin: &str) -> bool {
         match self {
             Self::Exact(exact) => origin == exact,
-            // What stands before the star and what stands behind it are not the same bytes.
+            // The text before the star and the text after it must not overlap.
             Self::Wildcard(before, behind) => {
                 origin.strip_prefix(&**before).is_some_and(|rest| rest.ends_with(&**behind))
             }

@@ -1,4 +1,4 @@
-//! How senders compress, and the way back, within the limit and the room.
+//! Decompresses messages, within the size limit and the request memory.
 
 use std::io::{self, BufRead, Read};
 
@@ -18,38 +18,37 @@ pub(super) enum Encoding {
     Zstd,
 }
 
-/// How large a message may be.
+/// The size limits of a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Most {
     pub(super) bytes: usize,
-    /// So many times of what it was compressed to.
+    /// The most decompressed bytes per compressed byte.
     pub(super) ratio: usize,
 }
 
 impl Most {
-    /// The most bytes of a message that was compressed to `wire` bytes.
+    /// The most bytes of a message with `wire` compressed bytes.
     fn decompressed(self, wire: usize) -> usize {
         self.bytes.min(wire.saturating_mul(self.ratio).max(ANY_RATIO))
     }
 
-    /// Why a message of more than `bytes` bytes, which are the most that it may have, is refused.
+    /// Which limit a message exceeds that may have at most `bytes` bytes.
     fn exceeded_by(self, bytes: usize) -> Unreadable {
         if bytes < self.bytes { Unreadable::TooDense } else { Unreadable::TooLarge }
     }
 }
 
-/// The names of all of them.
+/// The names of all encodings.
 pub(super) const KNOWN: &str = "identity,gzip,zstd";
 
-/// What is allocated at first on the word of the compressed message.
+/// The most bytes allocated at first for the size that the compressed message claims.
 const TRUSTED: usize = 256 << 10;
-/// The bytes that are written, and those that are read, before other requests have their turn.
+/// The bytes written and read before other requests have their turn.
 const STEP: usize = 64 << 10;
 const INPUT_STEP: usize = 16 << 10;
-/// A message of so many bytes may have been compressed to any size.
+/// Messages up to this size may have any ratio.
 const ANY_RATIO: usize = 1 << 20;
-/// What decompressors take, but for zstd's window: that grows with what comes out, to no more than HTTP's zstd may have
-/// (RFC 9659).
+/// The memory of decompressors, without zstd's window, which grows with the output up to the bound for HTTP (RFC 9659).
 const GZIP: usize = 48 << 10;
 const ZSTD: usize = 160 << 10;
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -58,14 +57,14 @@ const NOT_GZIP: Unreadable = Unreadable::Malformed("the message is not gzip");
 const NOT_ZSTD: Unreadable = Unreadable::Malformed("the message is not zstd with a window of 8 MiB at most");
 
 impl Encoding {
-    /// The encoding of this name, as gRPC and HTTP have them.
+    /// The encoding with this name in gRPC and HTTP.
     pub(super) fn of_name(name: &[u8]) -> Option<Self> {
         [(&b"identity"[..], Self::Identity), (b"gzip", Self::Gzip), (b"zstd", Self::Zstd)]
             .into_iter()
             .find_map(|(known, encoding)| name.eq_ignore_ascii_case(known).then_some(encoding))
     }
 
-    /// Decompresses `wire` to `most` bytes at most. Other requests have their turns meanwhile.
+    /// Decompresses `wire` to at most `most` bytes. Other requests have their turns meanwhile.
     pub(super) async fn decompress(
         self,
         wire: Vec<u8>,
@@ -85,7 +84,7 @@ impl Encoding {
 
 async fn gunzip(wire: &[u8], most: Most, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
     share.grow(GZIP)?;
-    // gzip ends with its length, modulo 2^32 (RFC 1952), which is a good guess where it is not much.
+    // gzip ends with its length modulo 2^32 (RFC 1952), a good guess for small messages.
     let said = wire.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize);
     let unpacked = Unpacked { message: Vec::new(), most, wire: wire.len(), window: 0, kept: 0, share };
     unpacked.all_of(MultiGzDecoder::new(Slice::of(wire)), said, NOT_GZIP).await
@@ -102,8 +101,8 @@ async fn unzstd(wire: &[u8], most: Most, share: &mut Share) -> Result<Vec<u8>, U
     unpacked.all_of(decoder, said, NOT_ZSTD).await
 }
 
-/// Compressed bytes, handed out in slices. At the end of each, reading would block: members and frames that hold nothing are
-/// work as well, of which one read would do any amount.
+/// Compressed bytes, read in slices, with `WouldBlock` at the end of each. Without slices, a single read could process any number of
+/// empty members and frames.
 struct Slice<'a> {
     rest: &'a [u8],
     left: usize,
@@ -158,16 +157,16 @@ impl<'a> Decoder<'a> for ZstdDecoder<'static, Slice<'a>> {
 struct Unpacked<'a> {
     message: Vec<u8>,
     most: Most,
-    /// The bytes that it has compressed.
+    /// Its compressed size.
     wire: usize,
-    /// What the decompressor may keep of the message for itself, and what it may have kept by now.
+    /// The most bytes of output that the decompressor keeps, and the number charged so far.
     window: usize,
     kept: usize,
     share: &'a mut Share,
 }
 
 impl Unpacked<'_> {
-    /// Decompresses all that there is, which is `said` bytes as far as its sender says.
+    /// Decompresses everything; the sender claims that it is `said` bytes.
     async fn all_of<'w>(
         mut self,
         mut decoder: impl Decoder<'w>,
@@ -175,14 +174,14 @@ impl Unpacked<'_> {
         broken: Unreadable,
     ) -> Result<Vec<u8>, Unreadable> {
         let most = self.most.decompressed(self.wire);
-        // What is said is the end of the steps in which memory is taken, as long as it is right.
+        // Memory grows in steps towards the claimed size until that turns out to be wrong.
         let expected = |len: usize| if len <= said { said.min(most) } else { most };
         self.share.extend(&mut self.message, said.min(TRUSTED), said.min(most))?;
         loop {
             decoder.input().left = INPUT_STEP;
             let step = STEP.min(self.message.capacity() - self.message.len());
             self.keep(step)?;
-            // A full message is at its end, or there is one more byte.
+            // A full message is at its end, or one more byte follows.
             let mut byte = [0];
             let read = match step {
                 0 => decoder.read(&mut byte),
@@ -206,7 +205,7 @@ impl Unpacked<'_> {
         }
     }
 
-    /// Takes room for what the decompressor keeps of `more` bytes.
+    /// Charges the memory that the decompressor keeps of `more` bytes.
     fn keep(&mut self, more: usize) -> Result<(), Unreadable> {
         let kept = (self.message.len() + more).min(self.window);
         self.share.grow(kept.saturating_sub(self.kept))?;

@@ -7,7 +7,7 @@ use super::file::Unusable;
 /// Why the receiver cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The port is not to be had.
+    /// The port cannot be listened on.
     #[error(
         "cannot listen on {endpoint:?}: {source}; `receivers.otlp.protocols.{protocol}.endpoint` must be \
          an address of this host and a port that nobody else listens on, such as 127.0.0.1:4317"
@@ -15,12 +15,12 @@ pub enum Error {
     Listen {
         /// The protocol's key.
         protocol: &'static str,
-        /// What the configuration says.
+        /// The configured endpoint.
         endpoint: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file or a value of TLS or authentication cannot be used.
+    /// A file or value for TLS or authentication cannot be used.
     #[error(transparent)]
     Unusable(#[from] Unusable),
 }

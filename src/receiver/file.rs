@@ -10,7 +10,7 @@ use tracing::warn;
 
 use crate::values::text::unmarked;
 
-/// A key of the configuration whose value, or whose file, cannot be used. The text never repeats what is secret.
+/// A key of the configuration whose value or file cannot be used. The text contains no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct Unusable {
@@ -18,7 +18,7 @@ pub struct Unusable {
     problem: String,
 }
 
-/// Certificates of many authorities have some 200 KiB.
+/// The most bytes of a file. A bundle of all public authorities has some 200 KiB.
 const MOST: u64 = 4 << 20;
 
 impl Unusable {
@@ -27,7 +27,7 @@ impl Unusable {
     }
 }
 
-/// What is in the file at `path`, which `key` names.
+/// Reads the file at `path`, the value of `key`.
 pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
     let failed = |error| Unusable::new(key, format!("cannot read {}: {error}", path.display()));
     let mut bytes = Vec::new();
@@ -35,20 +35,19 @@ pub(super) fn read(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
     if bytes.len() as u64 > MOST {
         return Err(Unusable::new(key, format!("{} is larger than {MOST} bytes", path.display())));
     }
-    // Text or DER, which does not begin as UTF-16 does.
+    // Text, or DER, which does not begin as UTF-16 does.
     unmarked(bytes).map_err(|problem| Unusable::new(key, format!("{}: {problem}", path.display())))
 }
 
-/// The same of a file that says who may send. One that is not there says that nobody may.
+/// Reads a file of senders. A missing file means that nobody may send.
 pub(super) fn read_senders(key: &str, path: &Path) -> Result<Vec<u8>, Unusable> {
     let is_gone = path.try_exists().is_ok_and(|exists| !exists);
     if is_gone { Ok(Vec::new()) } else { read(key, path) }
 }
 
-/// What tells files from what they were.
+/// A hash of files' contents.
 pub(super) type Fingerprint = [u8; 32];
 
-/// The fingerprint of files with these bytes.
 pub(super) fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Vec<u8>>) -> Fingerprint {
     let mut hash = Sha256::new();
     for bytes in files {
@@ -58,36 +57,35 @@ pub(super) fn fingerprint<'a>(files: impl IntoIterator<Item = &'a Vec<u8>>) -> F
     hash.finalize().into()
 }
 
-/// Sees whether files change.
+/// Detects changes of files.
 #[derive(Debug, Default)]
 pub(super) struct Watch(Mutex<Seen>);
 
-/// What the files were when they were last looked at.
+/// The state of the files at the last look.
 #[derive(Debug, Default)]
 struct Seen {
-    /// `None` where they could not be read.
+    /// `None` if they could not be read.
     files: Option<Fingerprint>,
-    /// They were not taken over the first time.
+    /// They could not be used at the first look.
     is_pending: bool,
 }
 
-/// How sure it is that files are complete.
+/// How certain it is that files are complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// They may be in the middle of being written, or one of two may have been.
+    /// They may be half written, or only one of two may be new.
     First,
-    /// They are as they were at the look before.
+    /// They are the same as at the look before.
     Second,
 }
 
 impl Watch {
-    /// Of files that were read once.
     pub(super) fn new(files: Fingerprint) -> Self {
         Self(Mutex::new(Seen { files: Some(files), is_pending: false }))
     }
 
-    /// Has `take` take over what was `read`, where it is not what it was. What it does not take it gets once more at the next
-    /// look; what it does not take then is told. Gives whether there is no need for that look.
+    /// Passes the contents `read` to `take` if they have changed. If `take` fails, it gets them once more at the next look, and a second
+    /// failure is logged. Returns whether no second look is needed.
     pub(super) fn look<T>(
         &self,
         read: Result<(Fingerprint, T), Unusable>,
@@ -102,7 +100,7 @@ impl Watch {
         let taken = read.and_then(|(_, read)| take(read, look));
         *seen = Seen { files, is_pending: taken.is_err() && look == Look::First };
         if let (Err(error), Look::Second) = (taken, look) {
-            warn!(%error, "a file has changed and cannot be used; what was read before stays in force");
+            warn!(%error, "a file has changed and cannot be used; its previous contents stay in force");
         }
         !seen.is_pending
     }

@@ -1,4 +1,4 @@
-//! What stands before a port: TLS, and the question who is there.
+//! The gate of a port: TLS and authentication.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use super::tls::config::TlsConfig;
 use super::tls::{Refused, Tls};
 use super::turned_away::{TurnedAway, TurnedAwayReason};
 
-/// What stands before one port.
+/// TLS and authentication of one port.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) tls: Option<Arc<Tls>>,
@@ -26,21 +26,21 @@ pub(super) struct Gate {
     pub(super) turned_away: Arc<TurnedAway>,
 }
 
-/// Why a request does not come in.
+/// Why a request is not admitted.
 #[derive(Debug)]
 pub(super) struct Denial {
     pub(super) failure: Failure,
-    /// `WWW-Authenticate` of HTTP.
+    /// The value of HTTP's `WWW-Authenticate`.
     pub(super) challenge: Option<HeaderValue>,
 }
 
 impl Gate {
-    /// One that lets everybody in to the port of `transport`.
+    /// A gate without TLS and authentication for the port of `transport`.
     pub(super) fn open_to_all(transport: &'static str) -> Self {
         Self { tls: None, authenticator: None, turned_away: Arc::new(TurnedAway::new(transport)) }
     }
 
-    /// One as the configuration of `transport` says, with `alpn` spoken inside of TLS.
+    /// A gate as the configuration of `transport` says, with the protocols `alpn` inside TLS.
     pub(super) fn open(
         transport: &'static str,
         alpn: &'static [&'static str],
@@ -55,7 +55,7 @@ impl Gate {
         Ok(Self { tls: tls.map(Arc::new), authenticator, ..Self::open_to_all(transport) })
     }
 
-    /// One with a certificate that is made for it.
+    /// A gate with a self-signed certificate.
     #[cfg(test)]
     pub(super) fn with_tls() -> Self {
         use crate::values::secret::Secret;
@@ -68,7 +68,7 @@ impl Gate {
         Self::open("grpc", &["h2"], Some(&tls), None, &BTreeMap::new()).unwrap()
     }
 
-    /// One that knows the token `right`.
+    /// A gate that accepts the token `right`.
     #[cfg(test)]
     pub(super) fn with_token() -> Self {
         use super::auth::config::{AuthenticatorConfig, BearerConfig};
@@ -79,7 +79,7 @@ impl Gate {
         Self::open("grpc", &[], None, Some(&auth), &known).unwrap()
     }
 
-    /// Lets a request from `client` in that may be sent, by its headers; gives by whom, where that is known.
+    /// Admits a request from `client` by its headers, and returns the sender's name, if known.
     pub(super) async fn admit(
         &self,
         headers: &HeaderMap,
@@ -122,10 +122,10 @@ impl Gate {
         })
     }
 
-    /// Counts a handshake that came to nothing.
+    /// Counts a failed handshake.
     pub(super) fn refused(&self, refused: &Refused, peer: Option<SocketAddr>) {
         let (reason, why): (_, &dyn Display) = match refused {
-            // What has gone away has not been turned away, and plain text is still there.
+            // A client that has disconnected was not turned away; the caller still serves plain text.
             Refused::Gone | Refused::PlainText(_) => return,
             Refused::ClientCertificate(error) => (TurnedAwayReason::ClientCertificate, error),
             Refused::Handshake(error) => (TurnedAwayReason::Handshake, error),
@@ -133,12 +133,12 @@ impl Gate {
         self.turned_away.count(reason, peer, why);
     }
 
-    /// Whether a request may wait before it, because what it says of itself takes long to verify.
+    /// Whether requests may wait for the verification of their credentials.
     pub(super) fn keeps_waiting(&self) -> bool {
         self.authenticator.as_ref().is_some_and(|authenticator| authenticator.keeps_waiting())
     }
 
-    /// Whether it knows who comes in.
+    /// Whether it authenticates senders.
     pub(super) fn asks_who_is_there(&self) -> bool {
         self.authenticator.is_some() || self.tls.as_ref().is_some_and(|tls| tls.asks_for_certificates())
     }

@@ -1,4 +1,4 @@
-//! The gates of all ports: the files that they are made of, and what an operator should know of them.
+//! The gates of all ports, their files, and warnings about them for the operator.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub struct Gates {
     warnings: Warnings,
 }
 
-/// What is not wrong, and may not be meant.
+/// Settings that are valid and may not be intended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings {
     certificate: Option<String>,
@@ -32,15 +32,11 @@ pub struct Warnings {
     anybody: Option<String>,
 }
 
-/// One port: its protocol, where it listens, what stands before it.
+/// The protocol, endpoint and gate of a port.
 type Port<'a> = (&'static str, &'a str, &'a Gate);
 
 impl Gates {
-    /// Reads all files that `config` names.
-    ///
-    /// # Errors
-    ///
-    /// The first one that cannot be used.
+    /// Reads all files that `config` names. The error is the first one that cannot be used.
     pub fn open(config: &Config) -> Result<Self, Unusable> {
         let authenticators = auth::open(&config.authenticators)?;
         let open = |transport, alpn, tls: &Option<_>, auth: &Option<_>| {
@@ -60,18 +56,18 @@ impl Gates {
         Ok(Self { grpc, http, authenticators, warnings })
     }
 
-    /// What an operator should know before anything is sent.
+    /// The warnings about the configuration.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
     }
 
-    /// Shows what is turned away.
+    /// Registers the counter of refused connections and requests.
     pub fn observe(&self, meter: &Meter) {
         let ports = [&self.grpc, &self.http];
         turned_away::observe(ports.map(|gate| gate.turned_away.clone()), meter);
     }
 
-    /// Takes over what has changed in the files, at once, and tells what cannot be used.
+    /// Applies changes of the files now, and logs what cannot be used.
     pub fn reload(&self) {
         run_blocking(|| {
             for tls in [&self.grpc.tls, &self.http.tls].into_iter().flatten() {
@@ -83,7 +79,7 @@ impl Gates {
         });
     }
 
-    /// Takes over what changes in the files, as long as it is polled.
+    /// Applies changes of the files for as long as it is polled.
     pub async fn keep_fresh(&self) {
         let certificates =
             join_all([&self.grpc.tls, &self.http.tls].into_iter().flatten().map(|tls| tls.keep_fresh()));
@@ -106,25 +102,20 @@ impl Warnings {
         };
         Self {
             certificate: (!dates.is_empty()).then(|| dates.join("; ")),
-            clear_text: keys("tls", |gate| gate.tls.is_none()).map(|keys| {
-                format!(
-                    "what is sent to other addresses than loopback is not encrypted; TLS is set by {keys}"
-                )
-            }),
+            clear_text: keys("tls", |gate| gate.tls.is_none())
+                .map(|keys| format!("traffic to addresses other than loopback is not encrypted; set {keys}")),
             anybody: keys("auth", |gate| !gate.asks_who_is_there()).map(|keys| {
-                format!(
-                    "whoever reaches the port may send; who may is set by {keys}, or by tls.client_ca_file"
-                )
+                format!("anyone who can reach the port can send logs; set {keys}, or tls.client_ca_file")
             }),
         }
     }
 
-    /// Each as a line.
+    /// The warnings as lines.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         [&self.certificate, &self.clear_text, &self.anybody].into_iter().flatten().map(String::as_str)
     }
 
-    /// Tells them. Repeats are folded by their place in the code, so that each has its own.
+    /// Logs them, each from a place of its own, because repeats are folded by place.
     pub fn log(&self) {
         if let Some(text) = &self.certificate {
             warn!("{text}");
@@ -138,7 +129,7 @@ impl Warnings {
     }
 }
 
-/// Whether only this machine can connect to `endpoint`.
+/// Whether `endpoint` is reachable from this machine only.
 fn is_loopback(endpoint: &str) -> bool {
     let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
@@ -156,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_beyond_loopback_is_warned_by_the_keys() {
+    fn endpoints_beyond_loopback_are_warned_about_by_their_keys() {
         for endpoint in ["127.0.0.1:4317", "127.8.0.1:4317", "[::1]:4317", "localhost:4317"] {
             assert_eq!(warnings(endpoint, endpoint), Warnings::default(), "{endpoint}");
         }

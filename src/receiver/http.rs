@@ -1,8 +1,7 @@
 //! OTLP/HTTP: `POST /v1/logs`, over HTTP/1.1 and HTTP/2.
 //!
-//! A body of protobuf goes to the intake as gRPC's message does, one of JSON is turned into that first. A request is
-//! answered in the encoding that it has itself, a failure too: `google.rpc.Status`, with the status of HTTP that OTLP
-//! gives a meaning.
+//! JSON bodies are converted to protobuf before the intake. Answers have the content type of their request; failures are a
+//! `google.rpc.Status`, with the HTTP status that OTLP defines for them.
 
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ impl Http {
             Err(denial) => return self.marked(denied(content_type, denial), origin),
         };
         let admitted = self.admit(&head, client);
-        // Headers may be large, and a request may take long.
+        // Headers may be large, and the request may take long.
         drop(head);
         let reception = &self.reception;
         let taken = async {
@@ -101,7 +100,7 @@ impl Http {
         self.marked(response, origin)
     }
 
-    /// The response, for the page of this origin.
+    /// Adds the CORS headers for a page of this origin.
     fn marked(&self, mut response: Response<Answer>, origin: Option<HeaderValue>) -> Response<Answer> {
         if self.cors.is_some() {
             cors::mark(response.headers_mut(), origin);
@@ -109,7 +108,7 @@ impl Http {
         response
     }
 
-    /// Whether a request may go on, for all that its headers say; how its body is compressed.
+    /// Checks a request's headers, and returns how its body is compressed.
     fn admit(&self, head: &Parts, client: &Client) -> Result<Encoding, Failure> {
         let Parts { method, uri, headers, .. } = head;
         let turn_away = |reason, failure| Err(self.reception.turn_away(reason, client, failure));
@@ -118,11 +117,11 @@ impl Http {
             return turn_away(TurnedAwayReason::of_path(uri.path()), failure);
         }
         if method != Method::POST {
-            let message = format!("{method} is not for {}; POST is", self.path);
+            let message = format!("{method} is not allowed at {}; POST is", self.path);
             return turn_away(TurnedAwayReason::WrongMethod, Failure::new(FailureKind::WrongMethod, message));
         }
         if ContentType::of(headers).is_none() {
-            let message = format!("the content-types of requests are {}", content_type::KNOWN);
+            let message = format!("the content-type of a request must be {}", content_type::KNOWN);
             return turn_away(TurnedAwayReason::UnknownType, Failure::new(FailureKind::UnknownType, message));
         }
         let name = headers.get(CONTENT_ENCODING).map_or(b"identity".as_slice(), HeaderValue::as_bytes);
@@ -130,13 +129,13 @@ impl Http {
     }
 }
 
-/// Whether both are the same path, however many slashes are in it: an endpoint that ends in one is common.
+/// Whether both are the same path, ignoring extra slashes: endpoints often end in one.
 fn is_same(path: &str, known: &str) -> bool {
     let steps = |path| str::split(path, '/').filter(|step| !step.is_empty());
     steps(path).eq(steps(known))
 }
 
-/// The encoding of an answer: a request in neither is refused in the one that people read.
+/// The content type of the answer; JSON, which people can read, for a request of neither type.
 fn answer_type(headers: &HeaderMap) -> ContentType {
     ContentType::of(headers).unwrap_or(ContentType::Json)
 }
@@ -167,7 +166,7 @@ fn failed(content_type: ContentType, failure: &Failure) -> Response<Answer> {
     };
     let mut response = response(failure.kind.status(), content_type, body);
     if let Some(delay) = failure.retry_after {
-        // In whole seconds: one or two.
+        // Whole seconds: one or two.
         let seconds = (delay + Duration::from_millis(500)).as_secs();
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

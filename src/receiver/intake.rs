@@ -1,8 +1,8 @@
-//! The way of one request into the buffer, whatever transport brought it: count, reserve, transcode, enqueue,
-//! and, where the sender waits for the result, the settlement.
+//! Takes a request of any transport into the buffer: count, reserve, transcode, enqueue, and, if the sender waits for the result, the
+//! settlement.
 //!
-//! Every record of a request that can be read is counted here or by whoever holds it next, exactly once. There
-//! is no wait between the count and the enqueueing, so that a sender who goes away leaves nothing uncounted.
+//! Every record of a readable request is counted exactly once, here or later. Nothing waits between counting and enqueueing, so that a
+//! sender that disconnects leaves nothing uncounted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,51 +27,52 @@ use crate::table::{Mapping, Replaced, Space, Transcoder, Untranscoded};
 pub struct Intake {
     buffer: Arc<Buffer>,
     transcoder: Transcoder,
-    /// For all that requests take before they are in the buffer.
+    /// The memory of requests that are not in the buffer yet.
     room: Arc<RequestMemory>,
-    /// How long a sender waits for the result; `None` where it does not.
+    /// How long a sender waits for the result; `None` if it does not wait.
     result_timeout: Option<Duration>,
     draining: AtomicBool,
     unread: Arc<UnreadRequests>,
     answers: Arc<Answers>,
-    /// Set while the process takes too much memory.
+    /// Set while memory use is above its limit.
     refusing: Arc<AtomicBool>,
 }
 
-/// A request was taken; perhaps not all of it.
+/// A request was accepted, at least in part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// The records that were not, and that must not be sent again.
+    /// Number of records that were rejected and must not be sent again.
     pub rejected: usize,
-    /// Why; empty where all were taken.
+    /// Why they were rejected; empty if all were accepted.
     pub message: String,
 }
 
 /// A request was refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is not what OTLP says, or too complex; sending it again does not help.
+    /// It is not valid OTLP, or too complex; a retry does not help.
     #[error("the request is refused: {0}")]
     Invalid(#[from] Invalid),
-    /// There is no room for what is made of it.
+    /// There is no memory for it.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
     /// The buffer is full.
     #[error("the buffer is full; send the request again a little later")]
     Full,
-    /// The process takes more than its memory limit.
-    #[error("forebay takes more memory than it may; send the request again a little later")]
+    /// Memory use is above its limit.
+    #[error("forebay's memory use is above its limit; send the request again a little later")]
     Memory,
-    /// forebay is ending.
+    /// forebay is shutting down.
     #[error("forebay is shutting down; send the request again to its successor")]
     Draining,
-    /// The sender waits for the result, and there was none in time.
+    /// The sender waits for the result, and it did not come in time.
     #[error("the records could not be stored in time; send the request again a little later")]
     Unavailable,
 }
 
 const TOO_COMPLEX: &str = "refused because they have";
-/// What became of a request's records, as far as it is known.
+
+/// The outcome of a request's records, as far as it is known.
 #[derive(Debug, Default)]
 struct Admitted {
     records: usize,
@@ -79,16 +80,16 @@ struct Admitted {
     too_large: usize,
     malformed: usize,
     too_complex: usize,
-    /// Why the first of these was refused.
+    /// The limit that the first of these exceeds.
     first_too_complex: Option<Invalid>,
     settled: Settled,
-    /// Brings the settlement, where the sender waits for it.
+    /// Receives the settlement, if the sender waits for it.
     receipt: Option<oneshot::Receiver<Settled>>,
 }
 
 impl Intake {
-    /// Takes requests into `buffer`. With `wait_for_result`, the sender is answered when its records are
-    /// settled, or after `result_timeout`.
+    /// Takes requests into `buffer`. With `wait_for_result`, the sender is answered when its records are settled, or after
+    /// `result_timeout`.
     pub fn new(buffer: Arc<Buffer>, wait_for_result: bool, result_timeout: Duration) -> Self {
         Self {
             buffer,
@@ -102,32 +103,30 @@ impl Intake {
         }
     }
 
-    /// The same, for a table with partitions of this width, or with the rows of an existing table where there is a `mapping`. What
-    /// is beyond `limits` is refused.
+    /// Writes rows for a table with partitions of this width, or for an existing table if there is a `mapping`. Records and requests
+    /// beyond `limits` are refused.
     #[must_use]
     pub fn writing(self, width: Width, mapping: Option<Arc<Mapping>>, limits: Limits) -> Self {
         Self { transcoder: Transcoder::new(width, mapping, limits), ..self }
     }
 
-    /// The same, where all requests may take `bytes` in all before they are in the buffer, and what they and the buffer take is
-    /// within `allowance`.
+    /// Bounds the memory of all requests that are not in the buffer yet to `bytes`, and that of requests and buffer to `allowance`.
     #[must_use]
     pub fn within(self, bytes: usize, allowance: Arc<Allowance>) -> Self {
         Self { room: RequestMemory::within(bytes, allowance, self.buffer.clone()), ..self }
     }
 
-    /// The same, refusing every request while `flag` is set.
+    /// Refuses every request while `flag` is set.
     #[must_use]
     pub fn refusing_while(self, flag: Arc<AtomicBool>) -> Self {
         Self { refusing: flag, ..self }
     }
 
-    /// The room for requests.
     pub(super) fn room(&self) -> &Arc<RequestMemory> {
         &self.room
     }
 
-    /// The bytes that requests take before they are in the buffer.
+    /// The memory of requests that are not in the buffer yet, in bytes.
     pub fn receiving(&self) -> usize {
         self.room.taken()
     }
@@ -138,28 +137,27 @@ impl Intake {
         self.answers.observe(meter);
     }
 
-    /// How many were refused so.
     #[cfg(test)]
     pub(super) fn unread(&self, reason: Unread) -> u64 {
         self.unread.of(reason)
     }
 
-    /// A request is refused of which nobody knows the records.
+    /// Counts a refused request whose number of records is unknown.
     pub(super) fn refuse_unread(&self, reason: Unread) {
         self.unread.count(reason);
     }
 
-    /// Whether every request is refused, because forebay ends.
+    /// Whether every request is refused because of the shutdown.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// From now on every request is refused, to be sent again to whoever comes next.
+    /// From now on refuses every request, to be retried elsewhere.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Takes one encoded `ExportLogsServiceRequest` that came by `transport`.
+    /// Takes in one encoded `ExportLogsServiceRequest` that came by `transport`.
     pub async fn take_in(
         &self,
         request: impl Into<Message>,
@@ -178,7 +176,7 @@ impl Intake {
         if let Some((mut receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             let settled = match tokio::time::timeout(timeout, &mut receipt).await {
                 Ok(settled) => settled.ok(),
-                // The settlement is counted by whether it was heard, so that one that has just come is.
+                // The settlement is counted by whether it was received, so one that has just arrived must be.
                 Err(_) => {
                     receipt.close();
                     receipt.try_recv().ok()
@@ -191,7 +189,7 @@ impl Intake {
         Ok(admitted.answer())
     }
 
-    /// Everything up to the buffer. Nothing in here waits.
+    /// Everything up to the buffer. Nothing here waits.
     fn admit(
         &self,
         request: &[u8],
@@ -230,7 +228,7 @@ impl Intake {
         let mut space = Space::new(reservation.bytes(), &mut grow);
         let mut admitted = Admitted { records, ..Admitted::default() };
         if reservation.records() == 0 {
-            // The count has walked the same way.
+            // It cannot fail: `count_records` has read the same bytes.
             let shed = self.transcoder.tally(request, &mut space).unwrap_or_default();
             books.lose(LossReason::Dropped(reason), &shed);
             admitted.shed(reason, shed.total());
@@ -246,7 +244,7 @@ impl Intake {
                 books.lose(LossReason::TooComplex, &lost);
                 return Err(no_room.into());
             }
-            // Not after the count, which has walked the same way.
+            // It does not happen, because `count_records` has read the same bytes.
             Err(Untranscoded::Malformed(malformed)) => {
                 return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
             }
@@ -276,7 +274,7 @@ impl Intake {
 }
 
 impl Refusal {
-    /// When to send the request again; `None` where that does not help.
+    /// When to retry the request; `None` if that does not help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Invalid(_) | Self::NoRoom(NoRoom::Ever) => None,
@@ -287,10 +285,8 @@ impl Refusal {
     }
 }
 
-/// When to send again what was refused for a reason that passes.
-///
-/// It is short, because senders give up when it is longer than the time they have left, and it varies, so that those
-/// who were refused together do not come back together.
+/// When to retry a request that was refused for a temporary reason. It is short, because senders give up if it is longer than the time
+/// they have left, and it varies, so that senders refused together do not retry together.
 pub(super) fn retry_after() -> Duration {
     Duration::from_millis(fastrand::u64(1000..=2000))
 }
@@ -315,7 +311,7 @@ impl Admitted {
             (self.too_large, "dropped because they are larger than the whole buffer"),
             (self.malformed, "refused because they are malformed"),
             (self.too_complex, TOO_COMPLEX),
-            (self.settled.dead_lettered, "put aside as dead letters because the database refused them"),
+            (self.settled.dead_lettered, "stored as dead letters because the database refused them"),
             (self.settled.lost, "dropped because they could not be stored in time"),
         ];
         let said = reasons.iter().filter(|(records, _)| *records > 0);

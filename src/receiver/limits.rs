@@ -1,4 +1,4 @@
-//! The limits of each port's connections, from the configuration.
+//! The limits of each port, from the configuration.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use super::config::{GrpcConfig, HttpConfig};
 use super::gate::Gate;
 use crate::net::{Http1, Http2, Limits, Timeouts, most_connections, most_of_one_address};
 
-/// Flow control: what a sender may have under way, by request and by connection, before it is read. Senders'
-/// batches are some 100 KiB, and what is not read yet is not counted in the room.
+/// The flow control window of each request and connection. Batches have some 100 KiB, and unread bytes are not charged to the request
+/// memory.
 const WINDOW: u32 = 1 << 20;
-/// The same where requests wait for their passwords to be verified, unread.
+/// The window where requests wait unread for the verification of their passwords.
 const UNVERIFIED_WINDOW: u32 = 256 << 10;
-/// From the shutdown until connections are cut.
+/// The time from the shutdown until connections are cut.
 const GRACE: Duration = Duration::from_secs(5);
 /// For a connection without a request under way to take notice that it is to go.
 const CROWDED: Duration = Duration::from_millis(100);
 
 impl GrpcConfig {
-    /// The limits of the port of gRPC, which is one of so many `ports` behind a `gate`.
+    /// The limits of the gRPC port, one of `ports` ports, behind `gate`.
     pub(super) fn limits(&self, ports: usize, gate: &Gate) -> Limits {
         let keepalive = &self.keepalive.server_parameters;
         let connections = most_connections(self.max_connections, ports);
@@ -45,7 +45,7 @@ impl GrpcConfig {
 }
 
 impl HttpConfig {
-    /// The limits of the port of HTTP, which is one of so many `ports` behind a `gate`.
+    /// The limits of the HTTP port, one of `ports` ports, behind `gate`.
     pub(super) fn limits(&self, ports: usize, gate: &Gate) -> Limits {
         let connections = most_connections(self.max_connections, ports);
         Limits {
@@ -64,7 +64,7 @@ impl HttpConfig {
                 keep_alive: self.keep_alives_enabled,
                 header_timeout: self.read_header_timeout.0,
             }),
-            // The protocol has no keys for these.
+            // The Collector has no keys for these.
             http2: Some(Http2 {
                 window: window(gate),
                 max_streams: 128,

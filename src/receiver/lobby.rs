@@ -1,8 +1,7 @@
-//! Requests whose headers are there, and no byte of their body yet.
+//! Requests whose headers have arrived, and no byte of their body yet.
 //!
-//! They have no part of the room. A client can open thousands of them for next to nothing, so that there are no more
-//! than fit into a fixed number of places: one more, and the one that has waited longest is sent back. Most requests never
-//! wait here, because their body comes with their headers.
+//! They take no request memory. A client can open thousands of them at no cost, so their number is bounded: one more, and the one that
+//! has waited longest is refused. Most requests never wait here, because their body arrives with their headers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,22 +15,22 @@ use tokio::sync::Notify;
 
 use super::request_memory::NoRoom;
 
-/// Where requests wait for the first byte of their body.
+/// Bounds the requests that wait for the first byte of their body.
 #[derive(Debug)]
 pub(super) struct Lobby {
     places: usize,
     taken: AtomicUsize,
-    /// Those who wait hear it in turns, one at a time.
+    /// Wakes the longest waiting request.
     crowded: Notify,
 }
 
-/// A body that has begun, or has ended without a byte.
+/// A body whose first frame has arrived, or that is empty.
 pub(super) struct Begun<'a> {
     first: Option<Result<Frame<Bytes>, hyper::Error>>,
     rest: &'a mut Incoming,
 }
 
-/// A place that is taken.
+/// An occupied place, until it is dropped.
 struct Place<'a>(&'a Lobby);
 
 impl Lobby {
@@ -39,7 +38,7 @@ impl Lobby {
         Self { places, taken: AtomicUsize::new(0), crowded: Notify::new() }
     }
 
-    /// Waits for the first of `body`.
+    /// Waits for the first frame of `body`.
     pub(super) async fn begin<'a>(&self, body: &'a mut Incoming) -> Result<Begun<'a>, NoRoom> {
         let mut first = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
         let first = match (&mut first).now_or_never() {
@@ -49,29 +48,23 @@ impl Lobby {
         Ok(Begun { first, rest: body })
     }
 
-    /// Waits for `first` at a place.
+    /// Waits for `first` in a place. The error is that a later request needs the place.
     pub(super) async fn wait<T>(&self, first: impl Future<Output = T>) -> Result<T, NoRoom> {
         let mut pushed_out = std::pin::pin!(self.crowded.notified());
-        // From now on it has its turn among those who wait.
+        // This queues it behind the requests that wait already.
         if pushed_out.as_mut().enable() {
-            // That was for somebody who did not wait any more.
+            // The notification was for a request that no longer waits.
             pushed_out.set(self.crowded.notified());
             pushed_out.as_mut().enable();
         }
-        let _place = Place::take(self);
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.places {
+            self.crowded.notify_one();
+        }
+        let _place = Place(self);
         tokio::select! {
             first = first => Ok(first),
             () = pushed_out => Err(NoRoom::Now),
         }
-    }
-}
-
-impl<'a> Place<'a> {
-    fn take(lobby: &'a Lobby) -> Self {
-        if lobby.taken.fetch_add(1, Ordering::Relaxed) >= lobby.places {
-            lobby.crowded.notify_one();
-        }
-        Self(lobby)
     }
 }
 
@@ -114,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_longest_makes_place() {
+    async fn the_longest_waiting_request_is_refused_first() {
         let lobby = Lobby::new(3);
         let mut waiting: Vec<_> = (0..5).map(|_| Box::pin(lobby.wait(pending::<()>()))).collect();
         let outcomes: Vec<_> = waiting.iter_mut().map(|one| one.as_mut().now_or_never()).collect();
@@ -123,11 +116,11 @@ mod tests {
         assert_eq!(outcomes, [Some(Err(NoRoom::Now)), Some(Err(NoRoom::Now)), None, None, None]);
         drop(waiting);
         assert_eq!(lobby.taken.load(Ordering::Relaxed), 0);
-        assert_eq!(lobby.wait(pending::<()>()).now_or_never(), None, "nobody is in its way");
+        assert_eq!(lobby.wait(pending::<()>()).now_or_never(), None, "the places are free again");
     }
 
     #[tokio::test]
-    async fn what_was_told_to_nobody_pushes_nobody_out() {
+    async fn a_notification_that_is_left_over_refuses_no_request() {
         let lobby = Lobby::new(3);
         lobby.crowded.notify_one();
         let mut waits = Box::pin(lobby.wait(pending::<()>()));

@@ -1,7 +1,7 @@
-//! The one message of a request, off the wire: in gRPC's frame, or as the whole body of HTTP.
+//! Reads the message of a request: from gRPC's frame, or from the whole body of HTTP.
 //!
-//! What is taken of the room is what is allocated. Memory follows the bytes that have arrived, not those that a sender
-//! announces: at first no more than a usual batch has, then no more than twice of what is there.
+//! The memory charged is the memory allocated. It follows the bytes that have arrived, not those that a sender announces: at first the
+//! size of a usual batch, then at most a fixed multiple of what has arrived.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use super::work::in_turn;
 use crate::otlp::json;
 use crate::otlp::replaced::Replaced;
 
-/// A message, and the share of the room that it takes and that is charged for all that is made of it before it is in the buffer.
+/// A message, and its share of request memory, which is charged for everything made of it before it is in the buffer.
 #[derive(Debug)]
 pub struct Message {
     bytes: Bytes,
-    /// What of the share is for these bytes.
+    /// The part of the share that is for `bytes`.
     charged: usize,
     share: Share,
-    /// What was replaced in it when it was turned into protobuf.
+    /// The values replaced when it was converted to protobuf.
     replaced: Replaced,
 }
 
@@ -42,7 +42,7 @@ impl Message {
         self.replaced
     }
 
-    /// Has `make` make other bytes of it, whose memory it takes from the share; that of the bytes before is given back.
+    /// Replaces the bytes by those that `make` returns and charges to the share; the old bytes are no longer charged.
     pub(super) fn replace(
         &mut self,
         make: impl FnOnce(&[u8], &mut Share) -> Result<Option<Vec<u8>>, NoRoom>,
@@ -61,7 +61,7 @@ impl Message {
     }
 }
 
-/// A message that came from elsewhere, with a room of its own that has no bound.
+/// A message that is already in memory, with a memory of its own and no bound.
 impl From<Bytes> for Message {
     fn from(bytes: Bytes) -> Self {
         let share = RequestMemory::new(usize::MAX / 4).take(0).expect("there is no bound");
@@ -69,7 +69,7 @@ impl From<Bytes> for Message {
     }
 }
 
-/// A flag and the length.
+/// The bytes of gRPC's prefix: a flag and the length.
 const PREFIX: usize = 5;
 
 const NO_MESSAGE: Unreadable = Unreadable::Malformed("there is no message");
@@ -78,7 +78,8 @@ const NOT_ONE: Unreadable = Unreadable::Malformed("an export request is exactly 
 const UNKNOWN_FLAG: Unreadable = Unreadable::Malformed("the message has an unknown flag");
 const NOT_SAID: Unreadable =
     Unreadable::Malformed("the message is compressed, and grpc-encoding does not say how");
-/// Reads a body that is one message of gRPC, of `most` bytes at most. The message takes its share of `room` with it.
+
+/// Reads a body that is one gRPC message of at most `most` bytes, charged to `room`.
 pub(super) async fn receive_framed(
     body: impl Body<Data = Bytes> + Unpin,
     encoding: Encoding,
@@ -105,8 +106,7 @@ pub(super) async fn receive_framed(
     Ok(Message::new(message, share, Replaced::default()))
 }
 
-/// Reads a body that is a message as a whole, of `most` bytes at most, and gives it in protobuf. The message takes its
-/// share of `room` with it.
+/// Reads a body that is one message of at most `most` bytes, charged to `room`, and converts it to protobuf.
 pub(super) async fn receive_whole(
     body: impl Body<Data = Bytes> + Unpin,
     content_type: ContentType,
@@ -129,7 +129,7 @@ pub(super) async fn receive_whole(
     Ok(Message::new(message, share, replaced))
 }
 
-/// The memory of a request, for what is made of it; and why there was none at last.
+/// The memory for converting a request, and why the last growth failed.
 struct OfShare<'a> {
     share: &'a mut Share,
     no_room: NoRoom,
@@ -145,7 +145,7 @@ impl json::Memory for OfShare<'_> {
     }
 }
 
-/// Turns a message of JSON into one of protobuf.
+/// Converts a message from JSON to protobuf.
 async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<(Vec<u8>, Replaced), Unreadable> {
     let room = share.room().clone();
     let mut memory = OfShare { share, no_room: NoRoom::Now };
@@ -159,10 +159,10 @@ async fn of_json(json: Vec<u8>, share: &mut Share) -> Result<(Vec<u8>, Replaced)
     Ok((wire, replaced))
 }
 
-/// What is in the frames of HTTP/2, or in the pieces of an HTTP/1 body.
+/// The data of a body.
 struct Frames<B> {
     body: B,
-    /// Has arrived, and is not used yet.
+    /// Bytes that have arrived and are not used yet.
     rest: Bytes,
 }
 
@@ -197,7 +197,7 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
         Ok((flag, u32::from_be_bytes(length) as usize))
     }
 
-    /// The message itself, in one piece. It is copied, because a frame holds on to all that was read with it.
+    /// The message in one piece. It is copied, because a frame keeps the whole read buffer alive.
     async fn message(&mut self, length: usize, share: &mut Share) -> Result<Vec<u8>, Unreadable> {
         share.could_grow(length)?;
         let mut message = Vec::new();
@@ -211,7 +211,7 @@ impl<B: Body<Data = Bytes> + Unpin> Frames<B> {
         Ok(message)
     }
 
-    /// All that comes, `most` bytes at most, in one piece. How much it is may have been announced.
+    /// The rest of the body, at most `most` bytes, in one piece; its length if `announced`.
     async fn until_the_end(
         &mut self,
         announced: Option<usize>,

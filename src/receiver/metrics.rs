@@ -1,5 +1,5 @@
-//! The receiver's instruments: requests that were refused before anybody knew which records are in them, and records by the
-//! transport that brought them and the answer to their sender. Their further outcomes are in the buffer's books.
+//! The receiver's instruments: requests refused before their records could be counted, and records by transport and answer. Further
+//! outcomes of records are in the buffer's books.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,17 +14,17 @@ use crate::otlp::Invalid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Unread {
-    /// The requests under way leave no room for it.
+    /// The other requests leave no memory for it.
     NoRoom,
-    /// It is larger than any request may be.
+    /// It is too large.
     TooLarge,
-    /// It has more resources or scopes than any request may have.
+    /// It has too many resources or scopes.
     TooComplex,
     /// It did not arrive in time.
     TooSlow,
-    /// It is compressed in a way that is not known.
+    /// Its compression is unknown.
     Encoding,
-    /// It is not what the protocol says, from its frame down to where its records begin.
+    /// Its frame, or its structure above the records, is not valid.
     Malformed,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Unread {
 pub enum Transport {
     /// OTLP/gRPC.
     Grpc,
-    /// OTLP/HTTP, of protobuf or JSON.
+    /// OTLP/HTTP, with protobuf or JSON.
     Http,
 }
 
@@ -48,8 +48,8 @@ struct Records {
     refused: AtomicU64,
 }
 
-/// The records of one request by what its sender is told, counted when this is dropped. A sender that goes away
-/// without an answer sends them again.
+/// The records of one request by the answer to its sender, counted when this is dropped. A sender that disconnects without an answer
+/// retries them.
 #[derive(Debug)]
 pub(super) struct AnswerCount<'a> {
     counts: &'a Records,
@@ -57,12 +57,11 @@ pub(super) struct AnswerCount<'a> {
     pub(super) refused: usize,
 }
 
-/// How many there were.
+/// The number of refused requests by reason.
 #[derive(Debug, Default)]
 pub(super) struct UnreadRequests([AtomicU64; Unread::VARIANTS.len()]);
 
 impl Unread {
-    /// For a request whose records cannot be counted.
     pub(super) fn of(invalid: Invalid) -> Self {
         match invalid {
             Invalid::Malformed(_) => Self::Malformed,
@@ -72,7 +71,7 @@ impl Unread {
 }
 
 impl Answers {
-    /// Counts what becomes of a request that came by `transport`.
+    /// Begins the count of a request that came by `transport`.
     pub(super) fn begin(&self, transport: Transport) -> AnswerCount<'_> {
         AnswerCount { counts: &self.0[transport as usize], accepted: 0, refused: 0 }
     }
@@ -96,12 +95,9 @@ impl Answers {
                 })
                 .build();
         };
-        counter("otelcol_receiver_accepted_log_records", "Records taken from their sender.", |records| {
-            &records.accepted
-        });
-        counter("otelcol_receiver_refused_log_records", "Records given back to their sender.", |records| {
-            &records.refused
-        });
+        let [accepted, refused] = ["Records accepted from senders.", "Records refused to senders."];
+        counter("otelcol_receiver_accepted_log_records", accepted, |records| &records.accepted);
+        counter("otelcol_receiver_refused_log_records", refused, |records| &records.refused);
     }
 }
 
@@ -117,7 +113,6 @@ impl UnreadRequests {
         self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many there were for one reason.
     pub(super) fn of(&self, reason: Unread) -> u64 {
         self.0[reason as usize].load(Ordering::Relaxed)
     }

@@ -1,13 +1,12 @@
-//! The door in: takes export requests off the wire and answers their senders.
+//! Receives export requests and answers their senders.
 //!
-//! A request is refused before any work is done for it, and every refusal says whether and when to send
-//! again, in the status codes that OTLP gives that meaning. What is accepted is in the buffer, or, where
-//! senders wait for the result, in PostgreSQL.
+//! Requests are refused before any work is done for them, and every refusal tells the sender whether and when to retry, in OTLP's status
+//! codes. Accepted records are in the buffer, or, if senders wait for the result, in PostgreSQL.
 //!
-//! [`Intake`] is the way of a request's bytes into the buffer, whatever brought them: [`grpc`] by OTLP/gRPC, `http` by
-//! OTLP/HTTP, each at one of the [`Ports`], both by way of `reception`. Before each port stands a gate ([`Gates`]): TLS and
-//! authentication. What a sender can take is bounded before that: connections and their time by [`crate::net`], with the
-//! limits that `limits` makes of the configuration, memory in `lobby` and `room`. Only this module names tonic's statuses.
+//! [`grpc`] (OTLP/gRPC) and `http` (OTLP/HTTP) each serve one of the [`Ports`] and pass requests through `reception` to [`Intake`],
+//! which puts them into the buffer. In front of each port is a gate ([`Gates`]): TLS and authentication. [`crate::net`] bounds the
+//! connections and their time, with limits from the configuration (`limits`); `lobby` and `request_memory` bound memory. Only this
+//! module names tonic's statuses.
 
 mod answer;
 pub mod auth;

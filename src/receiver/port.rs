@@ -1,4 +1,4 @@
-//! One port: TLS where it has that, and the requests inside.
+//! One port: TLS, if configured, and the requests inside.
 
 use std::sync::Arc;
 
@@ -16,22 +16,21 @@ use super::tls;
 use super::turned_away::TurnedAwayReason;
 use crate::net::{self, Limits, MAX_HEADERS, Refused, Service};
 
-/// A protocol that requests come by.
+/// The protocol of a port.
 pub(super) trait Protocol: Send + Sync + 'static {
     fn reception(&self) -> &Reception;
 
-    /// Answers one request, whatever it is, and gives back what is not read of it.
+    /// Answers any request, and returns the unread rest of its body.
     fn answer(
         &self,
         request: Request<Incoming>,
         client: &Client,
     ) -> impl Future<Output = (Response<Answer>, Incoming)> + Send;
 
-    /// The answer to a request of which only the headers are looked at.
+    /// The answer with `failure` to a request with these headers.
     fn refuse(&self, headers: &HeaderMap, failure: Failure) -> Response<Answer>;
 }
 
-/// One port.
 pub(super) struct Port<P> {
     net: net::Port,
     protocol: P,
@@ -42,22 +41,22 @@ pub(super) struct Port<P> {
 struct Requests<P> {
     port: Arc<Port<P>>,
     client: Arc<Client>,
-    /// They are not encrypted, and should be.
+    /// Whether they are in plain text at a port with TLS.
     lacks_tls: bool,
 }
 
-/// For a client that speaks something else, mostly an exporter that is set to `http/protobuf` at the port of gRPC.
+/// For clients of another protocol, mostly exporters set to `http/protobuf` at the gRPC port.
 const NOT_HTTP2: &str = "HTTP/1.1 415 Unsupported Media Type\r\n\
      content-type: text/plain; charset=utf-8\r\n\
      connection: close\r\n\r\n\
      this port takes OTLP/gRPC only; set the exporter's protocol to grpc (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its \
      endpoint to a port that takes OTLP/HTTP\n";
-/// For a client that speaks neither TLS nor HTTP/2 to such a port with TLS.
+/// For clients that speak neither TLS nor HTTP/2 to a gRPC port with TLS.
 const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\n\
      content-type: text/plain; charset=utf-8\r\n\
      connection: close\r\n\r\n\
      this port speaks TLS only; begin the exporter's endpoint with https://\n";
-/// What a client that speaks plain text changes, and one that speaks TLS.
+/// The advice for clients with plain text, with TLS, and without gRPC.
 const SPEAK_TLS: &str = "begin the exporter's endpoint with https:// (and leave out `insecure`)";
 const SPEAK_PLAIN_TEXT: &str =
     "begin the exporter's endpoint with http://, or give forebay a certificate by `tls` of this protocol";
@@ -74,16 +73,16 @@ impl<P: Protocol> Port<P> {
         Arc::new(Self { net: net::Port::new(limits, ended), protocol, rooms })
     }
 
-    /// Serves until the shutdown, and then the connections that are there to their ends.
+    /// Serves until the shutdown, and then the open connections until they end.
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
         let refused = |address, refused: Refused<'_>| match refused {
             Refused::AddressFull(most) => {
-                let why = format!("there are {most} of it");
+                let why = format!("the limit is {most}");
                 let turned_away = &self.protocol.reception().gate.turned_away;
                 turned_away.count(TurnedAwayReason::TooManyConnections, Some(address), &why);
             }
             Refused::PortFull(connections) => {
-                warn!(connections, "all connections are taken; new ones wait");
+                warn!(connections, "the connection limit is reached; new ones wait");
             }
             _ => {}
         };
@@ -98,7 +97,7 @@ impl<P: Protocol> Port<P> {
         let Some(tls) = &gate.tls else {
             return self.net.serve(stream, peer, &requests).await;
         };
-        // In boxes, so that connections without TLS take no memory for it.
+        // Boxed, so that connections without TLS take no memory for it.
         match self.net.opening(peer, Box::pin(tls.accept(stream))).await {
             None => {}
             Some(Ok(Ok((stream, presented)))) => {
@@ -112,7 +111,7 @@ impl<P: Protocol> Port<P> {
             }
             Some(Ok(Err(refused))) => gate.refused(&refused, address),
             Some(Err(given)) => {
-                let given = format!("it has {given:?}");
+                let given = format!("the limit is {given:?}");
                 gate.turned_away.count(TurnedAwayReason::HandshakeTimeout, address, &given);
             }
         }
@@ -146,7 +145,7 @@ impl<P: Protocol> Service for Requests<P> {
                 format!("its headers are larger than {} KiB", MAX_HEADERS >> 10),
             ),
             Refused::NotHttp(error) => {
-                let cure = "where a load balancer is in front, its PROXY protocol has to be off";
+                let cure = "if a load balancer is in front, turn off its PROXY protocol";
                 (TurnedAwayReason::NotHttp, format!("{error}; {cure}"))
             }
             Refused::NotHttp2 | Refused::PortFull(_) | Refused::AddressFull(_) => return,
@@ -158,7 +157,7 @@ impl<P: Protocol> Service for Requests<P> {
         if self.lacks_tls { NOT_TLS } else { NOT_HTTP2 }
     }
 
-    /// Waits until the client's certificate is none that is taken any more.
+    /// Waits until the client's certificate is no longer trusted.
     async fn has_enough(&self) {
         match self.port.protocol.reception().gate.tls.as_ref().zip(self.client.presented.get()) {
             Some((tls, presented)) => tls.distrusts(presented).await,

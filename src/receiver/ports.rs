@@ -1,5 +1,4 @@
-//! The ports of the receiver: one for each protocol that is on, each with the bounds of its own connections, and one
-//! room for the requests of both.
+//! The ports of the receiver: one for each enabled protocol, with limits of its own, and one request memory for both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,24 +30,20 @@ pub struct Ports {
     pub http: Option<TcpListener>,
 }
 
-/// From the headers of a request to its last byte.
+/// The longest time from the headers of a request to its last byte.
 const ARRIVAL: Duration = Duration::from_secs(30);
-/// What requests without a byte of their body may take, as a part of what the others may.
+/// Requests without a byte of their body may take this part of the request memory.
 const LOBBY: usize = 16;
 
 impl Ports {
-    /// Listens where `config` says.
-    ///
-    /// # Errors
-    ///
-    /// The first port that is not to be had.
+    /// Listens on the configured endpoints. The error is the first that fails.
     pub async fn bind(config: &Protocols) -> Result<Self, Error> {
         let grpc = config.grpc.as_ref().map(|grpc| grpc.endpoint.as_str());
         let http = config.http.as_ref().map(|http| http.endpoint.as_str());
         Ok(Self { grpc: bind("grpc", grpc).await?, http: bind("http", http).await? })
     }
 
-    /// Serves until `shutdown`, and then for the requests under way, five seconds at most.
+    /// Serves until `shutdown`, and then for at most five seconds the requests in flight.
     pub async fn serve(
         self,
         config: &Config,
@@ -60,7 +55,7 @@ impl Ports {
         self.serve_within(ARRIVAL, |_| {}, config, gates, intake, shutdown).await;
     }
 
-    /// The same with another time for requests to arrive, and with limits that `adapt` changes.
+    /// The same with another `arrival` timeout, and with limits that `adapt` changes.
     pub(super) async fn serve_within(
         self,
         arrival: Duration,
@@ -74,7 +69,7 @@ impl Ports {
         let rooms = AddressRooms::new(intake.room().clone());
         let lobby = Arc::new(Lobby::new(limit / LOBBY / REQUEST));
         let ratio = config.admission.max_decompression_ratio;
-        // Its end is the signal that listeners and connections wait for.
+        // Dropping it is the signal that listeners and connections wait for.
         let (running, ended) = watch::channel(());
         let reception = |transport, gate, limit| Reception {
             gate,

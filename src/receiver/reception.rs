@@ -1,5 +1,4 @@
-//! What every request goes through, whatever transport brought it: a time to arrive in, a place in the room from the first
-//! byte of its body, and the way into the buffer.
+//! The path of requests of both transports: a timeout to arrive, memory from the first byte of the body, and the intake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,43 +20,42 @@ use super::unreadable::Unreadable;
 use super::work::in_turn;
 use crate::otlp::mark::Mark;
 
-/// What a request takes beside its message while it is under way, a task among it.
+/// The memory of a request without its message, including its task.
 pub(super) const REQUEST: usize = 8 << 10;
-
-/// What is in a body of gRPC beside its message.
+/// The bytes of a gRPC body before its message.
 const GRPC_PREFIX: usize = 5;
 
 /// Takes the requests of one port.
 #[derive(Debug)]
 pub(super) struct Reception {
-    /// It is asked by each protocol as soon as a request's headers are there.
+    /// Checked as soon as a request's headers have arrived.
     pub(super) gate: Gate,
     pub(super) transport: Transport,
     pub(super) intake: Arc<Intake>,
-    /// Where requests are before they have a part of the room; it is the same for all ports.
+    /// Shared by all ports.
     pub(super) lobby: Arc<Lobby>,
-    /// Where requests wait that watch the health of the port.
+    /// Bounds the requests that watch the health of the port.
     pub(super) watches: Arc<Lobby>,
-    /// Its other side is dropped at the shutdown.
+    /// The sender is dropped at the shutdown.
     pub(super) ended: watch::Receiver<()>,
-    /// From the headers of a request to its last byte.
+    /// The longest time from the headers of a request to its last byte.
     pub(super) arrival: Duration,
     pub(super) limit: Limit,
-    /// The attribute of a resource that says who has sent it.
+    /// The resource attribute for the sender's name.
     pub(super) sender_attribute: Option<String>,
 }
 
-/// A request of which the first byte is there.
+/// A request whose first byte has arrived.
 pub(super) struct Arriving {
-    /// What it takes itself, until it is answered.
+    /// For [`REQUEST`] bytes, until it is answered.
     share: Share,
     room: Arc<RequestMemory>,
     until: Instant,
 }
 
 impl Reception {
-    /// Waits for the first byte of a request, and then gives it a part of `room`, that of its connection. One that is announced
-    /// to be too large is not even asked to go on.
+    /// Waits for the first byte of a request, and then takes memory for it from `room`, that of its connection. A request that
+    /// announces too large a body is refused before it is sent.
     pub(super) async fn begin<'a>(
         &self,
         body: &'a mut Incoming,
@@ -75,7 +73,7 @@ impl Reception {
         Ok((begun, Arriving { share, room: room.clone(), until }))
     }
 
-    /// Takes the message that `receiving` brings of this `sender`. The share is the request's own, until it is answered.
+    /// Takes in the message from `receiving`, sent by `sender`. The caller keeps the share until the request is answered.
     pub(super) async fn take_in(
         &self,
         Arriving { share, room, until }: Arriving,
@@ -95,13 +93,13 @@ impl Reception {
         Ok((self.intake.take_in(message, self.transport).await?, share))
     }
 
-    /// Has the message say who has sent it, where that is to be stored.
+    /// Adds the sender's name to the message, if configured.
     async fn mark(&self, mut message: Message, sender: Option<&str>) -> Result<Message, Unreadable> {
         let Some(key) = &self.sender_attribute else { return Ok(message) };
         let (mark, room) = (Mark::new(key, sender), self.intake.room());
         in_turn(message.bytes().len(), room.turns(), || {
             message.replace(|bytes, share| {
-                // What is broken is refused by the intake, which counts it.
+                // The intake refuses and counts malformed messages.
                 let Ok(length) = mark.length(bytes) else { return Ok(None) };
                 share.grow(length)?;
                 Ok(mark.put(bytes).ok())
@@ -121,18 +119,18 @@ impl Reception {
         Failure::too_slow(self.arrival)
     }
 
-    /// Whether records are to be sent elsewhere from now on.
+    /// Whether the shutdown has begun, so that records must be sent elsewhere.
     pub(super) fn is_ending(&self) -> bool {
         self.intake.is_draining() || self.ended.has_changed().is_err()
     }
 
-    /// Counts a request of `client` that was sent to the wrong place, or in the wrong way.
+    /// Counts a request of `client` with a wrong path, method or media type.
     pub(super) fn turn_away(&self, reason: TurnedAwayReason, client: &Client, failure: Failure) -> Failure {
         self.gate.turned_away.count(reason, Some(client.peer.address), &failure.message);
         failure
     }
 
-    /// Counts a request that is refused for what its headers say.
+    /// Counts a request that is refused because of its headers.
     pub(super) fn refuse(&self, failure: &Failure) {
         if failure.kind == FailureKind::UnknownEncoding {
             self.intake.refuse_unread(Unread::Encoding);

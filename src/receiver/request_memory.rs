@@ -1,13 +1,12 @@
-//! The bytes that requests may take in all while they are received, decompressed and made into rows.
+//! Bounds the memory of all requests while they are received, decompressed and made into rows.
 //!
-//! Nothing waits for room: what has none is sent back, to be sent again. Who may have how much is decided as switches
-//! decide it for a buffer that ports share (Choudhury and Hahne, "Dynamic queue length thresholds", 1998): a request
-//! may take as long as it has no more than twice of what is left then. One alone gets two thirds of the room; of many
-//! large ones each gets less, so that some is left for the small ones, however many large ones there are.
+//! Nothing waits for memory: a request without any is refused and can be retried. Shares follow the rule of switches for a buffer shared
+//! by ports (Choudhury and Hahne, "Dynamic queue length thresholds", 1998): a request may grow as long as it has at most twice what is
+//! left then. A single request gets two thirds. Of many large ones each gets less, so that some is always left for small ones.
 //!
-//! A peer's address has such a share of the whole room, and each of its connections one of that, so that neither many
-//! small requests nor many connections take it all. Where hardly any is left, the requests that have been arriving
-//! longest, and longer than [`PATIENCE`], are sent back: see [`RequestMemory::pushed_out`].
+//! By the same rule, each address has a share of the whole, and each connection a share of that, so that neither many small requests
+//! nor many connections take everything. When memory is scarce, the requests that have been arriving longest, and longer than
+//! [`PATIENCE`], are refused: see [`RequestMemory::pushed_out`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,75 +18,74 @@ use tokio::time::Instant;
 use crate::buffer::Buffer;
 use crate::memory::Allowance;
 
-/// The room, as one connection, or one address, may have it.
+/// The memory of all requests, or the part of it for one address or one connection.
 #[derive(Debug)]
 pub(super) struct RequestMemory {
     most: usize,
-    /// Whose it is a part of, the whole first, and itself last.
+    /// From the whole to this part.
     levels: Vec<Arc<Level>>,
-    /// What is taken here and held in the buffer is within the allowance.
+    /// Bounds the memory of requests and buffer together.
     outer: Option<(Arc<Allowance>, Arc<Buffer>)>,
-    /// For work that keeps a processor for long.
+    /// For work that occupies a processor for long.
     turns: Arc<Semaphore>,
 }
 
-/// What is taken by all requests, by those from one address, or by those of one connection.
+/// The memory taken by all requests, by those from one address, or by those of one connection.
 #[derive(Debug, Default)]
 struct Level {
     taken: AtomicUsize,
-    /// Requests that are arriving hear it in turns, one at a time.
+    /// Wakes arriving requests, the longest waiting first.
     scarce: Notify,
 }
 
-/// What one request has of the room; dropping it gives it back.
+/// The memory of one request, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     room: Arc<RequestMemory>,
     bytes: usize,
 }
 
-/// There is no room for a request.
+/// There is no memory for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRoom {
-    /// There may be some a little later.
+    /// There may be enough a little later.
     #[error("too much is being received; send the request again a little later")]
     Now,
-    /// There would not be enough if all of it were free.
+    /// Even an empty memory would not be enough.
     #[error(
-        "the request, with what is made of it, takes more than one may have of what requests may take in all; send smaller \
-         batches, or raise `receivers.otlp.admission.request_limit_mib`"
+        "the request, with its rows, needs more memory than a single request may have; send smaller batches, or raise \
+         `receivers.otlp.admission.request_limit_mib`"
     )]
     Ever,
 }
 
-/// What a request may have however little the process may take.
+/// A request up to this size is not checked against the process's allowance.
 const SMALL: usize = 64 << 10;
 /// A request may have this many times what is left to its connection.
 const FAIR: usize = 2;
-/// An address may have so many times what it leaves to the others, a connection what it leaves to its address.
+/// An address may have the first number of times what it leaves to the others, a connection the second.
 const FAIR_LEVELS: [usize; 2] = [15, 7];
-/// The memory is scarce if less than this part of it is left.
+/// Memory is scarce if less than this part of it is left.
 const SCARCE: usize = 32;
-/// So many are told at once, which have a batch's room or more.
+/// The number of requests woken at once; together they free a batch's memory or more.
 const AT_ONCE: usize = 16;
-/// How long a request may arrive while room is scarce. Batches are there at once.
+/// How long a request may take to arrive while memory is scarce. Batches arrive at once.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Of a message that is only just announced, this much is allocated.
+/// The bytes allocated for a message of which hardly anything has arrived.
 const AT_FIRST: usize = 256 << 10;
 
-/// The threads that take requests, a large one on all but one of them: as many as there are processors, and two at least.
+/// The number of worker threads: as many as processors, and at least two. Large requests occupy all but one.
 pub fn worker_threads() -> usize {
     std::thread::available_parallelism().map_or(2, |processors| processors.get().max(2))
 }
 
 impl RequestMemory {
-    /// A room of `most` bytes.
+    /// A memory of `most` bytes.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self::of(most, None))
     }
 
-    /// The same, where what is taken and what `buffer` holds are within `allowance`.
+    /// The same, with `allowance` as the bound of requests and `buffer` together.
     pub(super) fn within(most: usize, allowance: Arc<Allowance>, buffer: Arc<Buffer>) -> Arc<Self> {
         Arc::new(Self::of(most, Some((allowance, buffer))))
     }
@@ -97,25 +95,25 @@ impl RequestMemory {
         Self { most, levels: vec![Arc::default()], outer, turns }
     }
 
-    /// The turns of requests that are much work, one fewer than there are threads.
+    /// The turns of large requests, one fewer than threads.
     pub(super) fn turns(&self) -> &Semaphore {
         &self.turns
     }
 
-    /// A part of it: for an address that of the whole room, for a connection that of its address.
+    /// The part of an address in the whole, or of a connection in that of its address.
     pub(super) fn part(&self) -> Arc<Self> {
         let levels = self.levels.iter().cloned().chain([Arc::default()]).collect();
         Arc::new(Self { most: self.most, levels, outer: self.outer.clone(), turns: self.turns.clone() })
     }
 
-    /// Takes `bytes`, for the beginning of a request.
+    /// Takes `bytes` for a new request.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Result<Share, NoRoom> {
         let mut share = Share { room: self.clone(), bytes: 0 };
         share.grow(bytes)?;
         Ok(share)
     }
 
-    /// Waits until room is scarce, and it is the turn of the one that has waited for long.
+    /// Waits until memory is scarce and this request, after [`PATIENCE`], is among the longest waiting.
     pub(super) async fn pushed_out(&self) {
         let since = Instant::now();
         loop {
@@ -127,12 +125,12 @@ impl RequestMemory {
         }
     }
 
-    /// What is taken, by all.
+    /// The bytes taken by all requests.
     pub(super) fn taken(&self) -> usize {
         self.levels[0].taken()
     }
 
-    /// What is left at each level, from the whole to its own.
+    /// The bytes left at each level, from the whole to this part.
     fn left(&self) -> impl Iterator<Item = usize> {
         let mut left = self.most;
         self.levels.iter().enumerate().map(move |(depth, level)| {
@@ -144,7 +142,7 @@ impl RequestMemory {
         })
     }
 
-    /// What a request could have if there were no other.
+    /// The most bytes of a request without others.
     fn alone(&self) -> usize {
         let left = (0..self.levels.len() - 1).fold(self.most, |left, depth| part(depth, left, 0));
         left / (FAIR + 1) * FAIR
@@ -156,7 +154,7 @@ impl RequestMemory {
         if wants > self.alone() {
             return Err(NoRoom::Ever);
         }
-        // What is small is let in, so that it is counted as what it is.
+        // A small request is read, so that its records are counted.
         if wants > SMALL && !self.is_allowed(more) {
             return Err(NoRoom::Now);
         }
@@ -165,14 +163,14 @@ impl RequestMemory {
         if wants <= then.saturating_mul(FAIR) { Ok(()) } else { Err(NoRoom::Now) }
     }
 
-    /// Whether what is taken, `more` besides, and what the buffer holds are within the allowance.
+    /// Whether requests, with `more` bytes, and the buffer are within the allowance.
     pub(super) fn is_allowed(&self, more: usize) -> bool {
         self.outer.as_ref().is_none_or(|(allowance, buffer)| {
             allowance.allows((self.taken() + more + buffer.budget().bytes()) as u64)
         })
     }
 
-    /// Tells some of those who are arriving where room is scarce for them.
+    /// Wakes some arriving requests where memory is scarce.
     fn tell_scarce(&self) {
         for (left, level) in self.left().zip(&self.levels) {
             if left < self.most / SCARCE {
@@ -182,7 +180,7 @@ impl RequestMemory {
     }
 }
 
-/// What is left to one that has `taken` and may have its times what is left in all: it may take until then.
+/// The bytes left to a part that has `taken`, and may have its number of times what the others then have `left`.
 fn part(depth: usize, left: usize, taken: usize) -> usize {
     let times = FAIR_LEVELS[depth];
     left.saturating_mul(times).saturating_sub(taken) / (times + 1)
@@ -195,12 +193,11 @@ impl Level {
 }
 
 impl Share {
-    /// The room that it is of.
     pub(super) fn room(&self) -> &Arc<RequestMemory> {
         &self.room
     }
 
-    /// Takes `more`. Where that fails, what it has stays.
+    /// Takes `more` bytes. A failure changes nothing.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), NoRoom> {
         if more == 0 {
             return Ok(());
@@ -220,17 +217,17 @@ impl Share {
         taken
     }
 
-    /// Whether it could take `more` now.
+    /// Whether it could take `more` bytes now.
     pub(super) fn could_grow(&self, more: usize) -> Result<(), NoRoom> {
         self.room.allows(self.bytes, more)
     }
 
-    /// Allocates for `more` bytes in a message of `most` at most, and takes room for that.
+    /// Takes and allocates memory for `more` bytes in a message of at most `most`.
     pub(super) fn extend(&mut self, message: &mut Vec<u8>, more: usize, most: usize) -> Result<(), NoRoom> {
         let (needed, old) = (message.len() + more, message.capacity());
         if needed > old {
             let capacity = step(needed, most);
-            // The old memory is there until its bytes are copied.
+            // The old memory is in use until its bytes are copied.
             self.grow(capacity)?;
             message.reserve_exact(capacity - message.len());
             self.give_back(old);
@@ -252,8 +249,8 @@ impl Share {
     }
 }
 
-/// How much is allocated for `needed` bytes of a message of `most` at most: all of it, a quarter, a quarter of that. What has been
-/// copied is not given back to the system at once, so that a message is copied seldom.
+/// The capacity for `needed` bytes of a message of at most `most`: all of it, a quarter, a quarter of that, and so on. The steps are
+/// large, because freed memory does not return to the system at once.
 fn step(needed: usize, most: usize) -> usize {
     let mut step = most.max(needed);
     while step / 4 >= needed.max(AT_FIRST) {
@@ -294,7 +291,7 @@ mod tests {
         assert_eq!(room.take(usize::MAX).unwrap_err(), NoRoom::Ever);
         let large = room.take(200).unwrap();
         assert_eq!(room.take(101).unwrap_err(), NoRoom::Now);
-        assert_eq!(room.take(67).unwrap_err(), NoRoom::Now, "that is more than twice of what would be left");
+        assert_eq!(room.take(67).unwrap_err(), NoRoom::Now, "it is more than twice what would be left");
         let small = room.take(66).unwrap();
         assert_eq!(small.could_grow(1), Err(NoRoom::Now));
         drop(large);
@@ -353,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_arrives_longest_goes_where_room_is_scarce() {
+    async fn the_longest_arriving_requests_are_refused_when_memory_is_scarce() {
         use futures_util::FutureExt;
         let room = RequestMemory::new(1 << 20).part();
         let mut waiting: Vec<_> = (0..AT_ONCE + 2).map(|_| Box::pin(room.pushed_out())).collect();

@@ -1,4 +1,4 @@
-//! Connections and requests that come no further, counted by why, and told of in a few lines however many they are.
+//! Connections and requests that are turned away, counted by reason, and logged in few lines however many there are.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -11,47 +11,40 @@ use opentelemetry::metrics::Meter;
 use strum::{IntoStaticStr, VariantArray};
 use tracing::warn;
 
-/// Why somebody comes no further; in snake case it is the label `reason` in metrics.
+/// Why a client or request is turned away; in snake case it is the label `reason` in metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum TurnedAwayReason {
-    /// It speaks plain text at a port with TLS.
+    /// Plain text at a port with TLS.
     PlainText,
-    /// It speaks TLS at a port without.
+    /// TLS at a port without.
     Tls,
-    /// It has no certificate, or not a good one.
+    /// No client certificate, or one that is not trusted.
     ClientCertificate,
-    /// It has not finished its handshake in time.
+    /// The TLS handshake took too long.
     HandshakeTimeout,
-    /// Its handshake has failed in another way.
+    /// The TLS handshake failed in another way.
     Handshake,
-    /// Its request does not say who sends.
     NoCredentials,
-    /// Its request says so, and nobody is known by that.
     WrongCredentials,
-    /// What its request says cannot be verified now.
+    /// The credentials cannot be verified now.
     VerifierBusy,
-    /// Its address has as many connections as it may.
+    /// The address is at its limit of connections.
     TooManyConnections,
-    /// It sends traces.
     Traces,
-    /// It sends metrics.
     Metrics,
-    /// There is nothing at its path.
     UnknownPath,
-    /// It is no POST.
+    /// Not POST.
     WrongMethod,
-    /// Its media type is not OTLP's.
+    /// The media type is not one of OTLP's.
     UnknownType,
-    /// It does not speak gRPC, at the port of that.
+    /// Something other than gRPC at its port.
     NotGrpc,
-    /// Its headers are too large.
     HeadersTooLarge,
-    /// What it sends is no HTTP.
     NotHttp,
 }
 
-/// What was turned away at one port.
+/// The counts of one port.
 #[derive(Debug)]
 pub(super) struct TurnedAway {
     transport: &'static str,
@@ -62,12 +55,12 @@ pub(super) struct TurnedAway {
 #[derive(Debug, Default)]
 struct Count {
     times: AtomicU64,
-    /// The pause in which it was told of last, from 1 on.
-    told: AtomicU64,
+    /// The number, from 1 on, of the pause in which it was last logged.
+    logged: AtomicU64,
 }
 
 impl TurnedAwayReason {
-    /// For a request to `path`, which is not that of logs.
+    /// The reason for a request to `path`, which is not that of logs.
     pub(super) fn of_path(path: &str) -> Self {
         let has = |name: &str| path.split(['/', '.']).any(|step| step.eq_ignore_ascii_case(name));
         match () {
@@ -77,7 +70,7 @@ impl TurnedAwayReason {
         }
     }
 
-    /// A message says it once in so many seconds. An exporter that is set wrongly sends for as long as it runs.
+    /// The seconds in which it is logged once. A misconfigured exporter sends for as long as it runs.
     fn pause(self) -> u64 {
         if self as usize >= Self::Traces as usize { 3600 } else { 1 }
     }
@@ -86,7 +79,7 @@ impl TurnedAwayReason {
         match self {
             Self::PlainText => "a client speaks plain text to a port with TLS; ",
             Self::Tls => "a client speaks TLS to a port without; ",
-            Self::ClientCertificate => "a client has no certificate that is taken: ",
+            Self::ClientCertificate => "a client has no valid certificate: ",
             Self::HandshakeTimeout => "a TLS handshake took too long; ",
             Self::Handshake => "a TLS handshake failed: ",
             Self::Traces => "a client sends traces: ",
@@ -99,49 +92,49 @@ impl TurnedAwayReason {
             | Self::WrongMethod
             | Self::UnknownType
             | Self::HeadersTooLarge => "a request is refused: ",
-            Self::VerifierBusy => "a request is sent back: ",
+            Self::VerifierBusy => "a request has to be retried: ",
             Self::TooManyConnections => "one address has too many connections; ",
         }
     }
 }
 
 impl TurnedAway {
-    /// Nothing yet, at the port of `transport`.
     pub(super) fn new(transport: &'static str) -> Self {
         Self { transport, begun: Instant::now(), counts: Default::default() }
     }
 
-    /// Counts one from `peer`. Not every one is told of: to make a line of each would cost more than to refuse it.
+    /// Counts one from `peer`. Not every one is logged, because a log line costs more than the refusal.
     pub(super) fn count(&self, reason: TurnedAwayReason, peer: Option<SocketAddr>, why: &dyn Display) {
         let count = &self.counts[reason as usize];
         let so_far = count.times.fetch_add(1, Ordering::Relaxed) + 1;
         let now = self.begun.elapsed().as_secs() / reason.pause() + 1;
-        if count.told.swap(now, Ordering::Relaxed) != now {
+        if count.logged.swap(now, Ordering::Relaxed) != now {
             let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
             let (transport, label) = (self.transport, <&str>::from(reason));
             warn!(transport, reason = label, peer, so_far, "{}{why}", reason.words());
         }
     }
 
-    /// How many there have been.
     #[cfg(test)]
     pub(super) fn times(&self, reason: TurnedAwayReason) -> u64 {
         self.counts[reason as usize].times.load(Ordering::Relaxed)
     }
 }
 
-/// Shows the counts of all ports.
+/// Registers the counter of all ports.
 pub(super) fn observe(ports: [Arc<TurnedAway>; 2], meter: &Meter) {
     meter
         .u64_observable_counter("log_receiver_turned_away")
         .with_description(
-            "Connections and requests that came no further than TLS, authentication and their path, by reason.",
+            "Connections and requests turned away by TLS, authentication or their path, by reason.",
         )
         .with_callback(move |observer| {
             for port in &ports {
                 for (&reason, count) in TurnedAwayReason::VARIANTS.iter().zip(&port.counts) {
-                    let labels =
-                        [KeyValue::new("transport", port.transport), KeyValue::new("reason", <&str>::from(reason))];
+                    let labels = [
+                        KeyValue::new("transport", port.transport),
+                        KeyValue::new("reason", <&str>::from(reason)),
+                    ];
                     observer.observe(count.times.load(Ordering::Relaxed), &labels);
                 }
             }

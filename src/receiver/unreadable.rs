@@ -9,20 +9,20 @@ use crate::otlp::json;
 pub(super) enum Unreadable {
     /// It is larger than a message may be, before or after decompression.
     TooLarge,
-    /// It is more times as large as it was compressed than a message may be.
+    /// It exceeds the decompression ratio.
     TooDense,
-    /// The requests under way leave no room for it.
+    /// The other requests leave no memory for it.
     NoRoom(NoRoom),
-    /// It is not what its transport says.
+    /// It is not valid in its transport.
     Malformed(&'static str),
     /// It is not OTLP/JSON.
     Json(json::Malformed),
-    /// The sender or its connection has gone away.
+    /// The sender has disconnected or reset the request.
     Gone,
 }
 
 impl Unreadable {
-    /// As what it counts; who has gone away was not refused.
+    /// How it is counted. A sender that has disconnected was not refused.
     pub(super) fn counts_as(self) -> Option<Unread> {
         match self {
             Self::TooLarge | Self::TooDense | Self::NoRoom(NoRoom::Ever) => Some(Unread::TooLarge),

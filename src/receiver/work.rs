@@ -1,24 +1,24 @@
-//! Work that keeps a thread for long: decoding a large request, verifying a password, reading files.
+//! Work that occupies a thread for long: decoding a large request, verifying a password, reading files.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-/// More bytes are worked on by fewer threads than there are, since they keep one for some milliseconds.
+/// Requests with more bytes occupy a thread for milliseconds.
 const LARGE: usize = 2 << 20;
 
-/// Does `work` on so many bytes. Where they are many it waits for its turn, of which there are fewer than threads: the others serve
-/// everybody else meanwhile. It is done on this very thread, since each thread keeps memory for itself.
+/// Does `work` on this number of bytes. A large request waits for one of `turns`, which are fewer than threads, so that the other threads
+/// serve other requests. The work stays on this thread, because each thread keeps freed memory.
 pub(super) async fn in_turn<T>(bytes: usize, turns: &Semaphore, work: impl FnOnce() -> T) -> T {
     if bytes <= LARGE {
         return work();
     }
     let _turn = turns.acquire().await;
-    // The task that this thread would run next cannot be taken over by another thread, and goes first.
+    // Other threads cannot steal the task that this thread would run next, so it goes first.
     tokio::task::yield_now().await;
     work()
 }
 
-/// Does `work` that takes long while other tasks move away from this thread.
+/// Does long `work` while other tasks move to other threads.
 pub(super) fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     if Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread) {
         tokio::task::block_in_place(work)

@@ -26,7 +26,7 @@ pub struct Config {
     pub logs: LogsConfig,
     /// forebay's own metrics.
     pub metrics: MetricsConfig,
-    /// Attributes of what the metrics are of, beside or over forebay's own. One without a value is taken away.
+    /// Resource attributes of the metrics, which add to forebay's own or replace them. One without a value is removed.
     pub resource: BTreeMap<String, Option<String>>,
 }
 
@@ -34,9 +34,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogsConfig {
-    /// The least severe messages that are printed.
+    /// The lowest level that is printed.
     pub level: Level,
-    /// How they are printed.
+    /// The format of the messages.
     pub encoding: Encoding,
 }
 
@@ -44,16 +44,16 @@ pub struct LogsConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// For those who work on forebay. There is nothing below it.
+    /// For developers of forebay; the lowest level.
     #[serde(alias = "trace")]
     Debug,
-    /// What an operator wants to have read afterwards.
+    /// For an operator to read afterwards.
     #[default]
     Info,
-    /// What an operator should look at.
+    /// For an operator to look at.
     #[serde(alias = "warning")]
     Warn,
-    /// What an operator must look at. There is nothing above it.
+    /// For an operator to act on; the highest level.
     #[serde(alias = "dpanic", alias = "panic", alias = "fatal")]
     Error,
     /// Nothing.
@@ -76,9 +76,9 @@ pub enum Encoding {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Who reads the metrics; an empty list turns the page off.
+    /// The readers of the metrics; an empty list turns the page off.
     pub readers: Vec<Reader>,
-    /// `none` is no readers. All other levels have the same metrics.
+    /// `none` removes all readers. The other levels are alike.
     #[serde(skip_serializing)]
     pub level: Option<MetricsLevel>,
 }
@@ -101,10 +101,10 @@ pub enum MetricsLevel {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reader {
-    /// A reader that asks.
+    /// A page for scrapers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull: Option<Pull>,
-    /// A reader that is told.
+    /// A push at an interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub periodic: Option<PeriodicConfig>,
 }
@@ -116,10 +116,10 @@ pub struct PeriodicConfig {
     /// The time between two pushes.
     #[serde(with = "duration::milliseconds")]
     pub interval: GoDuration,
-    /// The longest that one may take.
+    /// The longest that one push may take.
     #[serde(with = "duration::milliseconds")]
     pub timeout: GoDuration,
-    /// Where to.
+    /// The destination.
     pub exporter: PushExporter,
 }
 
@@ -135,18 +135,18 @@ pub struct PushExporter {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
-    /// How it is spoken.
+    /// gRPC or HTTP.
     pub protocol: Protocol,
-    /// Where to: `http://host:port`, and for `http/protobuf` a path, which is `/v1/metrics` where it is left out.
+    /// `http://host:port`, and for `http/protobuf` a path, by default `/v1/metrics`.
     pub endpoint: String,
     /// Headers of each request.
     pub headers: Headers,
-    /// How requests are compressed.
+    /// The compression of requests.
     pub compression: Compression,
-    /// The longest that one request may take; `periodic.timeout` ends it as well.
+    /// The longest that one request may take; `periodic.timeout` limits it as well.
     #[serde(with = "duration::milliseconds")]
     pub timeout: GoDuration,
-    /// What counters and histograms begin from.
+    /// The time from which counters and histograms count.
     pub temporality_preference: TemporalityPreference,
 }
 
@@ -166,7 +166,7 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
     /// gzip.
@@ -177,12 +177,12 @@ pub enum Compression {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TemporalityPreference {
-    /// From forebay's start, as Prometheus has it.
+    /// From forebay's start, as in Prometheus.
     #[default]
     Cumulative,
-    /// From the push before.
+    /// From the previous push.
     Delta,
-    /// From the push before, where that takes no memory.
+    /// From the previous push for instruments where that needs no memory.
     LowMemory,
 }
 
@@ -190,7 +190,7 @@ pub enum TemporalityPreference {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pull {
-    /// What it asks.
+    /// The format of the page.
     pub exporter: PullExporter,
 }
 
@@ -198,7 +198,7 @@ pub struct Pull {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PullExporter {
-    /// A page in Prometheus' format at `/metrics`.
+    /// A page in Prometheus format at `/metrics`.
     pub prometheus: PrometheusConfig,
 }
 
@@ -206,9 +206,9 @@ pub struct PullExporter {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PrometheusConfig {
-    /// Address of the page.
+    /// The address of the page.
     pub host: String,
-    /// Its port.
+    /// The port of the page.
     pub port: u16,
 }
 

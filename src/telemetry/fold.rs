@@ -1,12 +1,10 @@
-//! The fold: of a message that repeats, one line in a window, with the count of those left out.
+//! Folds repeated messages: one line per window, with the count of those left out.
 //!
-//! A message is known by the place in the code that emits it, and by what it is about: two partitions that fail are two pieces of
-//! news. The first one is printed at once. Those that follow within the window are counted and only the latest is kept; it is
-//! printed when the window is over, so that the last thing said is always the latest news. Printed lines plus their repeats are the
-//! messages emitted, exactly. Time comes from the caller.
+//! Messages are the same if they come from the same place in the code and have the same subject, such as a partition. The first is
+//! printed at once. Those that follow within the window are counted, and the latest is printed when the window is over, so that the
+//! last line is always the latest news. Printed lines plus their repeats are exactly the messages emitted. The caller passes the time.
 //!
-//! What a message is about may come from others, who must not fill the log by it: a place tells so many apart within a window,
-//! and the others by the place alone.
+//! Senders can influence subjects and must not be able to fill the log: beyond [`SUBJECTS`] in a window, a place has one subject.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,12 +12,12 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Messages known one by one, by place and what they are about. Those above share one window, so memory has a bound.
+/// The most messages, by place and subject, with a window of their own. Further ones share one window, which bounds memory.
 const KNOWN: usize = 4096;
-/// As many of what it is about are told apart at one place.
+/// The most subjects of one place.
 const SUBJECTS: usize = 32;
 
-/// What was said lately.
+/// The recent messages.
 pub(super) struct Fold<K> {
     window: Duration,
     said: Mutex<Said<K>>,
@@ -27,19 +25,18 @@ pub(super) struct Fold<K> {
 
 struct Said<K> {
     messages: HashMap<Option<(K, Subject)>, Message>,
-    /// How many of the messages are from each place.
+    /// Number of messages of each place.
     subjects: HashMap<K, usize>,
 }
 
-/// What a message is about, as far as it says; 0 is nothing.
+/// A hash of what a message is about; 0 if it does not say.
 pub(super) type Subject = u64;
 
 /// A line to print now.
 #[derive(Debug, PartialEq)]
 pub(super) struct Printed {
-    /// The message.
     pub(super) line: String,
-    /// How many of the same were left out since the last line that was printed.
+    /// Number of messages left out since the last printed line.
     pub(super) repeats: u64,
 }
 
@@ -48,7 +45,7 @@ struct Message {
     held: Option<Repeats>,
 }
 
-/// The latest of the messages left out, and how many there are, itself included.
+/// The latest of the messages left out, and their number, itself included.
 struct Repeats {
     line: String,
     at: Instant,
@@ -56,12 +53,12 @@ struct Repeats {
 }
 
 impl<K: Eq + Hash + Clone> Fold<K> {
-    /// A fold that lets one line of each message and `window` through.
+    /// Prints one line of each message per `window`.
     pub(super) fn new(window: Duration) -> Self {
         Self { window, said: Mutex::new(Said { messages: HashMap::new(), subjects: HashMap::new() }) }
     }
 
-    /// Takes the `line` said at `place` about `subject`, and gives it back if it is to be printed now.
+    /// Takes the `line` from `place` about `subject`, and returns it if it is to be printed now.
     pub(super) fn admit(&self, place: K, subject: Subject, line: String, now: Instant) -> Option<Printed> {
         let mut said = self.lock();
         let key = said.key(place, subject);
@@ -74,7 +71,7 @@ impl<K: Eq + Hash + Clone> Fold<K> {
         }
     }
 
-    /// What is left to print of the windows that are over.
+    /// The lines left to print of windows that are over.
     pub(super) fn due(&self, now: Instant) -> Vec<Printed> {
         let window = self.window;
         let due = self.release(now, |message| message.is_over(now, window));
@@ -82,7 +79,7 @@ impl<K: Eq + Hash + Clone> Fold<K> {
         due
     }
 
-    /// What is left to print of all windows.
+    /// The lines left to print of all windows.
     pub(super) fn rest(&self, now: Instant) -> Vec<Printed> {
         self.release(now, |_| true)
     }
@@ -105,7 +102,7 @@ impl<K: Eq + Hash + Clone> Fold<K> {
 }
 
 impl<K: Eq + Hash + Clone> Said<K> {
-    /// By what a message is known, within the bounds.
+    /// The key of a message, within the bounds.
     fn key(&mut self, place: K, subject: Subject) -> Option<(K, Subject)> {
         let known = Some((place.clone(), subject));
         if self.messages.contains_key(&known) {
@@ -121,7 +118,7 @@ impl<K: Eq + Hash + Clone> Said<K> {
         if has_room || self.messages.contains_key(&alone) { alone } else { None }
     }
 
-    /// Forgets what was said before the window.
+    /// Forgets messages older than the window.
     fn forget(&mut self, now: Instant, window: Duration) {
         self.messages.retain(|_, message| message.held.is_some() || !message.is_over(now, window));
         self.subjects.clear();
@@ -241,7 +238,7 @@ mod tests {
         assert_eq!(fold.due(seconds(start, 10)), [printed("", 1000 - SUBJECTS as u64 - 2)]);
         assert!(fold.due(seconds(start, 20)).is_empty());
         let through = (2001..=3000).filter(|subject| say(*subject, seconds(start, 20))).count();
-        assert_eq!(through, SUBJECTS + 1, "those of before are forgotten");
+        assert_eq!(through, SUBJECTS + 1, "the earlier ones are forgotten");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Headers of the metrics that are pushed. Their values are often keys to somebody's service, and are never shown.
+//! The headers of pushed metrics. Their values are often API keys, and are never printed.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::values::secret::Secret;
 
-/// Names and values, as a map, or as the list of `name` and `value` that the Collector's newer schema has.
+/// Names and values, read from a map, or from the list of `name` and `value` of the Collector's newer schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub(super) Vec<(String, Secret)>);
 
@@ -20,7 +20,7 @@ struct Header {
 }
 
 impl Headers {
-    /// The first name or value that HTTP does not have, by the header's name.
+    /// The name of the first header whose name or value is not valid in HTTP.
     pub fn unfit(&self) -> Option<&str> {
         let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         let fits = |name: &str, value: &str| {

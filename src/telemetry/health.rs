@@ -1,21 +1,21 @@
-//! Health: the one thing that keeps forebay from accepting and writing right now, if there is one.
+//! Health: the reason, if any, why forebay cannot accept and write records now.
 //!
-//! The parts report what they meet; the health keeps the latest, says each change once in the log, and answers with
-//! a [`Report`]. The reasons are a closed set of strings, for machines; the detail is for people and must hold no
-//! secret, since the page may be seen by anyone who reaches it. Draining is final.
+//! Parts of the program report their state. The health keeps the latest, logs each change once, and answers with a [`Report`].
+//! Reasons are a closed set of strings, for machines. The detail is for people and must hold no secret, because anyone who can reach
+//! the page can read it. Draining is final.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
+use opentelemetry::metrics::{AsyncInstrument, Meter};
 use strum::VariantArray as _;
 use tracing::{info, warn};
 
 use super::report::{Degraded, InGo, Report, StoreTrouble, UnreadyReason};
 
-/// The program's health; clones share it.
+/// The program's health, shared by its clones.
 #[derive(Clone, Debug)]
 pub struct Health {
     state: Arc<Mutex<State>>,
@@ -25,33 +25,32 @@ pub struct Health {
 struct State {
     trouble: Option<(UnreadyReason, String)>,
     since: Timestamp,
-    /// The wall clock may jump; durations are taken from this one.
+    /// For durations, because the wall clock may jump.
     steady_since: Instant,
-    /// What is to be said of the memory while there is too much taken, whatever the store does.
-    memory: Option<Lasting>,
-    /// Why the private PostgreSQL does not run, whatever those find who look for it meanwhile.
-    private_server: Option<Lasting>,
-    /// Whether the store is forebay's own PostgreSQL.
+    /// Set while memory use is above its limit; hides the state of the store.
+    memory: Option<Condition>,
+    /// Set while the private PostgreSQL does not run; hides the state of the store.
+    private_server: Option<Condition>,
+    /// Whether the store is forebay's private PostgreSQL.
     private: bool,
-    /// What is not as it should be while records are written, each with what is said of it.
+    /// The detail of each degradation that holds.
     degraded: [Option<String>; Degraded::VARIANTS.len()],
 }
 
-/// A trouble that is told apart from what is heard of the store.
+/// A trouble that is reported independently of the store's state.
 #[derive(Debug)]
-struct Lasting {
+struct Condition {
     detail: String,
     since: Timestamp,
     steady_since: Instant,
 }
 
 impl Health {
-    /// A program that is starting.
+    /// The health of a program that is starting.
     #[expect(clippy::new_without_default, reason = "a health is created once, knowingly")]
     pub fn new() -> Self {
-        let trouble = Some((UnreadyReason::Starting, "the store has not been met yet".to_owned()));
         let state = State {
-            trouble,
+            trouble: Some((UnreadyReason::Starting, "no connection to the store yet".to_owned())),
             since: Timestamp::now(),
             steady_since: Instant::now(),
             memory: None,
@@ -62,62 +61,52 @@ impl Health {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Shows it among the metrics: each reason is 1 while it holds, so that what an alert fires on has a name.
+    /// Registers its gauges. Each reason has a value of its own, so that an alert can name it.
     pub fn observe(&self, meter: &Meter) {
-        let health = self.clone();
-        meter
-            .u64_observable_gauge("log_buffer_unready")
-            .with_description("1 for the reason for which forebay is not ready, as on the health page.")
-            .with_callback(move |gauge| {
-                let holds = health.report().trouble.map(|(reason, _)| reason);
-                for reason in UnreadyReason::ALL {
-                    let reason_is = [KeyValue::new("reason", <&str>::from(reason))];
-                    gauge.observe(u64::from(holds == Some(reason)), &reason_is);
+        type Values = Vec<(&'static str, bool)>;
+        let gauge = |name, description, label: &'static str, values: fn(&Report) -> Values| {
+            let health = self.clone();
+            let observable = meter.u64_observable_gauge(name).with_description(description);
+            let observe = move |gauge: &dyn AsyncInstrument<u64>| {
+                for (value, holds) in values(&health.report()) {
+                    gauge.observe(u64::from(holds), &[KeyValue::new(label, value)]);
                 }
-            })
-            .build();
-        let health = self.clone();
-        meter
-            .u64_observable_gauge("log_buffer_degraded")
-            .with_description(
-                "1 for what is not as it should be while records are written, as on the health page.",
-            )
-            .with_callback(move |gauge| {
-                let holds = health.report().degraded;
-                for &degraded in Degraded::VARIANTS {
-                    let is = holds.iter().any(|(held, _)| *held == degraded);
-                    gauge.observe(u64::from(is), &[KeyValue::new("reason", <&str>::from(degraded))]);
-                }
-            })
-            .build();
-        let health = self.clone();
-        meter
-            .u64_observable_gauge("log_buffer_store_info")
-            .with_description("1 for what the store is: forebay's private PostgreSQL, or an external one.")
-            .with_callback(move |gauge| {
-                let private = health.lock().private;
-                gauge.observe(u64::from(!private), &[KeyValue::new("kind", "external")]);
-                gauge.observe(u64::from(private), &[KeyValue::new("kind", "private")]);
-            })
-            .build();
+            };
+            observable.with_callback(observe).build();
+        };
+        let description = "1 for the reason why forebay is not ready, as on the health page.";
+        gauge("log_buffer_unready", description, "reason", |report| {
+            let current = report.trouble.as_ref().map(|(reason, _)| *reason);
+            UnreadyReason::ALL.map(|reason| (reason.into(), current == Some(reason))).into()
+        });
+        let description = "1 for each degradation while records are written, as on the health page.";
+        gauge("log_buffer_degraded", description, "reason", |report| {
+            let holds = |degraded| report.degraded.iter().any(|(held, _)| *held == degraded);
+            Degraded::VARIANTS.iter().map(|&degraded| (degraded.into(), holds(degraded))).collect()
+        });
+        let description = "1 for the kind of store: forebay's private PostgreSQL, or an external one.";
+        gauge("log_buffer_store_info", description, "kind", |report| {
+            vec![("external", !report.private), ("private", report.private)]
+        });
     }
 
-    /// The store is forebay's own PostgreSQL.
+    /// Records that the store is forebay's private PostgreSQL.
     pub fn store_is_private(&self) {
         self.lock().private = true;
     }
 
-    /// The store takes rows.
+    /// Records that the store accepts rows.
     pub fn store_ready(&self) {
         self.change(None);
     }
 
-    /// The store takes no rows. Cheap to repeat: the detail is brought up to date, the log hears of it once.
+    /// Records that the store accepts no rows. Repeated calls update the detail and log nothing.
     pub fn store_unavailable(&self, trouble: StoreTrouble, detail: impl Into<String>) {
         self.change(Some((UnreadyReason::Store(trouble), detail.into())));
     }
 
-    /// A batch is held up by its own records, of which the store says `detail`; it takes others. Cheap to repeat.
+    /// Records that the store refuses one batch because of its records, with `detail`, and accepts others. Repeated calls log
+    /// nothing.
     pub fn stuck(&self, detail: impl Into<String>) {
         let detail = detail.into();
         let before = self.degraded(Degraded::Stuck, Some(detail.clone()));
@@ -126,72 +115,71 @@ impl Health {
         }
     }
 
-    /// No batch is held up by its own records any more.
+    /// Records that no batch is held up by its own records any more.
     pub fn moves(&self) {
         if self.degraded(Degraded::Stuck, None).is_some() {
             warn!("no batch is held up by its own records any more");
         }
     }
 
-    /// Something of the store is older than it should be, as `waits` says; `None` while nothing is. Records are written.
+    /// Sets why a migration of the store has to wait; `None` if none waits. Records are written meanwhile.
     pub fn migration_waits(&self, waits: Option<String>) {
         self.degraded(Degraded::MigrationWaits, waits);
     }
 
-    /// The private PostgreSQL does not run, because of `trouble`; `None` while it does.
+    /// Sets why the private PostgreSQL does not run; `None` while it runs.
     pub fn private_server(&self, trouble: Option<String>) {
         let mut state = self.lock();
         match (&mut state.private_server, trouble) {
-            (Some(lasting), Some(detail)) => lasting.detail = detail,
-            (lasting, trouble) => *lasting = trouble.map(Lasting::from_now),
+            (Some(condition), Some(detail)) => condition.detail = detail,
+            (condition, trouble) => *condition = trouble.map(Condition::from_now),
         }
     }
 
-    /// Gives what was said of this before.
-    fn degraded(&self, what: Degraded, detail: Option<String>) -> Option<String> {
-        std::mem::replace(&mut self.lock().degraded[what as usize], detail)
+    /// Sets the detail of a degradation, and returns the previous one.
+    fn degraded(&self, degraded: Degraded, detail: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.lock().degraded[degraded as usize], detail)
     }
 
-    /// The program is ending; whatever the store does from here on, this stays.
+    /// Records that the program is ending. No later call changes that.
     pub fn draining(&self) {
         self.change(Some((UnreadyReason::Draining, "shutting down".to_owned())));
     }
 
-    /// More memory is taken than may be, as `above` says; `None` while it is not. Cheap to repeat.
+    /// Sets by how much memory use is above its limit; `None` while it is below. Repeated calls log nothing.
     pub fn memory(&self, above: Option<String>) {
         let mut state = self.lock();
         match (&mut state.memory, above) {
             (None, None) => {}
             (Some(memory), Some(detail)) => memory.detail = detail,
             (memory @ None, Some(detail)) => {
-                warn!(detail, "too much memory is taken; requests are refused, to be sent again");
-                *memory = Some(Lasting::from_now(detail));
+                warn!(detail, "memory use is above its limit; requests are refused and can be retried");
+                *memory = Some(Condition::from_now(detail));
             }
             (Some(_), None) => {
                 let lasted = state.memory.take().map(|memory| InGo(memory.steady_since.elapsed()));
-                warn!(lasted = lasted.map(tracing::field::display), "the memory is below its limit again");
+                warn!(lasted = lasted.map(tracing::field::display), "memory use is below its limit again");
             }
         }
     }
 
-    /// How it stands now.
+    /// The current state.
     pub fn report(&self) -> Report {
         let state = self.lock();
         let is_draining = state.reason() == Some(UnreadyReason::Draining);
-        let memory = state.memory.as_ref().map(|lasting| (UnreadyReason::MemoryLimit, lasting));
-        let away = UnreadyReason::Store(StoreTrouble::DatabaseUnreachable);
-        let server = state.private_server.as_ref().map(|lasting| (away, lasting));
-        if let Some((reason, lasting)) = memory.or(server).filter(|_| !is_draining) {
-            let (trouble, since) = (Some((reason, lasting.detail.clone())), lasting.since);
-            let lasting = lasting.steady_since.elapsed();
-            return Report { trouble, degraded: Vec::new(), private: state.private, since, lasting };
-        }
-        let held = Degraded::VARIANTS.iter().copied().zip(&state.degraded);
-        let held = held.filter_map(|(what, detail)| Some((what, detail.clone()?)));
-        let degraded = held.filter(|_| state.trouble.is_none()).collect();
-        let lasting = state.steady_since.elapsed();
-        let (trouble, private) = (state.trouble.clone(), state.private);
-        Report { trouble, degraded, private, since: state.since, lasting }
+        let memory = state.memory.as_ref().map(|memory| (UnreadyReason::MemoryLimit, memory));
+        let unreachable = UnreadyReason::Store(StoreTrouble::DatabaseUnreachable);
+        let server = state.private_server.as_ref().map(|server| (unreachable, server));
+        let (trouble, since, steady_since) = match memory.or(server).filter(|_| !is_draining) {
+            Some((reason, Condition { detail, since, steady_since })) => {
+                (Some((reason, detail.clone())), *since, *steady_since)
+            }
+            None => (state.trouble.clone(), state.since, state.steady_since),
+        };
+        let degraded = Degraded::VARIANTS.iter().copied().zip(&state.degraded);
+        let degraded = degraded.filter_map(|(degraded, detail)| Some((degraded, detail.clone()?)));
+        let degraded = degraded.filter(|_| trouble.is_none()).collect();
+        Report { trouble, degraded, private: state.private, since, lasting: steady_since.elapsed() }
     }
 
     fn change(&self, to: Option<(UnreadyReason, String)>) {
@@ -217,7 +205,7 @@ impl Health {
     }
 }
 
-impl Lasting {
+impl Condition {
     fn from_now(detail: String) -> Self {
         Self { detail, since: Timestamp::now(), steady_since: Instant::now() }
     }
@@ -229,27 +217,26 @@ impl State {
     }
 }
 
-/// Says a change in the log. The good news after trouble is a warning, because who was warned must hear the end of it at the same
-/// level.
+/// Logs a change. The end of a trouble is a warning as well, so that every log level that shows the beginning shows the end.
 fn announce(from: Option<UnreadyReason>, to: Option<UnreadyReason>, lasted: Duration, detail: &str) {
     match (from, to) {
         (Some(UnreadyReason::Store(trouble)), None) => {
             let (reason, lasted) = (<&str>::from(trouble), InGo(lasted));
-            warn!(reason, %lasted, "the database takes rows again");
+            warn!(reason, %lasted, "the database accepts rows again");
         }
-        (_, None) => info!("ready: the database takes rows"),
-        // Nothing to say, and the memory has words of its own.
+        (_, None) => info!("ready: the database accepts rows"),
+        // `memory` logs its own changes.
         (_, Some(UnreadyReason::Starting | UnreadyReason::MemoryLimit)) => {}
         (_, Some(UnreadyReason::Store(trouble))) => {
             let what = match trouble {
                 StoreTrouble::DatabaseUnreachable => "the database cannot be reached",
-                StoreTrouble::SchemaMismatch => "the tables do not fit",
+                StoreTrouble::SchemaMismatch => "the tables do not match",
                 StoreTrouble::DatabaseRefuses => "the database refuses rows",
             };
             let reason = <&str>::from(trouble);
-            warn!(reason, detail, "{what}; records are held and shed by the overflow policy");
+            warn!(reason, detail, "{what}; records are buffered, and dropped by the overflow policy");
         }
-        (_, Some(UnreadyReason::Draining)) => info!("draining: nothing more is accepted"),
+        (_, Some(UnreadyReason::Draining)) => info!("draining: new requests are refused"),
     }
 }
 
@@ -289,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_goes_before_the_store_and_leaves_it_as_it_was() {
+    fn the_memory_limit_hides_the_state_of_the_store_until_it_is_over() {
         let health = Health::new();
         health.store_ready();
         health.memory(Some("81 MiB".to_owned()));
@@ -320,7 +307,7 @@ mod tests {
         assert_eq!(health.report().degraded, [(Degraded::Stuck, "no (SQLSTATE XX000)".to_owned())]);
         assert_eq!(gauge(), r#"log_buffer_degraded{reason="stuck_on_records"} 1"#);
         health.store_unavailable(UNREACHABLE, "gone");
-        assert_eq!(health.report().degraded, [], "the store's trouble goes before");
+        assert_eq!(health.report().degraded, [], "the store's trouble hides it");
         health.store_ready();
         health.moves();
         assert_eq!(health.report().degraded, []);
@@ -328,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_server_that_is_away_is_told_whatever_is_heard_of_the_store() {
+    fn a_private_server_that_does_not_run_hides_the_state_of_the_store() {
         let health = Health::new();
         health.store_ready();
         health.private_server(Some("has ended".to_owned()));

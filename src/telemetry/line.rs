@@ -1,8 +1,7 @@
-//! How a message looks: one line for people, or one flat JSON object.
+//! Renders a message as one line for people, or as one flat JSON object.
 //!
-//! A line is a line: control characters in what the database or a sender said are escaped, so nothing can forge a
-//! second one, and a value is cut at [`LONGEST`] bytes. Rendered lines are left open at the end, because the fold
-//! only knows later how many repeats to add; [`Style::close`] does that.
+//! Control characters from the database or a sender are escaped, so that nobody can forge a second line, and values are cut at
+//! [`LONGEST`] bytes. A rendered line has no end yet, because the fold adds the number of repeats later, by [`Style::close`].
 
 use std::fmt::{self, Debug, Write};
 
@@ -13,10 +12,10 @@ use tracing::{Event, Level};
 
 use crate::values::plain::{is_obeyed, plain, plain_json};
 
-/// Bytes of one value that are shown.
+/// The most bytes of a value that are printed.
 const LONGEST: usize = 2048;
 
-/// How messages are rendered.
+/// The format of messages.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Style {
     /// Time, level, message and fields, for people.
@@ -24,12 +23,12 @@ pub(super) enum Style {
         /// Whether the level is coloured.
         colours: bool,
     },
-    /// The keys `time`, `level`, `target`, `message`, then the fields; a field cannot take the place of those.
+    /// The keys `time`, `level`, `target`, `message`, then the fields; a field cannot replace one of these keys.
     Json,
 }
 
 impl Style {
-    /// `event` as one open line.
+    /// Renders `event` as a line without its end.
     pub(super) fn render(self, event: &Event<'_>, at: Timestamp) -> String {
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -40,7 +39,7 @@ impl Style {
         }
     }
 
-    /// `line` with the count of its repeats, if there are any, and its end.
+    /// Adds the number of repeats, if there are any, and the end of the line.
     pub(super) fn close(self, mut line: String, repeats: u64) -> String {
         // Writing to a String cannot fail.
         let _ = match (self, repeats) {
@@ -58,7 +57,7 @@ fn console(level: Level, target: &str, fields: Fields, at: Timestamp, colours: b
         Some(colour) => format!("{at:.3} \x1b[{colour}m{level:<5}\x1b[0m "),
         None => format!("{at:.3} {level:<5} "),
     };
-    // A message of another library needs its name to be understood.
+    // A message of another crate needs its name to be understood.
     if target.split("::").next() != Some(env!("CARGO_CRATE_NAME")) {
         line += target;
         line += ": ";
@@ -111,7 +110,7 @@ struct Fields {
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let mut text = Cut::default();
-        // Refusing what comes after the cut is how it stops the value's own formatting.
+        // The error after the cut stops the value's formatting.
         let _ = write!(text, "{value:?}");
         match field.name() {
             "message" => self.message = text.0,

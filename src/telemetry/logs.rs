@@ -1,10 +1,9 @@
-//! forebay's own messages: `tracing` events, to stderr and nowhere else.
+//! forebay's own messages: `tracing` events, written to stderr only. Spans are not printed.
 //!
-//! Warnings and errors are folded: each place in the code prints one line in ten seconds at most about each partition, lane and so on,
-//! with the count of those left out. Other crates are held to warnings whatever the level is, and deadpool is silenced, because the
-//! exporter says the same with more sense. Writing never fails or holds up the program: a line that stderr refuses is lost,
-//! and a stderr that blocks keeps one thread waiting, which does nothing else.
-//! Spans are not printed.
+//! Warnings and errors are folded: each place in the code prints at most one line in ten seconds per partition, lane and so on, with
+//! the count of those left out. Other crates print warnings and errors only, and deadpool nothing, because the exporter reports the
+//! same with more context. Logging never fails or blocks the program: a line that stderr refuses is lost, and a stderr that blocks
+//! keeps only the writing thread waiting.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,13 +24,14 @@ use super::outlet::{Inlet, Outlet};
 use super::subject::subject;
 use super::threshold::Threshold;
 
-/// The window in which a place prints one line about each of them.
+/// The window in which a place prints one line per subject.
 const WINDOW: Duration = Duration::from_secs(10);
-
 /// How often [`Logs::tell_repeats`] looks for windows that are over.
 const LOOK: Duration = Duration::from_secs(1);
+/// The longest wait at the end for a stderr that blocks.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Keeps the messages coming; dropping it prints what was folded and not said yet. Drop it last of all.
+/// The logging of the process. Dropping it prints the folded messages that are left; drop it last of all.
 #[must_use = "dropping it prints what was folded; keep it to the end"]
 pub struct Logs {
     printer: Arc<Printer>,
@@ -39,10 +39,7 @@ pub struct Logs {
     threshold: Threshold,
 }
 
-/// The longest wait at the end for a stderr that blocks.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Sends this process's `tracing` events to stderr, by way of [`Logs::writer`]. To be called once, first of all.
+/// Sends this process's `tracing` events to stderr, by way of [`Logs::writer`]. Call it once, first of all.
 pub fn init(config: &LogsConfig) -> Result<Logs, Error> {
     let style = match config.encoding {
         Encoding::Console => Style::Console { colours: wants_colours(&io::stderr()) },
@@ -57,20 +54,19 @@ pub fn init(config: &LogsConfig) -> Result<Logs, Error> {
 }
 
 impl Logs {
-    /// What changes the level.
+    /// The handle that changes the level.
     pub fn threshold(&self) -> Threshold {
         self.threshold.clone()
     }
 
-    /// Writes the messages to stderr until the end, which blocks: it is for a thread of its own.
+    /// Returns the function that writes messages to stderr. It blocks until the end; run it on a thread of its own.
     pub fn writer(&self) -> impl FnOnce() + Send + 'static {
         let outlet = self.outlet.clone();
         move || outlet.run(io::stderr())
     }
 
-    /// Prints what was folded when its window is over, until `shutdown`.
-    ///
-    /// Without it a storm's last repeats would be told only by the next message from the same place.
+    /// Prints folded messages when their window is over, until `shutdown`. Without it, the last repeats would be printed only with the
+    /// next message from the same place.
     pub fn tell_repeats(
         &self,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -97,7 +93,7 @@ impl Drop for Logs {
     }
 }
 
-/// Colours are for people: a terminal, and <https://no-color.org> not asking otherwise.
+/// Whether to use colours: on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 pub fn wants_colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -109,7 +105,7 @@ fn subscriber(
     tracing_subscriber::registry().with(filter).with(Sink(printer))
 }
 
-/// Both clocks at one moment: what a line says, and what the fold measures (the wall clock may jump).
+/// Both clocks at one moment: the wall clock for the line, and the steady one for the fold, because the wall clock may jump.
 #[derive(Clone, Copy)]
 struct Now {
     wall: Timestamp,
@@ -156,18 +152,18 @@ impl Printer {
         self.print(self.fold.rest((self.clock)().steady));
     }
 
-    /// Writes each line in one go.
+    /// Writes each line with a single write.
     fn print(&self, lines: impl IntoIterator<Item = Printed>) {
         for Printed { line, repeats } in lines {
             let line = self.style.close(line, repeats);
             let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            // There is nobody left to tell.
+            // A failure of stderr cannot be reported anywhere.
             let _ = out.write_all(line.as_bytes());
         }
     }
 }
 
-/// Where the subscriber hands its events over.
+/// Passes the subscriber's events to the printer.
 struct Sink(Arc<Printer>);
 
 impl<S: Subscriber> Layer<S> for Sink {
@@ -319,7 +315,7 @@ mod tests {
         let said: Vec<String> = paper.lines().iter().map(|line| line[25..45].to_owned()).collect();
         assert_eq!(
             said,
-            ["WARN  the database c", "WARN  the database r", "WARN  the database t", "INFO  draining: noth"]
+            ["WARN  the database c", "WARN  the database r", "WARN  the database a", "INFO  draining: new "]
         );
     }
 
@@ -349,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_stderr_is_borne() {
+    fn a_closed_stderr_is_tolerated() {
         struct ClosedOnce(Option<io::Error>, Paper);
         impl Write for ClosedOnce {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,8 +1,8 @@
-//! forebay's own metrics: OpenTelemetry instruments, shown as Prometheus' text.
+//! forebay's own metrics: OpenTelemetry instruments, rendered as Prometheus text.
 //!
-//! The registry is private, so nothing that another library registers globally gets onto the page. Instruments are
-//! read when the page is asked for; a render is plain computation in the caller's thread (well under a millisecond),
-//! so callbacks must not wait: read an atomic, or hold a lock for a moment.
+//! The registry is private, so that metrics that another library registers globally are not on the page. Instruments are read when
+//! the page is requested, in the caller's thread (well under a millisecond). Callbacks must not block: read an atomic, or hold a lock
+//! for a moment.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::config::Config;
 use super::push::Push;
 use super::{Error, process};
 
-/// Every instrument of the program, and their page.
+/// All instruments of the program, and their page.
 ///
 /// # Naming instruments
 ///
@@ -39,13 +39,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics that are only shown.
+    /// Metrics with a page only.
     pub fn new() -> Result<Self, Error> {
         Self::with(&Config::default()).map(|(metrics, _)| metrics)
     }
 
-    /// Nothing but `target_info` and what is known of the process, whose uptime counts from here; and what pushes it to
-    /// where `config` says, to be run in a runtime, which this has to be called in as well.
+    /// Metrics of the process and `target_info`, and the pushes that `config` asks for, to be run by the caller. Call this within a
+    /// Tokio runtime. The uptime counts from this call.
     pub fn with(config: &Config) -> Result<(Self, Vec<Push>), Error> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -77,20 +77,20 @@ impl Metrics {
             .map_err(|error| Error::Render(error.into()))
     }
 
-    /// Ends measuring; a page rendered later is empty. Once, last of all.
+    /// Ends measuring; later pages are empty. Call it once, last of all.
     pub fn shutdown(&self) -> Result<(), Error> {
         self.provider.shutdown().map_err(|error| Error::Shutdown(error.into()))
     }
 }
 
-/// What the metrics are of.
+/// The resource of the metrics.
 fn resource(config: &Config) -> Resource {
     let mut attributes = BTreeMap::from([
         ("service.name".to_owned(), Some(env!("CARGO_PKG_NAME").to_owned())),
         ("service.version".to_owned(), Some(env!("CARGO_PKG_VERSION").to_owned())),
     ]);
     if config.metrics.readers.iter().any(|reader| reader.periodic.is_some()) {
-        // Who is pushed to does not see by the address which of several it is.
+        // The receiver of a push cannot tell several forebays apart by their address.
         attributes.insert("service.instance.id".to_owned(), Some(Uuid::new_v4().to_string()));
     }
     attributes.extend(config.resource.clone());

@@ -1,14 +1,12 @@
-//! What forebay says about itself: metrics, messages and health.
+//! forebay's own metrics, messages and health.
 //!
-//! The metrics are OpenTelemetry instruments shown to Prometheus under exactly pinned names ([`Metrics`] has the
-//! rule for naming them). The messages go to stderr alone and their repeats are folded, so that trouble never makes
-//! forebay louder ([`logs`]). [`Health`] holds the one thing that keeps rows from being written right now. [`pages`]
-//! shows both by HTTP; [`probe`] asks the health page of another forebay.
+//! Metrics are OpenTelemetry instruments, exposed to Prometheus under fixed names ([`Metrics`] has the naming rule) and pushed by
+//! OTLP if configured ([`Push`]). Messages go to stderr only, and repeats are folded, so that trouble does not flood the log
+//! ([`logs`]). [`Health`] holds the reason why rows cannot be written now. [`pages`] serves metrics and health by HTTP; [`probe`]
+//! reads the health page of another forebay.
 //!
-//! The metrics are pushed by OTLP as well ([`Push`]), where the configuration says where to.
-//!
-//! Only this module names opentelemetry_sdk, opentelemetry_proto, prometheus and tracing-subscriber; a stage is handed its `Meter` and
-//! writes its messages with `tracing`'s macros.
+//! Only this module names opentelemetry_sdk, opentelemetry_proto, prometheus and tracing-subscriber. Other modules get a `Meter` and
+//! write messages with `tracing`'s macros.
 
 pub mod config;
 mod error;

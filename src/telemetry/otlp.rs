@@ -1,8 +1,7 @@
-//! OTLP as a client, for metrics.
+//! An OTLP client for metrics.
 //!
-//! Only what the configuration says is sent. The SDK's own exporter adds headers and compression from `OTEL_EXPORTER_OTLP_*`,
-//! which are set for the applications of a machine and often hold the key to somebody else's service; hence this one.
-//! Nor does it ask `HTTP_PROXY` for the way.
+//! It follows the configuration alone. The SDK's exporter would add headers and compression from `OTEL_EXPORTER_OTLP_*`, which are
+//! meant for the applications of a machine and often hold keys to another service, and would use `HTTP_PROXY`.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -17,7 +16,7 @@ use flate2::write::GzEncoder;
 use hyper::body::{Body, Frame};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper::{HeaderMap, Request, Uri};
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
@@ -33,13 +32,13 @@ use super::config::{Compression, OtlpConfig, Protocol};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// An endpoint that takes metrics.
+/// A client of one endpoint.
 #[derive(Debug)]
 pub(super) struct Exporter {
     transport: Transport,
     headers: HeaderMap,
     gzip: bool,
-    /// The longest that one request may take.
+    /// The timeout of one request.
     timeout: Duration,
 }
 
@@ -52,11 +51,11 @@ enum Transport {
 const AGENT: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 
 impl Exporter {
-    /// One as `config` says. It connects with its first push; a gRPC one wants to be made in a runtime.
+    /// A client as `config` says. It connects with its first push. For gRPC, call this within a Tokio runtime.
     pub(super) fn new(config: &OtlpConfig) -> Result<Self, Failure> {
         let gzip = config.compression == Compression::Gzip;
         let headers = config.headers.0.iter();
-        // What HTTP does not have has been refused with the configuration.
+        // The check of the configuration has refused names and values that are not valid in HTTP.
         let headers =
             headers.filter_map(|(name, value)| Some((name.parse().ok()?, value.expose().parse().ok()?)));
         let transport = match config.protocol {
@@ -70,7 +69,7 @@ impl Exporter {
         Ok(Self { transport, headers: headers.collect(), gzip, timeout: config.timeout.0 })
     }
 
-    /// Sends `metrics`, once. The text of a failure has nothing of the headers.
+    /// Sends `metrics` once. The error text contains no headers.
     pub(super) async fn export(&self, metrics: &ResourceMetrics) -> Result<(), String> {
         let message = ExportMetricsServiceRequest::from(metrics);
         let sent = async {
@@ -91,7 +90,7 @@ impl Exporter {
         let mut request = tonic::Request::new(message);
         *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
         let answered = client.export(request).await;
-        // The text of a status comes from the other end, which may repeat a header in it.
+        // The status's text is left out: it comes from the other end, which may repeat a header in it.
         answered.map(drop).map_err(|status| match std::error::Error::source(&status) {
             Some(cause) => format!("{:?}: {}", status.code(), chain(cause)),
             None => format!("it answers {:?}", status.code()),
@@ -119,18 +118,14 @@ impl Exporter {
         tokio::pin!(connection);
         let status = tokio::select! {
             answer = sender.send_request(request) => answer?.status(),
-            // It ends before the answer only where it fails.
+            // The connection ends before the answer only if it fails.
             Err(error) = &mut connection => return Err(error.into()),
         };
-        if status.is_success() { Ok(()) } else { Err(refused(status).into()) }
+        if status.is_success() { Ok(()) } else { Err(format!("it answers {status}").into()) }
     }
 }
 
-fn refused(status: StatusCode) -> String {
-    format!("it answers {status}")
-}
-
-/// An error with what caused it.
+/// An error with its causes.
 fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
 }

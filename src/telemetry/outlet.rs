@@ -1,14 +1,13 @@
-//! Lines on their way to a stream that may block: a stderr whose reader is stuck must not hold up who has something to say.
+//! A bounded queue of lines for a stream that may block, so that a stderr whose reader is stuck does not hold up the program.
 //!
-//! Lines wait in a queue with a bound, and one thread writes them. Lines for which there is no room are lost, and their
-//! number is said as soon as the stream takes lines again.
+//! One thread writes the lines. Lines beyond the bound are lost, and their number is logged as soon as the stream accepts lines again.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The queue, for both ends.
+/// The queue, shared by writers and the thread.
 #[derive(Debug, Default)]
 pub(super) struct Outlet {
     queue: Mutex<Queue>,
@@ -19,23 +18,23 @@ pub(super) struct Outlet {
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines for which there was no room.
+    /// Number of lines for which there was no room.
     lost: u64,
     is_writing: bool,
     is_closed: bool,
 }
 
-/// The end that takes lines, one with each write.
+/// The writing end. Each write is one line.
 #[derive(Debug)]
 pub(super) struct Inlet(pub(super) Arc<Outlet>);
 
-/// The most bytes that wait.
+/// The most bytes in the queue.
 const MOST: usize = 1 << 20;
 
 impl Outlet {
-    /// Writes lines to `out` until it is closed. It blocks as `out` does, and is for a thread of its own.
+    /// Writes lines to `out` until the queue is closed. Run it on a thread of its own: it blocks as `out` does.
     pub(super) fn run(&self, mut out: impl Write) {
-        let mut told = 0;
+        let mut reported = 0;
         loop {
             let is_idle = |queue: &mut Queue| queue.lines.is_empty() && !queue.is_closed;
             let queue = self.changed.wait_while(self.lock(), is_idle);
@@ -44,39 +43,27 @@ impl Outlet {
             queue.bytes -= line.len();
             queue.is_writing = true;
             drop(queue);
-            // There is nobody left to tell.
+            // A failure of stderr cannot be reported anywhere.
             let _ = out.write_all(&line);
             let mut queue = self.lock();
             queue.is_writing = false;
             let lost = queue.lost;
             drop(queue);
             self.changed.notify_all();
-            if lost > told {
-                tracing::warn!(lost = lost - told, "messages were lost, because nobody read stderr");
-                told = lost;
+            if lost > reported {
+                tracing::warn!(lost = lost - reported, "messages were lost because nothing read stderr");
+                reported = lost;
             }
         }
     }
 
-    /// Closes the queue, and waits for its last lines, for `patience` at most.
+    /// Closes the queue, and waits up to `patience` for its last lines to be written.
     pub(super) fn finish(&self, patience: Duration) {
         let mut queue = self.lock();
         queue.is_closed = true;
         self.changed.notify_all();
         let is_busy = |queue: &mut Queue| !queue.lines.is_empty() || queue.is_writing;
         let _ = self.changed.wait_timeout_while(queue, patience, is_busy);
-    }
-
-    fn put(&self, line: &[u8]) {
-        let mut queue = self.lock();
-        if queue.bytes + line.len() > MOST {
-            queue.lost += 1;
-            return;
-        }
-        queue.bytes += line.len();
-        queue.lines.push_back(line.to_vec());
-        drop(queue);
-        self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -86,7 +73,15 @@ impl Outlet {
 
 impl Write for Inlet {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.put(line);
+        let mut queue = self.0.lock();
+        if queue.bytes + line.len() > MOST {
+            queue.lost += 1;
+        } else {
+            queue.bytes += line.len();
+            queue.lines.push_back(line.to_vec());
+            drop(queue);
+            self.0.changed.notify_all();
+        }
         Ok(line.len())
     }
 
@@ -111,10 +106,10 @@ mod tests {
         (outlet.clone(), Inlet(outlet), BufReader::new(reader))
     }
 
-    /// Scenario: a pipe that nobody reads, then somebody does. Guarantee: who writes is never held up, the lines come whole
-    /// and in order, and those that had no room are counted.
+    /// Scenario: nothing reads a pipe, then something does. Guarantee: writers are never held up, lines come whole and in order,
+    /// and lost ones are counted.
     #[test]
-    fn a_pipe_that_nobody_reads_holds_up_nobody() {
+    fn a_pipe_that_nobody_reads_does_not_block_writers() {
         let (outlet, mut inlet, reader) = into_pipe();
         let line = |number: usize| format!("{number:0>1023}");
         let put = |inlet: &mut Inlet, number| inlet.write_all((line(number) + "\n").as_bytes()).unwrap();

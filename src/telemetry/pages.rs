@@ -1,10 +1,10 @@
-//! The two pages: `/metrics` in Prometheus' text format, and the health, worded like the Collector's.
+//! The two pages: `/metrics` in Prometheus text format, and health in the Collector's format.
 //!
-//! Both are computed from memory when asked for and wait for nothing. GET and HEAD are answered, other methods with
-//! 405, other paths with a 404 that names the right one.
+//! Both are computed from memory and wait for nothing. GET and HEAD are answered, other methods with 405, other paths with a 404 that
+//! names the right one.
 //!
-//! Where there are too many connections, the oldest goes, so that silent ones keep nobody from asking. That is why none of
-//! them is ever admitted, and why there is no limit by address: probes come from one.
+//! At the connection limit the oldest connection closes, so that silent ones do not lock out probes. For that, no client is ever
+//! marked as admitted. There is no limit per address, because all probes may come from one.
 
 use std::fmt;
 use std::future::ready;
@@ -36,11 +36,10 @@ const LIMITS: Limits = Limits {
 };
 const QUIET: Duration = Duration::from_secs(30);
 
-const METRICS_PATH: &str = "/metrics";
 const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A page, at its path and nowhere else.
+/// One page, served at its path only.
 pub struct Page {
     path: String,
     answer: Box<dyn Fn() -> Response<String> + Send + Sync>,
@@ -49,20 +48,29 @@ pub struct Page {
 impl Page {
     /// The page of `metrics`, at `/metrics`.
     pub fn metrics(metrics: Metrics) -> Self {
-        Self { path: METRICS_PATH.to_owned(), answer: Box::new(move || metrics_page(&metrics)) }
+        let answer = move || match metrics.render() {
+            Ok(text) => page(StatusCode::OK, PROMETHEUS, text),
+            Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
+        };
+        Self { path: "/metrics".to_owned(), answer: Box::new(answer) }
     }
 
     /// The page of `health`, at `path`: 200 while forebay can accept and write, 503 otherwise.
     pub fn health(health: Health, path: &str) -> Self {
-        Self { path: path.to_owned(), answer: Box::new(move || health_page(&health)) }
+        let answer = move || {
+            let report = health.report();
+            let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            page(status, "application/json", report.to_json())
+        };
+        Self { path: path.to_owned(), answer: Box::new(answer) }
     }
 
-    /// Serves the page on `listener` until `shutdown`, and then for the requests under way, two seconds at most.
+    /// Serves the page on `listener` until `shutdown`, and then for at most two seconds the requests in flight.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         net::serve(LIMITS, listener, self, shutdown).await;
     }
 
-    /// The response to `request`. The server leaves the body out of that to HEAD.
+    /// The response to `request`. The server omits the body for HEAD.
     fn response<B>(&self, request: &Request<B>) -> Response<String> {
         let path = &self.path;
         if request.uri().path() != path {
@@ -91,19 +99,6 @@ impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Page").field("path", &self.path).finish_non_exhaustive()
     }
-}
-
-fn metrics_page(metrics: &Metrics) -> Response<String> {
-    match metrics.render() {
-        Ok(text) => page(StatusCode::OK, PROMETHEUS, text),
-        Err(error) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-    }
-}
-
-fn health_page(health: &Health) -> Response<String> {
-    let report = health.report();
-    let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    page(status, "application/json", report.to_json())
 }
 
 fn page(status: StatusCode, content_type: &'static str, body: String) -> Response<String> {
@@ -139,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn the_health_is_at_its_path() {
         let health = Health::new();
-        // A path that is no pattern for a route.
+        // A path that a router could take for a pattern.
         let server = Server::start(LIMITS, Page::health(health.clone(), "/{health")).await;
         health.store_unavailable(StoreTrouble::DatabaseUnreachable, "connection refused");
         let page = server.ask("GET /{health").await;

@@ -1,5 +1,4 @@
-//! Asks the health page of a running forebay, for where nothing else is at hand that could: a container without a
-//! shell, a probe of Kubernetes.
+//! Reads the health page of a running forebay, for containers without a shell and Kubernetes probes.
 
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,40 +16,40 @@ use tokio::time::timeout;
 use super::UnreadyReason;
 use super::config::HealthCheckConfig;
 
-/// What a forebay must be able to do to be well, each step more than the one before.
+/// The abilities that a probe may require; each includes the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
-    /// It answers. Only a restart helps one that does not.
+    /// It answers. If it does not, only a restart helps.
     Alive,
-    /// It takes records; where the database is away, it holds them.
+    /// It accepts records, and buffers them while the database is away.
     Accepting,
-    /// It takes records and can write them.
+    /// It accepts records and can write them.
     Ready,
 }
 
-/// What was found.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether forebay is as able as was asked for.
+    /// Whether forebay has the required ability.
     pub well: bool,
-    /// The page as it is.
+    /// The health page.
     pub page: String,
 }
 
-/// Why nothing was found.
+/// Why a probe has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers there, or not as forebay does.
+    /// Nothing answers there, or something other than forebay.
     #[error("no forebay answers at {0}: {1}")]
     Silent(String, String),
 }
 
-/// The longest wait for an answer, which is made from memory.
+/// The longest wait for an answer, which is computed from memory.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// More than a page has.
+/// The most bytes that are read; a page is shorter.
 const LONGEST: usize = 64 << 10;
 
-/// Asks the page that `config` describes whether its forebay has `ability`.
+/// Reads the page that `config` names, and returns whether its forebay has `ability`.
 pub async fn ask(config: &HealthCheckConfig, ability: Ability) -> Result<Finding, Error> {
     let silent = |why: String| Error::Silent(config.endpoint.clone(), why);
     let answer =
@@ -60,7 +59,7 @@ pub async fn ask(config: &HealthCheckConfig, ability: Ability) -> Result<Finding
     Ok(Finding { well: has as u8 >= ability as u8, page })
 }
 
-/// What the page tells of; `None` where it is not forebay's.
+/// The ability that a page shows; `None` if it is not forebay's.
 fn ability_of(status: StatusCode, page: &str) -> Option<Ability> {
     let page: Value = serde_json::from_str(page).ok()?;
     match status {
@@ -88,12 +87,12 @@ async fn get(
     tokio::pin!(connection);
     tokio::select! {
         answer = answer => answer,
-        // It ends before the answer only where it fails.
+        // The connection ends before the answer only if it fails.
         Err(error) = &mut connection => Err(error.into()),
     }
 }
 
-/// Reads a page, as far as it may be long.
+/// Reads up to [`LONGEST`] bytes.
 async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     let mut page = Vec::new();
     while page.len() < LONGEST
@@ -104,7 +103,7 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     Ok(page)
 }
 
-/// Where to connect to for what listens at `endpoint`.
+/// The addresses to connect to for `endpoint`.
 async fn addresses(endpoint: &str) -> std::io::Result<Vec<SocketAddr>> {
     Ok(lookup_host(endpoint)
         .await?
@@ -112,7 +111,7 @@ async fn addresses(endpoint: &str) -> std::io::Result<Vec<SocketAddr>> {
         .collect())
 }
 
-/// Who listens on every interface is reached on this one.
+/// Maps the unspecified address, on which a server listens, to loopback.
 fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -152,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn another_page_is_no_forebay() {
+    fn another_page_is_not_forebays() {
         assert_eq!(ability_of(StatusCode::OK, "<html>"), None);
         assert_eq!(ability_of(StatusCode::NOT_FOUND, r#"{"status":"x"}"#), None);
         assert_eq!(ability_of(StatusCode::SERVICE_UNAVAILABLE, r#"{"reason":"tired"}"#), None);
     }
 
     #[tokio::test]
-    async fn who_listens_everywhere_is_asked_here() {
+    async fn an_unspecified_address_is_probed_on_loopback() {
         for (endpoint, address) in
             [("0.0.0.0:13133", "127.0.0.1:13133"), ("[::]:1", "[::1]:1"), ("10.0.0.7:2", "10.0.0.7:2")]
         {

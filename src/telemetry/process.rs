@@ -1,13 +1,12 @@
-//! The process's own instruments, under the Collector's names: how long it runs and how much memory it holds.
+//! Instruments of the process, under the Collector's names: uptime and resident memory.
 //!
-//! Both are read when the page is asked for. Where the system does not tell (no `/proc`), the memory is absent from
-//! the page rather than wrong.
+//! Both are read when the page is requested. Without `/proc`, the memory is absent from the page.
 
 use std::time::Instant;
 
 use opentelemetry::metrics::Meter;
 
-/// Creates the instruments; the uptime counts from here.
+/// Creates the instruments. The uptime counts from this call.
 pub(super) fn register(meter: &Meter) {
     let started = Instant::now();
     meter
@@ -28,7 +27,7 @@ pub(super) fn register(meter: &Meter) {
         .build();
 }
 
-/// The resident set's size; a read of `/proc` is answered from memory and does not wait.
+/// The size of the resident set in bytes, from `/proc`, whose reads do not block.
 pub fn resident_bytes() -> Option<u64> {
     resident_in(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

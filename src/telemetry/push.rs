@@ -1,8 +1,7 @@
-//! forebay's own metrics, pushed by OTLP.
+//! Pushes forebay's own metrics by OTLP.
 //!
-//! A push is bounded in time and there is one at a time; one that fails is not repeated, because the next one has newer
-//! values of the same. What cannot be pushed is said once, and once more when it can be again. Nothing else of forebay
-//! waits for a push, and the last one, at the end, has two seconds.
+//! There is one push at a time, each with a timeout. A push that fails is not retried, because the next one has newer values. The first
+//! failure and the next success are logged. Nothing else waits for a push; the last one, at the shutdown, has two seconds.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,10 +17,10 @@ use super::Error;
 use super::config::{OtlpConfig, PeriodicConfig, TemporalityPreference};
 use super::otlp::Exporter;
 
-/// The longest that the last push may take.
+/// The timeout of the last push.
 const LAST: Duration = Duration::from_secs(2);
 
-/// What pushes to one endpoint.
+/// Pushes to one endpoint.
 #[derive(Debug)]
 pub struct Push {
     reader: Arc<ManualReader>,
@@ -33,7 +32,7 @@ pub struct Push {
 }
 
 impl Push {
-    /// A push as `config` says, and the reader that it takes the metrics from. It connects with its first push.
+    /// A push as `config` says, and the reader that provides its metrics. It connects with its first push.
     pub(super) fn new(config: &PeriodicConfig, otlp: &OtlpConfig) -> Result<(Self, SharedReader), Error> {
         let preference = match otlp.temporality_preference {
             TemporalityPreference::Cumulative => Temporality::Cumulative,
@@ -53,11 +52,11 @@ impl Push {
         Ok((push, SharedReader(reader)))
     }
 
-    /// Pushes once an interval, and a last time after `shutdown`.
+    /// Pushes once per interval, and a last time after `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick is at once, when there is nothing to tell yet.
+        // The first tick is immediate, when there is nothing to push yet.
         ticks.tick().await;
         let pushing = async {
             loop {
@@ -81,17 +80,17 @@ impl Push {
         };
         let endpoint = &self.endpoint;
         match pushed.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout))).err() {
-            None if std::mem::take(&mut self.failing) => info!(endpoint, "metrics are pushed again"),
+            None if std::mem::take(&mut self.failing) => info!(endpoint, "pushing metrics works again"),
             None => {}
             Some(error) if !std::mem::replace(&mut self.failing, true) => {
-                warn!(endpoint, error, "metrics cannot be pushed; all else goes on, and so do the tries");
+                warn!(endpoint, error, "cannot push metrics; trying again at each interval");
             }
             Some(_) => {}
         }
     }
 }
 
-/// The SDK's end of what a [`Push`] reads.
+/// The reader for the SDK; the [`Push`] has the other reference.
 #[derive(Debug)]
 pub(super) struct SharedReader(Arc<ManualReader>);
 

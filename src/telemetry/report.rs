@@ -1,4 +1,4 @@
-//! What the health page says.
+//! The contents of the health page.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
@@ -7,49 +7,49 @@ use jiff::Timestamp;
 use serde_json::json;
 use strum::{IntoStaticStr, VariantArray};
 
-/// Why forebay is not ready; in snake case it is its name on the health page.
+/// Why forebay is not ready. The health page has it in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum UnreadyReason {
-    /// It has not met the store yet.
+    /// It has not reached the store yet.
     Starting,
-    /// The store takes no rows.
+    /// The store accepts no rows.
     #[strum(transparent)]
     Store(StoreTrouble),
-    /// The process takes more than its memory limit, so that requests are refused.
+    /// Memory use is above its limit, and requests are refused.
     MemoryLimit,
-    /// It is ending.
+    /// It is shutting down.
     Draining,
 }
 
-/// Why the store takes no rows.
+/// Why the store accepts no rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum StoreTrouble {
     /// No connection, or it does not answer.
     DatabaseUnreachable,
-    /// The live tables are not the ones forebay writes to.
+    /// The tables are not the ones that forebay writes to.
     SchemaMismatch,
-    /// It answers with no: login, rights, read-only, full.
+    /// It answers with an error: login, rights, read-only, disk full.
     DatabaseRefuses,
 }
 
-/// What the health page says.
+/// The contents of the health page.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Why forebay is not ready, and the detail for people; `None` while it is.
     pub trouble: Option<(UnreadyReason, String)>,
-    /// What is not as it should be while forebay is ready, each with what is said of it; the worst first.
+    /// The degradations while forebay is ready, each with its detail; the worst first.
     pub degraded: Vec<(Degraded, String)>,
-    /// Whether the store is forebay's own PostgreSQL.
+    /// Whether the store is forebay's private PostgreSQL.
     pub private: bool,
-    /// Since when it has been so.
+    /// When this state began.
     pub since: Timestamp,
-    /// For how long it has been so.
+    /// How long it has lasted.
     pub lasting: Duration,
 }
 
-/// What is not as it should be while records are accepted and written; in snake case it is its name on the health page.
+/// A problem while records are accepted and written. The health page has it in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Degraded {
@@ -61,12 +61,12 @@ pub enum Degraded {
 }
 
 impl Report {
-    /// Whether forebay can accept and write.
+    /// Whether forebay can accept and write records.
     pub fn ready(&self) -> bool {
         self.trouble.is_none()
     }
 
-    /// The report as the Collector's health_check extension words it.
+    /// The report in the format of the Collector's health_check extension.
     pub fn to_json(&self) -> String {
         let since = format!("{:.0}", self.since);
         let mut page = match &self.trouble {
@@ -108,7 +108,7 @@ impl UnreadyReason {
         Self::ALL.into_iter().find(|reason| <&str>::from(reason) == name)
     }
 
-    /// Whether records are taken all the same, and held.
+    /// Whether records are accepted and buffered nevertheless.
     pub fn lets_accept(self) -> bool {
         match self {
             Self::Starting | Self::Store(_) => true,
@@ -117,7 +117,7 @@ impl UnreadyReason {
     }
 }
 
-/// A duration in whole seconds as Go writes it: `45s`, `3m2s`, `1h0m5s`.
+/// A duration in whole seconds in Go's format: `45s`, `3m2s`, `1h0m5s`.
 pub(super) struct InGo(pub(super) Duration);
 
 impl Display for InGo {
@@ -139,7 +139,7 @@ mod tests {
     const UNREACHABLE: StoreTrouble = StoreTrouble::DatabaseUnreachable;
 
     #[test]
-    fn the_page_is_worded_like_the_collectors() {
+    fn the_page_has_the_collectors_format() {
         let since = Timestamp::from_second(1_795_428_000).unwrap();
         let lasting = Duration::from_millis(182_900);
         let mut report = Report { trouble: None, degraded: Vec::new(), private: false, since, lasting };

@@ -1,4 +1,4 @@
-//! What a message is about, which tells it apart from others of the same place in the code.
+//! The subject of a message, which tells it apart from others of the same place in the code.
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,12 +8,12 @@ use tracing::field::{Field, Visit};
 
 use super::fold::Subject;
 
-/// The fields that say what a message is about: of two messages that differ in one of them, both are news. None of them has
-/// a value that grows with each message.
+/// The fields that make up the subject: messages that differ in one of them are not folded. None has a value that changes with each
+/// message.
 const SUBJECTS: [&str; 10] =
     ["partition", "step", "lane", "table", "sqlstate", "reason", "transport", "endpoint", "key", "file"];
 
-/// A hash of what the event is about.
+/// The hash of an event's subject; 0 if it has none.
 pub(super) fn subject(event: &Event<'_>) -> Subject {
     struct Values(DefaultHasher, bool);
     impl Visit for Values {

@@ -1,5 +1,4 @@
-//! Which messages are printed: forebay's own from a level on that may change while it runs, and of other crates' what
-//! nobody should miss.
+//! Which messages are printed: forebay's own from a level on that may change while it runs, and other crates' warnings.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -12,7 +11,7 @@ use super::config::Level;
 pub struct Threshold(reload::Handle<Targets, Registry>);
 
 impl Threshold {
-    /// The filter for `level`, and what changes it.
+    /// The filter for `level`, and the handle that changes it.
     pub(super) fn new(level: Level) -> (reload::Layer<Targets, Registry>, Self) {
         let (filter, handle) = reload::Layer::new(targets(level));
         (filter, Self(handle))
@@ -20,7 +19,7 @@ impl Threshold {
 
     /// From now on messages below `level` are not printed.
     pub fn set(&self, level: Level) {
-        // It fails only where the subscriber is gone, and then nothing is printed any more.
+        // This fails only if the subscriber is gone, and then nothing is printed anyway.
         let _ = self.0.reload(targets(level));
     }
 }

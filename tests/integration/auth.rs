@@ -127,7 +127,7 @@ async fn tokens_change_with_their_file() {
     assert_eq!(code(&sender, "Bearer new", 20..30).await, Code::Ok);
     std::fs::remove_file(&path).unwrap();
     becomes(&sender, "Bearer new", Code::Unauthenticated).await;
-    says(&forebay, &["the file of tokens is empty or gone", &path]).await;
+    says(&forebay, &["the token file is empty or missing", &path]).await;
     files.write("tokens", "newest\n");
     becomes(&sender, "Bearer newest", Code::Ok).await;
     assert_eq!(code(&sender, "Bearer new", 30..40).await, Code::Unauthenticated);

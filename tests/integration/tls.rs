@@ -194,7 +194,7 @@ async fn who_has_no_good_certificate_is_turned_away() {
         })
         .await;
     }
-    let message = says(&secured.forebay, "a client has no certificate that is taken").await;
+    let message = says(&secured.forebay, "a client has no valid certificate").await;
     assert_eq!((&message["level"], &message["peer"]), (&"warn".into(), &"127.0.0.1".into()), "{message}");
     send(&Client::new(&secured.authority, Some(&good)).sender(secured.address()), 0..10).await;
     assert_eq!(secured.forebay.settles().await.value("log_buffer_flushed_total"), 10);

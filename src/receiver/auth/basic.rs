@@ -1,8 +1,8 @@
 //! Names and passwords.
 //!
-//! Bcrypt is slow on purpose, so that it is what an attacker would have forebay do all day. So it runs one at a time and
-//! for a small share of one core ([`Verifier`]); the result is remembered; and a request that has no turn in time is sent
-//! back, to be sent again. A name that nobody has takes the same way.
+//! Bcrypt is slow on purpose, and attackers could keep forebay busy with it. So it runs for one request at a time, within a small share
+//! of one core ([`Verifier`]). Results are cached, and a request that has no turn in time is refused and can be retried. Unknown names
+//! take as long as known ones.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -24,26 +24,26 @@ use super::verifier::Verifier;
 use crate::net::Origin;
 use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
 
-/// Knows names and passwords.
+/// Authenticates by name and password.
 #[derive(Debug)]
-pub(super) struct Basic {
+pub(in crate::receiver) struct Basic {
     config: BasicConfig,
-    /// Where the configuration has it.
+    /// Its key in the configuration.
     at: String,
     key: Key,
     accounts: RwLock<Arc<Accounts>>,
     verifier: Arc<Verifier>,
-    /// Of the file.
+    /// Watches the file.
     watch: Watch,
 }
 
-/// Who may send, and what was found out of it.
+/// The accounts, and cached results.
 #[derive(Debug)]
 struct Accounts {
     by_name: HashMap<String, Account>,
-    /// Whoever has another name.
+    /// For unknown names.
     stranger: Account,
-    /// Names and passwords that are not right.
+    /// Wrong credentials.
     wrong: Recent,
 }
 
@@ -51,7 +51,7 @@ struct Accounts {
 struct Account {
     name: Arc<str>,
     password: Password,
-    /// Name and password, once they were found to be right.
+    /// The right name and password, once verified.
     verified: OnceLock<Digest>,
 }
 
@@ -71,7 +71,7 @@ impl Basic {
         Ok(Self { config: config.clone(), at: at.to_owned(), key: Key::new(), accounts, verifier, watch })
     }
 
-    /// By whom a request with these headers may be sent from `origin`.
+    /// The user by these headers of a request from `origin`.
     pub(super) async fn identify(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<str>, Denied> {
         let value = headers.get(AUTHORIZATION).ok_or(Denied::Missing)?.as_bytes();
         let decoded = behind_scheme("Basic", value).and_then(|encoded| STANDARD.decode(encoded).ok());
@@ -88,14 +88,14 @@ impl Basic {
                 let digest = self.key.digest(text.as_bytes());
                 let verify = || {
                     let right = bcrypt::verify(password, hash).unwrap_or(false) && known.is_some();
-                    accounts.found_out(account, digest, right);
+                    accounts.remember(account, digest, right);
                     right
                 };
-                let found = || accounts.known(account, &digest);
-                match found() {
+                let cached = || accounts.cached(account, &digest);
+                match cached() {
                     Some(right) => right,
                     None => {
-                        let verified = self.verifier.run(origin, digest, found, verify);
+                        let verified = self.verifier.run(origin, digest, cached, verify);
                         timeout(LONGEST, verified).await.ok().flatten().ok_or(Denied::Busy)?
                     }
                 }
@@ -104,7 +104,7 @@ impl Basic {
         known.filter(|_| right).map(|account| account.name.clone()).ok_or(Denied::Wrong)
     }
 
-    /// Reads the file where it has changed; see [`Watch::look`].
+    /// Reads the file if it has changed; see [`Watch::look`].
     pub(super) fn look(&self) -> bool {
         let Some(path) = &self.config.htpasswd.file else { return true };
         let bytes = read_senders(&file_key(&self.at), path).map(|bytes| (fingerprint([&bytes]), bytes));
@@ -117,11 +117,10 @@ impl Basic {
                 (true, Look::Second) => {
                     warn!(
                         key,
-                        names,
-                        "the file of passwords is empty or gone: nobody can send by a name of it any more"
+                        names, "the password file is empty or missing; none of its names can send any more"
                     );
                 }
-                (false, _) => info!(key, names, "the file of passwords has changed; its passwords are taken"),
+                (false, _) => info!(key, names, "the password file has changed and is in force"),
             }
             *self.accounts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accounts);
             Ok(())
@@ -143,8 +142,7 @@ fn no_account(at: &str) -> Unusable {
 }
 
 impl Accounts {
-    /// Of the file's `bytes` and the text in the configuration. What was found out `before` stays known of those that are
-    /// as they were.
+    /// Reads the file's `bytes` and the text in the configuration. Accounts that are the same as `before` keep their cached result.
     fn read(
         bytes: &[u8],
         config: &BasicConfig,
@@ -172,13 +170,13 @@ impl Accounts {
         Ok(Self { by_name, stranger, wrong: Recent::default() })
     }
 
-    /// Whether these are the right ones; `None` where that is not known.
-    fn known(&self, account: &Account, digest: &Digest) -> Option<bool> {
+    /// Whether the credentials are right; `None` if that is not cached.
+    fn cached(&self, account: &Account, digest: &Digest) -> Option<bool> {
         let right = account.verified.get() == Some(digest);
         (right || self.wrong.has(digest)).then_some(right)
     }
 
-    fn found_out(&self, account: &Account, digest: Digest, right: bool) {
+    fn remember(&self, account: &Account, digest: Digest, right: bool) {
         if right {
             let _ = account.verified.set(digest);
         } else {
@@ -188,7 +186,7 @@ impl Accounts {
 }
 
 impl Account {
-    /// One that is as much work as the others.
+    /// An account that takes as much work as the others, so that the time does not reveal which names exist.
     fn stranger<'a>(others: impl Iterator<Item = &'a Password>) -> Self {
         let costs = others.filter_map(|password| match password {
             Password::Bcrypt { cost, .. } => Some(*cost),

@@ -1,4 +1,4 @@
-//! Tokens.
+//! Bearer tokens.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,17 +13,17 @@ use super::keyed::{Digest, Key, sha256};
 use crate::receiver::file::{Look, Unusable, Watch, fingerprint, read, read_senders};
 use crate::values::secret::Secret;
 
-/// Knows tokens.
+/// Authenticates by token.
 #[derive(Debug)]
-pub(super) struct Bearer {
+pub(in crate::receiver) struct Bearer {
     config: BearerConfig,
     header: HeaderName,
-    /// Where the configuration has it.
+    /// Its key in the configuration.
     at: String,
     key: Key,
-    /// What each is called.
+    /// The name of each token.
     tokens: RwLock<HashMap<Digest, Arc<str>>>,
-    /// Of the file.
+    /// Watches the file.
     watch: Watch,
 }
 
@@ -55,7 +55,7 @@ impl Bearer {
                 (tokens, Watch::new(fingerprint([&bytes])))
             }
             _ => {
-                let problem = "expected exactly one of token, tokens (a list) and filename (a file with a token a line)";
+                let problem = "expected exactly one of token, tokens (a list) and filename (a file with one token per line)";
                 return Err(Unusable::new(at, problem));
             }
         };
@@ -64,7 +64,7 @@ impl Bearer {
         Ok(Self { config, header, at, key, tokens: RwLock::new(tokens), watch })
     }
 
-    /// By which token a request with these headers may be sent.
+    /// The name of the token in these headers.
     pub(super) fn identify(&self, headers: &HeaderMap) -> Result<Arc<str>, Denied> {
         let value = headers.get(&self.header).ok_or(Denied::Missing)?;
         let token = behind_scheme(&self.config.scheme, value.as_bytes()).ok_or(Denied::Wrong)?;
@@ -73,7 +73,7 @@ impl Bearer {
         tokens.get(&digest).cloned().ok_or(Denied::Wrong)
     }
 
-    /// Reads the file where it has changed; see [`Watch::look`].
+    /// Reads the file if it has changed; see [`Watch::look`].
     pub(super) fn look(&self) -> bool {
         let Some(path) = &self.config.filename else { return true };
         let key = format!("{}.filename", self.at);
@@ -84,9 +84,9 @@ impl Bearer {
             match (tokens.len(), look) {
                 (0, Look::First) => return Err(no_token(&key, path)),
                 (0, Look::Second) => {
-                    warn!(key, %file, "the file of tokens is empty or gone: nobody can send by a token of it any more");
+                    warn!(key, %file, "the token file is empty or missing; none of its tokens can send any more");
                 }
-                (tokens, _) => info!(key, %file, tokens, "the file of tokens has changed; its tokens are taken"),
+                (tokens, _) => info!(key, %file, tokens, "the token file has changed and is in force"),
             }
             let tokens = by_digest(&self.key, &tokens);
             *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
@@ -98,7 +98,7 @@ impl Bearer {
         self.config.filename.is_some()
     }
 
-    /// How a token is sent.
+    /// The header that sends a token, for messages.
     pub(super) fn form(&self) -> String {
         let space = if self.config.scheme.is_empty() { "" } else { " " };
         format!("{}: {}{space}TOKEN", self.header, self.config.scheme)
@@ -109,7 +109,7 @@ impl Bearer {
     }
 }
 
-/// What stands behind `scheme` in a header, whose case does not matter (RFC 9110).
+/// The part of a header's value behind `scheme`, whose case does not matter (RFC 9110).
 pub(super) fn behind_scheme<'a>(scheme: &str, value: &'a [u8]) -> Option<&'a [u8]> {
     if scheme.is_empty() {
         return Some(value);
@@ -123,20 +123,21 @@ fn by_digest(key: &Key, tokens: &[String]) -> HashMap<Digest, Arc<str>> {
     tokens.iter().map(|token| (key.digest(token.as_bytes()), called(token))).collect()
 }
 
-/// What a token is called: by the beginning of its SHA-256, which tells tokens apart and gives none of them away.
+/// The name of a token: the beginning of its SHA-256, which tells tokens apart and does not reveal them.
 fn called(token: &str) -> Arc<str> {
     let [a, b, c, d, ..] = sha256(token.as_bytes());
     format!("token:{a:02x}{b:02x}{c:02x}{d:02x}").into()
 }
 
-/// A token that can be sent; `place` is where it is beside the `key`.
+/// Checks that a token can be sent in a header. `place` is its position within the value of `key`, for the error.
 fn usable(token: &str, key: &str, place: &str) -> Result<String, Unusable> {
-    let problem = "a token is of one or more visible ASCII characters; others cannot be sent in a header";
+    let problem =
+        "a token consists of one or more visible ASCII characters; others cannot be sent in a header";
     let sendable = !token.is_empty() && token.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     sendable.then(|| token.to_owned()).ok_or_else(|| Unusable::new(key, format!("{place}{problem}")))
 }
 
-/// A token a line; lines without one do not count.
+/// The tokens of a file, one per line; empty lines are skipped.
 fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>, Unusable> {
     let path = config.filename.as_deref().unwrap_or("".as_ref()).display();
     let text = str::from_utf8(bytes).map_err(|_| Unusable::new(key, format!("{path} is not text")))?;
@@ -144,7 +145,7 @@ fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>
     let token = |(index, line)| {
         let place = format!("{path}, line {}: ", index + 1);
         let token = usable(line, key, &place)?;
-        // Whoever writes a comment or what stands in the header does not mean a token by it.
+        // A comment or a copy of the whole header is a mistake, not a token.
         let of_token = |c: char| c != ' ' && c != '"' && c != '\'';
         if token.starts_with('#') || !token.chars().all(of_token) {
             let problem =
@@ -157,5 +158,5 @@ fn of_file(bytes: &[u8], key: &str, config: &BearerConfig) -> Result<Vec<String>
 }
 
 fn no_token(key: &str, path: &Path) -> Unusable {
-    Unusable::new(key, format!("{} holds no token; write one a line", path.display()))
+    Unusable::new(key, format!("{} holds no token; write one per line", path.display()))
 }

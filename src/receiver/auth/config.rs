@@ -10,11 +10,11 @@ use crate::values::secret::Secret;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
-    /// The extension that knows who may send, such as `bearertokenauth` or `basicauth/senders`.
+    /// The extension that authenticates senders, such as `bearertokenauth` or `basicauth/senders`.
     pub authenticator: String,
 }
 
-/// An extension that knows who may send.
+/// An extension that authenticates senders.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum AuthenticatorConfig {
@@ -28,17 +28,17 @@ pub enum AuthenticatorConfig {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BearerConfig {
-    /// What stands before the token; nothing where it is empty.
+    /// The word before the token; may be empty.
     pub scheme: String,
-    /// The header that the token is in.
+    /// The header with the token.
     pub header: String,
-    /// The token.
+    /// The only token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// All tokens that are taken.
+    /// All accepted tokens.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Secret>,
-    /// A file with a token a line, which is read again when it changes.
+    /// A file with one token per line, which is read again when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<PathBuf>,
 }
@@ -58,7 +58,7 @@ pub struct Htpasswd {
     /// A file as `htpasswd -B` makes it, which is read again when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Such lines as text; they go before the file's. The passwords may be plain.
+    /// The same lines as text, which take precedence over the file. Passwords may be in plain text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inline: Option<Secret>,
 }

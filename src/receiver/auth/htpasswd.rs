@@ -1,25 +1,19 @@
-//! Lines of names and passwords.
+//! Parses lines of names and passwords.
 
 use std::collections::HashMap;
 
 use bcrypt::HashParts;
 
-/// What a password is known by.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Password {
-    /// A hash of bcrypt, and how much work it is.
-    Bcrypt {
-        hash: String,
-        cost: u32,
-    },
+    Bcrypt { hash: String, cost: u32 },
     Plain(String),
 }
 
-/// Bcrypt's cost doubles with each step; with this one it is a second or two.
+/// The most bcrypt cost, which takes a second or two; each step doubles it.
 pub(super) const MOST_COST: u32 = 14;
 
-/// Reads `text` into `accounts`; of two lines for one name the later counts. The refusal names the line and not what is
-/// in it.
+/// Reads `text` into `accounts`; the last line of a name counts. The error has the number of the line and not its text.
 pub(super) fn parse(text: &str, plain: bool, accounts: &mut HashMap<String, Password>) -> Result<(), String> {
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -34,7 +28,7 @@ pub(super) fn parse(text: &str, plain: bool, accounts: &mut HashMap<String, Pass
     Ok(())
 }
 
-/// Whether there is nobody in a file.
+/// Whether a file has no account.
 pub(super) fn is_empty(file: &[u8]) -> bool {
     let mut lines = file.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     lines.all(|line| line.is_empty() || line.starts_with(b"#"))
@@ -46,7 +40,7 @@ fn read(password: &str, plain: bool) -> Result<Password, String> {
         let parts: HashParts = password.parse().map_err(|_| format!("holds a damaged hash; {make}"))?;
         let cost = parts.get_cost();
         if cost > MOST_COST {
-            return Err(format!("has a cost of {cost}, more than {MOST_COST}: to verify it takes seconds"));
+            return Err(format!("has a cost of {cost}, more than {MOST_COST}; verifying it takes seconds"));
         }
         return Ok(Password::Bcrypt { hash: password.to_owned(), cost });
     }
@@ -96,7 +90,7 @@ mod tests {
             let refusal = parse(&format!("\n{line}"), false, &mut HashMap::new()).unwrap_err();
             assert!(refusal.starts_with(problem) && !refusal.contains("hunter2"), "{refusal}");
         }
-        // Where plain passwords may stand, a hash of another kind is not taken for one.
+        // Even with plain passwords allowed, a hash of another kind is not read as one.
         assert!(parse("shop:$apr1$hunter2$x", true, &mut HashMap::new()).is_err());
     }
 }

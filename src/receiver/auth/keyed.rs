@@ -1,20 +1,19 @@
-//! Secrets as digests under a key that nobody else has.
+//! Digests of secrets under a random key.
 //!
-//! How long it takes to compare two of them says nothing of the secrets, because nobody can choose a digest; and what is
-//! remembered of a password cannot be turned back into it.
+//! The time to compare two digests reveals nothing of the secrets, because nobody can choose a digest, and a cached digest cannot be
+//! turned back into the password.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// A secret's digest.
 pub(super) type Digest = [u8; 32];
 
-/// A digest that everybody can compute.
+/// A digest without a key.
 pub(super) fn sha256(text: &[u8]) -> Digest {
     Sha256::digest(text).into()
 }
 
-/// A random key, as long as the process lives.
+/// A random key for the lifetime of the process.
 #[derive(Clone)]
 pub(super) struct Key([[u8; 16]; 2]);
 

@@ -1,6 +1,6 @@
-//! Who may send: asked when a request's headers are there, before its body is read and before it takes any room.
+//! Authentication of senders, from a request's headers, before its body is read and before it takes request memory.
 //!
-//! What is compared are digests (`keyed`), so that the time it takes tells nothing, whichever of many secrets it is.
+//! Digests (`keyed`) are compared instead of secrets, so that the time it takes reveals nothing.
 
 mod basic;
 mod bearer;
@@ -28,51 +28,48 @@ use super::file::Unusable;
 use super::work::run_blocking;
 use crate::net::Origin;
 
-/// Knows who may send.
+/// Authenticates senders.
 #[derive(Debug)]
-pub(super) struct Authenticator {
-    knows: Knows,
-}
-
-#[derive(Debug)]
-enum Knows {
+pub(super) enum Authenticator {
     Bearer(Box<Bearer>),
     Basic(Box<Basic>),
 }
 
-/// Why a request may not be sent.
+/// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// It says nothing of who sends it.
+    /// It has no credentials.
     Missing,
-    /// Nobody is known by what it says.
+    /// Its credentials are wrong.
     Wrong,
-    /// What it says cannot be verified now.
+    /// Its credentials cannot be verified now.
     Busy,
 }
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// All that `configs` has, by their names.
+/// Opens all authenticators of `configs`, by name.
 pub(super) fn open(
     configs: &BTreeMap<String, AuthenticatorConfig>,
 ) -> Result<BTreeMap<String, Arc<Authenticator>>, Unusable> {
     let verifier = Arc::new(Verifier::default());
     let opened = configs.iter().map(|(name, config)| {
         let at = format!("extensions.{name}");
-        let knows = match config {
-            AuthenticatorConfig::Bearer(config) => Knows::Bearer(Box::new(Bearer::open(config, &at)?)),
+        let authenticator = match config {
+            AuthenticatorConfig::Bearer(config) => {
+                Authenticator::Bearer(Box::new(Bearer::open(config, &at)?))
+            }
             AuthenticatorConfig::Basic(config) => {
-                Knows::Basic(Box::new(Basic::open(config, &at, verifier.clone())?))
+                Authenticator::Basic(Box::new(Basic::open(config, &at, verifier.clone())?))
             }
         };
-        Ok((name.clone(), Arc::new(Authenticator { knows })))
+        Ok((name.clone(), Arc::new(authenticator)))
     });
     opened.collect()
 }
 
-/// The one that `config`, which stands at `key`, names.
+/// The authenticator that `config` names; `key` is the key of `config`.
 pub(super) fn named(
     all: &BTreeMap<String, Arc<Authenticator>>,
     config: &AuthConfig,
@@ -91,37 +88,34 @@ pub(super) fn named(
 }
 
 impl Authenticator {
-    /// By which name a request with these headers may be sent from `origin`: that of the user, or a part of the token's digest.
+    /// The sender by these headers of a request from `origin`: a user name, or a part of the token's digest.
     pub(super) async fn identify(&self, headers: &HeaderMap, origin: Origin) -> Result<Arc<str>, Denied> {
-        match &self.knows {
-            Knows::Bearer(bearer) => bearer.identify(headers),
-            Knows::Basic(basic) => basic.identify(headers, origin).await,
+        match self {
+            Self::Bearer(bearer) => bearer.identify(headers),
+            Self::Basic(basic) => basic.identify(headers, origin).await,
         }
     }
 
-    /// Whether it may be sent at all.
     #[cfg(test)]
     pub(super) async fn check(&self, headers: &HeaderMap, origin: Origin) -> Result<(), Denied> {
         self.identify(headers, origin).await.map(drop)
     }
 
-    /// What a sender that is denied is told.
+    /// The message to a sender that is denied.
     pub(super) fn advice(&self, denied: Denied) -> String {
-        match (denied, &self.knows) {
-            (Denied::Missing, Knows::Bearer(bearer)) => {
-                let (form, sdk) = (bearer.form(), "in SDKs by OTEL_EXPORTER_OTLP_HEADERS");
-                format!("nothing says who sends this; a token is sent as `{form}`, {sdk}")
+        let form = match self {
+            Self::Bearer(bearer) => bearer.form(),
+            Self::Basic(_) => "authorization: Basic BASE64".to_owned(),
+        };
+        match (denied, self) {
+            (Denied::Missing, _) => {
+                format!("no credentials were sent; send `{form}`, in SDKs by OTEL_EXPORTER_OTLP_HEADERS")
             }
-            (Denied::Missing, Knows::Basic(_)) => {
-                let sdk = "in SDKs by OTEL_EXPORTER_OTLP_HEADERS";
-                format!("nothing says who sends this; it is sent as `authorization: Basic BASE64`, {sdk}")
+            (Denied::Wrong, Self::Bearer(_)) => {
+                format!("the token is not known; send a known one as `{form}`")
             }
-            (Denied::Wrong, Knows::Bearer(bearer)) => {
-                format!("the token is not known; one that is known is sent as `{}`", bearer.form())
-            }
-            (Denied::Wrong, Knows::Basic(_)) => {
-                "name or password is wrong; they are sent as `authorization: Basic BASE64`, which is of NAME:PASSWORD"
-                    .to_owned()
+            (Denied::Wrong, Self::Basic(_)) => {
+                format!("name or password is wrong; send `{form}`, with NAME:PASSWORD in base64")
             }
             (Denied::Busy, _) => {
                 "too many passwords are being verified; send the request again a little later".to_owned()
@@ -129,38 +123,38 @@ impl Authenticator {
         }
     }
 
-    /// Whether a request may have to wait for its turn.
+    /// Whether a request may have to wait for its verification.
     pub(super) fn keeps_waiting(&self) -> bool {
-        matches!(self.knows, Knows::Basic(_))
+        matches!(self, Self::Basic(_))
     }
 
-    /// `WWW-Authenticate` of HTTP.
+    /// The value of HTTP's `WWW-Authenticate`.
     pub(super) fn challenge(&self) -> String {
-        let scheme = match &self.knows {
-            Knows::Bearer(bearer) => bearer.scheme(),
-            Knows::Basic(_) => "Basic",
+        let scheme = match self {
+            Self::Bearer(bearer) => bearer.scheme(),
+            Self::Basic(_) => "Basic",
         };
         format!("{scheme} realm=\"forebay\"")
     }
 
-    /// Reads its file where that has changed; see [`super::file::Watch::look`].
+    /// Reads its file if it has changed; see [`super::file::Watch::look`].
     fn look(&self) -> bool {
-        match &self.knows {
-            Knows::Bearer(bearer) => bearer.look(),
-            Knows::Basic(basic) => basic.look(),
+        match self {
+            Self::Bearer(bearer) => bearer.look(),
+            Self::Basic(basic) => basic.look(),
         }
     }
 
-    /// Reads its file, and tells at once what cannot be used.
+    /// Reads its file, and logs at once what cannot be used.
     pub(super) fn reload(&self) {
         while !self.look() {}
     }
 
-    /// Looks at its file again and again.
+    /// Checks its file for changes, forever.
     pub(super) async fn keep_fresh(&self) {
-        let has_file = match &self.knows {
-            Knows::Bearer(bearer) => bearer.has_file(),
-            Knows::Basic(basic) => basic.has_file(),
+        let has_file = match self {
+            Self::Bearer(bearer) => bearer.has_file(),
+            Self::Basic(basic) => basic.has_file(),
         };
         if !has_file {
             return;

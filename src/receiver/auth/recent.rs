@@ -1,10 +1,10 @@
-//! Credentials that were seen of late, by their digests, within a bound.
+//! A bounded set of recent credentials, by their digests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::keyed::Digest;
 
-/// Some of the latest. Each has one place that it can be in, and the latest has it.
+/// A direct-mapped cache: each digest has one place, and the latest one in it stays.
 #[derive(Debug)]
 pub(super) struct Recent(Mutex<Box<[Digest]>>);
 
@@ -21,7 +21,7 @@ impl Recent {
         self.places()[place(digest)] == *digest
     }
 
-    /// Gives whether it was there before.
+    /// Returns whether it was present before.
     pub(super) fn put(&self, digest: Digest) -> bool {
         std::mem::replace(&mut self.places()[place(&digest)], digest) == digest
     }

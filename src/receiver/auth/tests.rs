@@ -117,8 +117,8 @@ fn what_cannot_be_used_is_refused_and_not_shown() {
         (BearerConfig::default(), "extensions.it: expected exactly one of token, tokens"),
         (with(|config| config.token = Some(Secret::new("b"))), "extensions.it: expected exactly one of"),
         (with(|config| config.filename = Some("f".into())), "extensions.it: expected exactly one of"),
-        (tokens(&["a", "hunter2\n"]), "extensions.it.tokens.[1]: a token is of one or more visible"),
-        (tokens(&[""]), "extensions.it.tokens.[0]: a token is"),
+        (tokens(&["a", "hunter2\n"]), "extensions.it.tokens.[1]: a token consists of one or more visible"),
+        (tokens(&[""]), "extensions.it.tokens.[0]: a token consists"),
         (with(|config| config.header = "no header".to_owned()), "extensions.it.header: found \"no header\""),
         (
             of_file(Some("/nowhere/tokens".into())),

@@ -1,8 +1,8 @@
-//! Work that anybody can ask for: one at a time, for a share of one core, in turns by the addresses that ask.
+//! Runs expensive work that anybody can request: one piece at a time, within a share of one core, in turns by address.
 //!
-//! Who guesses asks for something else each time, and who knows a password asks for the same again and again. So of those
-//! who wait at one address, the one who has asked before comes first; and where too many wait, one who has not, of the address
-//! of which most do, is sent back.
+//! A client that guesses sends other credentials each time; one that knows a password sends the same again. So among the requests of an
+//! address, repeated credentials go first. If too many wait, a request with new credentials, of the address with the most requests, is
+//! refused.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -17,20 +17,20 @@ use super::recent::Recent;
 use crate::net::Origin;
 use crate::receiver::work::run_blocking;
 
-/// Runs what takes long, for a twentieth of the time in the long run.
+/// Runs work for [`SHARE`] of the time in the long run.
 #[derive(Debug, Default)]
 pub(super) struct Verifier {
     queue: Mutex<Queue>,
-    /// What has been asked for.
+    /// The credentials of earlier requests.
     asked: Recent,
-    /// Somebody has left the queue, or is done.
+    /// Notified when the queue changes.
     moved: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// One has its turn.
+    /// Whether work runs now.
     is_busy: bool,
     /// The addresses that had the last turns, the latest last.
     served: VecDeque<Origin>,
@@ -38,7 +38,6 @@ struct Queue {
     last: u64,
 }
 
-/// One that waits.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     number: u64,
@@ -48,40 +47,38 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Pace {
-    /// The time that may be taken, in seconds; below 0 it is owed.
+    /// The time that may be used, in seconds; negative after using too much.
     credit: f64,
     at: Instant,
 }
 
-/// A place in the queue, or the turn.
+/// A place in the queue, or, once `begun`, the running work.
 struct Place<'a> {
     verifier: &'a Verifier,
     number: u64,
-    /// When its turn began.
     begun: Option<Instant>,
 }
 
-/// Whether it is one's turn.
 enum Turn {
     Now,
-    /// Not before then, or before something has moved.
+    /// Not before this time, or before the queue changes.
     Later(Option<Instant>),
-    /// Another one has the place.
+    /// The place was given to another request.
     Never,
 }
 
-/// What is gained in a second.
+/// The credit per second, in seconds of work.
 const SHARE: f64 = 0.05;
-/// What is gained at most: the passwords of a dozen names at once.
+/// The most credit: enough to verify the passwords of a dozen names at once.
 const MOST: f64 = 1.0;
-/// Requests that wait; what HTTP/2 has read of their connections is not bounded otherwise.
+/// The most waiting requests. This is the only bound on what HTTP/2 has read of their connections.
 const MOST_WAITING: usize = 32;
-/// Addresses whose turns are remembered.
+/// The number of addresses whose turns are remembered.
 const SERVED: usize = 64;
 
 impl Verifier {
-    /// Gives what `known` gives, or else what `work` does, when it is the turn of `origin`, which asks for the `digest`.
-    /// `None` where it has no turn.
+    /// The result of `known`, or else of `work`, which runs when a request from `origin` with this `digest` has its turn. `None` if
+    /// it gets no turn.
     pub(super) async fn run<T>(
         &self,
         origin: Origin,
@@ -123,7 +120,7 @@ impl Verifier {
 }
 
 impl Queue {
-    /// The number of a new place; `None` where all are taken, and none by somebody who has less right to it.
+    /// The number of a new place; `None` if all are taken by requests with at least the same right.
     fn enter(&mut self, origin: Origin, has_asked_before: bool) -> Option<u64> {
         if self.waiting.len() >= MOST_WAITING {
             let of = |origin| self.waiting.iter().filter(|other| other.origin == origin).count();
@@ -146,7 +143,7 @@ impl Queue {
         self.waiting.retain(|one| one.number != number);
     }
 
-    /// Who comes next: of the address whose last turn is the longest ago.
+    /// The next request: one of the address whose last turn is the longest ago.
     fn next(&self) -> Option<Waiting> {
         let served = |origin| self.served.iter().rposition(|one| *one == origin).map_or(0, |at| at + 1);
         let order = |one: &&Waiting| (served(one.origin), !one.has_asked_before, one.number);
@@ -209,7 +206,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long until nothing is owed.
+    /// How long until there is credit again.
     fn owed(&mut self) -> Duration {
         let now = Instant::now();
         self.credit = (self.credit + SHARE * (now - self.at).as_secs_f64()).min(MOST);
@@ -248,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_by_then_is_not_done_again() {
+    async fn work_whose_result_is_known_is_not_repeated() {
         let verifier = Verifier::default();
         assert_eq!(verifier.run(origin(1), [1; 32], || None, || 1).await, Some(1));
         let known = verifier.run(origin(1), [2; 32], || Some(2), || unreachable!("it is known")).await;
@@ -256,7 +253,7 @@ mod tests {
         assert!(!verifier.queue().is_busy && verifier.queue().waiting.is_empty());
     }
 
-    /// Has each have its turn that waits; gives the addresses.
+    /// Runs all waiting requests, and returns their addresses in order.
     fn turns(queue: &mut Queue) -> Vec<Origin> {
         let next = || {
             let next = queue.next()?;
@@ -267,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_have_their_turns() {
+    fn addresses_take_turns() {
         let mut queue = Queue::default();
         for last in [1, 1, 1, 1, 2, 3, 2] {
             queue.enter(origin(last), false).unwrap();
@@ -276,17 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_again_comes_before_who_guesses() {
+    fn repeated_credentials_go_before_guesses() {
         let mut queue = Queue::default();
         while queue.enter(origin(1), false).is_some() {}
         assert_eq!(queue.waiting.len(), MOST_WAITING);
-        let sender = queue.enter(origin(1), true).expect("a guess makes place");
+        let sender = queue.enter(origin(1), true).expect("a guess makes room");
         assert_eq!(queue.next().unwrap().number, sender);
         assert_eq!(queue.waiting.len(), MOST_WAITING);
     }
 
     #[test]
-    fn who_has_few_places_gets_one() {
+    fn an_address_with_few_places_gets_more() {
         let mut queue = Queue::default();
         while queue.enter(origin(1), true).is_some() {}
         let places = (0..100).filter(|_| queue.enter(origin(2), false).is_some()).count();
@@ -295,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_left_is_in_nobodys_way() {
+    async fn a_cancelled_request_leaves_the_queue() {
         let verifier = Verifier::default();
         let mut left = Box::pin(verifier.run(origin(1), [1; 32], || None, || ()));
         verifier.queue().is_busy = true;

@@ -1,4 +1,4 @@
-//! Answers in gRPC: a message in its frame, and the status behind it.
+//! gRPC answers: a framed message, followed by the status.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::receiver::answer::{Failure, FailureKind};
 use crate::receiver::body::Answer;
 use crate::receiver::encoding::KNOWN;
 
-/// Where an answer says how further requests may be compressed.
+/// The header with the compressions that requests may use.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
-/// Where Python's exporter looks for the retry hint; the standard place is `grpc-status-details-bin`.
+/// The header in which Python's exporter looks for the retry hint; the standard one is `grpc-status-details-bin`.
 pub(in crate::receiver) const RETRY_INFO: &str = "google.rpc.retryinfo-bin";
-/// Longer than Python's exporter has for any batch, so that it gives up.
+/// Longer than Python's exporter tries to send any batch, so that it gives up.
 pub(in crate::receiver) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A message in gRPC's frame.
@@ -30,12 +30,12 @@ pub(super) fn framed(message: &[u8]) -> Bytes {
     data.freeze()
 }
 
-/// The status behind an answer.
+/// The trailers with an answer's status.
 pub(super) fn trailers(code: Code) -> HeaderMap {
     HeaderMap::from_iter([(Status::GRPC_STATUS, HeaderValue::from(code as i32))])
 }
 
-/// An answer with the headers that it has in gRPC.
+/// Adds gRPC's headers to an answer.
 pub(super) fn headed(answer: Answer) -> Response<Answer> {
     let mut response = Response::new(answer);
     let headers = response.headers_mut();
@@ -56,8 +56,7 @@ pub(super) fn status(failure: Failure) -> Status {
         return Status::with_error_details_and_metadata(kind.code(), message, details, metadata);
     }
     match kind {
-        // Without a hint, OTLP's senders do not send such a request again; Python's does, whatever it is told, but for
-        // a hint that leaves it no time.
+        // Without a hint, OTLP senders do not retry such a request, except Python's, which retries unless the hint leaves it no time.
         FailureKind::TooLarge => hint(NEVER),
         FailureKind::UnknownEncoding => {
             metadata.insert(ACCEPT_ENCODING, MetadataValue::from_static(KNOWN));

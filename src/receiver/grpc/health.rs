@@ -1,8 +1,8 @@
-//! The standard health service of gRPC (`grpc.health.v1`), by which load balancers look whether the port takes records.
+//! gRPC's standard health service (`grpc.health.v1`), by which load balancers check whether the port accepts records.
 //!
-//! It asks nobody who is there, and gives away nothing but that. A full buffer is not ill health: another gateway would get
-//! its records only to fill as well, and the sender is told to send again. A request waits for its body in the lobby, as those
-//! for logs do, and a watch has one of a few places, so that neither takes any of the room.
+//! It needs no credentials and reveals nothing else. A full buffer is not unhealthy: another gateway would only fill up as well, and
+//! senders are told to retry. Neither requests nor watches take request memory: requests wait for their body in the lobby, as those for
+//! logs do, and the number of watches is bounded.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -19,23 +19,22 @@ use crate::receiver::answer::Failure;
 use crate::receiver::body::{Answer, Last};
 use crate::receiver::reception::Reception;
 
-/// The paths of its methods begin so.
+/// The beginning of its methods' paths.
 pub(super) const PREFIX: &str = "/grpc.health.v1.Health/";
 
-/// More than the longest name that is known.
+/// The most bytes of a request, more than the longest service name needs.
 const MOST: usize = 1 << 10;
-/// The most watches; one more ends the oldest.
+/// The most watches. One more ends the oldest.
 pub(in crate::receiver) const WATCHES: usize = 64;
 
-/// Answers a request to `method`. The one service whose health is known beside that of all is `logs`.
+/// Answers a request to `method`. The known services are `logs` and "", which stands for all.
 pub(super) async fn answer(
     reception: &Reception,
     logs: &str,
     method: &str,
     body: &mut Incoming,
 ) -> Response<Answer> {
-    let known = ["Check", "List", "Watch"].contains(&method);
-    if !known {
+    if !["Check", "List", "Watch"].contains(&method) {
         return Status::unimplemented(format!("{PREFIX} has Check, List and Watch")).into_http();
     }
     let received = timeout(reception.arrival, reception.lobby.wait(message(body))).await;
@@ -46,7 +45,7 @@ pub(super) async fn answer(
         Err(_) => return status(Failure::too_slow(reception.arrival)).into_http(),
     };
     let Some(service) = service else {
-        return Status::invalid_argument("that is no message of grpc.health.v1").into_http();
+        return Status::invalid_argument("the message is not one of grpc.health.v1").into_http();
     };
     let now = if reception.is_ending() { ServingStatus::NotServing } else { ServingStatus::Serving };
     let names = ["", logs];
@@ -55,7 +54,7 @@ pub(super) async fn answer(
         ("List", _) => whole(health_statuses(names, now)),
         ("Watch", known) => watch(reception, known.unwrap_or(ServingStatus::ServiceUnknown)),
         (_, Some(now)) => whole(health_status(now)),
-        (_, None) => Status::not_found(format!("{service} is not here; {} is", logs)).into_http(),
+        (_, None) => Status::not_found(format!("{service} is not known; {logs} is")).into_http(),
     }
 }
 
@@ -63,7 +62,7 @@ fn whole(message: Bytes) -> Response<Answer> {
     headed(Answer { data: Some(framed(&message)), trailers: Some(trailers(Code::Ok)), ..Answer::default() })
 }
 
-/// Says what is, and at the end of forebay once more.
+/// Answers with the current health, and once more at the shutdown.
 fn watch(reception: &Reception, now: ServingStatus) -> Response<Answer> {
     let (watches, mut ended) = (reception.watches.clone(), reception.ended.clone());
     let last = async move {
@@ -79,7 +78,7 @@ fn watch(reception: &Reception, now: ServingStatus) -> Response<Answer> {
     })
 }
 
-/// The one small message of a request; `None` where it is anything else.
+/// The small message of a request; `None` if the body is anything else.
 async fn message(body: &mut Incoming) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {

@@ -1,13 +1,11 @@
-//! OTLP/gRPC: the one method that takes logs.
+//! OTLP/gRPC: the method that exports logs.
 //!
-//! The message's bytes go to the intake as they came off the wire (decompressed, where the sender compressed
-//! them); nothing is decoded into messages. Whoever speaks something else to this port is told so: by a gRPC
-//! status where it is gRPC, by an HTTP status where it is not.
+//! The decompressed bytes of a message go to the intake as they are; they are not decoded into message types. Other requests get a gRPC
+//! status, or an HTTP status if they are not gRPC.
 
 mod answers;
 mod health;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -32,10 +30,10 @@ pub(super) use answers::{NEVER, RETRY_INFO};
 use answers::{framed, headed, status, trailers};
 pub(super) use health::WATCHES;
 
-/// The path of the method that takes logs.
+/// The path of the method that exports logs.
 pub const PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
 
-/// For what is not gRPC.
+/// The answer to requests that are not gRPC.
 const NOT_GRPC: &str = "this port takes OTLP/gRPC, whose content-type is application/grpc; set the exporter's protocol to grpc \
     (OTEL_EXPORTER_OTLP_PROTOCOL=grpc), or its endpoint to a port that takes OTLP/HTTP";
 
@@ -78,7 +76,7 @@ async fn response(
     }
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         reception.gate.turned_away.count(TurnedAwayReason::NotGrpc, Some(client.peer.address), &NOT_GRPC);
-        return not_grpc();
+        return Answer::text(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("{NOT_GRPC}\n"));
     }
     if let Some(method) = head.uri.path().strip_prefix(health::PREFIX) {
         if reception.gate.authenticator.is_none() {
@@ -91,7 +89,7 @@ async fn response(
         Err(denial) => return status(denial.failure).into_http(),
     };
     let admitted = admit(&head, reception, client);
-    // Headers may be large, and a request may take long.
+    // Headers may be large, and the request may take long.
     drop(head);
     let taken = async {
         let encoding = admitted.inspect_err(|failure| reception.refuse(failure))?;
@@ -105,7 +103,7 @@ async fn response(
     }
 }
 
-/// Whether a request may go on, for all that its headers say; how its message is compressed.
+/// Checks a request's headers, and returns how its message is compressed.
 fn admit(head: &Parts, reception: &Reception, client: &Client) -> Result<Encoding, Failure> {
     let path = head.uri.path();
     if path != PATH {
@@ -119,12 +117,12 @@ fn admit(head: &Parts, reception: &Reception, client: &Client) -> Result<Encodin
     Encoding::of_name(name).ok_or_else(|| Failure::unknown_encoding("grpc-encoding", name))
 }
 
-/// The name of the service that takes logs.
+/// The name of the service that exports logs.
 fn logs_service() -> &'static str {
     PATH.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-/// gRPC whose messages are protobuf.
+/// Whether the content type is that of gRPC with protobuf messages.
 fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
     let media_type = content_type.and_then(|value| value.to_str().ok()?.split(';').next());
     media_type.is_some_and(|media_type| {
@@ -134,15 +132,7 @@ fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
     })
 }
 
-fn not_grpc() -> Response<Answer> {
-    let mut response = Response::new(Bytes::from(format!("{NOT_GRPC}\n")).into());
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, text);
-    response
-}
-
-/// The answer OK: one message in gRPC's frame, and the status behind it.
+/// The answer OK: one framed message, followed by the status.
 fn ok(accepted: &Accepted, request: Share) -> Response<Answer> {
     let data = framed(&export_response(accepted.rejected, &accepted.message));
     let trailers = Some(trailers(Code::Ok));

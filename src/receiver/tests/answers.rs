@@ -271,7 +271,7 @@ async fn who_waits_for_the_result_is_told_it() {
     let (answer, ()) = tokio::join!(exported(3), lane(&[]));
     assert_eq!(answer.unwrap(), None);
     let (answer, ()) = tokio::join!(exported(3), lane(&[1]));
-    assert_eq!(rejected(answer), (1, "1 put aside as dead letters because the database refused them".into()));
+    assert_eq!(rejected(answer), (1, "1 stored as dead letters because the database refused them".into()));
     let (answer, ()) = tokio::join!(exported(1), lane(&[0]));
     assert_eq!(rejected(answer).0, 1);
 

@@ -26,7 +26,7 @@ async fn what_is_misdirected_by_http_is_counted_by_reason() {
             "POST /v1/logs HTTP/1.1\r\ncontent-type: text/plain",
             415,
             TurnedAwayReason::UnknownType,
-            "content-types",
+            "the content-type of a request must be",
         ),
         (&large, 431, TurnedAwayReason::HeadersTooLarge, ""),
     ] {

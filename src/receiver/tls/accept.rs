@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 use super::Tls;
 use crate::net::TLS_HANDSHAKE;
 
-/// The certificates by which a client is known: its own, and those of the authorities between it and the root.
+/// A client's certificates: its own, and those of intermediate authorities.
 #[derive(Debug)]
 pub(in crate::receiver) struct Presented {
     pub(super) certificates: Vec<CertificateDer<'static>>,
@@ -20,20 +20,20 @@ pub(in crate::receiver) struct Presented {
     pub(in crate::receiver) name: Option<Arc<str>>,
 }
 
-/// Why a connection comes no further.
+/// Why a handshake failed.
 pub(in crate::receiver) enum Refused {
-    /// It does not speak TLS. Nothing has been taken off it.
+    /// The client does not speak TLS. Nothing was read from the stream.
     PlainText(TcpStream),
-    /// It has shown no certificate, or not one by an authority that is asked for.
+    /// The client has no certificate, or not one by a trusted authority.
     ClientCertificate(Error),
-    /// Anything else in a handshake, such as that the client does not trust this end's certificate.
+    /// Any other failure, such as that the client does not trust this server's certificate.
     Handshake(Error),
-    /// It has gone away.
+    /// The client has disconnected.
     Gone,
 }
 
 impl Tls {
-    /// Shakes hands, and gives what the client is known by, where it is asked. It takes as long as the client does.
+    /// Does the handshake, and returns the client's certificates if the port asks for them. There is no timeout.
     pub(in crate::receiver) async fn accept(
         &self,
         stream: TcpStream,

@@ -13,31 +13,31 @@ use crate::values::secret::Secret;
 #[derive(Clone, Debug, Default, serde::Deserialize, PartialEq, serde::Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
-    /// A file with the certificate, and those of the authorities between it and the root, in PEM.
+    /// A PEM file with the certificate, followed by those of intermediate authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,
     /// The same as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_pem: Option<Secret>,
-    /// A file with the certificate's private key in PEM, not encrypted.
+    /// A PEM file with the certificate's private key, not encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The same as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_pem: Option<Secret>,
-    /// A file with certificates of authorities in PEM: clients must have a certificate by one of them.
+    /// A PEM file with certificates of authorities. Clients must have a certificate by one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
     /// The same as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca_pem: Option<Secret>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: MinVersion,
-    /// How often the files are looked at; 0 is never.
+    /// How often the files are checked for changes; 0 is never.
     pub reload_interval: GoDuration,
 }
 
-/// `tls.min_version`. What is older than TLS 1.2 is not safe, and not to be had.
+/// `tls.min_version`. Versions before TLS 1.2 are not safe and not supported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MinVersion {
     /// TLS 1.2 and 1.3.

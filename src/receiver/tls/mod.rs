@@ -1,8 +1,7 @@
-//! TLS at a port, by rustls: who has no certificate that is asked for, or does not speak TLS, comes no further.
+//! TLS at a port, by rustls.
 //!
-//! The files are read again while forebay runs, every `reload_interval` and at SIGHUP. Connections that are there keep what
-//! they began with, new ones get the new certificate; where it cannot be used, the one before stays in force. A client whose
-//! certificate would not be taken any more is told to go.
+//! The files are read again every `reload_interval` and at SIGHUP. New connections get the new certificate; if it cannot be used, the
+//! previous one stays in force. A connection is asked to close once its client's certificate is no longer trusted.
 
 mod accept;
 pub mod config;
@@ -28,24 +27,24 @@ use super::work::run_blocking;
 #[derive(Debug)]
 pub struct Tls {
     config: TlsConfig,
-    /// Where the configuration has it.
+    /// Its key in the configuration.
     key: String,
-    /// The protocols in it.
+    /// The protocols inside TLS.
     alpn: &'static [&'static str],
     in_force: RwLock<Arc<Served>>,
-    /// Told when others are asked for certificates than before.
+    /// Notified when the authorities for clients change.
     asks_others: watch::Sender<()>,
-    /// Of the files.
+    /// Watches the files.
     watch: Watch,
 }
 
-/// When what could not be used is looked at again.
+/// The wait before reading files again that could not be used.
 const SOON: Duration = Duration::from_secs(1);
-/// When a client's certificate is looked at again, though nothing has changed.
+/// The longest wait before checking a client's certificate again.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Tls {
-    /// Reads what `config` names, which stands at `key`. `alpn` is spoken inside, the best first.
+    /// Reads the files of `config`, the value of `key`. `alpn` has the protocols inside TLS, the preferred one first.
     pub fn open(config: &TlsConfig, key: &str, alpn: &'static [&'static str]) -> Result<Self, Unusable> {
         let pem = Pem::read(config, key)?;
         let served = pem.serve(config.min_version, alpn)?;
@@ -64,12 +63,12 @@ impl Tls {
         self.config.client_ca_file.is_some() || self.config.client_ca_pem.is_some()
     }
 
-    /// What is wrong with the dates of the certificate in force.
+    /// The problem with the dates of the certificate in force, if any.
     pub(super) fn outdated(&self) -> Option<String> {
         self.in_force().outdated().map(|what| format!("{}: the certificate {what}", self.key))
     }
 
-    /// Looks at the files again and again, as often as the configuration says.
+    /// Checks the files for changes at the configured interval, forever.
     pub(super) async fn keep_fresh(&self) {
         let interval = self.config.reload_interval.0;
         if interval.is_zero() {
@@ -82,12 +81,12 @@ impl Tls {
         }
     }
 
-    /// Takes the files over, and tells at once what cannot be used.
+    /// Applies changes of the files, and logs at once what cannot be used.
     pub(super) fn reload(&self) {
         while !self.look() {}
     }
 
-    /// Takes the files over where they have changed; see [`Watch::look`].
+    /// Applies the files if they have changed; see [`Watch::look`].
     fn look(&self) -> bool {
         let pem = Pem::read(&self.config, &self.key).map(|pem| (pem.fingerprint(), pem));
         self.watch.look(pem, |pem, _| {
@@ -100,7 +99,7 @@ impl Tls {
         let before = self.in_force();
         if let (Some(what), None) = (served.outdated(), before.outdated()) {
             let key = &self.key;
-            warn!(key, "the new certificate {what}; the one before stays in force");
+            warn!(key, "the new certificate {what}; the previous one stays in force");
             return;
         }
         info!(key = self.key, valid_until = served.valid_until(), "a new certificate is in force");
@@ -111,7 +110,7 @@ impl Tls {
         }
     }
 
-    /// Waits until a client that is known by these certificates would not get a connection any more.
+    /// Waits until a client with these certificates would no longer be accepted.
     pub(super) async fn distrusts(&self, presented: &Presented) {
         let mut asks_others = self.asks_others.subscribe();
         while self.in_force().trusts(presented) {

@@ -1,4 +1,4 @@
-//! From files to what rustls serves with, and what can be wrong on the way.
+//! Makes rustls configurations of PEM files, with an explanation for everything that can be wrong with them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::values::secret::Secret;
 /// `commonName` (RFC 4519).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// The bytes of certificate, key and authorities, each with what to call it.
+/// The bytes of certificate, key and authorities, with their sources.
 pub(super) struct Pem {
     certificate: Part,
     key: Part,
@@ -32,30 +32,30 @@ pub(super) struct Pem {
 }
 
 struct Part {
-    /// The key of the configuration that it is from.
+    /// Its key in the configuration.
     key: String,
-    /// The file, where it is from one.
+    /// Its file, if it is from one.
     path: Option<PathBuf>,
     bytes: Vec<u8>,
 }
 
-/// What is served with.
+/// A server configuration.
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) config: Arc<ServerConfig>,
-    /// When the certificate begins and ends to be valid; `None` where it does not say so in a way that can be read.
+    /// The first and last moment of the certificate's validity; `None` if they cannot be read.
     pub(super) valid: Option<(Timestamp, Timestamp)>,
-    /// Whom it asks for a certificate, and what tells that from other authorities.
+    /// Verifies clients, and the fingerprint of its authorities.
     clients: Option<(Arc<dyn ClientCertVerifier>, Fingerprint)>,
 }
 
 impl Pem {
-    /// Reads what `config` names; `key` is where it stands.
+    /// Reads the files and texts of `config`, the value of `key`.
     pub(super) fn read(config: &TlsConfig, key: &str) -> Result<Self, Unusable> {
         let part = |name, file, text| Part::read(&format!("{key}.{name}"), file, text);
         let needed = |name: &str, part: Option<Part>| {
             let problem =
-                || format!("missing; TLS takes `{name}_file`, a file in PEM, or `{name}_pem`, its text");
+                || format!("missing; TLS needs `{name}_file`, a file in PEM, or `{name}_pem`, its text");
             part.ok_or_else(|| Unusable::new(format!("{key}.{name}_file"), problem()))
         };
         Ok(Self {
@@ -65,13 +65,12 @@ impl Pem {
         })
     }
 
-    /// What tells these bytes from others.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let parts = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
         fingerprint(parts.into_iter().flatten().map(|part| &part.bytes))
     }
 
-    /// What serves with them.
+    /// The server configuration with them.
     pub(super) fn serve(&self, least: MinVersion, alpn: &[&str]) -> Result<Served, Unusable> {
         let chain = self.certificate.certificates()?;
         let valid = validity(&chain[0]);
@@ -113,7 +112,7 @@ impl Pem {
 }
 
 impl Part {
-    /// `None` where neither is given.
+    /// `None` if neither is given.
     fn read(name: &str, file: &Option<PathBuf>, text: &Option<Secret>) -> Result<Option<Self>, Unusable> {
         let file = file.as_ref().filter(|path| !path.as_os_str().is_empty());
         let text = text.as_ref().filter(|text| !text.expose().is_empty());
@@ -127,7 +126,7 @@ impl Part {
             (None, Some(text)) => (format!("{name}_pem"), text.expose().as_bytes().to_vec()),
             (Some(_), Some(_)) => {
                 let last = name.rsplit('.').next().unwrap_or(name);
-                let problem = format!("{last}_pem stands there as well; one of them is enough");
+                let problem = format!("{last}_pem is set as well; remove one of them");
                 return Err(Unusable::new(format!("{name}_file"), problem));
             }
         };
@@ -146,7 +145,7 @@ impl Part {
         }
     }
 
-    /// At least one.
+    /// At least one certificate.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
         match all {
@@ -166,7 +165,7 @@ impl Part {
             if self.bytes.windows(9).any(|part| part == b"ENCRYPTED") {
                 let plain = "openssl pkey -in ENCRYPTED.pem -out PLAIN.pem";
                 return self.unusable(format!(
-                    "holds an encrypted key, and nobody is there to type its password; {plain}"
+                    "holds an encrypted key, whose password cannot be entered; decrypt it: {plain}"
                 ));
             }
             match error {
@@ -181,7 +180,7 @@ impl Part {
         })
     }
 
-    /// Whether it begins as certificates and keys do that are not wrapped up as text.
+    /// Whether it begins as certificates and keys in DER do.
     fn is_der(&self) -> bool {
         matches!(self.bytes[..], [0x30, 0x81..=0x83, ..])
     }
@@ -198,7 +197,7 @@ impl Part {
     }
 }
 
-/// Why it is not PEM, without a line of what may be a key.
+/// The text of an error, without any line of the file, which may be a key.
 fn presentable(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "the line -----END ...----- is missing",
@@ -229,7 +228,7 @@ impl Presented {
         Self { certificates, name }
     }
 
-    /// How long all of them are valid; `None` where that cannot be read, or has passed.
+    /// How long all of them are still valid; `None` if that cannot be read, or has passed.
     pub(super) fn remains(&self) -> Option<Duration> {
         let ends = self.certificates.iter().map(|certificate| Some(validity(certificate)?.1));
         let end = ends.collect::<Option<Vec<_>>>()?.into_iter().min()?;
@@ -238,7 +237,7 @@ impl Presented {
 }
 
 impl Served {
-    /// What is wrong with the certificate's dates now.
+    /// The problem with the certificate's dates now, if any.
     pub(super) fn outdated(&self) -> Option<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp::from_second(i64::try_from(now.as_secs()).ok()?).ok()?;
@@ -249,20 +248,20 @@ impl Served {
         }
     }
 
-    /// Whether it asks for certificates by the same authorities.
+    /// Whether it trusts the same authorities for clients.
     pub(super) fn asks_as(&self, other: &Self) -> bool {
         let asks = |served: &Self| served.clients.as_ref().map(|(_, authorities)| *authorities);
         asks(self) == asks(other)
     }
 
-    /// Whether a client with these certificates gets a connection now.
+    /// Whether a client with these certificates would be accepted now.
     pub(super) fn trusts(&self, Presented { certificates, .. }: &Presented) -> bool {
         let Some((verifier, _)) = &self.clients else { return true };
         let [own, between @ ..] = &certificates[..] else { return false };
         verifier.verify_client_cert(own, between, UnixTime::now()).is_ok()
     }
 
-    /// Until when it is valid.
+    /// The end of its validity, for messages.
     pub(super) fn valid_until(&self) -> String {
         self.valid.map_or_else(|| "unknown".to_owned(), |(_, end)| end.to_string())
     }

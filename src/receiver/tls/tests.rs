@@ -50,11 +50,6 @@ fn open(config: &TlsConfig) -> Result<Tls, String> {
     Tls::open(config, "here.tls", &["h2"]).map_err(|error| error.to_string())
 }
 
-/// The certificate that is shown to clients.
-fn shown(tls: &Tls) -> Arc<Served> {
-    tls.in_force()
-}
-
 #[test]
 fn files_and_texts_are_the_same() {
     let files = Files::new();
@@ -69,7 +64,7 @@ fn files_and_texts_are_the_same() {
     assert!(!open(&files.config()).unwrap().asks_for_certificates());
     let tls = open(&texts).unwrap();
     assert!(tls.asks_for_certificates() && tls.outdated().is_none());
-    assert_eq!(shown(&tls).config.alpn_protocols, [b"h2"]);
+    assert_eq!(tls.in_force().config.alpn_protocols, [b"h2"]);
     assert!(!format!("{texts:?}").contains("BEGIN"), "a key is shown");
 }
 
@@ -128,7 +123,7 @@ fn what_cannot_be_used_is_refused_by_the_key_the_file_and_the_cure() {
     let mut both = files.config();
     both.key_pem = Some(Secret::new(key));
     let said = open(&both).unwrap_err();
-    assert!(said.starts_with("here.tls.key_file: key_pem stands there as well"), "{said}");
+    assert!(said.starts_with("here.tls.key_file: key_pem is set as well"), "{said}");
 }
 
 /// As `openssl ecparam -name secp521r1 -genkey` writes one.
@@ -264,27 +259,27 @@ fn dates_that_are_not_now_are_told() {
 fn what_has_changed_is_taken_over_and_what_is_broken_is_not() {
     let files = Files::new();
     let tls = open(&files.config()).unwrap();
-    let first = shown(&tls);
+    let first = tls.in_force();
     tls.reload();
-    assert!(Arc::ptr_eq(&first, &shown(&tls)), "nothing has changed");
+    assert!(Arc::ptr_eq(&first, &tls.in_force()), "nothing has changed");
 
     let next = certificate();
     files.write("key.pem", &next.signing_key.serialize_pem());
-    assert!(!tls.look() && Arc::ptr_eq(&first, &shown(&tls)), "the key does not fit");
+    assert!(!tls.look() && Arc::ptr_eq(&first, &tls.in_force()), "the key does not fit");
     files.write("cert.pem", &next.cert.pem());
     assert!(tls.look(), "there is nothing to tell of");
-    let second = shown(&tls);
+    let second = tls.in_force();
     assert!(!Arc::ptr_eq(&first, &second), "now it does");
 
     std::fs::remove_file(files.path("cert.pem")).unwrap();
     assert!((tls.look(), tls.look(), tls.look()) == (false, true, true), "it is told once");
-    assert!(Arc::ptr_eq(&second, &shown(&tls)));
+    assert!(Arc::ptr_eq(&second, &tls.in_force()));
     let mut old = CertificateParams::new(["localhost".to_owned()]).unwrap();
     old.not_after = date_time_ymd(2020, 1, 1);
     files.write("cert.pem", &old.self_signed(&next.signing_key).unwrap().pem());
     tls.reload();
-    assert!(Arc::ptr_eq(&second, &shown(&tls)), "what has expired is no better than what is valid");
+    assert!(Arc::ptr_eq(&second, &tls.in_force()), "what has expired is no better than what is valid");
     files.write("cert.pem", &next.cert.pem());
     tls.reload();
-    assert!(!Arc::ptr_eq(&second, &shown(&tls)), "the same again is good again");
+    assert!(!Arc::ptr_eq(&second, &tls.in_force()), "the same again is good again");
 }
