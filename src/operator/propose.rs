@@ -1,9 +1,6 @@
 //! A mapping to begin with: every column of a live table, filled by what its name suggests.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use serde_json::Value;
 
 use crate::operator::command_error::CommandError;
 use crate::postgres::dsn::Target;
@@ -14,29 +11,24 @@ use crate::store::existing::{LiveColumn, LiveTable};
 use crate::table::Mapping;
 use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
-use crate::values::plain::{plain, plain_json};
+use crate::values::plain::{is_obeyed, plain};
 
-/// The YAML of a mapping for `table`, which is written as `schema.table`, at `target`.
+/// What could fill each column of `table`, which is written as `schema.table`, at `target`, or why nothing should.
 ///
 /// # Errors
 ///
-/// Where the table cannot be looked at.
-pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, CommandError> {
+/// If the table cannot be read.
+pub async fn propose(
+    target: Target,
+    config: &Config,
+    table: &str,
+) -> Result<Vec<(String, Result<ColumnConfig, String>)>, CommandError> {
     let pool = Pool::new(target, 1, config.timeout)?;
     let not_there = || CommandError::NoTable(table.to_owned());
     let (schema, name) = table.split_once('.').ok_or_else(not_there)?;
     let read = async |c: &Connection| LiveTable::read(c, schema, name).await;
     let live = pool.session(config.timeout, read).await?.ok_or_else(not_there)?;
-    let mut yaml =
-        format!("exporters:\n  postgres:\n    table:\n      name: {}\n      columns:\n", scalar(table));
-    for column in &live.columns {
-        let name = quoted(&column.name);
-        let _ = match proposal(column) {
-            Ok(proposal) => writeln!(yaml, "        {name}: {}", flow(&proposal)),
-            Err(why) => writeln!(yaml, "        # {name}: {why}"),
-        };
-    }
-    Ok(yaml)
+    Ok(live.columns.iter().map(|column| (column.name.clone(), proposal(column))).collect())
 }
 
 /// What could fill `column`, or why nothing should.
@@ -44,6 +36,9 @@ fn proposal(column: &LiveColumn) -> Result<ColumnConfig, String> {
     let Ok(sql_type) = column.sql_type.parse::<ColumnType>() else {
         return Err(format!("forebay cannot write {}", plain(&column.sql_type)));
     };
+    if column.name.contains(is_obeyed) {
+        return Err("forebay takes no control characters in a name".to_owned());
+    }
     if column.is_generated || column.is_identity {
         return Err("the table fills it".to_owned());
     }
@@ -110,29 +105,4 @@ fn nothing(sql_type: ColumnType) -> &'static str {
         | ColumnType::Real
         | ColumnType::Double => "0",
     }
-}
-
-/// On one line of YAML.
-fn flow(config: &ColumnConfig) -> String {
-    let tree = serde_json::to_value(config).expect("a configuration has text as keys");
-    let pairs = tree.as_object().into_iter().flatten().map(|(key, value)| match value {
-        Value::String(text) => format!("{key}: {}", scalar(text)),
-        other => format!("{key}: {other}"),
-    });
-    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-}
-
-/// Text as a value, in which a single $ may begin a reference.
-fn scalar(text: &str) -> String {
-    quoted(&text.replace('$', "$$"))
-}
-
-/// Text, in quotes unless nothing in it could be taken for something else.
-fn quoted(text: &str) -> String {
-    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '(' | ')' | ' '))
-        && !text.ends_with(' ')
-        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_lowercase());
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_plain || is_number { text.to_owned() } else { plain_json(&Value::from(text).to_string()) }
 }
