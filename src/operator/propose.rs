@@ -1,4 +1,4 @@
-//! A mapping to begin with: every column of a live table, filled by what its name suggests.
+//! Drafts a mapping: fills each column of a live table from the source that its name suggests.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
 use crate::values::plain::{is_obeyed, plain};
 
-/// What could fill each column of `table`, which is written as `schema.table`, at `target`, or why nothing should.
+/// A source for each column of `table`, which is written as `schema.table`, at `target`, or the reason why it has none.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub async fn propose(
     Ok(live.columns.iter().map(|column| (column.name.clone(), proposal(column))).collect())
 }
 
-/// What could fill `column`, or why nothing should.
+/// A source for `column`, or the reason why it has none.
 fn proposal(column: &LiveColumn) -> Result<ColumnConfig, String> {
     let Ok(sql_type) = column.sql_type.parse::<ColumnType>() else {
         return Err(format!("forebay cannot write {}", plain(&column.sql_type)));
@@ -53,7 +53,7 @@ fn may_be_null(config: &ColumnConfig) -> bool {
     mapping.is_ok_and(|mapping| mapping.columns()[0].nullable)
 }
 
-/// The source that a column's name suggests: else the attribute of this name.
+/// The source that a column's name suggests, by default the attribute of that name.
 fn by_name(name: &str, sql_type: ColumnType) -> ColumnConfig {
     use ColumnType::{BigInt, Date, Integer, Json, Jsonb, SmallInt, Text, Timestamp, Timestamptz, Uuid};
     let field = |field| ColumnConfig { field: Some(field), ..ColumnConfig::default() };
@@ -89,7 +89,7 @@ fn by_name(name: &str, sql_type: ColumnType) -> ColumnConfig {
     }
 }
 
-/// What stands in a NOT NULL column where there is nothing for it.
+/// The default of a NOT NULL column.
 fn nothing(sql_type: ColumnType) -> &'static str {
     match sql_type {
         ColumnType::Text(None | Some(7..)) => "unknown",

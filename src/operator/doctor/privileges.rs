@@ -1,4 +1,4 @@
-//! What the role may do, against what forebay has to.
+//! Compares the role's privileges with those that forebay needs.
 
 use super::{Checked, Patient, ok, problem, warning};
 use crate::postgres::error::Failure;
@@ -60,7 +60,7 @@ pub(super) async fn row_security(p: &Patient<'_>) -> Checked {
     Ok(if found.is_empty() { vec![ok("no policies apply to the role")] } else { found })
 }
 
-/// The privileges that the role lacks on `table`, where that exists. A column's privilege is as good.
+/// The privileges that the role lacks on `table`, if that exists. Privileges on its columns are enough.
 async fn missing(p: &Patient<'_>, table: &Table) -> Result<Vec<&'static str>, Failure> {
     let select = "SELECT has_table_privilege(c.oid, $3) OR bool_and(has_column_privilege(c.oid, attnum, $3)) \
                   FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_attribute ON attrelid = c.oid \
@@ -77,8 +77,7 @@ async fn missing(p: &Patient<'_>, table: &Table) -> Result<Vec<&'static str>, Fa
     Ok(missing)
 }
 
-/// Where forebay makes the schema it has to see its version, and makes the days' partitions, which only the owner of
-/// the table can.
+/// If forebay makes the schema, it has to read its version and make partitions, which only the owner of the table can.
 async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
     let select = "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class c \
                   JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relname = $2";

@@ -1,4 +1,4 @@
-//! The store: its version and columns, what lies in it.
+//! The store: its version and columns, its dead letters and its size.
 
 use super::{Checked, Patient, ok, problem, warning};
 use crate::postgres::error::Failure;
@@ -45,7 +45,7 @@ pub(super) async fn schema(p: &Patient<'_>) -> Checked {
     Ok(vec![ok(format!("{schema} has version {version}, and the columns fit"))])
 }
 
-/// The version of the store; `None` where there is none, or the role may not see it.
+/// The version of the store; `None` if there is none, or the role may not read it.
 pub(super) async fn version(p: &Patient<'_>) -> Result<Option<i32>, Failure> {
     if !p.has("schema_migrations").await? {
         return Ok(None);
@@ -83,7 +83,7 @@ pub(super) async fn dead_letters(p: &Patient<'_>) -> Checked {
     }
 }
 
-/// What SQL can say of the disk: what is used. What is free, the server tells nobody.
+/// The disk's used space. SQL has no way to ask for the free space.
 pub(super) async fn disk(p: &Patient<'_>) -> Checked {
     let select = "SELECT pg_size_pretty(pg_database_size(current_database())), \
                   pg_size_pretty(coalesce((SELECT sum(pg_total_relation_size(oid)) FROM unnest($1::oid[]) oid), 0)), \
