@@ -108,7 +108,10 @@ pub(crate) async fn store<'n, T: Origin + 'n>(
     let new: BTreeMap<Id, &T> = new.into_iter().map(|one| (one.id(), one)).collect();
     for new in pieces(new.into_values()) {
         let ids: Vec<_> = new.iter().map(|one| Uuid::from_bytes(one.id())).collect();
-        note_use(connection, schema, T::TABLE, &ids).await?;
+        // Marks the stored ones as used, once a day, before the INSERT: it waits for one that is being deleted, which is then
+        // inserted anew, and one that is marked stays.
+        let mark = connection.prepare_cached(&mark_used(schema, T::TABLE, "id = ANY ($1)")).await?;
+        connection.execute(&mark, &[&ids]).await?;
         let statement =
             connection.prepare_cached(&format!("INSERT INTO {schema}.{} {}", T::TABLE, T::INSERT)).await?;
         let parameters = T::parameters(&new);
@@ -133,32 +136,19 @@ fn pieces<'n, T: Origin>(new: impl Iterator<Item = &'n T>) -> Vec<Vec<&'n T>> {
     pieces
 }
 
-/// Marks the stored ones of `ids` as used, once a day. It runs before the INSERT: it waits for one that is being deleted, which is
-/// then inserted anew, and one that is marked stays. Rows are locked in the order of their ids, so that two lanes cannot deadlock.
-async fn note_use(
-    connection: &Connection,
-    schema: &Schema,
-    table: &str,
-    ids: &[Uuid],
-) -> Result<(), Failure> {
-    let update = note(schema, table, "id = ANY ($1)");
-    let statement = connection.prepare_cached(&update).await?;
-    connection.execute(&statement, &[&ids]).await?;
-    Ok(())
-}
-
-/// The same for the ids that the query `named` returns.
+/// Marks those whose ids the query `named` returns as used, once a day.
 pub(crate) async fn note_use_by(
     connection: &Connection,
     schema: &Schema,
     table: &str,
     named: &str,
 ) -> Result<(), Failure> {
-    connection.execute(&note(schema, table, &format!("id IN ({named})")), &[]).await?;
+    connection.execute(&mark_used(schema, table, &format!("id IN ({named})")), &[]).await?;
     Ok(())
 }
 
-fn note(schema: &Schema, table: &str, which: &str) -> String {
+/// Rows are locked in the order of their ids, so that two lanes cannot deadlock.
+fn mark_used(schema: &Schema, table: &str, which: &str) -> String {
     format!(
         "UPDATE {schema}.{table} SET last_used = now() WHERE id IN (SELECT id FROM {schema}.{table} \
          WHERE {which} AND last_used < now() - interval '1 day' ORDER BY id FOR NO KEY UPDATE)"

@@ -3,7 +3,6 @@
 use std::time::SystemTime;
 
 use crate::postgres::ToSql;
-
 use crate::values::when::When;
 
 /// Selects the dead letters that satisfy all its conditions.

@@ -40,21 +40,6 @@ struct Taken {
     named: Vec<Named>,
 }
 
-/// The result of sending some letters.
-enum Sent {
-    /// `all` letters that were still there are stored; `incomplete` of them lack their resource or scope.
-    Stored { all: u64, incomplete: u64 },
-    /// One of them is at fault, and none was moved.
-    Refused(Failure),
-}
-
-impl Retried {
-    fn store(&mut self, all: u64, incomplete: u64) {
-        self.stored += all;
-        self.incomplete += incomplete;
-    }
-}
-
 impl fmt::Display for Retried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { stored, refused, incomplete } = self;
@@ -90,37 +75,33 @@ impl DeadLetters {
 
     /// Sends the letters together; if one of them is at fault, each by itself.
     async fn retry_page(&self, ids: &[i64], done: &mut Retried) -> Result<(), Failure> {
-        match self.send(ids).await? {
-            Sent::Stored { all, incomplete } => done.store(all, incomplete),
-            Sent::Refused(_) => {
-                for id in ids {
-                    self.retry_one(*id, done).await?;
-                }
-            }
+        if self.send(ids, done).await?.is_none() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    async fn retry_one(&self, id: i64, done: &mut Retried) -> Result<(), Failure> {
-        match self.send(&[id]).await? {
-            Sent::Stored { all, incomplete } => done.store(all, incomplete),
-            Sent::Refused(failure) => {
-                self.note(id, &failure).await?;
+        for id in ids {
+            if let Some(failure) = self.send(&[*id], done).await? {
+                self.note(*id, &failure).await?;
                 done.refused += 1;
             }
         }
         Ok(())
     }
 
-    /// Moves those of the letters that are still there.
-    async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
+    /// Moves those of the letters that are still there. If one of them is at fault, it moves none and returns why.
+    async fn send(&self, ids: &[i64], done: &mut Retried) -> Result<Option<Failure>, Failure> {
         match self.connected(async |c| self.transfer(c, ids).await).await {
-            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
-            other => other,
+            Ok((all, incomplete)) => {
+                done.stored += all;
+                done.incomplete += incomplete;
+                Ok(None)
+            }
+            Err(failure) if is_of_a_row(&failure) => Ok(Some(failure)),
+            Err(failure) => Err(failure),
         }
     }
 
-    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<Sent, Failure> {
+    /// Returns how many letters were still there and are stored, and how many of these lack their resource or scope.
+    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<(u64, u64), Failure> {
         connection.batch_execute("BEGIN").await?;
         let Taken { rows, resources, scopes, named } = self.take(connection, ids).await?;
         restore(connection, &self.schema, &resources, &scopes).await?;
@@ -132,7 +113,7 @@ impl DeadLetters {
             self.copy(connection, destination, &names, rows).await?;
         }
         connection.batch_execute("COMMIT").await?;
-        Ok(Sent::Stored { all, incomplete })
+        Ok((all, incomplete))
     }
 
     /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
@@ -143,6 +144,14 @@ impl Patient<'_> {
         let select = "SELECT rolname::text, rolsuper FROM pg_roles WHERE rolname = current_user";
         let row = self.connection.query_one(select, &[]).await?;
         Ok((quoted(row.get(0)), row.get(1)))
+    }
+
+    /// The row of `select`; `None` if the role may not read it.
+    async fn readable(&self, select: &str) -> Result<Option<Row>, Failure> {
+        match self.connection.query_one(select, &[]).await.map_err(Failure::from) {
+            Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(None),
+            row => row.map(Some),
+        }
     }
 
     /// Whether the schema has this table.

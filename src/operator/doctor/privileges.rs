@@ -12,8 +12,12 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
         ))]);
     }
     let grantee = format!("TO {role}");
-    if !schema_exists(p).await? {
-        if !p.config.create_schema || asks(p, "has_database_privilege(current_database(), 'CREATE')").await? {
+    let select = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), \
+                  has_database_privilege(current_database(), 'CREATE')";
+    let row = p.connection.query_one(select, &[&p.schema.name()]).await?;
+    let (exists, may_create): (bool, bool) = (row.get(0), row.get(1));
+    if !exists {
+        if !p.config.create_schema || may_create {
             return Ok(vec![ok(format!("role {role}; there is no schema yet to have privileges in"))]);
         }
         let cure = format!("GRANT CREATE ON DATABASE ... {grantee}, or run `forebay schema` as another role");
@@ -102,16 +106,7 @@ async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
     Ok(found)
 }
 
-async fn schema_exists(p: &Patient<'_>) -> Result<bool, Failure> {
-    let select = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-    Ok(p.connection.query_one(select, &[&p.schema.name()]).await?.get(0))
-}
-
 async fn asks_of_schema(p: &Patient<'_>, privilege: &str) -> Result<bool, Failure> {
     let select = "SELECT has_schema_privilege(oid, $2) FROM pg_namespace WHERE nspname = $1";
     Ok(p.connection.query_one(select, &[&p.schema.name(), &privilege]).await?.get(0))
-}
-
-async fn asks(p: &Patient<'_>, question: &str) -> Result<bool, Failure> {
-    Ok(p.connection.query_one(&format!("SELECT {question}"), &[]).await?.get(0))
 }

@@ -51,11 +51,7 @@ pub(super) async fn version(p: &Patient<'_>) -> Result<Option<i32>, Failure> {
         return Ok(None);
     }
     let select = format!("SELECT max(version) FROM {}.schema_migrations", p.schema);
-    match p.connection.query_one(&select, &[]).await.map_err(Failure::from) {
-        Ok(row) => Ok(row.get(0)),
-        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    Ok(p.readable(&select).await?.and_then(|row| row.get(0)))
 }
 
 pub(super) async fn dead_letters(p: &Patient<'_>) -> Checked {
@@ -64,23 +60,19 @@ pub(super) async fn dead_letters(p: &Patient<'_>) -> Checked {
     }
     let select =
         format!("SELECT count(*) FROM (SELECT FROM {}.dead_letters LIMIT {COUNTED}) letters", p.schema);
-    match p.connection.query_one(&select, &[]).await.map_err(Failure::from) {
-        Ok(row) => Ok(vec![match row.get::<_, i64>(0) {
-            0 => ok("none"),
-            count => {
-                let at_least = if count == COUNTED { "at least " } else { "" };
-                let what = "look at them with `forebay dead-letters list`, and retry or purge them";
-                warning(format!(
-                    "{at_least}{count} in {}.dead_letters, refused for their content: {what}",
-                    p.schema
-                ))
-            }
-        }]),
-        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(vec![ok(
-            "cannot be counted: the role may not SELECT them, which forebay does not need to write",
-        )]),
-        Err(failure) => Err(failure),
-    }
+    let count = p.readable(&select).await?.map(|row| row.get::<_, i64>(0));
+    Ok(vec![match count {
+        None => ok("cannot be counted: the role may not SELECT them, which forebay does not need to write"),
+        Some(0) => ok("none"),
+        Some(count) => {
+            let at_least = if count == COUNTED { "at least " } else { "" };
+            let cure = "look at them with `forebay dead-letters list`, and retry or purge them";
+            warning(format!(
+                "{at_least}{count} in {}.dead_letters, refused for their content: {cure}",
+                p.schema
+            ))
+        }
+    }])
 }
 
 /// The disk's used space. SQL has no way to ask for the free space.

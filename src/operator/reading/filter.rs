@@ -1,10 +1,8 @@
 //! The filter of records.
 
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use crate::postgres::ToSql;
-
 use crate::table::Severity;
 
 /// Selects the records that satisfy all its conditions.
@@ -104,14 +102,6 @@ impl Condition {
         self.terms.push(term);
     }
 
-    pub(super) fn since(&mut self, since: SystemTime) {
-        self.and("time >= ?", since);
-    }
-
-    pub(super) fn until(&mut self, until: SystemTime) {
-        self.and("time < ?", until);
-    }
-
     /// The values, in the order of their parameters.
     pub(super) fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
         self.values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect()
@@ -125,8 +115,7 @@ impl Condition {
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.terms.is_empty() { "true" } else { "" })?;
-        f.write_str(&self.terms.join(" AND "))
+        f.write_str(&if self.terms.is_empty() { "true".to_owned() } else { self.terms.join(" AND ") })
     }
 }
 
@@ -150,14 +139,7 @@ impl FromStr for Attribute {
 
 /// The LIKE pattern for any text that contains `text`.
 fn pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in text.chars() {
-        if matches!(c, '\\' | '%' | '_') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern + "%"
+    format!("%{}%", text.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"))
 }
 
 #[cfg(test)]

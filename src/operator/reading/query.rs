@@ -3,13 +3,11 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
-use crate::postgres::Row;
-
 use super::filter::Condition;
 use super::session::{Moment, ViewReader};
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
-
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::store::Config;
 use crate::values::when::When;
@@ -96,10 +94,10 @@ impl Query {
     fn condition(&self, now: SystemTime) -> Condition {
         let mut condition = self.filter.condition();
         if let Some(since) = self.since.or(self.filter.trace.is_none().then_some(LAST_HOUR)) {
-            condition.since(since.at(now));
+            condition.and("time >= ?", since.at(now));
         }
         if let Some(until) = self.until {
-            condition.until(until.at(now));
+            condition.and("time < ?", until.at(now));
         }
         condition
     }

@@ -1,8 +1,7 @@
 //! How records are shown.
 
-use crate::postgres::Row;
-
 use super::line::{Look, Record};
+use crate::postgres::Row;
 use crate::values::plain::plain_json;
 
 /// How records are shown.

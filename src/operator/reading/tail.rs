@@ -8,7 +8,6 @@
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::postgres::Row;
 use tokio::time::sleep;
 
 use super::filter::Condition;
@@ -16,7 +15,7 @@ use super::session::{Moment, ViewReader};
 use super::snapshot::Snapshot;
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
-
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
 use crate::store::Config;
@@ -128,12 +127,13 @@ impl Follower<'_> {
         let mut is_other = false;
         match &self.last {
             None => {
-                condition.since(self.tail.since.at(moment.now));
+                condition.and("time >= ?", self.tail.since.at(moment.now));
                 most = self.tail.lines as usize;
             }
             Some((snapshot, at)) => {
                 is_other = !snapshot.is_before(&moment.snapshot);
-                condition.since(at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH));
+                let since = at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH);
+                condition.and("time >= ?", since);
                 condition.holds(snapshot.is_without());
             }
         }
@@ -157,11 +157,11 @@ impl Follower<'_> {
             most + 1
         );
         let mut rows = self.reader.answered(moment.connection.query(&*select, &values)).await?;
-        if rows.len() <= most || self.last.is_none() {
-            rows.truncate(most);
+        let are_all = rows.len() <= most || self.last.is_none();
+        rows.truncate(most);
+        if are_all {
             return Ok((rows, 0));
         }
-        rows.truncate(most);
         let count = format!("SELECT count(*) FROM {from}");
         let all: i64 = self.reader.answered(moment.connection.query_one(&*count, &values)).await?.get(0);
         Ok((rows, all.unsigned_abs() - most as u64))

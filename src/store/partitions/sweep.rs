@@ -12,8 +12,7 @@ use super::retention::RetentionReason;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::{Connection, attempt};
 use crate::store::Store;
-use crate::store::schema::DDL_LOCK;
-use crate::store::schema::IN_A_MOMENT;
+use crate::store::schema::{DDL_LOCK, IN_A_MOMENT};
 use crate::table::partition::Period;
 
 /// The number of pages whose rows one transaction deletes: 16 MB.
@@ -28,19 +27,15 @@ impl Store {
         let policy = &self.config.retention;
         let seen = self.clocks(connection).await?;
         let age = policy.max_age.0.as_secs() as i64;
-        let Some(default) = default_of(&partitions(connection, &self.schema).await?).cloned() else {
-            return Ok(());
-        };
-        if !default.is_table {
-            return Ok(());
-        }
+        let there = partitions(connection, &self.schema).await?;
+        let Some(default) = default_of(&there).filter(|default| default.is_table) else { return Ok(()) };
         let reach = self.reach(&seen);
         if is_due && age > 0 {
             let kept = seen.start - age..(seen.end + age).max(reach.end);
-            self.delete_strays(connection, &default, &kept, RetentionReason::MaxAge, true).await?;
+            self.delete_strays(connection, default, &kept, RetentionReason::MaxAge, true).await?;
         }
-        if policy.max_size.0 > 0 && bytes(connection, Some(&default)).await? > policy.share() {
-            self.delete_strays(connection, &default, &reach, RetentionReason::MaxSize, is_due).await?;
+        if policy.max_size.0 > 0 && bytes(connection, Some(default)).await? > policy.share() {
+            self.delete_strays(connection, default, &reach, RetentionReason::MaxSize, is_due).await?;
         }
         Ok(())
     }
@@ -50,12 +45,10 @@ impl Store {
     pub(super) async fn clear_strays_for_room(&self, connection: &Connection) -> Result<bool, Failure> {
         let (seen, _) = partition_states(connection, &self.schema).await?;
         let total: u64 = seen.iter().map(PartitionState::bytes).sum();
-        let Some(default) = seen.iter().find(|state| state.partition.range.is_none()) else {
-            return Ok(false);
+        let is_large = |state: &&PartitionState| {
+            state.partition.range.is_none() && state.partition.is_table && state.bytes() > total / 10
         };
-        if !default.partition.is_table || default.bytes() <= total / 10 {
-            return Ok(false);
-        }
+        let Some(default) = seen.iter().find(is_large) else { return Ok(false) };
         let kept = self.reach(&self.clocks(connection).await?);
         let rows = Some(default.rows.unwrap_or(0));
         self.truncate(connection, &default.partition, &kept, RetentionReason::DiskFull, rows).await
