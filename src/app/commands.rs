@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{Error, private_store, target, warning_of_store};
-use crate::config::Config;
+use crate::config::{Config, mapping_to_yaml};
 use crate::embedded::{self, Reached};
 use crate::operator::command_error::CommandError;
 use crate::operator::dead_letters::{self, Outcome};
@@ -61,7 +61,8 @@ pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
 pub fn mapping(config: &Config, table: &str) -> Result<String, Error> {
     let target = target(config)?;
     block_on(at_the_store(config, target, async |target: Target| {
-        Ok(propose::propose(target, &config.exporter.store(), table).await?)
+        let columns = propose::propose(target, &config.exporter.store(), table).await?;
+        Ok(mapping_to_yaml(table, &columns))
     }))
 }
 

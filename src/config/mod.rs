@@ -25,6 +25,7 @@ use serde_json::Value;
 
 pub use error::{ConfigError, KeyError};
 pub use expand::Env;
+pub use print::mapping_to_yaml;
 
 use crate::buffer::config::BatchConfig;
 use crate::receiver::config::Protocols;

@@ -1,10 +1,14 @@
 //! A configuration as YAML again, as `forebay print-config` shows it: every key with the value in force.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
-use serde_saphyr::{FlowSeq, ser_options, to_string_with_options};
+use serde_saphyr::{FlowMap, FlowSeq, ser_options, to_string_with_options};
 
 use super::Config;
+use crate::table::mapping::config::ColumnConfig;
+use crate::values::plain::plain;
 
 impl Config {
     /// The tree that means this configuration; secrets are redacted in it.
@@ -36,9 +40,27 @@ impl Config {
 
     /// The tree as YAML, which is a configuration that means the same, but for what is redacted.
     pub fn to_yaml(&self) -> String {
-        let options = ser_options! { compact_list_indent: false, prefer_block_scalars: false };
-        to_string_with_options(&Printed(&self.tree()), options).expect("text as keys, and no cycles")
+        yaml(&Printed(&self.tree()))
     }
+}
+
+/// A configuration that fills each of `columns` of `table` with its source, as YAML. A comment names a column without one, and says why.
+pub fn mapping_to_yaml(table: &str, columns: &[(String, Result<ColumnConfig, String>)]) -> String {
+    let name = json!({"exporters": {"postgres": {"table": {"name": table}}}});
+    let mut text = yaml(&Printed(&name)) + "      columns:\n";
+    for (name, source) in columns {
+        let line = match source {
+            Ok(source) => yaml(&BTreeMap::from([(name, FlowMap(Printed(&value(source))))])),
+            Err(reason) => format!("# {}: {reason}\n", plain(name)),
+        };
+        text += &format!("        {line}");
+    }
+    text
+}
+
+fn yaml(tree: &impl Serialize) -> String {
+    let options = ser_options! { compact_list_indent: false, prefer_block_scalars: false };
+    to_string_with_options(tree, options).expect("text as keys, and no cycles")
 }
 
 fn value(part: &impl Serialize) -> Value {
@@ -70,5 +92,27 @@ impl Serialize for Printed<'_> {
             }
             other => other.serialize(serializer),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_with;
+
+    #[test]
+    fn a_mapping_is_read_as_it_was_whatever_its_columns_are_called() {
+        let names = "at · on · 1 · 1e3 · a b · a\"b · it's · $x · ${env:X} · x: y · #c · ~ · << · - x · {a} · a, b · ? z · é ·   · \\ · null · No · = · %a · &a · *a · !a · | · x: · \u{feff}a";
+        let sources = names.split(" · ").map(|name| {
+            (name.to_owned(), ColumnConfig { attribute: Some(name.to_owned()), ..ColumnConfig::default() })
+        });
+        let mut columns: Vec<_> = sources.clone().map(|(name, source)| (name, Ok(source))).collect();
+        columns.push(("no\nkey: \u{1b}".to_owned(), Err("the table fills it".to_owned())));
+        let text = mapping_to_yaml("app.a b: $x", &columns);
+        let pipeline = "yaml:{receivers: {otlp: }, processors: {batch: }, service: {pipelines: {logs: {receivers: [otlp], processors: [batch], exporters: [postgres]}}}}";
+        let config = load_with(&[format!("yaml:{text}").into(), pipeline.into()], &[], &|_| None);
+        let table = config.unwrap_or_else(|error| panic!("{error} in:\n{text}")).exporter.table.unwrap();
+        assert_eq!((table.name.as_str(), table.columns), ("app.a b: $x", sources.collect()));
+        assert!(text.ends_with("        # no\\nkey: \\u{1b}: the table fills it\n"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ pub enum CommandError {
     /// TLS cannot be set up.
     #[error(transparent)]
     Dsn(#[from] DsnError),
-    /// PostgreSQL cannot be reached, or does not let us.
+    /// PostgreSQL cannot be reached, or denies access.
     #[error("{0}{hint}", hint = hint(.0))]
     Store(#[from] Failure),
     /// A search takes too long.
@@ -19,14 +19,14 @@ pub enum CommandError {
     /// The role may not read the view.
     #[error("{failure}: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {schema}.logs TO {role}")]
     Denied {
-        /// What PostgreSQL said.
+        /// PostgreSQL's message.
         failure: Failure,
         /// The schema, as SQL.
         schema: String,
         /// The role, as SQL.
         role: String,
     },
-    /// A standby does not know which transactions are under way.
+    /// A standby does not know which transactions are in progress.
     #[error(
         "this server is a standby, which cannot say what is new: have the connection string lead to the primary"
     )]
@@ -48,7 +48,7 @@ impl Cause for CommandError {
     }
 }
 
-/// The next step where the store is not one that this forebay knows.
+/// The next step if the store does not fit this forebay.
 fn hint(failure: &Failure) -> &'static str {
     match failure.sqlstate.as_deref() {
         Some("42P01" | "3F000" | "42703") => {

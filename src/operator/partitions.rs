@@ -1,4 +1,4 @@
-//! What the partitions hold, and what happens to each of them next, for the command line.
+//! The partitions with their sizes, and what happens to each next, for the command line.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -27,14 +27,14 @@ struct Shown {
     partition: String,
     from: Option<String>,
     until: Option<String>,
-    /// PostgreSQL's estimate, where it has one.
+    /// PostgreSQL's estimate, if it has one.
     rows_estimated: Option<i64>,
     table_bytes: u64,
     index_bytes: u64,
     indexes: Vec<&'static str>,
-    /// Those that are configured and not there.
+    /// Configured indexes that are missing.
     missing: Vec<&'static str>,
-    /// Those of which a build has left a part.
+    /// Invalid indexes that a build has left.
     invalid: Vec<&'static str>,
     next: String,
 }
@@ -51,7 +51,7 @@ struct Total {
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached or does not let us.
+/// If the store cannot be reached or denies access.
 pub async fn show(
     target: Target,
     config: &Config,
@@ -147,7 +147,7 @@ fn line([partition, rows, table, indexes, has, next]: [&str; 6]) -> String {
     format!("{partition:<26} {rows:>12} {table:>10} {indexes:>10}  {has:<28} {next}")
 }
 
-/// What happens to a partition next.
+/// The next event for a partition, in words.
 fn next(state: &PartitionState, seen: &[PartitionState], beside: u64, config: &Config, now: i64) -> String {
     let policy = &config.retention;
     let Some(range) = state.partition.range else { return next_of_default(state, config) };

@@ -1,9 +1,6 @@
-//! A mapping to begin with: every column of a live table, filled by what its name suggests.
+//! Drafts a mapping: fills each column of a live table from the source that its name suggests.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use serde_json::Value;
 
 use crate::operator::command_error::CommandError;
 use crate::postgres::dsn::Target;
@@ -14,36 +11,34 @@ use crate::store::existing::{LiveColumn, LiveTable};
 use crate::table::Mapping;
 use crate::table::mapping::ColumnType;
 use crate::table::mapping::config::{ColumnConfig, Field, Generated, Group, Literal, TableConfig};
-use crate::values::plain::{plain, plain_json};
+use crate::values::plain::{is_obeyed, plain};
 
-/// The YAML of a mapping for `table`, which is written as `schema.table`, at `target`.
+/// A source for each column of `table`, which is written as `schema.table`, at `target`, or the reason why it has none.
 ///
 /// # Errors
 ///
-/// Where the table cannot be looked at.
-pub async fn propose(target: Target, config: &Config, table: &str) -> Result<String, CommandError> {
+/// If the table cannot be read.
+pub async fn propose(
+    target: Target,
+    config: &Config,
+    table: &str,
+) -> Result<Vec<(String, Result<ColumnConfig, String>)>, CommandError> {
     let pool = Pool::new(target, 1, config.timeout)?;
     let not_there = || CommandError::NoTable(table.to_owned());
     let (schema, name) = table.split_once('.').ok_or_else(not_there)?;
     let read = async |c: &Connection| LiveTable::read(c, schema, name).await;
     let live = pool.session(config.timeout, read).await?.ok_or_else(not_there)?;
-    let mut yaml =
-        format!("exporters:\n  postgres:\n    table:\n      name: {}\n      columns:\n", scalar(table));
-    for column in &live.columns {
-        let name = quoted(&column.name);
-        let _ = match proposal(column) {
-            Ok(proposal) => writeln!(yaml, "        {name}: {}", flow(&proposal)),
-            Err(why) => writeln!(yaml, "        # {name}: {why}"),
-        };
-    }
-    Ok(yaml)
+    Ok(live.columns.iter().map(|column| (column.name.clone(), proposal(column))).collect())
 }
 
-/// What could fill `column`, or why nothing should.
+/// A source for `column`, or the reason why it has none.
 fn proposal(column: &LiveColumn) -> Result<ColumnConfig, String> {
     let Ok(sql_type) = column.sql_type.parse::<ColumnType>() else {
         return Err(format!("forebay cannot write {}", plain(&column.sql_type)));
     };
+    if column.name.contains(is_obeyed) {
+        return Err("forebay takes no control characters in a name".to_owned());
+    }
     if column.is_generated || column.is_identity {
         return Err("the table fills it".to_owned());
     }
@@ -58,7 +53,7 @@ fn may_be_null(config: &ColumnConfig) -> bool {
     mapping.is_ok_and(|mapping| mapping.columns()[0].nullable)
 }
 
-/// The source that a column's name suggests: else the attribute of this name.
+/// The source that a column's name suggests, by default the attribute of that name.
 fn by_name(name: &str, sql_type: ColumnType) -> ColumnConfig {
     use ColumnType::{BigInt, Date, Integer, Json, Jsonb, SmallInt, Text, Timestamp, Timestamptz, Uuid};
     let field = |field| ColumnConfig { field: Some(field), ..ColumnConfig::default() };
@@ -94,7 +89,7 @@ fn by_name(name: &str, sql_type: ColumnType) -> ColumnConfig {
     }
 }
 
-/// What stands in a NOT NULL column where there is nothing for it.
+/// The default of a NOT NULL column.
 fn nothing(sql_type: ColumnType) -> &'static str {
     match sql_type {
         ColumnType::Text(None | Some(7..)) => "unknown",
@@ -110,29 +105,4 @@ fn nothing(sql_type: ColumnType) -> &'static str {
         | ColumnType::Real
         | ColumnType::Double => "0",
     }
-}
-
-/// On one line of YAML.
-fn flow(config: &ColumnConfig) -> String {
-    let tree = serde_json::to_value(config).expect("a configuration has text as keys");
-    let pairs = tree.as_object().into_iter().flatten().map(|(key, value)| match value {
-        Value::String(text) => format!("{key}: {}", scalar(text)),
-        other => format!("{key}: {other}"),
-    });
-    format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-}
-
-/// Text as a value, in which a single $ may begin a reference.
-fn scalar(text: &str) -> String {
-    quoted(&text.replace('$', "$$"))
-}
-
-/// Text, in quotes unless nothing in it could be taken for something else.
-fn quoted(text: &str) -> String {
-    let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '(' | ')' | ' '))
-        && !text.ends_with(' ')
-        && !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&&*text.to_lowercase());
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if is_plain || is_number { text.to_owned() } else { plain_json(&Value::from(text).to_string()) }
 }

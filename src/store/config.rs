@@ -1,4 +1,4 @@
-//! How the store is kept: the part of `exporters.postgres` that is about what lies in the database.
+//! How the store is maintained: the part of `exporters.postgres` that concerns the database's content.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::table::{Destination, Mapping};
 use crate::values::duration::GoDuration;
 use crate::values::size::ByteSize;
 
-/// Those keys of `exporters.postgres` that the store and the commands for operators go by; the exporter's own `Config` explains each.
+/// The keys of `exporters.postgres` that the store and the operator's commands use; the exporter's own `Config` explains each.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Connections of the lanes, which the store's keeper shares.
@@ -41,9 +41,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
-    /// Partitions of which all is older than this are dropped; 0 keeps all.
+    /// Partitions that ended longer ago than this are dropped; 0 keeps all.
     pub max_age: GoDuration,
-    /// The oldest partitions are dropped when all of them take more than this; 0 is no limit.
+    /// The oldest partitions are dropped when all together take more than this; 0 is no limit.
     pub max_size: ByteSize,
     /// When the disk is full, the oldest partition is dropped.
     pub drop_when_disk_is_full: bool,
@@ -66,11 +66,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Where rows go.
+    /// The table that rows go to.
     ///
     /// # Errors
     ///
-    /// The key of `table` that cannot be used.
+    /// Names the key of `table` that cannot be used.
     pub fn destination(&self) -> Result<Destination, Refusal> {
         let mapping = self.table.as_ref().map(Mapping::new).transpose()?;
         Ok(Destination::new(Schema::new(self.schema.clone()), mapping.map(Arc::new)))

@@ -1,4 +1,4 @@
-//! How far the store is prepared, for the metrics: until when there are partitions, and what has gone to the default one.
+//! How far the store is prepared, for the metrics: the end of the last partition, and the size of the default one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -9,7 +9,7 @@ use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 use crate::table::identifier::Schema;
 
-/// What was last seen; nothing before the store was met.
+/// The last values read; none until the store was reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Horizon(Arc<Seen>);
 
@@ -23,7 +23,7 @@ struct Seen {
 const UNSEEN: i64 = -1;
 
 impl Horizon {
-    /// Shows it among the metrics of `meter`.
+    /// Registers the gauges with `meter`.
     pub(crate) fn new(meter: &Meter) -> Self {
         let horizon =
             Self(Arc::new(Seen { until: AtomicI64::new(UNSEEN), default_bytes: AtomicI64::new(UNSEEN) }));
@@ -54,7 +54,7 @@ impl Horizon {
         horizon
     }
 
-    /// Looks at the catalogue.
+    /// Reads the catalogue.
     pub(crate) async fn look(&self, connection: &Connection, schema: &Schema) -> Result<(), Failure> {
         let bounds = "SELECT coalesce(extract(epoch FROM max(until) FILTER (WHERE isfinite(until))), 0)::int8, \
                coalesce(sum(pg_total_relation_size(partition)) FILTER (WHERE bound = 'DEFAULT'), 0)::int8 \

@@ -1,5 +1,4 @@
-//! The keeper of the store: prepares it at start, makes partitions ahead, has old ones dropped, and looks whether it still
-//! answers.
+//! The keeper of the store: prepares it at the start, makes partitions ahead, drops old ones, and checks whether it still answers.
 
 use std::time::Duration;
 
@@ -19,15 +18,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(3600);
 /// How often the metrics are told how far the store is prepared.
 const HORIZON_EVERY: Duration = Duration::from_secs(60);
-/// How often it is looked whether somebody has dropped what no batch would miss.
+/// How often to check whether somebody has dropped something that no batch would miss.
 const PARTS_EVERY: Duration = Duration::from_secs(30);
-/// How often what waits of a migration is tried again.
+/// How often the deferred steps of a migration are retried.
 const WAITS_EVERY: Duration = Duration::from_secs(30);
-/// The longest that preparing the store may take at a time.
+/// The longest that one attempt to prepare the store may take.
 const PREPARING: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// Prepares the store, however often that takes, then keeps it prepared. It does not end by itself.
+    /// Prepares the store, retrying until it succeeds, then keeps it prepared. It never returns.
     pub async fn run_keeper(&self) {
         let mut backoff = Backoff::new(self.retry());
         while let Err(error) = self.prepare().await {
@@ -44,7 +43,7 @@ impl Store {
         tokio::join!(self.look_after(), self.retain(), self.look_after_strays());
     }
 
-    /// Makes partitions ahead, and looks whether the store still answers.
+    /// Makes partitions ahead, and checks whether the store still answers.
     async fn look_after(&self) {
         let mut partitions_made = Instant::now();
         let (mut horizon_seen, mut parts_seen) = (Instant::now(), Instant::now());
@@ -69,7 +68,7 @@ impl Store {
                         partitions_made = Instant::now();
                     }
                 }
-                // Both connections are at work: that is an answer as well.
+                // All connections are in use, so the store answers.
                 Err(failure) if failure.class == Class::Busy => {}
                 Err(failure) if self.makes_again(&failure, began).await => {}
                 Err(failure) => self.standing.report(&failure),
@@ -83,7 +82,7 @@ impl Store {
         }
     }
 
-    /// Creates or checks the schema, and makes the partitions of the next days. Gives whether it has made anything of the schema.
+    /// Creates or checks the schema, and makes the partitions of the next days. Returns whether it has made or changed tables.
     pub(crate) async fn prepare(&self) -> Result<bool, SchemaError> {
         let create = self.config.create_schema;
         let prepare = async |connection: &Connection| {
@@ -98,7 +97,7 @@ impl Store {
                 self.partitions.ensure_ahead(connection, &self.schema).await?;
             }
             if !self.standing.is_ready() {
-                // Later on the lanes' rows have other numbers.
+                // Later the lanes have moved their rows to other numbers.
                 lanes::register_lanes(connection, &self.schema, self.gateway, self.config.pool_size).await?;
                 lanes::forget_old_lanes(connection, &self.schema).await?;
             }
@@ -108,7 +107,7 @@ impl Store {
             {
                 tracing::warn!("{told}");
             }
-            // A lock on a partition keeps nobody from writing to the others.
+            // A lock on one partition does not block writes to the others, so this failure is not fatal.
             if let Err(failure) = self.look_ahead(connection).await {
                 tracing::warn!(%failure, "cannot look how far the partitions reach");
             }
@@ -117,7 +116,7 @@ impl Store {
         self.pool.get().await?.within(PREPARING, prepare).await
     }
 
-    /// Taking a connection asks it whether it still answers; partitions are made when they are due.
+    /// Takes a connection, which checks whether it still answers, and does the work that is due.
     async fn look(&self, partitions_due: bool, horizon_due: bool, waits_due: bool) -> Result<(), Failure> {
         let look = async |connection: &Connection| {
             if partitions_due {
@@ -135,7 +134,8 @@ impl Store {
         self.pool.session(PREPARING, look).await
     }
 
-    /// Makes again what somebody has dropped: the view is missed by nobody who writes. What waits is tried again beside this.
+    /// Restores what somebody has dropped: no writer would notice a missing view. Deferred steps of a migration are retried
+    /// elsewhere.
     async fn look_for_parts(&self) {
         let parts = async |connection: &Connection| schema::parts(connection, &self.schema).await;
         let there = self.pool.session(HOUSEKEEPING, parts).await;
@@ -145,20 +145,20 @@ impl Store {
         }
     }
 
-    /// Tries again what waits.
+    /// Retries the deferred steps of a migration.
     async fn catch_up(&self, connection: &Connection) -> Result<(), Failure> {
         match attempt(connection, schema::prepare(connection, &self.schema, true, true)).await {
             Ok(Ok(prepared)) => self.waits.are(prepared.waits),
-            // What waited is the newer forebay's by now.
+            // A newer forebay has migrated the store, so nothing is deferred here any more.
             Ok(Err(SchemaError::TooNew { .. })) => self.waits.are(Vec::new()),
-            // Lanes say for themselves what they cannot write to.
+            // Lanes report themselves if they cannot write.
             Ok(Err(_)) => {}
             Err(cause) => return cause.failure().cloned().map_or(Ok(()), Err),
         }
         Ok(())
     }
 
-    /// Looks how far the partitions reach. Those of an existing table are somebody else's.
+    /// Updates the metrics of how far the partitions reach. The partitions of an existing table are not forebay's.
     async fn look_ahead(&self, connection: &Connection) -> Result<(), Failure> {
         if self.destination.mapping().is_some() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! The sequence rows in the table of lanes: one for each lane of each forebay, and one for its clerk. Whoever writes moves its row in
-//! the same transaction, so that a COMMIT without an answer can be looked up.
+//! The sequence rows in the table of lanes: one for each lane of each forebay, and one for its clerk. Each writer moves its row in
+//! the transaction that writes, so that the outcome of a COMMIT without an answer can be looked up.
 
 use uuid::Uuid;
 
@@ -8,10 +8,10 @@ use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 use crate::table::identifier::Schema;
 
-/// The clerk's sequence row stands beside those of the lanes.
+/// The clerk's sequence row is in the same table.
 pub const CLERK: i16 = -1;
 
-/// Makes the sequence rows of this forebay's lanes and of its clerk, so that a session that holds one can be found by it from the first
+/// Makes the sequence rows of this forebay's lanes and of its clerk, so that a session that holds one can be found from the first
 /// batch on.
 pub async fn register_lanes(
     connection: &Connection,
@@ -29,7 +29,7 @@ pub async fn register_lanes(
     Ok(())
 }
 
-/// Shows that this forebay lives, however long it has nothing to write. A row that is locked shows it by itself.
+/// Shows that this forebay is alive while it has nothing to write. A row that is locked needs no update.
 pub async fn keep_lanes(connection: &Connection, schema: &Schema, gateway: Uuid) -> Result<(), Failure> {
     let update = format!(
         "UPDATE {schema}.lanes l SET updated_at = now() \
@@ -44,9 +44,8 @@ pub async fn keep_lanes(connection: &Connection, schema: &Schema, gateway: Uuid)
 pub async fn forget_old_lanes(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
     let delete = format!("DELETE FROM {schema}.lanes WHERE updated_at < now() - interval '30 days'");
     match connection.execute(&delete, &[]).await.map_err(Failure::from) {
-        // A role that may not delete is a good idea, and a few old rows cost nothing.
-        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(()),
-        Err(failure) => Err(failure.into()),
-        Ok(_) => Ok(()),
+        // A role without DELETE is a good idea, and a few old rows cost nothing.
+        Err(failure) if failure.sqlstate.as_deref() != Some("42501") => Err(failure.into()),
+        _ => Ok(()),
     }
 }

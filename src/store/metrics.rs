@@ -1,4 +1,4 @@
-//! The store's instruments: what is dropped, deleted and indexed.
+//! The store's instruments: partitions dropped, rows deleted, indexes built.
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Meter};
@@ -16,7 +16,7 @@ pub(super) struct Metrics {
     indexes_built: Counter<u64>,
 }
 
-/// The tables of which retention deletes rows, with the reasons.
+/// The tables from which retention deletes rows, with the reasons.
 const DELETED: [(&str, &str); 9] = [
     ("log_records_default", "max_age"),
     ("log_records_default", "max_size"),
@@ -57,17 +57,17 @@ impl Metrics {
         Self { partitions_dropped, partition_bytes_dropped, rows_deleted, indexes_built }
     }
 
-    /// A partition has this index now.
+    /// Counts an index that was built.
     pub(super) fn indexed(&self, index: Index) {
         self.indexes_built.add(1, &[of(index)]);
     }
 
-    /// Retention has deleted `rows` rows of `table`, one by one, or by emptying it.
+    /// Counts rows that retention has deleted from `table`, one by one or by truncating it.
     pub(super) fn deleted(&self, table: &'static str, reason: &'static str, rows: u64) {
         self.rows_deleted.add(rows, &[KeyValue::new("table", table), KeyValue::new("reason", reason)]);
     }
 
-    /// Retention has dropped a partition of `bytes` bytes.
+    /// Counts a partition of `bytes` bytes that retention has dropped.
     pub(super) fn dropped(&self, reason: RetentionReason, bytes: u64) {
         self.partitions_dropped.add(1, &[because(reason)]);
         self.partition_bytes_dropped.add(bytes, &[]);

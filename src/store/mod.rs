@@ -1,9 +1,9 @@
-//! The store: all that lies in the database, and how it is kept.
+//! The store: everything in the database, and how it is maintained.
 //!
-//! [`keeper`] prepares it at the start and makes again what somebody drops (`renewal.rs`), [`schema`] creates and migrates the tables,
+//! [`keeper`] prepares it at the start and restores what somebody drops (`renewal.rs`), [`schema`] creates and migrates the tables,
 //! [`view`] the view and the functions, [`partitions`] makes, indexes, counts and drops partitions when they are due, [`existing`]
-//! checks a table of somebody else. [`Standing`] is whether the store takes rows now. Lanes and commands write and read the
-//! store; this room alone changes its shape.
+//! checks an existing table. [`Standing`] says whether the store takes rows now. Lanes and commands read and write the store; only
+//! this module changes its schema.
 
 pub mod config;
 pub mod existing;
@@ -43,34 +43,34 @@ use renewal::Renewal;
 pub use standing::{Standing, Stuck, Trouble};
 use waits::Waits;
 
-/// The store of one forebay, and the ways to it.
+/// The store of one forebay, and the connections to it.
 #[derive(Debug)]
 pub struct Store {
     /// The connections of the lanes, the clerk and the keeper.
     pub pool: Pool,
     /// The connections of the indexer and of the task for stray records, while these have work.
     builders: Pool,
-    /// Where forebay's own tables are.
+    /// The schema of forebay's own tables.
     pub schema: Schema,
-    /// Where the rows go.
+    /// The table that the rows go to.
     pub destination: Destination,
-    /// Names this run in the table of lanes.
+    /// Identifies this run in the table of lanes.
     pub gateway: Uuid,
-    /// What is known of the partitions.
+    /// The partitions that are known to exist.
     pub partitions: Partitions,
     /// Whether it takes rows.
     pub standing: Standing,
-    /// On a disk that is full.
+    /// Room on a disk that is full.
     pub room: DiskRoom,
     config: Config,
-    /// What holds after a failure; it may change.
+    /// How to retry after a failure; a reload may change it.
     retry: Mutex<RetryConfig>,
     horizon: Horizon,
     waits: Waits,
-    /// Of what somebody drops.
+    /// Restores what somebody drops.
     renewal: Renewal,
     metrics: Metrics,
-    /// It was logged that triggers keep records out of the table.
+    /// Whether it was logged that triggers keep records out of the table.
     told_of_triggers: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Where TLS cannot be set up, such as a root certificate that cannot be read.
+    /// If TLS cannot be set up, such as a root certificate that cannot be read.
     pub fn new(
         config: Config,
         retry: RetryConfig,
@@ -109,22 +109,22 @@ impl Store {
         })
     }
 
-    /// From the next failure on `retry` holds.
+    /// Applies `retry` from the next failure on.
     pub fn set_retry(&self, retry: RetryConfig) {
         *self.retry.lock().unwrap_or_else(PoisonError::into_inner) = retry;
     }
 
-    /// What holds after a failure.
+    /// How to retry after a failure.
     pub fn retry(&self) -> RetryConfig {
         self.retry.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether forebay makes the days' partitions: of its own table only, and only where rows go there.
+    /// Whether forebay makes partitions: only if rows go to its own table.
     pub fn makes_partitions(&self) -> bool {
         self.config.create_schema && self.destination.mapping().is_none()
     }
 
-    /// Whether triggers that keep records out of the table are news, which they are once.
+    /// Whether to log that triggers keep records out of the table: true once.
     pub fn triggers_are_news(&self) -> bool {
         !self.told_of_triggers.swap(true, Ordering::Relaxed)
     }

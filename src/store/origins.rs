@@ -1,4 +1,4 @@
-//! Resources and scopes, each inserted where it is not stored yet.
+//! Resources and scopes, each inserted unless it is stored already.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -14,13 +14,13 @@ use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::{Resource, Scope};
 
-/// Resources and scopes of about so many bytes are inserted by one statement.
+/// One statement inserts resources or scopes of about this many bytes.
 const PIECE: usize = 1 << 20;
 
 /// A parameter of a statement: an array.
 type Parameter<'n> = Box<dyn ToSql + Sync + Send + 'n>;
 
-/// A resource or a scope, which rows name by its id.
+/// A resource or a scope, which rows refer to by its id.
 pub(crate) trait Origin: Sync {
     const TABLE: &'static str;
     /// What follows the table's name: an `INSERT` of the ids and of [`Origin::parameters`].
@@ -30,7 +30,7 @@ pub(crate) trait Origin: Sync {
 
     fn size(&self) -> usize;
 
-    /// The id of the one that a row names.
+    /// The id that a row refers to.
     fn named_by(row: &[u8]) -> Option<Id>;
 
     fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>>;
@@ -99,8 +99,7 @@ fn each<'n, T, V: ToSql + Sync + Send + 'n>(new: &[&'n T], value: fn(&'n T) -> V
     Box::new(new.iter().map(|one| value(one)).collect::<Vec<V>>())
 }
 
-/// Inserts those that are not stored, in the order of their ids, so that two lanes with the same new ones wait for each other in
-/// the same order.
+/// Inserts those that are not stored yet, in the order of their ids, so that two lanes with the same new ones cannot deadlock.
 pub(crate) async fn store<'n, T: Origin + 'n>(
     connection: &Connection,
     schema: &Schema,
@@ -109,7 +108,10 @@ pub(crate) async fn store<'n, T: Origin + 'n>(
     let new: BTreeMap<Id, &T> = new.into_iter().map(|one| (one.id(), one)).collect();
     for new in pieces(new.into_values()) {
         let ids: Vec<_> = new.iter().map(|one| Uuid::from_bytes(one.id())).collect();
-        note_use(connection, schema, T::TABLE, &ids).await?;
+        // Marks the stored ones as used, once a day, before the INSERT: it waits for one that is being deleted, which is then
+        // inserted anew, and one that is marked stays.
+        let mark = connection.prepare_cached(&mark_used(schema, T::TABLE, "id = ANY ($1)")).await?;
+        connection.execute(&mark, &[&ids]).await?;
         let statement =
             connection.prepare_cached(&format!("INSERT INTO {schema}.{} {}", T::TABLE, T::INSERT)).await?;
         let parameters = T::parameters(&new);
@@ -120,7 +122,7 @@ pub(crate) async fn store<'n, T: Origin + 'n>(
     Ok(())
 }
 
-/// Resources or scopes in pieces of which each is not much to hold twice: a statement's parameters are a copy.
+/// Splits resources or scopes into pieces that are small enough to hold twice: a statement's parameters are a copy.
 fn pieces<'n, T: Origin>(new: impl Iterator<Item = &'n T>) -> Vec<Vec<&'n T>> {
     let (mut pieces, mut bytes) = (Vec::new(), PIECE);
     for one in new {
@@ -134,41 +136,27 @@ fn pieces<'n, T: Origin>(new: impl Iterator<Item = &'n T>) -> Vec<Vec<&'n T>> {
     pieces
 }
 
-/// Notes that those of `ids` which are stored are used, once a day. It comes before they are inserted: one that is being deleted is
-/// waited for and then inserted anew, and one that is noted stays. They are locked in the order of their ids, so that two lanes
-/// wait for each other in the same order.
-async fn note_use(
-    connection: &Connection,
-    schema: &Schema,
-    table: &str,
-    ids: &[Uuid],
-) -> Result<(), Failure> {
-    let update = note(schema, table, "id = ANY ($1)");
-    let statement = connection.prepare_cached(&update).await?;
-    connection.execute(&statement, &[&ids]).await?;
-    Ok(())
-}
-
-/// The same for those whose ids the query `named` gives.
+/// Marks those whose ids the query `named` returns as used, once a day.
 pub(crate) async fn note_use_by(
     connection: &Connection,
     schema: &Schema,
     table: &str,
     named: &str,
 ) -> Result<(), Failure> {
-    connection.execute(&note(schema, table, &format!("id IN ({named})")), &[]).await?;
+    connection.execute(&mark_used(schema, table, &format!("id IN ({named})")), &[]).await?;
     Ok(())
 }
 
-fn note(schema: &Schema, table: &str, which: &str) -> String {
+/// Rows are locked in the order of their ids, so that two lanes cannot deadlock.
+fn mark_used(schema: &Schema, table: &str, which: &str) -> String {
     format!(
         "UPDATE {schema}.{table} SET last_used = now() WHERE id IN (SELECT id FROM {schema}.{table} \
          WHERE {which} AND last_used < now() - interval '1 day' ORDER BY id FOR NO KEY UPDATE)"
     )
 }
 
-/// Deletes what no letter names any more, where there is any. The lock waits for letters that are being written, which name what was
-/// there; others wait behind it, so that it is had in a moment or not at all.
+/// Deletes the resources and scopes that no letter refers to any more. The lock waits for transactions that are writing letters,
+/// which may refer to them. Other writers queue behind it, so it waits a moment at most.
 pub async fn forget_unnamed(connection: &Connection, schema: &Schema) -> Result<(), Failure> {
     let unnamed = format!(
         "FROM {schema}.dead_letter_origins o \

@@ -1,8 +1,8 @@
-//! What somebody drops of the store while forebay runs is made again: a table or the schema, or the database with all that is
-//! in it, as it goes with a reset, a restore, a failed migration of somebody else's. What is held is written there then.
+//! Restores what somebody drops while forebay runs: a table, the schema or the whole database, as in a reset, a restore or somebody
+//! else's failed migration. Buffered records are written there afterwards.
 //!
-//! A lane or the keeper that meets a missing table looks at once, so that no row is found at fault for it. A table that is
-//! only away, under another name, is waited for (`table/ddl/parts.rs`).
+//! A lane or the keeper that meets a missing table checks at once, so that no row is blamed for it. A table that was only renamed
+//! is waited for (`table/ddl/parts.rs`).
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use super::{HOUSEKEEPING, Store, schema};
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 
-/// When it was last looked whether the store is all there, and when something was made again.
+/// When the store was last checked for missing parts, and when something was last restored.
 #[derive(Debug, Default)]
 pub(crate) struct Renewal(Mutex<Looks>);
 
@@ -22,8 +22,8 @@ struct Looks {
 }
 
 impl Store {
-    /// Where `failure` says that a table is missing, which was met by a try that began at `tried`: makes the store again where parts
-    /// of it are missing. Gives whether that was done since the try began, so that it is worth another one at once.
+    /// Restores missing parts of the store if `failure`, of an attempt that began at `tried`, says that a table is missing. Returns
+    /// whether something was restored since the attempt began, so that another is worthwhile at once.
     pub(crate) async fn makes_again(&self, failure: &Failure, tried: Instant) -> bool {
         if !self.config.create_schema || !failure.may_be_a_missing_table() {
             return false;
@@ -31,7 +31,7 @@ impl Store {
         let mut looks = self.renewal.0.lock().await;
         if looks.looked < Some(tried) {
             let parts = async |connection: &Connection| schema::parts(connection, &self.schema).await;
-            // It may be a table of somebody else's, which a trigger names.
+            // The missing table may be somebody else's, to which a trigger refers.
             match self.pool.session(HOUSEKEEPING, parts).await {
                 Ok(there) if there.tables_again(&self.schema).is_empty() => {
                     looks.looked = Some(Instant::now())
@@ -42,7 +42,7 @@ impl Store {
         looks.made > Some(tried)
     }
 
-    /// Makes the store again where parts of it are missing.
+    /// Restores the parts of the store that are missing.
     pub(crate) async fn renew(&self) {
         let mut looks = self.renewal.0.lock().await;
         self.look_again(&mut looks).await;

@@ -12,18 +12,18 @@ use crate::table::reading::NAME;
 /// Why the schema cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// PostgreSQL did not let us look or create.
+    /// PostgreSQL failed or refused to look or create.
     #[error("{0}")]
     Store(#[from] Failure),
     /// A step to a newer version could not be done.
     #[error("{0}")]
     Migration(Failure),
-    /// It is not what this version of forebay writes to.
+    /// The schema does not fit this version of forebay.
     #[error("schema {schema} does not fit: {}; run `forebay schema` for the DDL, or set create_schema: true", .problems.join("; "))]
     Mismatch {
         /// The schema.
         schema: Schema,
-        /// What is missing or different, one thing each.
+        /// The differences, one each.
         problems: Vec<String>,
     },
     /// The existing table is not what the configuration says.
@@ -31,7 +31,7 @@ pub enum SchemaError {
     Table {
         /// The table.
         table: String,
-        /// What is different, one thing each, with the cure.
+        /// The differences, one each with the cure.
         problems: Vec<String>,
     },
     /// A newer forebay has migrated it.
@@ -63,31 +63,31 @@ impl From<crate::postgres::Error> for SchemaError {
     }
 }
 
-/// What preparing the schema has come to.
+/// The result of preparing the schema.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// Tables were made or changed, so that a try which missed one is worth another.
+    /// Tables were made or changed, so that an attempt which missed one is worth repeating.
     pub(crate) made: bool,
-    /// What waits that nothing is written takes, each with its cure.
+    /// The deferred steps, on which no write depends, each with its cure.
     pub waits: Vec<String>,
 }
 
-/// What a migration has come to.
+/// The result of a migration.
 struct Migrated {
     made: bool,
-    /// The view or the functions have become others.
+    /// The view or the functions have changed.
     reading: bool,
 }
 
-/// Serialises everything that forebays do to schemas and partitions of one database. The number is arbitrary.
+/// Serialises all DDL of forebays in one database. The number is arbitrary.
 pub(crate) const DDL_LOCK: &str = "SELECT pg_advisory_xact_lock(7310310021550413)";
 
-/// The waits for locks are the only ones in which others wait as well: for the table, the partition, the default one.
+/// Bounds waits for locks, because other sessions queue behind them: on the table, the partition, the default partition.
 pub(crate) const IN_A_MOMENT: &str =
     "BEGIN; SET LOCAL lock_timeout = '200ms'; SET LOCAL statement_timeout = '2s'";
 
-/// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without
-/// `create`, by checking it. With `again` what has waited is tried again.
+/// Makes sure that the schema is the one this forebay writes to: by creating and migrating it, or, without `create`, by checking
+/// it. With `again` deferred steps are retried.
 pub async fn prepare(
     connection: &Connection,
     schema: &Schema,
@@ -105,7 +105,7 @@ pub async fn prepare(
             prepared.made = migrated.made;
             all |= migrated.reading;
         }
-        // What others may have made by hand is as good.
+        // Tables that somebody has made by hand are as good.
         Err(SchemaError::Migration(failure)) => {
             if !differences(connection, schema).await?.is_empty() {
                 return Err(failure.into());
@@ -119,7 +119,7 @@ pub async fn prepare(
     Ok(prepared)
 }
 
-/// Whether all is there that is written to.
+/// Checks that everything that forebay writes to is there.
 async fn check(connection: &Connection, schema: &Schema) -> Result<(), SchemaError> {
     let mut problems = differences(connection, schema).await?;
     let encoding: String = connection.query_one("SHOW server_encoding", &[]).await?.get(0);
@@ -129,8 +129,7 @@ async fn check(connection: &Connection, schema: &Schema) -> Result<(), SchemaErr
     if problems.is_empty() { Ok(()) } else { Err(SchemaError::Mismatch { schema: schema.clone(), problems }) }
 }
 
-/// Applies the migrations that are missing, and makes again tables that somebody has dropped, all in one transaction, one forebay at a
-/// time.
+/// Restores tables that somebody has dropped, and then applies the missing migrations in one transaction, one forebay at a time.
 async fn migrate(connection: &Connection, schema: &Schema) -> Result<Migrated, SchemaError> {
     connection.batch_execute("BEGIN").await?;
     connection.batch_execute(DDL_LOCK).await?;
@@ -144,12 +143,12 @@ async fn migrate(connection: &Connection, schema: &Schema) -> Result<Migrated, S
     if there.has_tables() || found > 0 {
         again = there.tables_again(schema);
         if !again.is_empty() {
-            // Apart from the migrations, of which one may have to wait.
+            // In a transaction of its own, because a migration may have to wait.
             connection.batch_execute(&format!("{again}; COMMIT; BEGIN; {DDL_LOCK}")).await?;
         }
     }
     if found == 0 && there.has_tables() && differences(connection, schema).await?.is_empty() {
-        // Somebody has dropped the table that says so.
+        // Somebody has dropped the table of versions.
         note_versions(connection, schema, found, known).await?;
         found = known;
     }
@@ -176,7 +175,7 @@ async fn migrate(connection: &Connection, schema: &Schema) -> Result<Migrated, S
     })
 }
 
-/// Notes that the migrations after version `from` up to `to` are applied.
+/// Records that the migrations after version `from` up to `to` are applied.
 async fn note_versions(
     connection: &Connection,
     schema: &Schema,
@@ -190,7 +189,7 @@ async fn note_versions(
     Ok(())
 }
 
-/// What there is of the store. It is asked without to_regclass, which wants the schema's USAGE.
+/// The parts of the store that exist. It does not use to_regclass, which needs USAGE on the schema.
 pub(crate) async fn parts(connection: &Connection, schema: &Schema) -> Result<Parts, Failure> {
     let select = "SELECT ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = n.oid AND relkind IN ('r', 'p', 'v', 'm', 'f') \
                   AND relname NOT LIKE 'log\\_records\\_%'), \
@@ -209,9 +208,9 @@ pub(crate) async fn parts(connection: &Connection, schema: &Schema) -> Result<Pa
     }))
 }
 
-/// The version of the schema; it and its table of migrations are created where they are missing.
+/// The version of the schema. The schema and its table of migrations are created if they are missing.
 async fn version(connection: &Connection, schema: &Schema) -> Result<i32, SchemaError> {
-    // Asked first, because CREATE SCHEMA IF NOT EXISTS wants the right to create even where nothing is to be done.
+    // Asked first, because CREATE SCHEMA IF NOT EXISTS needs the privilege to create even if the schema exists.
     let exists = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
     if !connection.query_one(exists, &[&schema.name()]).await?.get::<_, bool>(0) {
         connection.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
@@ -224,8 +223,7 @@ async fn version(connection: &Connection, schema: &Schema) -> Result<i32, Schema
     Ok(connection.query_one(&newest, &[]).await?.get(0))
 }
 
-/// What in the live schema is not as [`TABLES`] has it. Further columns are nobody's business, unless they must
-/// be filled.
+/// The differences between the live schema and [`TABLES`]. Additional columns are allowed, unless they must be filled.
 pub(crate) async fn differences(connection: &Connection, schema: &Schema) -> Result<Vec<String>, Failure> {
     let rows = connection
         .query(

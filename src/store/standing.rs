@@ -1,4 +1,4 @@
-//! Whether the store is there and takes rows, by what the lanes and the keeper last heard of it.
+//! Whether the store is there and takes rows, as the lanes and the keeper last saw it.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::postgres::error::{Class, Failure};
 use crate::telemetry::{Health, StoreTrouble};
 
-/// What is known of the store, and what health says of it.
+/// The state of the store, which is reported to health.
 #[derive(Debug)]
 pub struct Standing {
     health: Health,
@@ -18,14 +18,14 @@ pub struct Standing {
     troubled: AtomicUsize,
     /// Lanes whose batch is held up by its own records.
     stuck: AtomicUsize,
-    /// The last that was heard of the store, by whichever lane: it took rows.
+    /// Whether the last answer of the store to any lane was that it took rows.
     took_last: AtomicBool,
 }
 
-/// The store does not take a lane's batch, for as long as this lives.
+/// A guard: the store does not take a lane's batch while this lives.
 pub struct Trouble<'a>(&'a AtomicUsize);
 
-/// A lane's batch is held up by its own records, while the store takes others, for as long as this lives.
+/// A guard: a lane's batch is held up by its own records, while the store takes others, as long as this lives.
 pub struct Stuck<'a>(&'a Standing);
 
 impl Standing {
@@ -51,7 +51,7 @@ impl Standing {
         self.health.store_unavailable(StoreTrouble::SchemaMismatch, why);
     }
 
-    /// Waits until the schema is there. Lanes take nothing before, so that the overflow policy sees all that waits.
+    /// Waits until the schema is there. Lanes take no batch before, so that the overflow policy sees all waiting records.
     pub async fn ready(&self) {
         // The sender lives in `self`, so that waiting cannot fail.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
@@ -62,7 +62,7 @@ impl Standing {
         *self.ready.borrow()
     }
 
-    /// Whether the store is there and takes rows, whatever becomes of the batch of one lane.
+    /// Whether the store is there and takes rows, even if the batch of one lane fails.
     pub fn takes_batches(&self) -> bool {
         let takes = self.troubled.load(Ordering::Acquire) == 0 || self.took_last.load(Ordering::Acquire);
         self.is_ready() && takes
@@ -85,12 +85,12 @@ impl Standing {
         self.answered();
     }
 
-    /// Tells health what a failure of the store means.
+    /// Reports a failure of the store to health.
     pub fn report(&self, failure: &Failure) {
         self.took_last.store(false, Ordering::Release);
         let trouble = match failure.class {
             Class::Refused if failure.is_a_mismatch() => StoreTrouble::SchemaMismatch,
-            // Where no record is at fault, such as by a trigger on DDL, it is the database that refuses.
+            // If no record is at fault, as with an event trigger on DDL, the database refuses.
             Class::Refused | Class::DiskFull | Class::Unknown | Class::Poison => {
                 StoreTrouble::DatabaseRefuses
             }
@@ -103,8 +103,8 @@ impl Standing {
         self.health.store_unavailable(trouble, failure.to_string());
     }
 
-    /// Tells health that the store was met, which is good news unless a lane is stuck all the same: a session can be
-    /// had of a database whose disk is full.
+    /// Reports to health that the store answered, unless a lane is in trouble: a database whose disk is full still accepts
+    /// sessions.
     pub(super) fn answered(&self) {
         if self.troubled.load(Ordering::Acquire) == 0 {
             self.health.store_ready();

@@ -1,9 +1,9 @@
-//! What people read, in a live database: the view and the functions over it.
+//! The view that people read, and the functions over it, in a live database.
 //!
-//! Nothing that is written takes them, and users change them: they give the view columns or make one of their own, and have other
-//! objects depend on it. So they are made apart from the tables, one by one. What cannot be renewed is left as it is and said,
-//! with the statement that helps; records are written meanwhile, and it is tried again. That something waits is seen in
-//! the catalogue: the view lacks a column, or a function is missing.
+//! No write depends on them, and users change them: they add columns to the view or replace it, and other objects depend on it. So
+//! they are made apart from the tables, one by one. If one cannot be renewed, it stays as it is, forebay reports the statement that
+//! helps, goes on writing, and retries. The catalogue shows that something is deferred: the view lacks a column, or a function is
+//! missing.
 
 use super::schema::DDL_LOCK;
 use crate::postgres::error::Failure;
@@ -11,19 +11,19 @@ use crate::postgres::session::{Connection, attempt};
 use crate::table::identifier::{Schema, quoted};
 use crate::table::reading::{self, Function, NAME};
 
-/// What there is under the view's name.
+/// The relation that has the view's name.
 #[derive(Debug)]
 pub(crate) struct Live {
     oid: u32,
     /// Its kind, as `pg_class` has it.
     kind: String,
     columns: Vec<String>,
-    /// What follows its name, to have the options that it has.
+    /// The clause that follows its name, to keep its options.
     options: String,
 }
 
 impl Live {
-    /// What is there now, if anything is.
+    /// Reads the catalogue; `None` if there is no such relation.
     pub(crate) async fn look(connection: &Connection, schema: &Schema) -> Result<Option<Self>, Failure> {
         let select = "SELECT c.oid, c.relkind::text, ARRAY(SELECT attname::text FROM pg_attribute \
                       WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum), \
@@ -39,23 +39,23 @@ impl Live {
         }))
     }
 
-    /// The columns that it should have and has not.
+    /// The columns that it lacks.
     pub(crate) fn lacks(&self) -> Vec<&'static str> {
         reading::columns().filter(|name| !self.columns.iter().any(|column| column == name)).collect()
     }
 
-    /// Whether it has the columns of an older version, and no others.
+    /// Whether it has exactly the columns of an older version.
     pub(crate) fn may_be_older(&self) -> bool {
         self.kind == "v"
             && self.columns.iter().map(String::as_str).eq(reading::columns().take(self.columns.len()))
     }
 
-    /// Somebody has made it as it is, and it lacks something: what that means, and the cure.
+    /// The message, with the cure, that somebody has changed the view and it lacks columns.
     pub(crate) fn is_somebodys(&self, schema: &Schema) -> String {
         let kind = match self.kind.as_str() {
             "v" => "VIEW",
             "m" => "MATERIALIZED VIEW",
-            // Which takes any other as well.
+            // ALTER TABLE renames any other relation as well.
             _ => "TABLE",
         };
         format!(
@@ -68,7 +68,7 @@ impl Live {
     }
 }
 
-/// The functions that are missing, and those whose source is not this version's, by their signatures.
+/// The signatures of the functions that are missing, and of those whose source is not this version's.
 pub(crate) async fn changed(
     connection: &Connection,
     schema: &Schema,
@@ -89,11 +89,11 @@ pub(crate) async fn changed(
     Ok((missing, others))
 }
 
-/// Makes what is missing, or with `all` also of what is older the newest. Gives what waits, each with its cure.
+/// Makes what is missing; with `all`, replaces older versions as well. Returns the deferred steps, each with its cure.
 ///
 /// # Errors
 ///
-/// Where the connection is lost.
+/// If the connection is lost.
 pub(crate) async fn renew(
     connection: &Connection,
     schema: &Schema,
@@ -136,7 +136,7 @@ async fn renew_each(connection: &Connection, schema: &Schema) -> Result<Vec<Stri
     Ok(waits)
 }
 
-/// Does `work` in a part of the transaction that it can fail alone. The outer failure is the session's.
+/// Does `work` behind a savepoint, so that it can fail alone. The outer failure ends the session.
 async fn step<T>(
     connection: &Connection,
     work: impl AsyncFnOnce() -> Result<T, Failure>,
@@ -153,7 +153,7 @@ async fn step<T>(
     Ok(done)
 }
 
-/// Makes the view, or of an older one the newest. Gives what stands in the way where somebody has made it as it is.
+/// Makes the view, or replaces an older version. Returns the message if somebody has changed the view.
 async fn renew_view(connection: &Connection, schema: &Schema) -> Result<Option<String>, Failure> {
     let options = match Live::look(connection, schema).await? {
         None => String::new(),
@@ -170,7 +170,7 @@ async fn renew_view(connection: &Connection, schema: &Schema) -> Result<Option<S
     Ok(None)
 }
 
-/// Whether the view is what an older version has made: one that is made so says the same, in this server's words.
+/// Whether an older version has made the view: a temporary view of that version has the same definition on this server.
 async fn is_older(connection: &Connection, schema: &Schema, live: &Live) -> Result<bool, Failure> {
     let name = quoted(&format!("forebay_{:08x}", fastrand::u32(..)));
     let make = reading::view_as(schema, &name, "", live.columns.len());
@@ -181,8 +181,8 @@ async fn is_older(connection: &Connection, schema: &Schema, live: &Live) -> Resu
     Ok(is_same)
 }
 
-/// Makes the function, or of an older one the newest. One that returns the rows of a view that has another name by now is
-/// made anew, where nobody has changed its source.
+/// Makes the function, or replaces an older version. One that returns the rows of a view that was renamed is dropped first, unless
+/// somebody has changed its source.
 async fn renew_function(connection: &Connection, function: &Function) -> Result<(), Failure> {
     let Function { signature, body, sql } = function;
     let select = "SELECT c.relname <> $3 FROM pg_proc f JOIN pg_type t ON t.oid = f.prorettype \
@@ -195,7 +195,7 @@ async fn renew_function(connection: &Connection, function: &Function) -> Result<
     Ok(connection.batch_execute(sql).await?)
 }
 
-/// What PostgreSQL said, and what helps.
+/// PostgreSQL's message, with the cure.
 fn cure(failure: &Failure, statement: Option<&str>) -> String {
     match (failure.sqlstate.as_deref(), statement) {
         _ if failure.may_be_a_lock() => {

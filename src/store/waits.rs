@@ -1,4 +1,4 @@
-//! What of a migration waits while records are written: kept to be tried again, said where it changes, shown by health.
+//! The deferred steps of a migration: kept to be retried, logged when they change, shown by health. Records are written meanwhile.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use crate::telemetry::Health;
 
-/// What waits, each with its cure.
+/// The deferred steps, each with its cure.
 #[derive(Debug)]
 pub(crate) struct Waits {
     health: Health,
@@ -18,12 +18,12 @@ impl Waits {
         Self { health, waits: Mutex::default() }
     }
 
-    /// Whether anything does.
+    /// Whether any step is deferred.
     pub(crate) fn any(&self) -> bool {
         !self.lock().is_empty()
     }
 
-    /// From here on these do.
+    /// Replaces the deferred steps.
     pub(crate) fn are(&self, waits: Vec<String>) {
         let before = std::mem::replace(&mut *self.lock(), waits.clone());
         if waits == before {

@@ -375,7 +375,7 @@ async fn the_mapping_to_begin_with_is_one() {
         "        all_of_it: {attribute: all_of_it, type: jsonb, default: \"{}\"}\n",
         "        # length: the table fills it\n",
         "        # price: forebay cannot write numeric\n",
-        "        sum: {attribute: sum, type: smallint, default: 0}\n",
+        "        sum: {attribute: sum, type: smallint, default: \"0\"}\n",
     ] {
         assert!(printed.out.contains(line), "{line} is not in:\n{}", printed.out);
     }

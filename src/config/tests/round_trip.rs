@@ -39,7 +39,7 @@ fn whatever_is_set_is_printed_and_read_again() {
         ],
         &["receivers.otlp.protocols={http: {max_request_body_size: 1000}}"],
         &[
-            "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, timeout: 1.5us, \
+            "service.telemetry.metrics={level: normal, readers: [{pull: }, {periodic: }, {periodic: {interval: 5000, timeout: 1.5ms, \
              exporter: {otlp: {protocol: http/protobuf, endpoint: 'http://[::1]:4318/x', compression: gzip, \
              temporality_preference: low_memory}}}}]}",
             "service.telemetry.resource={service.version: , 'a b': '- x', n: 1}",

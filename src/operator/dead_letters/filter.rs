@@ -1,21 +1,20 @@
-//! Which dead letters are meant.
+//! The filter of dead letters.
 
 use std::time::SystemTime;
 
 use crate::postgres::ToSql;
-
 use crate::values::when::When;
 
-/// Which dead letters are meant: those for which everything holds that is said here.
+/// Selects the dead letters that satisfy all its conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The ones with these ids; all where there are none.
+    /// Their id is one of these; all if there are none.
     pub ids: Vec<i64>,
-    /// The ones with this SQLSTATE.
+    /// They have this SQLSTATE.
     pub sqlstate: Option<String>,
-    /// The ones of this service.
+    /// They belong to this service.
     pub service: Option<String>,
-    /// The ones refused since then.
+    /// They were refused since then.
     pub since: Option<When>,
 }
 

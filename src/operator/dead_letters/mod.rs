@@ -1,8 +1,7 @@
-//! The dead letters of the store, for the command line: looked at, sent again, thrown away.
+//! The dead letters of the store, for the command line: listed, retried, purged.
 //!
-//! All of it goes over a connection of its own and in small transactions, so that a running forebay keeps its
-//! two connections and waits for nothing. Letters are met from the newest to the oldest, so that those which arrive
-//! meanwhile are none of the command's.
+//! Commands use a connection of their own and small transactions, so that a running forebay keeps its connections and waits for
+//! nothing. They go from the newest letter to the oldest, so that they leave out letters that arrive meanwhile.
 
 mod filter;
 mod origins;
@@ -28,28 +27,28 @@ use crate::table::identifier::Schema;
 use filter::CONDITION;
 use show::Letter;
 
-/// What is to be done with dead letters.
+/// A command on dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Show the newest ones.
     List {
-        /// Which ones.
+        /// The letters to use.
         filter: Filter,
         /// The most to be shown; 0 is all.
         limit: usize,
-        /// How they are shown.
+        /// The output format.
         style: Style,
     },
-    /// Send them again.
+    /// Retry them.
     Retry {
-        /// Which ones.
+        /// The letters to use.
         filter: Filter,
     },
     /// Delete them.
     Purge {
-        /// Which ones.
+        /// The letters to use.
         filter: Filter,
-        /// Without this nothing is deleted, and only their number is said.
+        /// Without this, their number is shown and nothing is deleted.
         confirmed: bool,
     },
 }
@@ -57,17 +56,17 @@ pub enum Command {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// What was asked for is done.
+    /// The command is done.
     Done,
     /// Some letters were refused again.
     SomeStayed,
-    /// Nothing was done, because that was not confirmed.
+    /// Nothing was done, because it was not confirmed.
     Unconfirmed,
 }
 
 /// The dead letters of one store.
 struct DeadLetters {
-    /// Of one connection.
+    /// Has one connection.
     pool: Pool,
     schema: Schema,
     destination: Destination,
@@ -80,11 +79,11 @@ const PAGE: i64 = 500;
 /// The most bytes of rows in one transaction, unless one row alone has more.
 const PAGE_BYTES: i64 = 4 << 20;
 
-/// Carries `command` out on the store at `target`; the answer goes to `out`, progress to `progress`.
+/// Runs `command` on the store at `target`; the answer goes to `out`, progress to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached or does not let us. What was done before stays done.
+/// If the store cannot be reached or denies access. Transactions that were committed before stay.
 pub async fn run(
     command: &Command,
     target: Target,
@@ -167,7 +166,7 @@ impl DeadLetters {
         }
     }
 
-    /// The ids of the next letters below `below`, the highest first: as many as one transaction takes.
+    /// The ids of the next letters below `below`, the highest first: as many as fit one transaction.
     async fn page(&self, filter: &Filter, below: i64) -> Result<Vec<i64>, Failure> {
         let page = format!(
             "SELECT id FROM (SELECT id, sum(bytes) OVER (ORDER BY id DESC) - bytes AS before FROM \
@@ -205,12 +204,12 @@ impl DeadLetters {
         .await
     }
 
-    /// What stays costs a little room and nothing else, and goes with the next letters.
+    /// A failure is ignored: the rest takes only a little room, and goes with the next letters.
     async fn forget_origins(&self) {
         let _ = self.connected(async |c| forget_unnamed(c, &self.schema).await).await;
     }
 
-    /// Has `work` done on the connection, in bounded time.
+    /// Does `work` on the connection, in bounded time.
     async fn connected<T>(
         &self,
         work: impl AsyncFnOnce(&Connection) -> Result<T, Failure>,

@@ -1,5 +1,5 @@
-//! The resources and scopes that letters name. A letter keeps their ids and `dead_letter_origins` their content, by which
-//! retrying stores them; letters of before schema version 9 keep neither, and may lack them.
+//! The resources and scopes of letters. A letter has their ids and `dead_letter_origins` their content, from which a retry stores
+//! them; letters from before schema version 9 have neither, and may lack them.
 
 use std::collections::HashSet;
 
@@ -21,7 +21,7 @@ pub(super) struct Named {
 }
 
 impl Named {
-    /// What `row` names, whose fields have these `names`.
+    /// The ids in `row`, whose fields have these `names`.
     pub(super) fn by(row: &[u8], names: &[String]) -> Self {
         let record = Record::read(row, names);
         let id = |name| match record.as_ref()?.get(name) {
@@ -32,7 +32,7 @@ impl Named {
     }
 }
 
-/// Stores the resources and the scopes with these ids, as far as their content is kept and they are not stored.
+/// Stores the resources and the scopes with these ids, if their content is kept and they are not stored.
 pub(super) async fn restore(
     connection: &Connection,
     schema: &Schema,
@@ -56,7 +56,7 @@ async fn kept<T: DeserializeOwned>(
     rows.iter().map(read).collect::<Result<_, _>>().map_err(unreadable)
 }
 
-/// What of that which each of the rows names is not stored.
+/// For each row, which of its resource and scope is not stored.
 pub(super) async fn lacking(
     connection: &Connection,
     schema: &Schema,

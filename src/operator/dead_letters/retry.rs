@@ -1,5 +1,5 @@
-//! Dead letters sent again: out of `dead_letters` and into the table that refused them, in one transaction, so that a crash at any
-//! point leaves each of them in exactly one of the two.
+//! Retries dead letters: moves them from `dead_letters` to the table that refused them, in one transaction, so that a crash leaves
+//! each in exactly one of the two.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,41 +18,26 @@ use crate::table::Destination;
 use crate::table::ddl::{LOG_RECORDS, copy_statement_into};
 use crate::table::decode::fields;
 
-/// What became of the letters that were sent again.
+/// The result of a retry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retried {
-    /// They are in the table now.
+    /// Letters that are in the table now.
     pub stored: u64,
-    /// They were refused again, and have stayed.
+    /// Letters that were refused again, and have stayed.
     pub refused: u64,
-    /// Of those stored, the ones whose resource or scope is not: their letters, of before schema version 9, do not keep it.
+    /// The stored ones whose resource or scope is missing: letters from before schema version 9 do not keep it.
     pub incomplete: u64,
 }
 
-/// Letters that are being sent again.
+/// Letters that are being retried.
 #[derive(Default)]
 struct Taken {
-    /// By their table and the names of their fields: a letter of another version may have others.
+    /// Rows by their table and the names of their fields: a letter of another version may have others.
     rows: BTreeMap<(Option<String>, Vec<String>), Vec<Bytes>>,
     resources: Vec<Uuid>,
     scopes: Vec<Uuid>,
-    /// What the rows name of letters that do not keep it.
+    /// The ids in the rows of letters that do not keep resource and scope.
     named: Vec<Named>,
-}
-
-/// How sending some letters ended.
-enum Sent {
-    /// So many of them were still there, and are stored; the last ones without their resource or scope.
-    Stored { all: u64, incomplete: u64 },
-    /// One of them is at fault, and all are where they were.
-    Refused(Failure),
-}
-
-impl Retried {
-    fn store(&mut self, all: u64, incomplete: u64) {
-        self.stored += all;
-        self.incomplete += incomplete;
-    }
 }
 
 impl fmt::Display for Retried {
@@ -88,39 +73,35 @@ impl DeadLetters {
         }
     }
 
-    /// Sends the letters together; where one of them is at fault, each by itself.
+    /// Sends the letters together; if one of them is at fault, each by itself.
     async fn retry_page(&self, ids: &[i64], done: &mut Retried) -> Result<(), Failure> {
-        match self.send(ids).await? {
-            Sent::Stored { all, incomplete } => done.store(all, incomplete),
-            Sent::Refused(_) => {
-                for id in ids {
-                    self.retry_one(*id, done).await?;
-                }
-            }
+        if self.send(ids, done).await?.is_none() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    async fn retry_one(&self, id: i64, done: &mut Retried) -> Result<(), Failure> {
-        match self.send(&[id]).await? {
-            Sent::Stored { all, incomplete } => done.store(all, incomplete),
-            Sent::Refused(failure) => {
-                self.note(id, &failure).await?;
+        for id in ids {
+            if let Some(failure) = self.send(&[*id], done).await? {
+                self.note(*id, &failure).await?;
                 done.refused += 1;
             }
         }
         Ok(())
     }
 
-    /// Moves those of the letters that are still there.
-    async fn send(&self, ids: &[i64]) -> Result<Sent, Failure> {
+    /// Moves those of the letters that are still there. If one of them is at fault, it moves none and returns why.
+    async fn send(&self, ids: &[i64], done: &mut Retried) -> Result<Option<Failure>, Failure> {
         match self.connected(async |c| self.transfer(c, ids).await).await {
-            Err(failure) if is_of_a_row(&failure) => Ok(Sent::Refused(failure)),
-            other => other,
+            Ok((all, incomplete)) => {
+                done.stored += all;
+                done.incomplete += incomplete;
+                Ok(None)
+            }
+            Err(failure) if is_of_a_row(&failure) => Ok(Some(failure)),
+            Err(failure) => Err(failure),
         }
     }
 
-    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<Sent, Failure> {
+    /// Returns how many letters were still there and are stored, and how many of these lack their resource or scope.
+    async fn transfer(&self, connection: &Connection, ids: &[i64]) -> Result<(u64, u64), Failure> {
         connection.batch_execute("BEGIN").await?;
         let Taken { rows, resources, scopes, named } = self.take(connection, ids).await?;
         restore(connection, &self.schema, &resources, &scopes).await?;
@@ -132,7 +113,7 @@ impl DeadLetters {
             self.copy(connection, destination, &names, rows).await?;
         }
         connection.batch_execute("COMMIT").await?;
-        Ok(Sent::Stored { all, incomplete })
+        Ok((all, incomplete))
     }
 
     /// Takes the letters out of the table. Their locks keep a second retry from sending them as well.
@@ -146,7 +127,7 @@ impl DeadLetters {
         for letter in connection.query(&statement, &[&ids]).await? {
             let (names, row): (Vec<String>, Vec<u8>) = (letter.get(0), letter.get(1));
             let destination: Option<String> = letter.get(2);
-            // Whatever else these bytes are, they must not change how PostgreSQL reads the rows beside them.
+            // Malformed bytes must not change how PostgreSQL reads the rows after them.
             if fields(&row).is_none_or(|fields| fields.len() != names.len()) {
                 let message =
                     format!("the bytes are not one row of {} fields in binary COPY format", names.len());
@@ -187,7 +168,7 @@ impl DeadLetters {
         let before = inserted(connection).await?;
         let diverted =
             copy_past(connection, &copy_statement_into(&table, names), into, rows, expected).await?;
-        // A letter that a trigger has left out would be nowhere.
+        // A letter that a trigger has left out would be lost.
         if diverted > 0 && (expected > 1 || inserted(connection).await? == before) {
             let message = "a trigger keeps it out of the table, and puts it nowhere else";
             return Err(Failure::new(Class::Unknown, message));
@@ -195,7 +176,7 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// Keeps the reason for which the letter was refused this time.
+    /// Stores why the letter was refused this time.
     async fn note(&self, id: i64, failure: &Failure) -> Result<(), Failure> {
         let update = format!(
             "UPDATE {}.dead_letters SET sqlstate = $2, message = $3, attempts = attempts + 1 WHERE id = $1",
@@ -210,18 +191,18 @@ impl DeadLetters {
     }
 }
 
-/// Rows that this transaction has inserted, wherever.
+/// The number of rows that this transaction has inserted into any table.
 async fn inserted(connection: &Connection) -> Result<i64, Failure> {
     let select = "SELECT pg_catalog.sum(n_tup_ins)::pg_catalog.int8 FROM pg_catalog.pg_stat_xact_user_tables";
     Ok(connection.query_one(select, &[]).await?.get::<_, Option<i64>>(0).unwrap_or_default())
 }
 
-/// Whether a row may be at fault, so that the others can do without it: its content, its format, the time it takes, a
-/// field for which there is no column any more, or a code that says nothing of whose fault it is. The letter stays in any
-/// case. Nothing here needs the line that PostgreSQL names.
+/// Whether a row may be at fault, so that the others can be stored without it: its content, its format, the time it takes, a field
+/// whose column is gone, or an SQLSTATE that does not say whose fault it is. The letter stays in any case. The line that PostgreSQL
+/// names is not needed here.
 fn is_of_a_row(failure: &Failure) -> bool {
     let of_code = |code| match Class::of_sqlstate(code, None) {
-        // The partition that a row lacks is the table's fault, and of that class.
+        // A missing partition has the code of a violated check, but the class Refused.
         Class::Poison | Class::Unknown => failure.class != Class::Refused,
         _ => matches!(code, "08P01" | "42703" | "53200" | "57014"),
     };

@@ -36,11 +36,11 @@ pub(super) struct Letter {
     /// The existing table that refused it.
     destination: Option<String>,
     keeps_origin: bool,
-    /// What its row names and is kept nowhere.
+    /// Which of its resource and scope is kept nowhere.
     pub(super) lacks: Vec<&'static str>,
 }
 
-/// A letter as a JSON object. The row itself is there only where it cannot be read.
+/// A letter as a JSON object. It has the row itself only if that cannot be read.
 #[derive(Serialize)]
 struct Shown<'a> {
     id: i64,
@@ -82,7 +82,7 @@ impl From<&Row> for Letter {
 }
 
 impl Letter {
-    /// Whether it names a resource that it does not keep, as those of before schema version 9.
+    /// Whether it does not keep its resource, as letters from before schema version 9.
     pub(super) fn keeps_no_origin(&self) -> bool {
         !self.keeps_origin && self.destination.is_none()
     }
@@ -93,7 +93,7 @@ impl Letter {
     }
 }
 
-/// Writes `letter` to `out`. The types of an existing table's columns are known where it is the `destination`.
+/// Writes `letter` to `out`. The types of an existing table's columns are known if it is the `destination`.
 pub(super) fn show(
     letter: &Letter,
     destination: &Destination,

@@ -9,14 +9,14 @@ use crate::postgres::session::{Connection, Session, attempt};
 use crate::postgres::tls::Verify;
 use crate::store::{Config, HOUSEKEEPING};
 
-/// What is at one host.
+/// The server at one host.
 struct Host {
     target: Target,
     session: Session,
     writable: bool,
 }
 
-/// Connects to each host. Gives the connection that forebay would use, or else one that can at least be asked.
+/// Connects to each host. Returns the connection that forebay would use, or else one that can at least answer.
 pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Option<(Session, Target)>) {
     let mut findings = Vec::new();
     let (mut hosts, mut unreached) = (Vec::new(), Vec::new());
@@ -26,7 +26,7 @@ pub(super) async fn reach(target: &Target, config: &Config) -> (Vec<Finding>, Op
             Err(failure) => unreached.push(format!("{}: {}", host.describe(), with_cure(&failure, &host))),
         }
     }
-    // One host that can be written to is all that it takes.
+    // One writable host is enough.
     let missing = if hosts.iter().any(|host| host.writable) { Verdict::Warning } else { Verdict::Problem };
     findings.extend(unreached.into_iter().map(|text| Finding {
         check: "connection",
@@ -110,7 +110,7 @@ impl Host {
     }
 }
 
-/// What stood in the way of connecting, and what to do about it.
+/// Why connecting failed, with the cure.
 fn with_cure(failure: &Failure, host: &Target) -> String {
     let (user, database) = host.names();
     let user = user.unwrap_or("(the system user's name)");

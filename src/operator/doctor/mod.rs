@@ -1,8 +1,8 @@
-//! What an operator would look at when something is wrong, or before the first start: whether the store can be
-//! reached, takes records, and will go on doing so.
+//! Checks for an operator when something is wrong, or before the first start: whether the store can be reached, takes records, and
+//! will go on doing so.
 //!
-//! Each check ends in findings: how it stands, and where it does not stand well, the cure. Nothing is changed.
-//! `hosts` gets a connection, the other files look at one side each of what is behind it.
+//! Each check returns findings, with the cure for anything wrong. It changes nothing. `hosts` connects, and each of the other files
+//! checks one aspect.
 
 mod hosts;
 mod partitions;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
@@ -27,30 +28,30 @@ use crate::store::Config;
 use crate::table::Destination;
 use crate::table::identifier::{Schema, quoted};
 
-/// How something stands.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Well.
+    /// All is well.
     Ok,
-    /// Records are written, but something should be looked after.
+    /// Records are written, but something needs attention.
     Warning,
     /// Records are not written, or will not be for long.
     Problem,
 }
 
-/// What one check has found.
+/// A result of a check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it stands.
+    /// Its verdict.
     pub verdict: Verdict,
-    /// What was found, and the cure.
+    /// The result, with the cure.
     pub text: String,
 }
 
-/// What is looked into, and by which connection.
+/// The store to check, and the connection to it.
 struct Patient<'a> {
     connection: &'a Connection,
     /// The host that the connection leads to.
@@ -60,13 +61,13 @@ struct Patient<'a> {
     destination: Destination,
 }
 
-/// What a check gives: findings, or why it could not be made.
+/// The findings of a check, or why it failed.
 type Checked = Result<Vec<(Verdict, String)>, Failure>;
 
-/// The longest that all checks together may take, beside connecting.
+/// The longest that all checks together may take, without connecting.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks into the store at `target`, telling each finding.
+/// Checks the store at `target`, and reports each finding.
 pub async fn examine(target: &Target, config: &Config, tell: &mut impl FnMut(Finding)) {
     let (reached, connection) = hosts::reach(target, config).await;
     reached.into_iter().for_each(&mut *tell);
@@ -90,7 +91,7 @@ async fn examine_by(p: &Patient<'_>, tell: &mut impl FnMut(Finding)) {
             tell(Finding { check, verdict, text });
         }
     };
-    // First, because the others' statements may fail for what it finds.
+    // First, because a pooler may make the other checks fail.
     report("pooler", pooler::check(p).await);
     report("version", server::version(p).await);
     report("encoding", server::encoding(p).await);
@@ -131,23 +132,31 @@ fn problem(text: impl Into<String>) -> (Verdict, String) {
 }
 
 impl Patient<'_> {
-    /// The value of a setting as the role, the database or the server has it, before this session's own; `None`
-    /// where this server does not have it.
+    /// The value of a setting of the role, the database or the server, without the session's own; `None` if this server does not
+    /// know it.
     async fn setting(&self, name: &str) -> Result<Option<String>, Failure> {
         let select = "SELECT reset_val FROM pg_settings WHERE name = $1";
         Ok(self.connection.query_opt(select, &[&name]).await?.and_then(|row| row.get(0)))
     }
 
-    /// The role that forebay works as, as SQL, and whether that is a superuser.
+    /// The current role, as SQL, and whether it is a superuser.
     async fn role(&self) -> Result<(String, bool), Failure> {
         let select = "SELECT rolname::text, rolsuper FROM pg_roles WHERE rolname = current_user";
         let row = self.connection.query_one(select, &[]).await?;
         Ok((quoted(row.get(0)), row.get(1)))
     }
 
+    /// The row of `select`; `None` if the role may not read it.
+    async fn readable(&self, select: &str) -> Result<Option<Row>, Failure> {
+        match self.connection.query_one(select, &[]).await.map_err(Failure::from) {
+            Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(None),
+            row => row.map(Some),
+        }
+    }
+
     /// Whether the schema has this table.
     async fn has(&self, table: &str) -> Result<bool, Failure> {
-        // Not to_regclass, which wants the schema's USAGE.
+        // Not to_regclass, which needs USAGE on the schema.
         let select = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
                       WHERE nspname = $1 AND relname = $2)";
         Ok(self.connection.query_one(select, &[&self.schema.name(), &table]).await?.get(0))

@@ -1,4 +1,4 @@
-//! Whether a connection pooler is in between, told by what it does to sessions, whichever pooler it is.
+//! Detects a connection pooler of any make by its effect on sessions.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::postgres::pool::Pool;
 use crate::postgres::session::{Connection, Session, attempt};
 use crate::store::HOUSEKEEPING;
 
-/// A server process that is still there so long after its only client has gone has another one in between.
+/// If a server process still exists this long after its client has gone, a pooler keeps it.
 const GOING: Duration = Duration::from_secs(1);
 
-/// Opens a second session, and has the two take turns. A pooler in transaction mode then mixes up their server
-/// processes; one in session mode keeps the second one's when that is over.
+/// Opens a second session, and alternates between the two. A pooler in transaction mode then mixes up their server processes; one
+/// in session mode keeps the process of the second after its end.
 pub(super) async fn check(p: &Patient<'_>) -> Checked {
     let pool = Pool::new(p.host.clone(), 1, p.config.timeout);
     let pool = pool.map_err(|error| Failure::new(Class::Refused, error.to_string()))?;
     let second = match pool.get().await {
         Ok(second) => second,
-        // That is a finding of the connection slots.
+        // The check of the connections reports that.
         Err(failure) => {
             return Ok(vec![warning(format!("cannot be told without a second session: {failure}"))]);
         }
@@ -59,7 +59,7 @@ async fn take_turns(first: &Connection, mut second: Session) -> Checked {
     Ok(vec![ok("none is in between")])
 }
 
-/// Begins a transaction; gives the server process that it runs in.
+/// Begins a transaction; returns the pid of its server process.
 async fn begin(connection: &Connection) -> Result<String, Failure> {
     connection.batch_execute("BEGIN").await?;
     let messages = connection.simple_query("SELECT pg_backend_pid()").await?;

@@ -1,4 +1,4 @@
-//! What the role may do, against what forebay has to.
+//! Compares the role's privileges with those that forebay needs.
 
 use super::{Checked, Patient, ok, problem, warning};
 use crate::postgres::error::Failure;
@@ -12,8 +12,12 @@ pub(super) async fn check(p: &Patient<'_>) -> Checked {
         ))]);
     }
     let grantee = format!("TO {role}");
-    if !schema_exists(p).await? {
-        if !p.config.create_schema || asks(p, "has_database_privilege(current_database(), 'CREATE')").await? {
+    let select = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), \
+                  has_database_privilege(current_database(), 'CREATE')";
+    let row = p.connection.query_one(select, &[&p.schema.name()]).await?;
+    let (exists, may_create): (bool, bool) = (row.get(0), row.get(1));
+    if !exists {
+        if !p.config.create_schema || may_create {
             return Ok(vec![ok(format!("role {role}; there is no schema yet to have privileges in"))]);
         }
         let cure = format!("GRANT CREATE ON DATABASE ... {grantee}, or run `forebay schema` as another role");
@@ -60,7 +64,7 @@ pub(super) async fn row_security(p: &Patient<'_>) -> Checked {
     Ok(if found.is_empty() { vec![ok("no policies apply to the role")] } else { found })
 }
 
-/// The privileges that the role lacks on `table`, where that exists. A column's privilege is as good.
+/// The privileges that the role lacks on `table`, if that exists. Privileges on its columns are enough.
 async fn missing(p: &Patient<'_>, table: &Table) -> Result<Vec<&'static str>, Failure> {
     let select = "SELECT has_table_privilege(c.oid, $3) OR bool_and(has_column_privilege(c.oid, attnum, $3)) \
                   FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace JOIN pg_attribute ON attrelid = c.oid \
@@ -77,8 +81,7 @@ async fn missing(p: &Patient<'_>, table: &Table) -> Result<Vec<&'static str>, Fa
     Ok(missing)
 }
 
-/// Where forebay makes the schema it has to see its version, and makes the days' partitions, which only the owner of
-/// the table can.
+/// If forebay makes the schema, it has to read its version and make partitions, which only the owner of the table can.
 async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
     let select = "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class c \
                   JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1 AND relname = $2";
@@ -103,16 +106,7 @@ async fn to_make_partitions(p: &Patient<'_>, role: &str) -> Checked {
     Ok(found)
 }
 
-async fn schema_exists(p: &Patient<'_>) -> Result<bool, Failure> {
-    let select = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-    Ok(p.connection.query_one(select, &[&p.schema.name()]).await?.get(0))
-}
-
 async fn asks_of_schema(p: &Patient<'_>, privilege: &str) -> Result<bool, Failure> {
     let select = "SELECT has_schema_privilege(oid, $2) FROM pg_namespace WHERE nspname = $1";
     Ok(p.connection.query_one(select, &[&p.schema.name(), &privilege]).await?.get(0))
-}
-
-async fn asks(p: &Patient<'_>, question: &str) -> Result<bool, Failure> {
-    Ok(p.connection.query_one(&format!("SELECT {question}"), &[]).await?.get(0))
 }

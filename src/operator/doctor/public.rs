@@ -1,8 +1,8 @@
-//! What everybody may do in the database that is nobody's but the owner's to do.
+//! Privileges of PUBLIC that only the owner should have.
 
 use super::{Checked, Patient, ok, warning};
 
-/// The functions that have a search_path of their own since version 7 of the store.
+/// The functions with a search_path of their own since version 7 of the store.
 const WITH_PATH: [&str; 5] = ["keep_counts", "search", "histogram", "counted", "severity_number"];
 
 pub(super) async fn check(p: &Patient<'_>) -> Checked {

@@ -18,7 +18,7 @@ const VERSIONS: [(i32, Date); 6] = [
     (18, date(2030, 11, 14)),
 ];
 
-/// A clock that is further off than this is worth a word.
+/// The largest difference of clocks that is fine.
 const SKEW: Duration = Duration::from_secs(1);
 
 pub(super) async fn version(p: &Patient<'_>) -> Checked {
@@ -62,7 +62,7 @@ pub(super) async fn clock(p: &Patient<'_>) -> Checked {
         let (asked, instant) = (SystemTime::now(), std::time::Instant::now());
         let theirs: SystemTime = p.connection.query_one(&statement, &[]).await?.get(0);
         let round_trip = instant.elapsed();
-        // The server looked at its clock on the way, halfway for all that is known.
+        // Assumes that the server read its clock halfway through the round trip.
         let skew = seconds(theirs) - seconds(asked + round_trip / 2);
         if best.is_none_or(|(shortest, _)| round_trip < shortest) {
             best = Some((round_trip, skew));
@@ -76,7 +76,7 @@ fn seconds(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// `skew` is what the server's clock is ahead, in seconds; half of the round trip is its uncertainty.
+/// `skew` is how far the server's clock is ahead, in seconds; its uncertainty is half of the round trip.
 fn judge_clock(round_trip: Duration, skew: f64) -> (Verdict, String) {
     let uncertain = round_trip.as_secs_f64() / 2.0;
     let milliseconds = round_trip.as_secs_f64() * 1000.0;
@@ -104,7 +104,7 @@ pub(super) async fn durability(p: &Patient<'_>) -> Checked {
             found.push(warning(format!("{name} is off: {what}; ALTER SYSTEM SET {name} = on, and reload")));
         }
     }
-    // The session's own value: a pooler may have swallowed it.
+    // The session's value: a pooler may have swallowed forebay's setting.
     let commit: String = p.connection.query_one("SHOW synchronous_commit", &[]).await?.get(0);
     if commit != "on" {
         let role = "ALTER ROLE ... SET synchronous_commit = on";
@@ -119,8 +119,8 @@ pub(super) async fn durability(p: &Patient<'_>) -> Checked {
     Ok(found)
 }
 
-/// What else than forebay's own deadlines may end a session or a transaction. forebay sets both for its sessions, which a pooler may
-/// have swallowed.
+/// Server settings that may end a session or a transaction before forebay's own deadlines. forebay sets both to 0 for its sessions,
+/// but a pooler may have swallowed that.
 pub(super) async fn timeouts(p: &Patient<'_>) -> Checked {
     let (role, _) = p.role().await?;
     let mut found = Vec::new();
@@ -148,7 +148,7 @@ pub(super) async fn timeouts(p: &Patient<'_>) -> Checked {
     Ok(found)
 }
 
-/// Checkpoints that WAL has forced, against those that came by the clock.
+/// Compares checkpoints that WAL has forced with timed ones.
 pub(super) async fn checkpoints(p: &Patient<'_>) -> Checked {
     let newer = "SELECT to_regclass('pg_catalog.pg_stat_checkpointer') IS NOT NULL";
     let select = if p.connection.query_one(newer, &[]).await?.get(0) {

@@ -1,9 +1,9 @@
-//! Room for forebay's connections: the server's, the database's and the role's.
+//! Room for forebay's connections: the limits of the server, the database and the role.
 
 use super::{Checked, Patient, Verdict, ok, problem, warning};
 use crate::postgres::error::Failure;
 
-/// What limits the sessions of a role in a database. -1 is no limit.
+/// The limits on the sessions of a role in a database. -1 is no limit.
 #[derive(Clone, Copy, Debug)]
 struct Slots {
     /// Sessions that the server has for roles like this one.

@@ -1,4 +1,4 @@
-//! The store: its version and columns, what lies in it.
+//! The store: its version and columns, its dead letters and its size.
 
 use super::{Checked, Patient, ok, problem, warning};
 use crate::postgres::error::Failure;
@@ -45,17 +45,13 @@ pub(super) async fn schema(p: &Patient<'_>) -> Checked {
     Ok(vec![ok(format!("{schema} has version {version}, and the columns fit"))])
 }
 
-/// The version of the store; `None` where there is none, or the role may not see it.
+/// The version of the store; `None` if there is none, or the role may not read it.
 pub(super) async fn version(p: &Patient<'_>) -> Result<Option<i32>, Failure> {
     if !p.has("schema_migrations").await? {
         return Ok(None);
     }
     let select = format!("SELECT max(version) FROM {}.schema_migrations", p.schema);
-    match p.connection.query_one(&select, &[]).await.map_err(Failure::from) {
-        Ok(row) => Ok(row.get(0)),
-        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    Ok(p.readable(&select).await?.and_then(|row| row.get(0)))
 }
 
 pub(super) async fn dead_letters(p: &Patient<'_>) -> Checked {
@@ -64,26 +60,22 @@ pub(super) async fn dead_letters(p: &Patient<'_>) -> Checked {
     }
     let select =
         format!("SELECT count(*) FROM (SELECT FROM {}.dead_letters LIMIT {COUNTED}) letters", p.schema);
-    match p.connection.query_one(&select, &[]).await.map_err(Failure::from) {
-        Ok(row) => Ok(vec![match row.get::<_, i64>(0) {
-            0 => ok("none"),
-            count => {
-                let at_least = if count == COUNTED { "at least " } else { "" };
-                let what = "look at them with `forebay dead-letters list`, and retry or purge them";
-                warning(format!(
-                    "{at_least}{count} in {}.dead_letters, refused for their content: {what}",
-                    p.schema
-                ))
-            }
-        }]),
-        Err(failure) if failure.sqlstate.as_deref() == Some("42501") => Ok(vec![ok(
-            "cannot be counted: the role may not SELECT them, which forebay does not need to write",
-        )]),
-        Err(failure) => Err(failure),
-    }
+    let count = p.readable(&select).await?.map(|row| row.get::<_, i64>(0));
+    Ok(vec![match count {
+        None => ok("cannot be counted: the role may not SELECT them, which forebay does not need to write"),
+        Some(0) => ok("none"),
+        Some(count) => {
+            let at_least = if count == COUNTED { "at least " } else { "" };
+            let cure = "look at them with `forebay dead-letters list`, and retry or purge them";
+            warning(format!(
+                "{at_least}{count} in {}.dead_letters, refused for their content: {cure}",
+                p.schema
+            ))
+        }
+    }])
 }
 
-/// What SQL can say of the disk: what is used. What is free, the server tells nobody.
+/// The disk's used space. SQL has no way to ask for the free space.
 pub(super) async fn disk(p: &Patient<'_>) -> Checked {
     let select = "SELECT pg_size_pretty(pg_database_size(current_database())), \
                   pg_size_pretty(coalesce((SELECT sum(pg_total_relation_size(oid)) FROM unnest($1::oid[]) oid), 0)), \

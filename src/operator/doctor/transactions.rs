@@ -1,10 +1,10 @@
-//! Transactions that have been open for long. What was deleted or replaced since they began cannot be removed, so that every
-//! batch walks past more and more old versions of its lane's row, and tables grow.
+//! Transactions that have been open for long. Rows deleted or replaced since they began cannot be removed, so that every batch
+//! walks past more and more old versions of its lane's row, and tables grow.
 
 use super::{Checked, Patient, ok, warning};
 
-/// Whoever keeps rows from being removed, with the cure. A plain role does not see when others' transactions began, but how many
-/// transactions have begun since; of a database's rows the other databases' sessions keep none.
+/// Everything that keeps rows from being removed, with the cure. A plain role does not see when others' transactions began, but how
+/// many transactions have begun since; of a database's rows the other databases' sessions keep none.
 const OPEN: &str = "\
     SELECT format('session %s of role %s (%s) has been in a transaction for %s', pid, quote_ident(usename), \
         coalesce(nullif(application_name, ''), 'no application_name'), \

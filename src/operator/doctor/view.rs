@@ -1,4 +1,4 @@
-//! What people read: the view and the functions, which users change. Records are written whatever there is.
+//! The view and the functions that people read, and that users change. No write depends on them.
 
 use super::store::version;
 use super::{Checked, Patient, ok, warning};

@@ -1,24 +1,22 @@
-//! Which records are meant.
+//! The filter of records.
 
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use crate::postgres::ToSql;
-
 use crate::table::Severity;
 
-/// Which records are meant: those for which everything holds that is said here.
+/// Selects the records that satisfy all its conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// The ones of these services; all where there are none.
+    /// Their service is one of these; all if there are none.
     pub services: Vec<String>,
-    /// The ones of this severity or a higher one.
+    /// They have this severity or a higher one.
     pub severity: Option<Severity>,
-    /// The ones with this in their body, in any case.
+    /// Their body contains this, in any case.
     pub text: Option<String>,
-    /// The ones of this trace.
+    /// They belong to this trace.
     pub trace: Option<TraceId>,
-    /// The ones with these attributes.
+    /// They have these attributes.
     pub attributes: Vec<Attribute>,
 }
 
@@ -26,7 +24,7 @@ pub struct Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceId(String);
 
-/// What is not a trace's id.
+/// The text is not a trace's id.
 #[derive(Debug, thiserror::Error)]
 #[error("a trace's id has 32 hexadecimal digits, such as 5b8efff798038103d269b633813fc60c")]
 pub struct TraceError;
@@ -38,13 +36,13 @@ pub struct Attribute {
     value: String,
 }
 
-/// What is not an attribute's key with its value.
+/// The text is not an attribute's key with its value.
 #[derive(Debug, thiserror::Error)]
 #[error("an attribute is given as its key with its value, such as http.route=/orders")]
 pub struct AttributeError;
 
-/// A condition on the view, with the values of its parameters. It has only what is asked for, so that each statement is
-/// planned for that.
+/// A condition on the view, with the values of its parameters. It has only the terms that are asked for, so that each statement is
+/// planned for these.
 #[derive(Default)]
 pub(super) struct Condition {
     terms: Vec<String>,
@@ -56,7 +54,7 @@ impl Filter {
         let mut condition = Condition::default();
         match &self.services[..] {
             [] => {}
-            // Of one service the planner knows better how many records it has.
+            // The planner estimates the records of one service better this way.
             [service] => condition.and("service_name = ?", service.clone()),
             services => condition.and("service_name = ANY (?)", services.to_vec()),
         }
@@ -75,7 +73,7 @@ impl Filter {
 }
 
 impl Attribute {
-    /// What is written like a number may be one, or a text.
+    /// A value that looks like a number may be one, or a text.
     fn narrow(&self, condition: &mut Condition) {
         let object = |value: serde_json::Value| serde_json::json!({ &*self.key: value }).to_string();
         let text = object(serde_json::Value::String(self.value.clone()));
@@ -93,23 +91,15 @@ impl Attribute {
 }
 
 impl Condition {
-    /// Adds what must hold as well, with `?` for the value.
+    /// Adds a term, with `?` for the value.
     pub(super) fn and(&mut self, term: &str, value: impl ToSql + Send + Sync + 'static) {
         let parameter = self.value(value);
         self.terms.push(term.replace('?', &parameter));
     }
 
-    /// Adds what must hold as well.
+    /// Adds a term.
     pub(super) fn holds(&mut self, term: String) {
         self.terms.push(term);
-    }
-
-    pub(super) fn since(&mut self, since: SystemTime) {
-        self.and("time >= ?", since);
-    }
-
-    pub(super) fn until(&mut self, until: SystemTime) {
-        self.and("time < ?", until);
     }
 
     /// The values, in the order of their parameters.
@@ -125,8 +115,7 @@ impl Condition {
 
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.terms.is_empty() { "true" } else { "" })?;
-        f.write_str(&self.terms.join(" AND "))
+        f.write_str(&if self.terms.is_empty() { "true".to_owned() } else { self.terms.join(" AND ") })
     }
 }
 
@@ -148,16 +137,9 @@ impl FromStr for Attribute {
     }
 }
 
-/// The pattern of LIKE for whatever has `text` in it.
+/// The LIKE pattern for any text that contains `text`.
 fn pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for c in text.chars() {
-        if matches!(c, '\\' | '%' | '_') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern + "%"
+    format!("%{}%", text.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A record as people read it: time, severity, service, body, and then its attributes as logfmt has them.
+//! A record in lines for people: time, severity, service, body, and then its attributes in logfmt.
 //!
-//! Values of several lines, such as stack traces, stand below, indented. Nothing of what a sender wrote is obeyed by a terminal.
+//! Values with several lines, such as stack traces, follow below, indented. Control characters of a sender are escaped.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::values::plain::plain;
 
-/// How lines for people look.
+/// The look of lines for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
     /// Whether they are coloured.
@@ -20,7 +20,7 @@ pub struct Look {
     pub zone: TimeZone,
 }
 
-/// What is shown of a record.
+/// The parts of a record that are shown.
 pub(super) struct Record {
     time: SystemTime,
     severity: Option<String>,
@@ -68,7 +68,7 @@ impl Record {
         text.push('\n');
     }
 
-    /// The attributes in one line, and apart from them those that take several.
+    /// The attributes in one line, and separately those with several lines.
     fn pairs(&self) -> (String, Vec<(&str, &str)>) {
         let (mut pairs, mut blocks) = (Vec::new(), Vec::new());
         pairs.extend(self.event.iter().map(|event| format!("event={}", quoted(event))));
@@ -93,7 +93,7 @@ impl From<&Row> for Record {
             body: row.get(3),
             event: row.get(4),
             trace: row.get(5),
-            // An object, by the column's own making; whatever else somebody has put there has no pairs.
+            // forebay writes an object there; anything else has no pairs.
             attributes: serde_json::from_str(row.get(6)).unwrap_or_default(),
         }
     }
@@ -121,19 +121,19 @@ fn colour(severity: &str) -> &'static str {
     }
 }
 
-/// To the millisecond; in UTC it says so.
+/// The time in milliseconds, with a Z if it is in UTC.
 fn when(time: SystemTime, zone: &TimeZone) -> String {
     let Ok(time) = Timestamp::try_from(time) else { return "out of time".to_owned() };
     let utc = if *zone == TimeZone::UTC { "Z" } else { "" };
     format!("{}{utc}", time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.3f"))
 }
 
-/// A line of text, of whose control characters tabulators are left.
+/// A line of text with its control characters escaped, except tabs.
 fn visible(line: &str) -> String {
     line.split('\t').map(plain).collect::<Vec<_>>().join("\t")
 }
 
-/// As logfmt has it: in quotes where it would not be one word.
+/// A word of logfmt, in quotes if necessary.
 fn quoted(text: &str) -> String {
     let is_word = |c: char| !c.is_whitespace() && c != '"' && c != '=';
     if !text.is_empty() && text.chars().all(is_word) {

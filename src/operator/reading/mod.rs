@@ -1,8 +1,7 @@
-//! The way back: records read from the view, for the command line.
+//! Reads records from the view, for the command line.
 //!
-//! A search reads once ([`Query`]), a tail goes on with what is stored meanwhile ([`Tail`]). Both read the view and nothing
-//! else, in transactions that can only read, over a connection of their own, so that a running forebay keeps its own and a
-//! role that may SELECT in the view is enough.
+//! A [`Query`] reads once, a [`Tail`] follows new records. Both read only the view, in read-only transactions on a connection of
+//! their own: a running forebay keeps its connections, and a role needs only SELECT on the view.
 
 mod filter;
 mod line;

@@ -1,47 +1,45 @@
-//! `forebay query`: records of a span of time, the oldest first, as they stand in a log file.
+//! `forebay query`: records of a span of time, the oldest first, as in a log file.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
-
-use crate::postgres::Row;
 
 use super::filter::Condition;
 use super::session::{Moment, ViewReader};
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
-
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::store::Config;
 use crate::values::when::When;
 
-/// What is asked for.
+/// A search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query {
     /// Which records.
     pub filter: Filter,
-    /// From when on; without it, the last hour, and of a trace all.
+    /// The begin; by default an hour ago, and for a trace no limit.
     pub since: Option<When>,
-    /// Until when.
+    /// The end.
     pub until: Option<When>,
     /// The most to be shown, the newest; 0 is all.
     pub limit: u32,
     /// The longest that the search may take.
     pub timeout: Duration,
-    /// How they are shown.
+    /// The output format.
     pub style: Style,
 }
 
-/// The time that is searched where none is given.
+/// The default of `since`.
 const LAST_HOUR: When = When::Ago(Duration::from_secs(3600));
 
-/// The most records that are held here at a time, but for a few.
+/// The most records held in memory at a time.
 const PAGE: usize = 2_000;
 
 /// Searches the store at `target`; records go to `out`, a remark to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached or does not let us, or where it takes too long.
+/// If the store cannot be reached or denies access, or the search takes too long.
 pub async fn query(
     query: &Query,
     target: Target,
@@ -60,7 +58,7 @@ pub async fn query(
         let select = query.statement(&format!("{}.logs l WHERE {condition}", reader.schema));
         all_but_last(&reader, moment, &select, &condition, &mut show).await
     };
-    // Whoever reads the last page slowly holds up nothing.
+    // The last page is shown after the transaction, so that a slow reader holds up nothing.
     let last = reader.at_a_moment(read).await?;
     show(&last)?;
     if shown > 0 && shown == query.limit as usize {
@@ -69,7 +67,7 @@ pub async fn query(
     Ok(())
 }
 
-/// Shows the pages of an answer but for the last one, which it gives.
+/// Shows the pages of an answer except the last, which it returns.
 async fn all_but_last(
     reader: &ViewReader,
     moment: &Moment<'_>,
@@ -96,10 +94,10 @@ impl Query {
     fn condition(&self, now: SystemTime) -> Condition {
         let mut condition = self.filter.condition();
         if let Some(since) = self.since.or(self.filter.trace.is_none().then_some(LAST_HOUR)) {
-            condition.since(since.at(now));
+            condition.and("time >= ?", since.at(now));
         }
         if let Some(until) = self.until {
-            condition.until(until.at(now));
+            condition.and("time < ?", until.at(now));
         }
         condition
     }

@@ -1,4 +1,4 @@
-//! Transactions that can only read.
+//! Read-only transactions.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,38 +11,38 @@ use crate::postgres::session::{Connection, bounded};
 use crate::store::Config;
 use crate::table::identifier::{Schema, quoted};
 
-/// One who reads the view.
+/// A reader of the view.
 pub(super) struct ViewReader {
-    /// Of one connection.
+    /// Has one connection.
     pool: Pool,
     pub(super) schema: Schema,
     /// The longest that a statement may take.
     limit: Duration,
 }
 
-/// A moment of the store: all that is read in its transaction is of it.
+/// A moment of the store: its transaction sees one snapshot.
 pub(super) struct Moment<'a> {
-    /// In the transaction.
+    /// In that transaction.
     pub(super) connection: &'a Connection,
     /// By the server's clock.
     pub(super) now: SystemTime,
     pub(super) snapshot: Snapshot,
     pub(super) is_standby: bool,
-    /// Who reads, as SQL.
+    /// The role that reads, as SQL.
     role: String,
 }
 
-/// How much longer than the server we wait, so that it is the server who says what took too long.
+/// How much longer than the server's limit to wait, so that the server reports what took too long.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The time zone is that of times in JSON. The values of parameters are planned for, each time. What is asked for is not
-/// worth compiling. A pager may keep us waiting; but a transaction that stays keeps vacuum from its work.
+/// Times in JSON are in UTC. Each statement is planned for its values, and not compiled. A pager may keep forebay waiting, but not
+/// for ever: an open transaction keeps vacuum from its work.
 const SETTINGS: &str = "SELECT set_config(name, wanted.value, true) FROM (VALUES ('TimeZone', 'UTC'), \
      ('plan_cache_mode', 'force_custom_plan'), ('jit', 'off'), ('transaction_timeout', '0'), \
      ('cursor_tuple_fraction', '1'), ('idle_in_transaction_session_timeout', '10min')) wanted (name, value) JOIN pg_settings USING (name)";
 
 impl ViewReader {
-    /// A reader of the store at `target`, whose statements may take `limit`. The server's list of sessions has it as `name`.
+    /// A reader of the store at `target`, whose statements may take `limit`. Its application_name is `name`.
     pub(super) fn new(
         target: Target,
         config: &Config,
@@ -56,8 +56,8 @@ impl ViewReader {
         })
     }
 
-    /// Has `work` done at a moment of the store: in a transaction, in which nothing changes and nothing can be changed. Only what the
-    /// server is asked to do has a bound, since a pager may keep us waiting.
+    /// Does `work` in a read-only transaction with one snapshot. Only the server's work has a time limit, since a pager may keep
+    /// forebay waiting.
     pub(super) async fn at_a_moment<T>(
         &self,
         work: impl AsyncFnOnce(&Moment<'_>) -> Result<T, CommandError>,
@@ -85,7 +85,7 @@ impl ViewReader {
         .await
     }
 
-    /// Bounds what the server is asked to do.
+    /// Bounds the time of the server's work.
     pub(super) async fn answered<T, E: Into<Failure>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -93,7 +93,7 @@ impl ViewReader {
         bounded(self.limit + GRACE, async { work.await.map_err(Into::into) }).await
     }
 
-    /// `failure`, with what has to be granted where that is what is missing, or how a search that takes too long gets shorter.
+    /// `failure` with the GRANT that is missing, or with the advice to narrow a search that took too long.
     pub(super) fn explain(&self, failure: Failure, moment: &Moment<'_>) -> CommandError {
         match failure.sqlstate.as_deref() {
             Some("42501") => {

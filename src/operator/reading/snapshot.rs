@@ -1,16 +1,16 @@
-//! What a transaction sees, by which the next one knows what is new.
+//! A transaction's snapshot, by which the next one knows which records are new.
 
-/// PostgreSQL's snapshot: the transactions that were under way, and those that had yet to begin.
+/// PostgreSQL's snapshot: the transactions in progress, and those that had yet to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    /// All from this one on were not there yet.
+    /// The first transaction that had not begun.
     next: u64,
-    /// Nor were these done.
+    /// The transactions in progress.
     under_way: Vec<u64>,
 }
 
 impl Snapshot {
-    /// Reads what `pg_current_snapshot` says, `xmin:xmax:xip,xip,…`.
+    /// Parses the result of `pg_current_snapshot`, `xmin:xmax:xip,xip,…`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (_, next, under_way) = (parts.next()?, parts.next()?, parts.next()?);
@@ -23,11 +23,9 @@ impl Snapshot {
         self.next <= other.next
     }
 
-    /// The condition that a record is not in this snapshot: its transaction is no older than the next one was, or it is one of
-    /// those that were under way.
+    /// The condition that a record is not in this snapshot: its transaction had not begun, or was in progress.
     ///
-    /// A record has the lower 32 bits of its transaction's number, which go around; what is older than half of that has not
-    /// happened within any window.
+    /// A record has the lower 32 bits of its transaction's number, which wrap around; no window reaches back over half of them.
     pub(super) fn is_without(&self) -> String {
         let under_way: Vec<_> = self.under_way.iter().map(|id| bits(*id).to_string()).collect();
         format!(
@@ -38,7 +36,7 @@ impl Snapshot {
     }
 }
 
-/// What a record has of its transaction's number.
+/// The part of a transaction's number that a record has.
 fn bits(id: u64) -> u32 {
     id as u32
 }

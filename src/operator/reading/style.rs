@@ -1,21 +1,20 @@
 //! How records are shown.
 
-use crate::postgres::Row;
-
 use super::line::{Look, Record};
+use crate::postgres::Row;
 use crate::values::plain::plain_json;
 
 /// How records are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// A line each for people, and some more where the body has more.
+    /// A line each for people, or several if the body has several.
     Lines(Look),
     /// One JSON object a line, with all columns of the view.
     Json,
 }
 
 impl Style {
-    /// What is selected of the view, which is there as `l`.
+    /// The columns to select from the view, whose alias is `l`.
     pub(super) fn columns(&self) -> &'static str {
         match self {
             Self::Lines(_) => Record::COLUMNS,
@@ -23,7 +22,7 @@ impl Style {
         }
     }
 
-    /// `rows` of these columns, ready to be written.
+    /// The text of `rows` with these columns.
     pub(super) fn show(&self, rows: &[Row]) -> String {
         let mut text = String::new();
         for row in rows {

@@ -1,15 +1,13 @@
-//! `forebay tail`: the last records, and then what is stored from there on, until told to stop.
+//! `forebay tail`: the last records, and then new ones as they are stored, until stopped.
 //!
-//! Records become visible in the order of commits, which is not that of their times, and some come late. So what is new is not
-//! told by time: each look takes a snapshot, and shows what was not in the one before. That is exact, none twice and none
-//! left out, without keeping in mind what was shown. (It holds for whoever stores without savepoints, as forebay does.) Time
-//! only bounds how much of the table a look has to go through: a record that is stored more than `window` after its time
-//! is not met.
+//! Records become visible in the order of commits, not of their times, and some come late. So new records are not found by time:
+//! each look takes a snapshot, and shows the records that were not in the one before. That is exact: each once, without remembering
+//! what was shown. (It needs writers that use no savepoints, as forebay's lanes.) Time only bounds how much of the table a look
+//! reads: a record that is stored more than `window` after its time is not shown.
 
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::postgres::Row;
 use tokio::time::sleep;
 
 use super::filter::Condition;
@@ -17,45 +15,45 @@ use super::session::{Moment, ViewReader};
 use super::snapshot::Snapshot;
 use super::{Filter, Style};
 use crate::operator::command_error::CommandError;
-
+use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
 use crate::store::Config;
 use crate::values::plain::plain;
 use crate::values::when::When;
 
-/// What is followed.
+/// What to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Which records.
     pub filter: Filter,
-    /// How many of those that are there already are shown first.
+    /// How many stored records to show first.
     pub lines: u32,
-    /// From when on those are looked for.
+    /// How far back to look for them.
     pub since: When,
-    /// How late a record may come.
+    /// The longest time between a record's own time and its storage.
     pub window: Duration,
     /// How they are shown.
     pub style: Style,
 }
 
-/// The most records that a look shows.
+/// The most records shown by one look.
 const MOST: usize = 1_000;
-/// From one look to the next.
+/// The shortest wait between two looks.
 const PACE: Duration = Duration::from_millis(500);
-/// So many times the time of a look passes before the next one, so that the database has four fifths of its time for others.
+/// The next look waits this many times as long as the last one took, so that the database has four fifths of its time for others.
 const REST: u32 = 4;
 /// The longest time of a look.
 const LIMIT: Duration = Duration::from_secs(15);
-/// The waits between tries to connect.
+/// The shortest and the longest wait between attempts to connect.
 const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Follows the store at `target` until nobody wants to read any more; records go to `out`, remarks to `progress`.
+/// Follows the store at `target` until the output is closed; records go to `out`, remarks to `progress`.
 ///
 /// # Errors
 ///
-/// Where the store cannot be reached at first, or does not let us. Later it may come and go.
+/// If the store cannot be reached at first, or denies access. Later it may disappear and come back.
 pub async fn tail(
     tail: &Tail,
     target: Target,
@@ -94,21 +92,21 @@ pub async fn tail(
     }
 }
 
-/// One who looks again and again.
+/// The state between two looks.
 struct Follower<'a> {
     tail: &'a Tail,
     reader: ViewReader,
-    /// What the last look saw, and when.
+    /// The snapshot and the time of the last look.
     last: Option<(Snapshot, SystemTime)>,
 }
 
-/// What a look has seen.
+/// The result of a look.
 struct Seen {
-    /// The newest, the oldest of them first.
+    /// The newest records, the oldest of them first.
     rows: Vec<Row>,
-    /// Of those that are new, how many are not shown.
+    /// The number of new records that are not shown.
     more: u64,
-    /// The database is not the one of the last look, or an older state of it.
+    /// Whether the database is another than at the last look, or an older state of it.
     is_other: bool,
 }
 
@@ -119,7 +117,7 @@ impl Follower<'_> {
         Ok(seen)
     }
 
-    /// What is new at this moment; with it, what the next look begins from.
+    /// The records that are new at this moment, and the state for the next look.
     async fn look_at(&self, moment: &Moment<'_>) -> Result<(Seen, (Snapshot, SystemTime)), CommandError> {
         if moment.is_standby {
             return Err(CommandError::Standby);
@@ -129,12 +127,13 @@ impl Follower<'_> {
         let mut is_other = false;
         match &self.last {
             None => {
-                condition.since(self.tail.since.at(moment.now));
+                condition.and("time >= ?", self.tail.since.at(moment.now));
                 most = self.tail.lines as usize;
             }
             Some((snapshot, at)) => {
                 is_other = !snapshot.is_before(&moment.snapshot);
-                condition.since(at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH));
+                let since = at.checked_sub(self.tail.window).unwrap_or(SystemTime::UNIX_EPOCH);
+                condition.and("time >= ?", since);
                 condition.holds(snapshot.is_without());
             }
         }
@@ -144,7 +143,7 @@ impl Follower<'_> {
         Ok((Seen { rows, more, is_other }, (moment.snapshot.clone(), moment.now)))
     }
 
-    /// The newest records, the newest first, and how many there are beyond the `most` of them.
+    /// The newest records, at most `most`, the newest first, and how many more there are.
     async fn read(
         &self,
         moment: &Moment<'_>,
@@ -158,11 +157,11 @@ impl Follower<'_> {
             most + 1
         );
         let mut rows = self.reader.answered(moment.connection.query(&*select, &values)).await?;
-        if rows.len() <= most || self.last.is_none() {
-            rows.truncate(most);
+        let are_all = rows.len() <= most || self.last.is_none();
+        rows.truncate(most);
+        if are_all {
             return Ok((rows, 0));
         }
-        rows.truncate(most);
         let count = format!("SELECT count(*) FROM {from}");
         let all: i64 = self.reader.answered(moment.connection.query_one(&*count, &values)).await?.get(0);
         Ok((rows, all.unsigned_abs() - most as u64))

@@ -1,13 +1,13 @@
-//! What stores the rows of an existing table, where that is not PostgreSQL itself.
+//! The engine that stores the rows of an existing table, if it is not PostgreSQL itself.
 //!
-//! Such an engine answers a COPY in its own way: it names neither the line nor the code, or commits by itself. One refused row could
-//! not be told from the others then, and a batch could be stored twice.
+//! Such an engine answers a COPY in its own way: it names neither the line nor the SQLSTATE, or commits by itself. forebay could
+//! then not tell a refused row from the others, and could store a batch twice.
 
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 
-/// Engines that have a catalogue of their own: its schema and table, the condition for a row of it to be of the table `t` in the
-/// schema `n`, and the words for the table.
+/// Engines with a catalogue of their own: its schema and table, the condition that a row of it belongs to the table `t` in the
+/// schema `n`, and the words for the message.
 const CATALOGUES: [(&str, &str, &str, &str); 2] = [
     ("pg_catalog", "pg_dist_partition", "e.logicalrelid = t.oid", "is distributed by Citus"),
     (
@@ -18,7 +18,7 @@ const CATALOGUES: [(&str, &str, &str, &str); 2] = [
     ),
 ];
 
-/// Which engine has `table`, or a partition of it, in the words of a sentence about it; `None` is PostgreSQL itself.
+/// The engine that has `table` or a partition of it, in the words of a message; `None` is PostgreSQL itself.
 pub(super) async fn of(connection: &Connection, table: u32) -> Result<Option<&'static str>, Failure> {
     let tree = "WITH t AS (SELECT c.* FROM pg_class c WHERE c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))";
     let own = format!(

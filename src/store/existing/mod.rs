@@ -1,4 +1,4 @@
-//! An existing table in a live database, against what the configuration says of it.
+//! Compares an existing table in a live database with the configuration.
 
 mod engine;
 
@@ -14,11 +14,11 @@ use crate::table::mapping::{Column, ColumnType};
 pub(crate) struct LiveTable {
     /// `r`, `p`, `v` and so on.
     kind: String,
-    /// A trigger does what is to be done with a row, instead of the view.
+    /// Whether it has an INSTEAD OF INSERT trigger.
     has_trigger_instead: bool,
-    /// Who stores its rows, where that is not PostgreSQL itself.
+    /// The engine that stores its rows, if it is not PostgreSQL itself.
     engine: Option<&'static str>,
-    /// Policies apply to the role.
+    /// Whether row-level security applies to the role.
     has_policies: bool,
     may_use_schema: bool,
     role: String,
@@ -29,24 +29,24 @@ pub(crate) struct LiveTable {
 #[derive(Debug)]
 pub(crate) struct LiveColumn {
     pub(crate) name: String,
-    /// As PostgreSQL spells it; that of a domain is the one behind it.
+    /// As PostgreSQL spells it; for a domain, its base type.
     pub(crate) sql_type: String,
     pub(crate) not_null: bool,
-    /// The table fills it where nobody else does.
+    /// Whether the table fills it by default.
     pub(crate) has_default: bool,
     pub(crate) is_generated: bool,
     pub(crate) is_identity: bool,
     may_insert: bool,
 }
 
-/// Makes sure that the table takes what `mapping` makes.
+/// Checks that the table takes the rows of `mapping`.
 pub(crate) async fn check(connection: &Connection, mapping: &Mapping) -> Result<(), SchemaError> {
     let problems = differences(connection, mapping).await?;
     let table = mapping.identifier();
     if problems.is_empty() { Ok(()) } else { Err(SchemaError::Table { table, problems }) }
 }
 
-/// What in the live table is not as `mapping` has it, each with the cure.
+/// The differences between the live table and `mapping`, each with the cure.
 pub(crate) async fn differences(connection: &Connection, mapping: &Mapping) -> Result<Vec<String>, Failure> {
     let (schema, table) = mapping.names();
     let identifier = mapping.identifier();
@@ -64,7 +64,7 @@ pub(crate) async fn differences(connection: &Connection, mapping: &Mapping) -> R
 }
 
 impl LiveTable {
-    /// Reads the table from the catalogue; `None` where it is not there.
+    /// Reads the table from the catalogue; `None` if there is none.
     pub(crate) async fn read(
         connection: &Connection,
         schema: &str,
@@ -78,7 +78,7 @@ impl LiveTable {
                       WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
         let Some(row) = connection.query_opt(select, &[&schema, &table]).await? else { return Ok(None) };
         let oid: u32 = row.get(4);
-        // citext is in a schema of the DBA's choice, which format_type names where the path does not.
+        // format_type qualifies citext with its schema, which the DBA has chosen, unless that is in the search_path.
         let select = "SELECT a.attname::text, CASE b.typname WHEN 'citext' THEN 'citext' ELSE \
                       format_type(b.oid, CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) END, \
                       a.attnotnull OR t.typnotnull, \
@@ -109,7 +109,7 @@ impl LiveTable {
         }))
     }
 
-    /// What of the table as a whole keeps rows from being written.
+    /// The problems of the table as a whole.
     fn problems(&self, schema: &str, identifier: &str) -> Vec<String> {
         let mut problems = Vec::new();
         let what = match self.kind.as_str() {
@@ -143,7 +143,7 @@ impl LiveTable {
         problems
     }
 
-    /// What keeps `column` from being filled.
+    /// The reason why `column` cannot be filled.
     fn problem_of(&self, column: &Column) -> Option<String> {
         let Column { name, sql_type, nullable, .. } = column;
         let Some(live) = self.find(name) else {
@@ -187,7 +187,7 @@ impl LiveTable {
         self.columns.iter().find(|live| live.name == name)
     }
 
-    /// Columns that have to be filled, and by nobody are.
+    /// The columns that must be filled and are not.
     fn unfilled<'a>(&'a self, mapping: &'a Mapping) -> impl Iterator<Item = String> + 'a {
         let is_filled = |live: &LiveColumn| mapping.columns().iter().any(|column| column.name == live.name);
         let must_be = |live: &&LiveColumn| live.not_null && !live.has_default && !live.is_generated;

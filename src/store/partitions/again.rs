@@ -1,4 +1,4 @@
-//! When something that could not be done to a partition is tried again.
+//! When work on a partition is retried after a failure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::postgres::error::{Class, Failure};
 
-/// When it is tried again, and how long that is waited for.
+/// The time of the next attempt, and the wait before it.
 #[derive(Debug)]
 pub(super) struct Again {
     at: Instant,
@@ -22,8 +22,8 @@ impl Again {
         Self { at: Instant::now() + SHORTEST, wait: SHORTEST }
     }
 
-    /// In ten minutes; after each further failure for a reason of its own twice as late, up to a day, since each try may have read
-    /// the whole partition.
+    /// In ten minutes; the wait doubles with each further failure other than contention, up to a day, since each attempt may have
+    /// read the whole partition.
     pub(super) fn after(before: Option<&Self>, failure: &Failure) -> Self {
         match before {
             Some(before) if failure.class != Class::Busy => {
@@ -34,12 +34,10 @@ impl Again {
         }
     }
 
-    /// Whether it is time to try again.
     pub(super) fn is_due(&self) -> bool {
         self.at <= Instant::now()
     }
 
-    /// How long it is waited for.
     pub(super) fn wait(&self) -> Duration {
         self.wait
     }

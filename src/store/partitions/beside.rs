@@ -1,10 +1,10 @@
-//! What retention deletes from the tables beside the records: resources and scopes that no kept record names, and losses and dead
-//! letters that are too old, or take too much, with what nothing but these letters named.
+//! Retention for the tables beside the records: deletes resources and scopes to which no kept record refers, losses and dead
+//! letters that are too old or take too much, and the resources and scopes of deleted letters.
 //!
-//! Which resources records name is not looked up in the partitions, which would be to read all of them. A lane notes once a day that
-//! it uses one. A record's time is at most some days after it is stored, or it is in the default partition, which is
-//! looked through. So one that was last used some days before the oldest partition begins is named nowhere else. Where a record has
-//! come to a partition long before its time, from the default one (`make.rs`) or because somebody has made it ahead, it is a use as well.
+//! References are not looked up in the partitions, because that would read all of them. Instead a lane marks each resource that it
+//! uses once a day. A record's time is at most some days after it is stored, or the record is in the default partition, which is
+//! scanned. So nothing refers to a resource that was last used some days before the oldest partition begins. Records that were
+//! stored long before their time count as a use when their partition is made (`make.rs`), or while it is ahead of now.
 
 use std::time::SystemTime;
 
@@ -20,18 +20,18 @@ use crate::table::identifier::Schema;
 
 /// The tables that are bounded beside the partitions, in the order of the sizes that [`sizes`] gives.
 const TABLES: [&str; 5] = ["resources", "scopes", "losses", "dead_letters", "dead_letter_origins"];
-/// Those of which the old rows are deleted: the column of their time, and how much a row takes.
+/// The tables whose old rows are deleted: the column of their time, and the bytes of a row.
 const DATED: [Dated; 2] =
     [("losses", "until", "pg_column_size(t.*)"), ("dead_letters", "at", "octet_length(row) + 200")];
 type Dated = (&'static str, &'static str, &'static str);
-/// What records name, and by which column.
+/// The tables that records refer to, and by which column.
 pub(crate) const NAMED: [(&str, &str); 2] = [("resources", "resource_id"), ("scopes", "scope_id")];
-/// The same number of rows goes in one transaction.
+/// The most rows that one transaction deletes.
 const ROWS: u64 = 10_000;
-/// A use is noted within two days, and those of the last days before the oldest partition may be of records in it.
+/// Seconds: a use is marked within two days, and one of the last days before the oldest partition may be of its records.
 const MARGIN: i64 = 3 * 86_400;
 
-/// What the tables beside the partitions take, in bytes, each up to `most`.
+/// The bytes of the tables beside the partitions, each counted up to `most`.
 pub(crate) async fn bytes(connection: &Connection, schema: &Schema, most: u64) -> Result<u64, Failure> {
     Ok(sizes(connection, schema).await?.into_iter().map(|bytes| bytes.min(most)).sum())
 }
@@ -45,7 +45,7 @@ async fn sizes(connection: &Connection, schema: &Schema) -> Result<Vec<u64>, Fai
 }
 
 impl Store {
-    /// Deletes losses and dead letters that are too old or too many, and what only these named.
+    /// Deletes losses and dead letters that are too old or take too much, and the resources and scopes of deleted letters.
     pub(crate) async fn tidy_dated(&self, connection: &Connection) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !policy.drops() && !policy.drop_when_disk_is_full {
@@ -68,7 +68,7 @@ impl Store {
         self.forget_unnamed(connection).await
     }
 
-    /// The condition that a row is older than the newest ones, which take `share` bytes; `None` where all fit.
+    /// The condition that a row is older than the newest ones, which take `share` bytes; `None` if all fit.
     async fn beyond(
         &self,
         connection: &Connection,
@@ -89,7 +89,8 @@ impl Store {
         }))
     }
 
-    /// Deletes what no dead letter names any more. Lanes that keep letters wait meanwhile, so that it is done in a moment or another time.
+    /// Deletes resources and scopes to which no dead letter refers any more. Lanes that write letters wait meanwhile, so it gives
+    /// up after a moment.
     async fn forget_unnamed(&self, connection: &Connection) -> Result<(), Failure> {
         match attempt(connection, forget_unnamed(connection, &self.schema)).await? {
             Err(failure) if failure.class == Class::Busy => Ok(()),
@@ -129,7 +130,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes resources and scopes that no kept record names.
+    /// Deletes resources and scopes to which no kept record refers.
     pub(crate) async fn forget_unused(&self, connection: &Connection) -> Result<(), Failure> {
         if !self.config.retention.drops() && !self.config.retention.drop_when_disk_is_full {
             return Ok(());
@@ -149,7 +150,7 @@ impl Store {
                 note_use_by(connection, &self.schema, table, &named).await?;
             }
         }
-        // In partitions that somebody has made for later there may be records that were stored long before.
+        // Partitions that somebody has made far ahead may have records that were stored long before.
         if there.iter().any(|partition| partition.range.is_some_and(|(from, _)| from > reach.end())) {
             return Ok(());
         }
@@ -166,7 +167,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes what was last used before `before` and is not named in `default`; gives their number.
+    /// Deletes the rows of `table` last used before `before` to which no record in `default` refers; returns their number.
     async fn delete_unused(
         &self,
         connection: &Connection,
@@ -175,7 +176,7 @@ impl Store {
         default: &Partition,
         before: i64,
     ) -> Result<u64, Failure> {
-        // One that a lane is just noting is used.
+        // SKIP LOCKED: a row that a lane is just marking is used.
         let delete = format!(
             "DELETE FROM {0}.{table} WHERE id IN (SELECT id FROM {0}.{table} t \
              WHERE last_used < least(to_timestamp({before}), now() - interval '6 days') \

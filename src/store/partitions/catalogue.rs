@@ -1,5 +1,4 @@
-//! The partitions that there are, as the catalogue has them. All state is there: nothing else has to be kept, and nothing
-//! can disagree with it.
+//! The partitions in the catalogue. It has all state: forebay keeps none of its own that could disagree.
 
 use std::collections::HashMap;
 
@@ -20,12 +19,11 @@ pub(crate) struct Partition {
     pub(crate) qualified: String,
     /// Its begin and its end, in seconds since 1970; `None` for the default partition.
     pub(crate) range: Option<(i64, i64)>,
-    /// It is a table of its own, and not partitioned further or on another server.
+    /// It is a plain table, neither partitioned further nor on another server.
     pub(crate) is_table: bool,
 }
 
-/// The partitions, one a row; those without a bound on one side reach to infinity there. The bound of one that is just
-/// being dropped is NULL.
+/// The partitions, one a row. A missing bound is infinity. The bound of a partition that is just being dropped is NULL.
 const PARTITIONS: &str = "SELECT c.oid, c.relname::text, n.nspname::text, c.relkind = 'r', \
      bound.text = 'DEFAULT', \
      extract(epoch FROM coalesce(substring(bound.text FROM 'FROM \\(''([^'']*)''\\)'), '-infinity')::timestamptz)::float8, \
@@ -42,7 +40,7 @@ pub(crate) async fn partitions(connection: &Connection, schema: &Schema) -> Resu
     let mut found: Vec<_> = rows
         .iter()
         .filter_map(|row| {
-            // Of one that is dropped between two looks at its bound, the second one finds nothing.
+            // If it is dropped between the two look-ups of its bound, the second is NULL.
             let is_default: bool = row.get::<_, Option<bool>>(4)?;
             // An infinite float becomes the last integer.
             let range = (row.get::<_, f64>(5) as i64, row.get::<_, f64>(6) as i64);
@@ -65,33 +63,33 @@ pub(crate) fn ranges(partitions: &[Partition]) -> Vec<(i64, i64)> {
     partitions.iter().filter_map(|partition| partition.range).collect()
 }
 
-/// The one that takes what has no partition.
+/// The default partition.
 pub(crate) fn default_of(partitions: &[Partition]) -> Option<&Partition> {
     partitions.iter().find(|partition| partition.range.is_none())
 }
 
-/// What a partition takes with its indexes, in bytes; 0 of none, and of one that somebody has dropped meanwhile.
+/// The bytes of a partition with its indexes; 0 for none, or if somebody has dropped it meanwhile.
 pub(crate) async fn bytes(connection: &Connection, partition: Option<&Partition>) -> Result<u64, Failure> {
     let Some(partition) = partition else { return Ok(0) };
     let size = "SELECT coalesce(pg_total_relation_size($1::oid), 0)";
     Ok(connection.query_one(size, &[&partition.oid]).await?.get::<_, i64>(0).max(0) as u64)
 }
 
-/// A partition, with what it holds.
+/// A partition with its size, indexes and counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PartitionState {
     pub(crate) partition: Partition,
     pub(crate) table_bytes: u64,
     pub(crate) index_bytes: u64,
-    /// As PostgreSQL estimates them, where it does.
+    /// PostgreSQL's estimate, if it has one.
     pub(crate) rows: Option<i64>,
     /// The names of its indexes.
     pub(crate) valid: Vec<String>,
-    /// The names of those that are not, because they are being built, or a build has left them.
+    /// The names of its invalid indexes: being built, or left by a build that failed.
     pub(crate) invalid: Vec<String>,
-    /// Its pages are known to hold nothing but what everybody sees, and it was analysed.
+    /// All its pages are all-visible, and it was analysed.
     pub(crate) is_settled: bool,
-    /// How far its counts are.
+    /// The state of its counts.
     pub(crate) counts: Counts,
 }
 
@@ -102,8 +100,7 @@ impl PartitionState {
     }
 }
 
-/// What partitions hold, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size. `{}` is
-/// [`counts::STATE`].
+/// The state of partitions, and PostgreSQL's clock. One that somebody has dropped meanwhile has no size. `{}` is [`counts::STATE`].
 const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
      coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0), \
      CASE WHEN pg_relation_size(c.oid) = 0 THEN 0 \
@@ -115,8 +112,8 @@ const HELD: &str = "SELECT c.oid, extract(epoch FROM now())::int8, \
      c.reltuples >= 0 AND c.relallvisible >= c.relpages AND (c.relpages > 0 OR pg_relation_size(c.oid) = 0), {} \
      FROM pg_class c WHERE c.oid = ANY ($1::oid[])";
 
-/// The partitions with what they hold, and the time of now by the clock that is behind: what is dropped does not come back, so
-/// that it takes two wrong clocks to drop too much.
+/// The state of the partitions, and the current time by forebay's or PostgreSQL's clock, whichever is behind: it takes two wrong
+/// clocks to drop too much.
 pub(crate) async fn partition_states(
     connection: &Connection,
     schema: &Schema,

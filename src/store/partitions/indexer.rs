@@ -1,9 +1,9 @@
-//! The indexer: gives closed partitions the indexes that reading wants, and sees to it that they are vacuumed once.
+//! The indexer: builds the indexes of closed partitions, counts their records, and vacuums them once.
 //!
-//! It yields to writing: it begins nothing while a lane is in trouble or the buffer is half full, and gives up what it has
-//! begun where that lasts. It has a connection of its own, for as long as there is work. What it has done is in the
-//! catalogue, and so is what a crash has left half done: an index that is not valid while nobody holds the lock under which
-//! it would be built. That lock also keeps several gateways from working on one partition.
+//! It yields to writing: it begins nothing while a lane is in trouble or the buffer is half full, and cancels its work if that
+//! lasts. It has a connection of its own while there is work. The catalogue shows what is done, and what a crash has left half
+//! done: an index that is invalid while nobody holds the lock under which it would be built. That lock also keeps several gateways
+//! from working on one partition.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -28,37 +28,37 @@ struct Indexer<'a> {
     /// Whether the buffer has room to spare.
     has_room: &'a (dyn Fn() -> bool + Sync),
     stopping: watch::Receiver<bool>,
-    /// Partitions that this run has finished. The catalogue tells it as well, but for rows that an old transaction of
-    /// somebody's keeps from being frozen.
+    /// Partitions that this run has finished. The catalogue shows it as well, unless somebody's old transaction keeps rows from
+    /// being frozen.
     finished: HashSet<u32>,
-    /// What could not be done.
+    /// The steps that failed.
     failed: HashMap<(u32, Step), Again>,
     told_of_trigrams: bool,
-    /// The keys of those into whose counts much is to be folded that came late.
+    /// The keys of the counts into which many late records are still to be folded.
     with_late: HashSet<String>,
 }
 
-/// How often it is looked whether there is work.
+/// How often to look for work.
 const EVERY: Duration = Duration::from_secs(60);
 /// The longest that one statement may take.
 pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 3600);
 /// The longest that a round may take: some statements for each of many partitions.
 const ROUND: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How often it is looked whether writing suffers, and how many times in a row make it give up.
+/// How often to check whether writing suffers, and after how many times in a row to give up.
 const GLANCE: Duration = Duration::from_millis(500);
 const GLANCES: usize = 10;
-/// How often another gateway may have begun the same in the same moment, before the partition is left to it.
+/// How often another gateway may begin the same step at the same moment, before the partition is left to it.
 const RIVALRIES: usize = 5;
 /// How long a cancelled statement may take to end.
 const ENDING: Duration = Duration::from_secs(2);
-/// Building waits for transactions that are older than itself, however long these take, and holds up nobody. It is no
-/// hurry, so that one process has to do, which sleeps in between where PostgreSQL knows how to.
+/// A build waits for older transactions, however long they take, and blocks nobody. There is no hurry, so it uses one process, and
+/// sleeps in between where PostgreSQL supports that.
 const SESSION: &str =
     "SET lock_timeout = 0; SET max_parallel_maintenance_workers = 0; SET vacuum_cost_delay = '2ms'";
 
 impl Store {
-    /// Builds indexes until `ending`, while the buffer in front of the store `has_room` to spare. An index that is being built at the
-    /// end is given up, and built again after the next start.
+    /// Builds indexes until `ending`, while the buffer in front of the store `has_room` to spare. An index that is being built then
+    /// is cancelled, and built again after the next start.
     pub async fn run_indexer(&self, has_room: impl Fn() -> bool + Sync, ending: impl Future<Output = ()>) {
         let (stop, stopping) = watch::channel(false);
         let mut indexer = Indexer {
@@ -107,10 +107,10 @@ impl Indexer<'_> {
         }
     }
 
-    /// Does all that is to be done, the newest partition first, since that is what is read most.
+    /// Does all work that is due, the newest partition first, since it is read most.
     async fn round(&mut self) -> Result<(), Failure> {
         let store = self.store;
-        // By one of the lanes' connections, since most of the time there is nothing to do.
+        // On one of the lanes' connections, since most of the time there is nothing to do.
         let seen =
             async |c: &_| Ok((partition_states(c, &store.schema).await?, with_late(c, &store.schema).await?));
         let ((seen, now), with_late) = store.pool.session(HOUSEKEEPING, seen).await?;
@@ -141,7 +141,7 @@ impl Indexer<'_> {
         done
     }
 
-    /// What a partition lacks, but for what was skipped.
+    /// The next step of a partition, except those that wait after a failure.
     fn next(&self, state: &PartitionState, now: i64) -> Option<Step> {
         let oid = state.partition.oid;
         let has_late = matches!(&state.counts, Counts::Done(key) if self.with_late.contains(key));
@@ -153,21 +153,21 @@ impl Indexer<'_> {
         lacks(state, &self.store.config, now).chain(again).find(is_left)
     }
 
-    /// Does all that this partition lacks.
+    /// Takes all steps that this partition needs.
     async fn complete(&mut self, connection: &Connection, partition: &Partition) -> Result<(), Failure> {
         let (mut built, mut rivalries) = (false, 0);
         loop {
             if !in_time(is_free(connection, partition)).await? {
                 return Ok(());
             }
-            // Behind the lock, since another gateway may have been at work.
+            // Checked behind the lock, since another gateway may have been at work.
             let (seen, now) = in_time(partition_states(connection, &self.store.schema)).await?;
             let Some(state) = seen.iter().find(|state| state.partition.oid == partition.oid) else {
                 return Ok(());
             };
             let step = match self.next(state, now) {
                 Some(step) => step,
-                // The statistics of new indexes on expressions.
+                // New indexes on expressions need statistics.
                 None if built && is_closed(state.partition.range.unwrap_or_default(), now) => Step::Finish,
                 None => return Ok(()),
             };
@@ -190,7 +190,7 @@ impl Indexer<'_> {
         }
     }
 
-    /// Takes a step; gives whether there is a new index.
+    /// Takes a step; returns whether there is a new index.
     async fn take(
         &mut self,
         connection: &Connection,
@@ -235,7 +235,7 @@ impl Indexer<'_> {
         Ok(matches!(step, Step::Build(_)))
     }
 
-    /// Builds an index by `statement`; of one that fails nothing is left.
+    /// Builds an index by `statement`; if that fails, removes what it left.
     async fn build(
         &self,
         connection: &Connection,
@@ -245,13 +245,13 @@ impl Indexer<'_> {
     ) -> Result<(), Failure> {
         let built = self.execute(connection, statement).await;
         if built.as_ref().is_err_and(|failure| failure.class != Class::Connection) {
-            // It takes room, which may be what is missing, and is of no use to anybody.
+            // The remains are useless, and take room, which may be what is missing.
             let _ = in_time(remove_leftover(connection, partition, name)).await;
         }
         built
     }
 
-    /// Leaves alone for a while what has failed. Only the first time is worth a warning.
+    /// Puts off a step that failed. Only the first failure is a warning.
     fn leave_alone(&mut self, partition: &Partition, step: Step, failure: &Failure) {
         let before = self.failed.remove(&(partition.oid, step));
         let again = Again::after(before.as_ref(), failure);
@@ -264,7 +264,7 @@ impl Indexer<'_> {
         self.failed.insert((partition.oid, step), again);
     }
 
-    /// Counts a partition's records, once a trigger keeps the counts; where they are there, folds in what has come late.
+    /// Counts a partition's records, after making the trigger that keeps the counts; if it is counted, folds in late records.
     async fn count(&mut self, connection: &Connection, state: &PartitionState) -> Result<(), Failure> {
         let (schema, partition) = (&self.store.schema, &state.partition);
         let count = match &state.counts {
@@ -281,12 +281,12 @@ impl Indexer<'_> {
                 counts::count(schema, &partition.qualified, &key)
             }
         };
-        // The lock comes before the snapshot, so that nobody else has counted in between.
+        // The lock comes before the snapshot, so that nobody else can count in between.
         let begin = to_lock(partition, "3s") + "; SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
         self.execute(connection, &format!("{begin}; {count}; COMMIT")).await
     }
 
-    /// The schema of pg_trgm, where `index` needs it; `None` where it is not there.
+    /// The schema of pg_trgm, if `index` needs it; `None` if the extension is missing.
     async fn trigrams(&mut self, connection: &Connection, index: Index) -> Result<Option<String>, Failure> {
         if !index.needs_trigrams() {
             return Ok(Some(String::new()));
@@ -298,13 +298,13 @@ impl Indexer<'_> {
         Ok(found)
     }
 
-    /// Runs a statement to its end, or cancels it where forebay ends or writing suffers.
+    /// Runs a statement, and cancels it if forebay ends or writing suffers.
     async fn execute(&self, connection: &Connection, sql: &str) -> Result<(), Failure> {
         let mut running = std::pin::pin!(connection.batch_execute(sql));
         let why = tokio::select! {
             done = &mut running => return Ok(done?),
             why = self.called_off() => why,
-            // PostgreSQL's own limit was sooner, where it has heard of it.
+            // PostgreSQL's own limit would have come first, if it were reachable.
             () = sleep(LONGEST + ENDING) => return Err(Failure::deadline(LONGEST.as_secs_f64())),
         };
         self.store.builders.cancel(connection, ENDING).await;
@@ -315,7 +315,7 @@ impl Indexer<'_> {
         }
     }
 
-    /// Waits until what is under way has to be given up; gives the reason.
+    /// Waits until the statement has to be cancelled; returns the reason.
     async fn called_off(&self) -> &'static str {
         let mut stopping = self.stopping.clone();
         let suffers = async {
@@ -332,7 +332,7 @@ impl Indexer<'_> {
     }
 }
 
-/// The keys of counts that have grown by what came late.
+/// The keys of the counts with many late records.
 async fn with_late(connection: &Connection, schema: &Schema) -> Result<HashSet<String>, Failure> {
     let rows = connection.query(&counts::with_late(schema), &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
@@ -345,23 +345,23 @@ pub(crate) async fn trigrams(connection: &Connection) -> Result<Option<String>, 
     Ok(connection.query_opt(select, &[]).await?.map(|row| row.get(0)))
 }
 
-/// Bounds what takes a moment.
+/// Bounds a short operation.
 async fn in_time<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     bounded(HOUSEKEEPING, work).await
 }
 
-/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here. An autovacuum gives
-/// way to who waits for longer than deadlock_timeout (1 s), and no writer waits behind this lock.
+/// Whether nobody builds an index on the partition or vacuums it: both hold the lock that is tried here. An autovacuum yields to a
+/// wait of more than deadlock_timeout (1 s), and no writer waits behind this lock.
 async fn is_free(connection: &Connection, partition: &Partition) -> Result<bool, Failure> {
     let lock = format!("{}; COMMIT", to_lock(partition, "3s"));
-    // Where it fails, somebody has it, or the partition is gone.
+    // If it fails, somebody has the lock, or the partition is gone.
     let locked = async { Ok::<_, Failure>(connection.batch_execute(&lock).await?) };
     Ok(attempt(connection, locked).await?.is_ok())
 }
 
-/// Drops what a build has left. That it is such is looked up behind the lock that a build holds, in the transaction that
-/// drops it: what another gateway is building, or has just built, looks the same from outside of it. For that it is not
-/// dropped concurrently, but only in a moment in which nobody else has the partition.
+/// Drops an invalid index that a build has left. It checks that behind the lock that a build holds, in the transaction that drops
+/// it, because an index that another gateway is building looks the same without the lock. So it cannot be dropped CONCURRENTLY, but
+/// only in a moment when nobody else uses the partition.
 async fn remove_leftover(connection: &Connection, partition: &Partition, name: &str) -> Result<(), Failure> {
     let name = format!("{}.{}", quoted(&partition.schema), quoted(name));
     connection.batch_execute(&to_lock(partition, "200ms")).await?;
@@ -373,7 +373,7 @@ async fn remove_leftover(connection: &Connection, partition: &Partition, name: &
     Ok(())
 }
 
-/// Begins a transaction in which nobody else builds on the partition, with this limit on each wait for a lock.
+/// The SQL that begins a transaction in which nobody else builds on the partition, with this limit on each wait for a lock.
 fn to_lock(partition: &Partition, limit: &str) -> String {
     format!(
         "BEGIN; SET LOCAL lock_timeout = '{limit}'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE",
@@ -386,7 +386,7 @@ fn is_of_a_long_value(failure: &Failure) -> bool {
     failure.sqlstate.as_deref() == Some("54000")
 }
 
-/// Whether another gateway has begun the same in the same moment: it was quicker, or each of the two waited for the other.
+/// Whether another gateway has begun the same step at the same moment: it was quicker, or the two deadlocked.
 fn is_rivalry(failure: &Failure) -> bool {
     matches!(failure.sqlstate.as_deref(), Some("42P07" | "42710" | "23505" | "40P01"))
 }

@@ -1,18 +1,18 @@
-//! One partition is made: its table beside the parent, with the records of its time that lie in the default partition, and attached.
+//! Makes one partition: creates its table, moves the records of its time there from the default partition, and attaches it.
 //!
-//! All of it is one transaction, so that each record is seen once at any moment, and a crash leaves everything as it was.
-//! Most records are moved while writing goes on; then writers to the default partition wait for a moment, in which the rest is
-//! moved and the table attached. PostgreSQL would refuse to attach it with a record of its time left in the default partition.
+//! It is one transaction, so that each record is visible exactly once at any time, and a crash changes nothing. Most records are
+//! moved while writing goes on; then writers to the default partition wait for a moment, in which the rest is moved and the table
+//! attached. PostgreSQL refuses to attach it while the default partition has a record of its time.
 //!
-//! A query that is planned before and waits for the default partition meanwhile would look for the moved records where they are
-//! not any more. So where any are moved, all wait in that moment, before they are planned; but for a default partition that
-//! PostgreSQL has to look through for longer than that.
+//! A query that was planned before and waits for the default partition meanwhile would look for the moved records in the wrong
+//! place. So if any are moved, all queries wait in that moment, before they are planned; unless the default partition is so large
+//! that PostgreSQL scans it for longer than that.
 //!
-//! What the moved records name is noted as used before, in transactions of its own: they may have lain there for long, and where they
-//! are then nobody looks for what they name (`beside.rs`).
+//! The resources and scopes of the moved records are marked as used before, in transactions of their own: the records may be old,
+//! and nobody looks for references in their new place (`beside.rs`).
 //!
-//! A lock on the default partition that excludes itself, and nobody who reads or writes, keeps several gateways from moving the
-//! same. It is taken before the lock for DDL, which is held at the end only: nothing else waits for a long move.
+//! A lock on the default partition that excludes only itself, not readers or writers, keeps several gateways from moving the same
+//! records. It is taken before the lock for DDL, which is held only at the end: nothing else waits for a long move.
 
 use std::time::Duration;
 
@@ -34,23 +34,23 @@ use crate::table::partition::Period;
 pub(super) struct Maker<'a> {
     pub(super) connection: &'a Connection,
     pub(super) schema: &'a Schema,
-    /// The default partition, where there is one.
+    /// The default partition, if there is one.
     pub(super) default: Option<&'a Partition>,
     /// Those of them that a partition has while it is written are made with it.
     pub(super) indexes: &'a [Index],
-    /// There may be much to move, which is worth some tries for the lock at its end.
+    /// There may be much to move, which is worth several attempts at the lock at its end.
     pub(super) patient: bool,
 }
 
-/// How often a patient one tries to have the default partition for itself, and how long it waits in between.
+/// How often a patient maker tries to lock the default partition, and how long it waits in between.
 const TRIES: usize = 5;
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
 
-/// PostgreSQL looks through so many bytes of the default partition in less than half a second.
+/// PostgreSQL scans this many bytes of the default partition in less than half a second.
 const QUICK: u64 = 256 << 20;
 
 impl Maker<'_> {
-    /// Makes what `period` lacks; gives whether it has all of it then. What keeps it from being made is said.
+    /// Makes the partitions that `period` lacks; returns whether it has them all. A failure is logged.
     pub(super) async fn makes(&self, period: Period) -> Result<bool, Failure> {
         match attempt(self.connection, self.make(period)).await? {
             Ok(()) => Ok(true),
@@ -76,14 +76,14 @@ impl Maker<'_> {
             }
             None => connection.batch_execute(DDL_LOCK).await?,
         }
-        // Behind the lock, since somebody else may have made it. Partitions of another width serve as well, whoever has made them.
+        // Checked behind the lock, since somebody else may have made it. Partitions of another width serve as well.
         let missing = period.missing(&ranges(&partitions(connection, schema).await?));
         if missing.is_empty() {
             return Ok(connection.batch_execute("COMMIT").await?);
         }
         let (columns, is_quick) = (self.columns().await?, bytes(connection, self.default).await? <= QUICK);
         if self.patient {
-            // Whoever has the table for long would have all the moving be for nothing.
+            // If somebody locks the table for long, all the moving would be for nothing.
             connection.batch_execute("SAVEPOINT begun").await?;
             self.lock(is_quick).await?;
             connection.batch_execute("ROLLBACK TO begun; RELEASE begun").await?;
@@ -96,7 +96,7 @@ impl Maker<'_> {
         self.lock(is_quick && moved.iter().any(|moved| *moved > 0)).await?;
         for (period, moved) in missing.iter().zip(&mut moved) {
             *moved += self.move_rows(*period, &columns).await?;
-            // A trigger that fires at the end would fire too late: a table that it is to fire for cannot be altered.
+            // Deferred triggers have to fire now: a table with pending trigger events cannot be altered.
             connection.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await?;
             connection.batch_execute(&period.attach_statement(schema)).await?;
         }
@@ -107,7 +107,7 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Notes the use of what the records of `period` in the default partition name.
+    /// Marks as used the resources and scopes of the records of `period` in the default partition.
     async fn note_use(&self, period: Period) -> Result<(), Failure> {
         let Some(default) = self.default else { return Ok(()) };
         for (table, column) in NAMED {
@@ -117,15 +117,15 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Moves the records of `period` out of the default partition; gives their number.
+    /// Moves the records of `period` out of the default partition; returns their number.
     async fn move_rows(&self, period: Period, columns: &str) -> Result<u64, Failure> {
         let Some(default) = self.default else { return Ok(0) };
         let statement = period.move_statement(self.schema, &default.qualified, columns);
         Ok(self.connection.execute(&statement, &[]).await?)
     }
 
-    /// Takes the lock for DDL, and from all others the default partition, or the `whole` table. They queue while it waits for those
-    /// who have it, so that it waits for a moment only.
+    /// Takes the lock for DDL, and locks the default partition, or the `whole` table, against everybody. Others queue while it
+    /// waits, so it waits for a moment only.
     async fn lock(&self, whole: bool) -> Result<(), Failure> {
         let Some(default) = self.default else { return Ok(()) };
         let whole = if whole { format!("{}.{LOG_RECORDS}, ONLY ", self.schema) } else { String::new() };
@@ -142,14 +142,14 @@ impl Maker<'_> {
                 }
                 locked => {
                     locked?;
-                    // The rows that are moved from here on belong to the transaction itself, as `forebay tail` expects.
+                    // From here on, moved rows belong to the top-level transaction, as `forebay tail` expects.
                     return Ok(self.connection.batch_execute("RELEASE unlocked").await?);
                 }
             }
         }
     }
 
-    /// The columns of the table, quoted: partitions may have them in another order. PostgreSQL computes the others by itself.
+    /// The columns of the table, quoted: partitions may have them in another order. PostgreSQL fills generated columns itself.
     async fn columns(&self) -> Result<String, Failure> {
         let select = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute \
                       WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";

@@ -6,14 +6,14 @@ use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::Connection;
 use crate::table::index::Index;
 
-/// As many pages tell how much memory a build needs.
+/// The number of pages that are sampled to estimate the memory for a build.
 const SAMPLED_PAGES: f64 = 2000.0;
-/// Memory in bytes that one build may take whatever `maintenance_work_mem` is, whose default is for servers of long ago.
+/// Bytes of memory that one build may take even if `maintenance_work_mem` is lower: its default suits servers of long ago.
 const ALWAYS_ALLOWED: f64 = 256.0 * 1024.0 * 1024.0;
 
-/// Sets how much memory the build of `index` has, where its size depends on it: a bit more than half of what it collects, so that
-/// it adds that by two times. By three the index is worse than by one that is too large. Where a half is more than may be taken, half
-/// of it is next best.
+/// Sets the memory for the build of `index`, if the index's size depends on it: a bit more than half of what the build collects, so
+/// that it takes two passes. Three passes give a larger index than one. If half is more than is allowed, a quarter is next best,
+/// and so on.
 pub(super) async fn give_memory(
     connection: &Connection,
     state: &PartitionState,
@@ -23,7 +23,7 @@ pub(super) async fn give_memory(
     let share = (SAMPLED_PAGES / pages).min(1.0);
     connection.batch_execute("RESET maintenance_work_mem").await?;
     let Some(estimate) = index.collected_statement(&state.partition.qualified, share) else { return Ok(()) };
-    // Attributes of many megabytes take longer, and then the server's own memory has to do.
+    // Attributes of many megabytes take longer; then the server's own setting has to do.
     connection.batch_execute("BEGIN; SET LOCAL statement_timeout = '5s'").await?;
     let estimated = connection.query_opt(&estimate, &[]).await.map_err(Failure::from);
     connection.batch_execute("ROLLBACK").await?;
@@ -38,7 +38,7 @@ pub(super) async fn give_memory(
     Ok(())
 }
 
-/// Kilobytes for a build that collects so many bytes.
+/// Kilobytes for a build that collects this many bytes.
 fn memory_for(collected: f64, allowed: f64) -> u64 {
     let mut memory = 0.58 * collected;
     while memory > allowed.max(ALWAYS_ALLOWED) {

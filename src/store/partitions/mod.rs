@@ -1,8 +1,8 @@
-//! The partitions of the store: made ahead by the keeper, and on demand by a lane that meets a new day or hour.
+//! The partitions of the store: made ahead by the keeper, and on demand by a lane with records of a new day or hour.
 //!
-//! Where a time has no partition, the default partition takes its records, so that no time fails. A partition that is made
-//! gets the records of its time that lie there (`make.rs`). Lanes and keeper make one only while the default partition is
-//! small, so that no batch waits for it; everything else is left to a task with a connection of its own (`strays.rs`).
+//! If a time has no partition, the default partition takes its records, so that no time is refused. A new partition gets the
+//! records of its time from there (`make.rs`). Lanes and keeper make one only while the default partition is small, so that no
+//! batch waits for it; otherwise a task with a connection of its own does it (`strays.rs`).
 
 mod again;
 pub(crate) mod beside;
@@ -31,33 +31,32 @@ use crate::table::partition::{Period, Width};
 use catalogue::{bytes, default_of, partitions, ranges};
 use make::Maker;
 
-/// What is known of the partitions, and how they are to be.
+/// The partitions that are known to exist, and the settings for new ones.
 #[derive(Debug)]
 pub struct Partitions {
     width: Width,
-    /// Those of them that a partition has while it is written are made with it.
+    /// A new partition gets those of them that are kept while it is written.
     indexes: Vec<Index>,
-    /// What is past its age would be dropped at once.
+    /// No partition is made that would be dropped at once.
     retention: RetentionConfig,
-    /// The periods that need no look: their partition is there, or it is left to the task for strays.
+    /// The periods that need no look-up until then: their partition exists, or is left to the task for stray records.
     known: Mutex<HashMap<Period, Instant>>,
-    /// The periods whose partitions are left to that task.
+    /// The periods left to that task.
     left: watch::Sender<BTreeSet<Period>>,
 }
 
-/// How long a period needs no look. (The keeper looks at those ahead more often.)
+/// How long a period needs no look-up. (The keeper looks up those ahead more often.)
 const SETTLED: Duration = Duration::from_secs(24 * 3600);
-/// The same for a period that was left to the task for strays.
+/// The same for a period left to the task for stray records.
 const LEFT: Duration = Duration::from_secs(600);
-/// Up to so many bytes in the default partition moving its rows takes less than a second, and so does looking that there are
-/// none to be moved.
+/// Up to this many bytes in the default partition, moving its rows takes less than a second, and so does checking that there are
+/// none to move.
 const SMALL: u64 = 8 << 20;
 
-/// Once it has taken so long, further partitions are left to that task.
+/// After this time, further partitions are left to that task.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Partitions are made for so many periods before the one of now. A sender's clock or a sender's malice must not make
-/// thousands of tables.
+/// The number of past periods that get partitions. A sender's clock or malice must not make thousands of tables.
 pub(crate) const fn back(width: Width) -> i64 {
     match width {
         Width::Day => 31,
@@ -65,8 +64,8 @@ pub(crate) const fn back(width: Width) -> i64 {
     }
 }
 
-/// Partitions are made for so many periods after the one of now: hours for every time zone that a sender's clock may be
-/// set to by mistake.
+/// The number of future periods that get partitions: enough hours for every time zone that a sender's clock may be set to by
+/// mistake.
 pub(crate) const fn ahead(width: Width) -> i64 {
     match width {
         Width::Day => 3,
@@ -75,7 +74,7 @@ pub(crate) const fn ahead(width: Width) -> i64 {
 }
 
 impl Partitions {
-    /// Partitions as `config` wants them.
+    /// No partition is known yet.
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             width: config.partition,
@@ -86,7 +85,7 @@ impl Partitions {
         }
     }
 
-    /// Makes the partitions of now and of what is to come.
+    /// Makes the partitions of the current and the coming periods.
     pub(crate) async fn ensure_ahead(&self, connection: &Connection, schema: &Schema) -> Result<(), Failure> {
         self.ensure(connection, schema, periods_ahead(self.width, now())).await
     }
@@ -102,12 +101,12 @@ impl Partitions {
         self.ensure(connection, schema, periods.into_iter().filter(|period| self.is_made(*period, now))).await
     }
 
-    /// Whether this period gets a partition: it is near now, and would not be dropped at once.
+    /// Whether this period gets a partition: it is near now, and the partition would not be dropped at once.
     fn is_made(&self, period: Period, now: i64) -> bool {
         self.recent(now).contains(&period) && !self.retention.is_past(period.end(), now)
     }
 
-    /// Looks each partition up again when it is next needed.
+    /// Forgets the known partitions, so that each is looked up when it is next needed.
     pub(crate) fn forget(&self) {
         self.known().clear();
     }
@@ -136,7 +135,7 @@ impl Partitions {
         for period in unknown {
             let has_one = period.missing(&ranges).is_empty();
             if !has_one && is_small.is_none() {
-                // Somebody may have it for longer, which is no reason to hold a batch up.
+                // Somebody may lock it for long, which must not hold up a batch.
                 is_small = Some(match bytes(connection, default).await {
                     Err(failure) if failure.class == Class::Connection => return Err(failure),
                     size => size.is_ok_and(|size| size <= SMALL),

@@ -1,10 +1,9 @@
-//! Retention: whole partitions are dropped, by age, by size, and to make room on a full disk. Never a record by itself, but in
-//! the default partition (`sweep.rs`).
+//! Retention: drops whole partitions, by age, by size, and to make room on a full disk. Single records are deleted only from the
+//! default partition (`sweep.rs`).
 //!
-//! What is written, and what is about to be, is never dropped. Several gateways agree by the lock that all of them take
-//! for DDL: one drops, and the others, which look again behind the lock, find nothing left to do. Dropping takes an
-//! exclusive lock on the whole table, behind which all writers queue while it waits; so it waits for a moment only, and
-//! comes again later where somebody reads for longer.
+//! A partition that is still written to, or will be, is never dropped. Several gateways agree by the lock for DDL: one drops, and
+//! the others check again behind the lock and find nothing to do. DROP needs an exclusive lock on the whole table, and all writers
+//! queue behind it; so it waits for a moment only, and is retried later if somebody reads for longer.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -30,38 +29,38 @@ pub(crate) enum RetentionReason {
     DiskFull,
 }
 
-/// What lanes and keeper tell each other of a full disk: when a try began that met it, and when room was made.
+/// The state of a full disk, shared by lanes and keeper: when an attempt began that met it, and when room was made.
 #[derive(Debug, Default)]
 pub struct DiskRoom {
     wanted: watch::Sender<Option<Instant>>,
     made: watch::Sender<Option<Instant>>,
 }
 
-/// What dropping has come to.
+/// The result of an attempt to drop.
 enum Done {
-    /// Nothing is due.
+    /// No partition is due.
     Nothing,
-    /// A partition is gone; there may be more to be dropped.
+    /// A partition was dropped; there may be more.
     Dropped,
-    /// It cannot be dropped for a reason of its own.
+    /// This partition (its oid) cannot be dropped for a reason of its own.
     Refused(u32),
 }
 
-/// How often it is looked what is due.
+/// How often to check what is due.
 const EVERY: Duration = Duration::from_secs(60);
-/// The first wait where somebody was in the way; each further one is twice as long, up to [`EVERY`].
+/// The first wait after contention; each further one is twice as long, up to [`EVERY`].
 const AGAIN: Duration = Duration::from_secs(1);
-/// So long what is astray is waited for where the disk is full, before a partition is dropped instead.
+/// How long to wait for a lock on the default partition on a full disk, before another partition is dropped instead.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Somebody who has been in the way for so long is worth a word.
+/// After this much contention a warning is logged.
 const LONG: Duration = Duration::from_secs(300);
-/// One part of so many of `max_size` is for the default partition, and for each table beside the partitions.
+/// The default partition, and each table beside the partitions, may take `max_size` divided by this.
 const SHARE: u64 = 10;
-/// What ended less than this before, in seconds, may still get rows that were on their way.
+/// Seconds after its end for which a partition may still get buffered records.
 pub(crate) const GRACE: i64 = 600;
 
 impl DiskRoom {
-    /// A try that began at `tried` has met a full disk.
+    /// Asks for room: an attempt that began at `tried` met a full disk.
     pub(crate) fn want(&self, tried: Instant) {
         if *self.made.borrow() < Some(tried) {
             self.wanted.send_replace(Some(tried));
@@ -76,14 +75,14 @@ impl DiskRoom {
 }
 
 impl Store {
-    /// Drops what is due, now and then and when the disk is full. It does not end by itself.
+    /// Drops what is due, periodically and when the disk is full. It never returns.
     pub(crate) async fn retain(&self) {
         let mut wanted = self.room.wanted.subscribe();
         let (mut served, mut room_is_due) = (None, false);
         let (mut in_the_way, mut wait) = (None, EVERY);
         loop {
             let asked = *wanted.borrow();
-            // Room that was made since a try began is room for it, also if the try failed before that.
+            // Room that was made since an attempt began serves it, even if the attempt failed before that.
             let unserved = asked > served.max(*self.room.made.borrow());
             room_is_due |= unserved && self.config.retention.drop_when_disk_is_full;
             served = asked;
@@ -105,8 +104,8 @@ impl Store {
         }
     }
 
-    /// One after the other, each in a transaction of its own, so that writers get their turn. DiskRoom is due no longer once one is
-    /// dropped, also where what comes after that fails. Where it `is_patient`, somebody who has the default partition costs no other one.
+    /// Drops one after the other, each in a transaction of its own, so that writers get their turn. `room_is_due` ends once one is
+    /// dropped, even if the next fails. With `is_patient`, contention on the default partition does not cost another one.
     async fn drop_what_is_due(&self, room_is_due: &mut bool, is_patient: bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
         if !(policy.drops() || *room_is_due) {
@@ -149,7 +148,7 @@ impl Store {
         connection.batch_execute(IN_A_MOMENT).await?;
         connection.batch_execute(DDL_LOCK).await?;
         let (seen, now) = partition_states(connection, &self.schema).await?;
-        // Where another gateway has made room meanwhile, it has done so for us.
+        // Room that another gateway has made meanwhile serves this one as well.
         let room_is_due = room_is_due && seen.iter().any(|state| state.partition.oid == first.partition.oid);
         let Some((state, reason)) = due(&seen, beside, policy, now, room_is_due, refused) else {
             connection.batch_execute("ROLLBACK").await?;
@@ -184,12 +183,12 @@ impl Store {
     }
 }
 
-/// Whether nothing more is written to what ends there.
+/// Whether nothing more is written to a partition of this range.
 pub(crate) fn is_closed((_, to): (i64, i64), now: i64) -> bool {
     to.saturating_add(GRACE) <= now
 }
 
-/// What is to be dropped next, and why. The tables beside the partitions take `beside` bytes.
+/// The partition to drop next, and the reason. The tables beside the partitions take `beside` bytes.
 pub(crate) fn due<'a>(
     seen: &'a [PartitionState],
     beside: u64,
@@ -220,18 +219,18 @@ pub(crate) fn due<'a>(
 }
 
 impl RetentionConfig {
-    /// Whether anything is dropped without being asked for room.
+    /// Whether anything is dropped while the disk is not full.
     pub(crate) fn drops(&self) -> bool {
         !self.max_age.0.is_zero() || self.max_size.0 > 0
     }
 
-    /// What the default partition, and each table beside the partitions, may take of `max_size`, in bytes: more of it counts for
-    /// nothing there, so that it never costs the records in their partitions.
+    /// The share of `max_size`, in bytes, of the default partition and of each table beside the partitions. Anything beyond it does
+    /// not count, so that it never costs other partitions.
     pub(crate) fn share(&self) -> u64 {
         self.max_size.0 / SHARE
     }
 
-    /// Whether all that ended at `end` is older than it may get.
+    /// Whether a partition that ended at `end` is older than `max_age`.
     pub(crate) fn is_past(&self, end: i64, now: i64) -> bool {
         !self.max_age.0.is_zero() && end <= now - self.max_age.0.as_secs() as i64
     }
@@ -252,7 +251,7 @@ mod tests {
         assert!(RetentionReason::VARIANTS.iter().map(<&str>::from).eq(["max_age", "max_size", "disk_full"]));
     }
 
-    /// Partitions of these days, of ten bytes each, and a default partition of five.
+    /// Partitions of these days with ten bytes each, and a default partition with five.
     fn days(days: std::ops::RangeInclusive<i64>) -> Vec<PartitionState> {
         let state = |oid: u32, range, bytes| PartitionState {
             partition: Partition { oid, range, is_table: true, ..Partition::default() },

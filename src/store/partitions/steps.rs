@@ -1,23 +1,22 @@
-//! What a partition lacks, and so what is done to it next.
+//! The next steps that a partition needs.
 
 use super::catalogue::PartitionState;
 use super::retention::is_closed;
 use crate::store::Config;
 use crate::table::index::Index;
 
-/// What is done to a partition next.
+/// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
-    /// An index is built; what is left of an earlier try goes first.
+    /// Build an index, after removing the remains of an earlier attempt.
     Build(Index),
-    /// Its records are counted, by minute, service and severity.
+    /// Count its records by minute, service and severity.
     Count,
-    /// Frozen and analysed, once: nothing is written to it any more, so that it never has to be done again.
+    /// Freeze and analyse it, once: nothing is written to it any more.
     Finish,
 }
 
-/// What a partition lacks of what `config` wants, in the order in which it is done. One that is still written to has to have
-/// less than a closed one.
+/// The steps that a partition needs under `config`, in their order. One that is still written to needs fewer than a closed one.
 pub(crate) fn lacks(state: &PartitionState, config: &Config, now: i64) -> impl Iterator<Item = Step> {
     let range = state.partition.range.filter(|_| state.partition.is_table && config.create_schema);
     let closed = range.is_some_and(|range| is_closed(range, now));

@@ -1,7 +1,7 @@
-//! The records in the default partition: stray, because there was no partition for their time. Those whose time is near now get
-//! theirs, whenever it can be made, and are moved into it. The others are bounded (`sweep.rs`).
+//! The records in the default partition: stray, because their time had no partition. If their time is near now, a partition is made
+//! as soon as possible, and they are moved there. The others are bounded (`sweep.rs`).
 //!
-//! Over a connection beside the lanes', because moving many takes its time.
+//! It uses a connection of its own, because moving many takes long.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,26 +17,26 @@ use crate::postgres::session::{Connection, attempt};
 use crate::store::{HOUSEKEEPING, Store};
 use crate::table::partition::Period;
 
-/// What is to be done for stray records.
+/// The work on stray records.
 struct Strays<'a> {
     store: &'a Store,
-    /// The periods whose partitions are to be made.
+    /// The periods that need partitions.
     wanted: BTreeSet<Period>,
-    /// When that is tried, and how long after a failure it is tried again.
+    /// The time of the next attempt, and the wait after a failure.
     next_try: Instant,
     wait: Duration,
-    /// When everything was looked through.
+    /// When the whole default partition was last scanned.
     seen: Option<Instant>,
 }
 
-/// How often it is looked how much is in the default partition.
+/// How often the size of the default partition is checked.
 const EVERY: Duration = Duration::from_secs(60);
-/// How often all of it is looked through.
+/// How often it is scanned.
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Store {
-    /// Gives stray records their partitions, at once and now and then, and those that lanes and keeper have left; and keeps the
-    /// others within their bounds.
+    /// Makes the partitions for stray records, at once and periodically, and those that lanes and keeper have left; deletes other
+    /// stray records beyond their bounds.
     pub(crate) async fn look_after_strays(&self) {
         if !self.makes_partitions() {
             return std::future::pending().await;
@@ -61,7 +61,7 @@ impl Store {
     }
 }
 
-/// What failed by itself keeps nothing else from its turn. It is said where it is not tried again for an hour.
+/// Runs one `part`, whose failure does not stop the others. It is a warning if the next attempt is an hour away.
 async fn went_on(
     connection: &Connection,
     part: impl Future<Output = Result<(), Failure>>,
@@ -99,14 +99,14 @@ impl Strays<'_> {
         let is_too_large = policy.max_size.0 > 0 && bytes > policy.share();
         let is_tried = !self.wanted.is_empty() && Instant::now() >= self.next_try;
         if hour_is_due {
-            // Whatever becomes of it: to look through everything is not for each minute.
+            // Also if it fails: a scan each minute would be too much.
             self.seen = Some(Instant::now());
         }
         let all_is_due = hour_is_due && (has_rows || policy.drops());
         if !(all_is_due || is_too_large || is_tried) {
             return Ok(());
         }
-        // It is one more than the lanes have, and ends with its work.
+        // An additional connection, which ends with its work.
         let mut session = store.builders.get().await?;
         let work = async |c: &Connection| -> Result<(), Failure> {
             if is_tried || all_is_due {
@@ -124,7 +124,7 @@ impl Strays<'_> {
         done
     }
 
-    /// Makes the partitions that are wanted, and those of stray records near now. What cannot be made stays wanted.
+    /// Makes the wanted partitions, and those of stray records near now. One that cannot be made stays wanted.
     async fn place(&mut self, connection: &Connection, default: Option<&Partition>) -> Result<(), Failure> {
         let Store { schema, partitions, .. } = self.store;
         if let Some(default) = default {
@@ -145,7 +145,7 @@ impl Strays<'_> {
         Ok(())
     }
 
-    /// The periods near now of which there are records in `default`.
+    /// The periods near now that have records in `default`.
     async fn strays(
         &self,
         connection: &Connection,

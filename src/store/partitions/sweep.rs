@@ -1,9 +1,8 @@
-//! What retention deletes from the default partition: records whose time is out of reach, so that they are in no partition that
-//! could be dropped.
+//! Deletes records from the default partition whose time is too far from now for a partition that retention could drop.
 //!
-//! By age each of them goes by itself, also the ones of a future that is further off than `max_age`. By size all of them go, once
-//! the default partition takes more than its share of `max_size`. Where nothing stays, it is truncated, which gives the disk its
-//! room back at once; else rows are deleted some pages at a time.
+//! `max_age` deletes each by itself, also those further in the future than `max_age`. `max_size` deletes all of them, once the
+//! default partition takes more than its share. If nothing stays, it is truncated, which frees the disk at once; otherwise rows are
+//! deleted some pages at a time.
 
 use std::ops::Range;
 
@@ -13,56 +12,49 @@ use super::retention::RetentionReason;
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::{Connection, attempt};
 use crate::store::Store;
-use crate::store::schema::DDL_LOCK;
-use crate::store::schema::IN_A_MOMENT;
+use crate::store::schema::{DDL_LOCK, IN_A_MOMENT};
 use crate::table::partition::Period;
 
-/// The pages of a table whose rows one transaction deletes: 16 MB.
+/// The number of pages whose rows one transaction deletes: 16 MB.
 const PAGES: i64 = 2048;
 
 /// Records of these times stay, in seconds since 1970.
 type Kept = Range<i64>;
 
 impl Store {
-    /// Deletes what is too old or too far ahead, where the hour `is_due` for that, and what takes too much.
+    /// Deletes records that are too old or too far ahead, if the hourly scan `is_due`, and those beyond the share of `max_size`.
     pub(super) async fn sweep(&self, connection: &Connection, is_due: bool) -> Result<(), Failure> {
         let policy = &self.config.retention;
         let seen = self.clocks(connection).await?;
         let age = policy.max_age.0.as_secs() as i64;
-        let Some(default) = default_of(&partitions(connection, &self.schema).await?).cloned() else {
-            return Ok(());
-        };
-        if !default.is_table {
-            return Ok(());
-        }
+        let there = partitions(connection, &self.schema).await?;
+        let Some(default) = default_of(&there).filter(|default| default.is_table) else { return Ok(()) };
         let reach = self.reach(&seen);
         if is_due && age > 0 {
             let kept = seen.start - age..(seen.end + age).max(reach.end);
-            self.delete_strays(connection, &default, &kept, RetentionReason::MaxAge, true).await?;
+            self.delete_strays(connection, default, &kept, RetentionReason::MaxAge, true).await?;
         }
-        if policy.max_size.0 > 0 && bytes(connection, Some(&default)).await? > policy.share() {
-            self.delete_strays(connection, &default, &reach, RetentionReason::MaxSize, is_due).await?;
+        if policy.max_size.0 > 0 && bytes(connection, Some(default)).await? > policy.share() {
+            self.delete_strays(connection, default, &reach, RetentionReason::MaxSize, is_due).await?;
         }
         Ok(())
     }
 
-    /// Where the disk is full, and the default partition has a tenth of all and nothing but what is out of reach, it goes before
-    /// anything else does. Gives whether it has.
+    /// Truncates the default partition on a full disk, before any other is dropped, if it has more than a tenth of all bytes and no
+    /// record near now. Returns whether it did.
     pub(super) async fn clear_strays_for_room(&self, connection: &Connection) -> Result<bool, Failure> {
         let (seen, _) = partition_states(connection, &self.schema).await?;
         let total: u64 = seen.iter().map(PartitionState::bytes).sum();
-        let Some(default) = seen.iter().find(|state| state.partition.range.is_none()) else {
-            return Ok(false);
+        let is_large = |state: &&PartitionState| {
+            state.partition.range.is_none() && state.partition.is_table && state.bytes() > total / 10
         };
-        if !default.partition.is_table || default.bytes() <= total / 10 {
-            return Ok(false);
-        }
+        let Some(default) = seen.iter().find(is_large) else { return Ok(false) };
         let kept = self.reach(&self.clocks(connection).await?);
         let rows = Some(default.rows.unwrap_or(0));
         self.truncate(connection, &default.partition, &kept, RetentionReason::DiskFull, rows).await
     }
 
-    /// From the clock of forebay and PostgreSQL that is behind to the one that is ahead: what one of them is wrong about stays.
+    /// The range between the clocks of forebay and PostgreSQL: if one is wrong, records stay.
     async fn clocks(&self, connection: &Connection) -> Result<Range<i64>, Failure> {
         let theirs: i64 = connection.query_one("SELECT extract(epoch FROM now())::int8", &[]).await?.get(0);
         Ok(theirs.min(now())..theirs.max(now()))
@@ -75,7 +67,7 @@ impl Store {
         first.start()..last.end()
     }
 
-    /// Deletes what is not `kept`: by truncating where that is all, or else, where it `may_last`, row by row.
+    /// Deletes the records that are not `kept`: by truncating if that is all of them, or else row by row if it `may_last`.
     async fn delete_strays(
         &self,
         connection: &Connection,
@@ -91,7 +83,7 @@ impl Store {
         match attempt(connection, self.truncate(connection, default, kept, reason, None)).await? {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            // Somebody reads it, or to look at all of it takes too long while nobody may write to it.
+            // Somebody reads it, or the scan takes too long while writers wait.
             Err(failure) if failure.class == Class::Busy => {}
             Err(failure) => return Err(failure),
         }
@@ -110,8 +102,8 @@ impl Store {
         Ok(())
     }
 
-    /// Truncates the default partition where nothing in it is `kept`; gives whether it did. Its `rows` are counted before, but where
-    /// they are estimated, because there is no time.
+    /// Truncates the default partition if nothing in it is `kept`; returns whether it did. Its rows are counted before, unless
+    /// `rows` has an estimate, because there is no time.
     async fn truncate(
         &self,
         connection: &Connection,
@@ -155,7 +147,7 @@ fn is_kept(kept: &Kept) -> String {
     format!("(time >= to_timestamp({}) AND time < to_timestamp({}))", kept.start, kept.end)
 }
 
-/// Deletes the rows of `table`, which is quoted, of which this is true, some pages in each transaction; gives their number.
+/// Deletes the rows of `table`, which is quoted, for which `goes` is true, some pages in each transaction; returns their number.
 pub(super) async fn delete_by_pages(
     connection: &Connection,
     table: &str,
@@ -177,7 +169,7 @@ pub(super) async fn delete_by_pages(
     Ok(deleted)
 }
 
-/// Makes the room free that deleted rows of `table` took. Where somebody else is at it, or it fails, autovacuum does so later.
+/// Frees the room of deleted rows of `table`. If it is locked or the VACUUM fails, autovacuum does it later.
 pub(super) async fn make_room(connection: &Connection, table: &str) {
     if let Err(error) = connection.batch_execute(&format!("VACUUM (SKIP_LOCKED) {table}")).await {
         tracing::debug!(table, %error, "the room of deleted rows is not free yet");
