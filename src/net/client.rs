@@ -84,11 +84,18 @@ impl Client {
 
     /// Waits until the connection should close to make room for another.
     pub(super) async fn asked_to_go(&self) {
-        let is_newcomer = !self.is_known();
-        let [port, address] = &self.crowds;
+        let standing = self.standing.load(Ordering::Relaxed);
+        let asked = async |is_newcomer| {
+            let [port, address] = &self.crowds;
+            tokio::select! {
+                () = port.asked(is_newcomer) => {}
+                () = address.asked(is_newcomer) => {}
+            }
+        };
         tokio::select! {
-            () = port.asked(is_newcomer) => {}
-            () = address.asked(is_newcomer) => {}
+            // A closing connection counts as neither, and its place is as good as any.
+            () = asked(true), if standing != KNOWN => {}
+            () = asked(false), if standing != NEWCOMER => {}
         }
     }
 

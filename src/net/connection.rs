@@ -155,7 +155,8 @@ impl Port {
     ) -> bool {
         let Timeouts { age, age_grace, shutdown, .. } = self.limits.timeouts;
         let mut connection = pin!(connection);
-        let grace = tokio::select! {
+        // A place that others wait for is not kept for the sake of a client that may still send.
+        let (grace, lingers) = tokio::select! {
             result = connection.as_mut() => {
                 match result {
                     Err(error) if error.is_parse_too_large() => service.refused(Refused::HeadersTooLarge),
@@ -164,15 +165,15 @@ impl Port {
                 }
                 return true;
             }
-            () = about(age) => age_grace,
-            grace = self.has_to_go(client, activity) => grace,
-            () = service.has_enough() => IDLE_GRACE,
-            () = self.ended() => shutdown,
+            () = about(age) => (age_grace, true),
+            gone = self.has_to_go(client, activity) => gone,
+            () = service.has_enough() => (IDLE_GRACE, true),
+            () = self.ended() => (shutdown, true),
         };
         client.leaves();
         ask_to_go(connection.as_mut());
         tokio::select! {
-            _ = connection => true,
+            _ = connection => lingers,
             () = sleep(grace) => false,
             () = self.grace_is_over() => false,
         }
@@ -192,20 +193,20 @@ impl Port {
         }
     }
 
-    /// Waits until the connection has to close, and returns its grace period. It has to close once it is idle for too long, or, while
+    /// Waits until the connection has to close, and returns its grace period and whether the rest of its input is read then. It has to close once it is idle for too long, or, while
     /// other connections wait, if it was not used between two requests to close. A newcomer has to close at the first such request,
     /// or when it was denied too often.
-    async fn has_to_go(&self, client: &Client, activity: &Activity) -> Duration {
+    async fn has_to_go(&self, client: &Client, activity: &Activity) -> (Duration, bool) {
         let mut asked = Instant::now();
         loop {
             if client.is_unwelcome() {
-                return IDLE_GRACE;
+                return (IDLE_GRACE, true);
             }
             let Timeouts { first, idle, .. } = self.limits.timeouts;
             let idle = if activity.has_answered() { idle } else { first };
             let left = idle.saturating_sub(activity.idle().unwrap_or_default());
             if left.is_zero() && !idle.is_zero() {
-                return IDLE_GRACE;
+                return (IDLE_GRACE, true);
             }
             tokio::select! {
                 () = elapsed(left) => {}
@@ -214,7 +215,7 @@ impl Port {
                     // The CLOCK algorithm of page caches: a connection that was used since the last time stays.
                     let is_idle = || activity.idle().is_some_and(|idle| idle >= asked.elapsed());
                     if !client.is_known() || is_idle() {
-                        return self.limits.timeouts.crowded;
+                        return (self.limits.timeouts.crowded, false);
                     }
                     asked = Instant::now();
                 }

@@ -155,15 +155,27 @@ mod tests {
     #[tokio::test]
     async fn connections_that_ask_nothing_keep_nobody_from_asking() {
         assert_eq!(LIMITS.timeouts.crowded, Duration::ZERO);
-        for begins in ["", "GET / HTTP/1.1\r\nhost:"] {
+        for (begins, is_answered) in [
+            ("", false),
+            ("GET / HTTP/1.1\r\nhost:", false),
+            ("GET / HTTP/1.1\r\nhost: forebay\r\n\r\n", true),
+        ] {
             let server = Server::start(LIMITS, Page::health(Health::new(), "/")).await;
             let mut connections = Vec::new();
             for _ in 0..200 {
                 let mut connection = server.connect().await;
                 tokio::io::AsyncWriteExt::write_all(&mut connection, begins.as_bytes()).await.unwrap();
+                if is_answered {
+                    tokio::io::AsyncReadExt::read_exact(&mut connection, &mut [0; 12]).await.unwrap();
+                }
                 connections.push(connection);
             }
+            let asked = tokio::time::Instant::now();
             assert!(server.ask("GET /").await.starts_with("HTTP/1.1 503 "), "{begins:?}");
+            assert!(
+                asked.elapsed() < Duration::from_secs(4),
+                "{begins:?}: no place is kept until the client has gone"
+            );
             server.stop().await;
         }
     }
