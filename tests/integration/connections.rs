@@ -299,7 +299,8 @@ async fn work_that_is_dropped_anywhere_leaves_nothing_to_the_next_user() {
             }
             points += 1;
         }
-        assert!(points > 5, "{points} points are too few for a transaction");
+        // Answers that come together are one wait; BEGIN, COPY and COMMIT each have one of their own.
+        assert!(points >= 3, "{points} points are too few for a transaction");
     }
 }
 

@@ -232,7 +232,7 @@ async fn a_frozen_endpoint_harms_nothing() {
         // It does not wait for the hour.
         let (status, said) = forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
-        assert_eq!(said.iter().filter(|line| line.contains("cannot be pushed")).count(), 1, "{said:#?}");
+        assert_eq!(said.iter().filter(|line| line.contains("cannot push metrics")).count(), 1, "{said:#?}");
     }
 }
 
@@ -250,11 +250,11 @@ async fn an_endpoint_that_fails_is_told_once() {
     let router = axum::Router::new().fallback(async || "");
     tokio::spawn(async { axum::serve(failing, router).await });
     support::eventually("it works again", || async {
-        forebay.said().iter().any(|line| line.contains("pushed again")).then_some(())
+        forebay.said().iter().any(|line| line.contains("pushing metrics works again")).then_some(())
     })
     .await;
     let said = forebay.said();
-    let about: Vec<_> = said.iter().filter(|line| line.contains("pushed")).collect();
+    let about: Vec<_> = said.iter().filter(|line| line.contains("push")).collect();
     assert_eq!(about.len(), 2, "{about:#?}");
-    assert!(about[0].contains("metrics cannot be pushed"), "{about:#?}");
+    assert!(about[0].contains("cannot push metrics"), "{about:#?}");
 }
