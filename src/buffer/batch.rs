@@ -7,6 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::disk::Positions;
+use super::disk::positions::Run;
 use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
@@ -29,6 +31,8 @@ pub(super) struct Chunk {
 struct ChunkRows {
     rows: Rows,
     since: Instant,
+    /// The position of the first row in the durable queue, if there is one.
+    position: Option<(Run, u64)>,
     /// Frees the bytes with the last user of the rows.
     bytes: Room,
 }
@@ -54,7 +58,7 @@ impl Chunk {
         let end = rows.len() as u32;
         // From here on the records are freed as they are settled.
         room.keep_bytes();
-        let held = ChunkRows { rows, since: Instant::now(), bytes: room };
+        let held = ChunkRows { rows, since: Instant::now(), position: None, bytes: room };
         Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
     }
 
@@ -243,6 +247,17 @@ impl Batch {
     /// The scopes of its rows, perhaps some more than once.
     pub fn scopes(&self) -> impl Iterator<Item = &Arc<Scope>> {
         self.chunks.iter().flat_map(|chunk| &chunk.held.rows.scopes)
+    }
+
+    /// The positions of its rows in the durable queue; none if there is none.
+    pub fn positions(&self) -> Positions {
+        let mut positions = Positions::default();
+        for chunk in &self.chunks {
+            if let Some((run, first)) = chunk.held.position {
+                positions.insert(run, first + u64::from(chunk.start)..first + u64::from(chunk.end));
+            }
+        }
+        positions
     }
 
     /// The periods of its rows.

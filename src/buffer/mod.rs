@@ -11,6 +11,7 @@ mod batch;
 pub mod books;
 pub mod budget;
 pub mod config;
+pub mod disk;
 mod ledger;
 pub mod losses;
 mod metrics;
@@ -34,6 +35,7 @@ use batch::Chunk;
 pub use books::Books;
 pub use budget::Budget;
 use config::{BatchConfig, Overflow, QueueConfig};
+use disk::DurableQueue;
 use ledger::Ledger;
 pub use losses::Loss;
 use queue::Queue;
@@ -49,6 +51,7 @@ use crate::table::{ROW_OVERHEAD, Rows, Tally};
 pub struct Buffer {
     ledger: &'static Ledger,
     queue: Queue,
+    durable: Option<Arc<DurableQueue>>,
     /// An [`Overflow`], by its number.
     overflow: AtomicU8,
 }
@@ -96,6 +99,7 @@ impl Buffer {
         Self {
             ledger,
             queue: Queue::new(ledger, batch, !config.enabled),
+            durable: None,
             overflow: AtomicU8::new(config.overflow as u8),
         }
     }
@@ -257,6 +261,11 @@ impl Buffer {
     pub fn has_room(&self) -> bool {
         let budget = self.budget();
         budget.records() <= budget.max_records() / 2 && budget.bytes() <= budget.max_bytes() / 2
+    }
+
+    /// The queue on disk, if there is one.
+    pub fn durable(&self) -> Option<&Arc<DurableQueue>> {
+        self.durable.as_ref()
     }
 
     /// The outcomes of the records.
