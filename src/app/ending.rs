@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::App;
 use super::tasks::Tasks;
-use crate::buffer::{Books, DropReason};
+use crate::buffer::{Buffer, DropReason};
 use crate::shutdown::Signals;
 use crate::supervisor;
 
@@ -27,6 +27,8 @@ pub struct Summary {
     pub dead_lettered: u64,
     /// Records that were still buffered at the deadline.
     pub undelivered: u64,
+    /// Records in the durable queue, which the next start writes.
+    pub kept: u64,
 }
 
 /// The longest wait for requests in progress, and for the pages.
@@ -54,6 +56,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     // answer is on its way: stored records should not be counted as lost.
     tasks.receiver.abort();
     tasks.keeper.abort();
+    end_disk_writer(&app, &mut tasks).await;
     app.buffer.close();
     app.buffer.abandon();
     if app.buffer.budget().records() > 0 {
@@ -61,6 +64,10 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     }
     tasks.lanes.shutdown().await;
     app.buffer.abandon();
+    if let Some(durable) = app.buffer.durable() {
+        durable.close_reader();
+        let _ = timeout(FINISHING, all_ended(&mut tasks.disk_reader)).await;
+    }
     write_losses(&mut tasks).await;
     if !tasks.indexer.is_finished() && timeout(FINISHING, &mut tasks.indexer).await.is_err() {
         tasks.indexer.abort();
@@ -71,7 +78,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     if timeout(FINISHING, all_ended(&mut tasks.pages)).await.is_err() {
         tasks.pages.shutdown().await;
     }
-    let summary = summary(app.buffer.books());
+    let summary = summary(&app.buffer);
     tasks.stop_private();
     while let Some(ended) = tasks.private.join_next().await {
         if let Ok(Err(error)) = ended {
@@ -90,10 +97,21 @@ async fn drain(app: &App, tasks: &mut Tasks) {
         warn!("requests under way were cut off");
         tasks.receiver.abort();
     }
+    end_disk_writer(app, tasks).await;
     app.buffer.close();
     // With an empty buffer the lanes are not waited for: the store may never have been reached.
     if app.buffer.budget().records() > 0 {
         all_ended(&mut tasks.lanes).await;
+    }
+}
+
+/// Answers the requests that wait for the disk, and seals the last segment.
+async fn end_disk_writer(app: &App, tasks: &mut Tasks) {
+    if let Some(durable) = app.buffer.durable() {
+        durable.close_writer();
+        if timeout(FINISHING, all_ended(&mut tasks.disk_writer)).await.is_err() {
+            warn!("the disk of the durable queue does not answer");
+        }
     }
 }
 
@@ -110,13 +128,16 @@ async fn all_ended(tasks: &mut JoinSet<()>) {
 }
 
 /// Counts and logs the outcomes.
-fn summary(books: &Books) -> Summary {
+fn summary(buffer: &Buffer) -> Summary {
+    let books = buffer.books();
     let (received, flushed, dropped) = (books.received(), books.flushed(), books.dropped_total());
     let (rejected, dead_lettered) = (books.rejected_total(), books.dead_lettered());
     let undelivered = books.dropped_for(DropReason::Undelivered);
     if undelivered > 0 {
         error!(undelivered, "records were lost: they could not be written before the end");
     }
-    info!(received, flushed, dropped, rejected, dead_lettered, "ended");
-    Summary { received, flushed, dropped, rejected, dead_lettered, undelivered }
+    let kept = buffer.durable().map(|durable| durable.extent().records);
+    info!(received, flushed, dropped, rejected, dead_lettered, kept, "ended");
+    let kept = kept.unwrap_or_default();
+    Summary { received, flushed, dropped, rejected, dead_lettered, undelivered, kept }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::buffer::disk::OpenError;
 use crate::{embedded, operator, postgres, receiver, telemetry};
 
 /// Why forebay does not start, or ends by itself.
@@ -24,6 +25,9 @@ pub enum Error {
     /// The receiver's port cannot be opened, or it cannot serve.
     #[error(transparent)]
     Receiver(#[from] receiver::Error),
+    /// The directory of the durable queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] OpenError),
     /// There is no store yet.
     #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
     NoStore(PathBuf),

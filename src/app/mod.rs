@@ -212,10 +212,15 @@ impl App {
             embedded.observe(&metrics.meter("embedded"));
         }
         let queue = &config.exporter.sending_queue;
-        let buffer = Arc::new(Buffer::new(queue, &config.batch));
-        buffer.observe(&metrics.meter("buffer"));
         let store = config.exporter.store();
         let destination = store.destination().expect("the configuration was checked");
+        let mut buffer = Buffer::new(queue, &config.batch);
+        if let Some(storage) = config.storage.clone() {
+            let durable = DurableQueue::open(storage, destination.row_format(), health.clone())?;
+            buffer = buffer.durably(durable);
+        }
+        let buffer = Arc::new(buffer);
+        buffer.observe(&metrics.meter("buffer"));
         let mapping = destination.mapping().cloned();
         let retry = config.exporter.retry_on_failure.clone();
         let meter = metrics.meter("exporter");

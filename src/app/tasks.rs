@@ -20,6 +20,10 @@ pub(super) struct Tasks {
     stop_receiving: watch::Sender<bool>,
     /// Write batches, until the buffer is closed and empty.
     pub(super) lanes: JoinSet<()>,
+    /// Writes to the durable queue, until that is closed.
+    pub(super) disk_writer: JoinSet<()>,
+    /// Reads it back, until that is closed.
+    pub(super) disk_reader: JoinSet<()>,
     /// Maintains the store, until it is aborted.
     pub(super) keeper: JoinHandle<()>,
     /// Writes losses, until `stop_clerk`, and then the last of them.
@@ -85,6 +89,11 @@ impl Tasks {
                 limiter.run(counted, |pressure| relieve(&buffer, pressure)).await;
             });
         }
+        let (mut disk_writer, mut disk_reader) = (JoinSet::new(), JoinSet::new());
+        if let Some([write, read]) = app.buffer.disk_threads() {
+            disk_writer.spawn_blocking(write);
+            disk_reader.spawn_blocking(read);
+        }
         let mut lanes = JoinSet::new();
         for number in 0..app.exporter.lanes() {
             let exporter = app.exporter.clone();
@@ -103,6 +112,8 @@ impl Tasks {
             receiver,
             stop_receiving,
             lanes,
+            disk_writer,
+            disk_reader,
             keeper,
             clerk,
             stop_clerk,
@@ -121,6 +132,8 @@ impl Tasks {
         tokio::select! {
             _ = &mut self.receiver => "the receiver",
             Some(_) = self.lanes.join_next() => "a writer lane",
+            Some(_) = self.disk_writer.join_next() => "the writer of the durable queue",
+            Some(_) = self.disk_reader.join_next() => "the reader of the durable queue",
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
             _ = &mut self.indexer => "the indexer",

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::disk::Positions;
-use super::disk::positions::Run;
+use super::disk::{Position, Positions};
 use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
@@ -32,7 +31,7 @@ struct ChunkRows {
     rows: Rows,
     since: Instant,
     /// The position of the first row in the durable queue, if there is one.
-    position: Option<(Run, u64)>,
+    position: Option<Position>,
     /// Frees the bytes with the last user of the rows.
     bytes: Room,
 }
@@ -54,12 +53,23 @@ enum Outcome {
 
 impl Chunk {
     /// A chunk of all `rows`, in their `room`.
-    pub(super) fn new(rows: Rows, mut room: Room, receipt: Option<Receipt>) -> Self {
-        let end = rows.len() as u32;
+    pub(super) fn new(rows: Rows, room: Room, receipt: Option<Receipt>) -> Self {
+        let end = rows.len();
+        let receipt = receipt.map(Arc::new);
+        Self { receipt, ..Self::of(rows, room, None, 0..end) }
+    }
+
+    /// A chunk of those of `rows` that are in `range`, in their `room`; they are on the disk as well, the first of `rows` at
+    /// `position`.
+    pub(super) fn durable(rows: Rows, room: Room, position: Position, range: Range<usize>) -> Self {
+        Self::of(rows, room, Some(position), range)
+    }
+
+    fn of(rows: Rows, mut room: Room, position: Option<Position>, range: Range<usize>) -> Self {
         // From here on the records are freed as they are settled.
         room.keep_bytes();
-        let held = ChunkRows { rows, since: Instant::now(), position: None, bytes: room };
-        Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
+        let held = ChunkRows { rows, since: Instant::now(), position, bytes: room };
+        Self { held: Arc::new(held), receipt: None, start: range.start as u32, end: range.end as u32 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -129,6 +139,13 @@ impl Chunk {
     }
 
     fn count(&self, rows: Range<usize>, outcome: Outcome) {
+        if let Some(position) = &self.held.position {
+            let is_kept = matches!(outcome, Outcome::Dropped(DropReason::Undelivered));
+            position.settle(rows.clone(), matches!(outcome, Outcome::Dropped(_)) && !is_kept, is_kept);
+            if is_kept {
+                return;
+            }
+        }
         let (held, books) = (&self.held.rows, &self.held.bytes.ledger().books);
         let (len, receipt) = (rows.len(), self.receipt.as_deref());
         match outcome {
@@ -253,8 +270,8 @@ impl Batch {
     pub fn positions(&self) -> Positions {
         let mut positions = Positions::default();
         for chunk in &self.chunks {
-            if let Some((run, first)) = chunk.held.position {
-                positions.insert(run, first + u64::from(chunk.start)..first + u64::from(chunk.end));
+            if let Some(position) = &chunk.held.position {
+                positions.insert(position.run, position.numbers(chunk.start as usize..chunk.end as usize));
             }
         }
         positions

@@ -1,6 +1,6 @@
 //! The books count the outcome of every received record.
 //!
-//! `received = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in progress. Each record is counted
+//! `received + recovered = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in progress. Each record is counted
 //! in exactly one outcome, as soon as that is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use crate::table::{Replaced, ReplacedKind, Severity, Tally};
 #[derive(Debug, Default)]
 pub struct Books {
     received: AtomicU64,
+    recovered: AtomicU64,
     accepted: AtomicU64,
     flushed: AtomicU64,
     dead_lettered: AtomicU64,
@@ -28,6 +29,11 @@ impl Books {
     /// Counts `records` records that arrived in a readable request.
     pub fn receive(&self, records: usize) {
         add(&self.received, records);
+    }
+
+    /// Counts `records` records of the durable queue that an earlier run has left, or that PostgreSQL has lost.
+    pub fn recover(&self, records: u64) {
+        self.recovered.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Counts `records` records put into the buffer; returns the count before. The queue derives from it how many wait.
@@ -70,6 +76,11 @@ impl Books {
     /// Records that arrived.
     pub fn received(&self) -> u64 {
         get(&self.received)
+    }
+
+    /// Records of the durable queue that an earlier run has left, or that PostgreSQL has lost.
+    pub fn recovered(&self) -> u64 {
+        get(&self.recovered)
     }
 
     /// Records that were put into the buffer.
@@ -138,11 +149,11 @@ mod tests {
     #[test]
     fn labels_are_a_closed_set() {
         let drops: Vec<_> = DropReason::VARIANTS.iter().map(<&str>::from).collect();
-        assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered"]);
+        assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered", "damaged"]);
         let rejects: Vec<_> = RejectReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(
             rejects,
-            ["full", "memory", "draining", "malformed", "too_complex", "no_room", "unavailable"]
+            ["full", "memory", "draining", "malformed", "too_complex", "no_room", "unavailable", "disk"]
         );
         let severities: Vec<_> = Severity::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(severities, ["unspecified", "trace", "debug", "info", "warn", "error", "fatal"]);

@@ -1,5 +1,7 @@
 //! The buffer's part of the YAML: `exporters.postgres.sending_queue` and `processors.batch`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use strum::{FromRepr, VariantArray};
 
@@ -74,6 +76,35 @@ pub enum Overflow {
     /// The whole request is refused, UNAVAILABLE with a retry hint. Only a request that is larger than the whole buffer is
     /// accepted in part, with the number of the other records in `partial_success`.
     Reject,
+}
+
+/// The durable queue: `extensions.file_storage`, and the keys beside `sending_queue.storage`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StorageConfig {
+    /// The directory of the queue.
+    pub directory: PathBuf,
+    /// Whether written records are synced before their senders are answered.
+    pub fsync: bool,
+    /// The most bytes on disk.
+    pub max_size: ByteSize,
+    /// The percentage of the file system that stays free.
+    pub min_free: u8,
+    /// How long records stay on disk after they were stored.
+    pub keep_for: GoDuration,
+    /// Which records are written first.
+    pub drain: Drain,
+    /// The longest that a sender waits for the disk.
+    pub append_timeout: GoDuration,
+}
+
+/// `exporters.postgres.sending_queue.drain`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, VariantArray)]
+#[serde(rename_all = "snake_case")]
+pub enum Drain {
+    /// One lane writes what arrives, the others the backlog.
+    Fair,
+    /// The oldest records are written first.
+    Fifo,
 }
 
 /// `processors.batch`: when a batch is due, and how large it may grow.

@@ -35,7 +35,7 @@ use batch::Chunk;
 pub use books::Books;
 pub use budget::Budget;
 use config::{BatchConfig, Overflow, QueueConfig};
-use disk::DurableQueue;
+use disk::{Appended, DurableQueue, Files, InFlight, Log, Reader, Trouble, Writer};
 use ledger::Ledger;
 pub use losses::Loss;
 use queue::Queue;
@@ -66,6 +66,8 @@ pub struct Reservation {
     /// These are all of the request's records.
     whole: bool,
     rest: Rest,
+    /// Memory for the rows until they are on the disk, in place of `room`.
+    in_flight: Option<InFlight>,
     /// Records of the request that are not among its rows.
     left_out: Vec<(LossReason, Tally)>,
 }
@@ -89,7 +91,7 @@ pub enum Rest {
     /// They are dropped, and the answer to the sender says so.
     Shed(DropReason),
     /// The whole request is refused, because it fits as a whole later.
-    Refused,
+    Refused(RejectReason),
 }
 
 impl Buffer {
@@ -104,6 +106,34 @@ impl Buffer {
         }
     }
 
+    /// This buffer, with records in the durable `queue` as well.
+    #[must_use]
+    pub fn durably(self, queue: DurableQueue) -> Self {
+        Self { durable: Some(Arc::new(queue)), ..self }
+    }
+
+    /// Writer and reader of the durable queue, each to be run by a thread of its own until it is closed; none without a queue.
+    pub fn disk_threads(self: &Arc<Self>) -> Option<[Box<dyn FnOnce() + Send>; 2]> {
+        let (files, log) = self.durable.as_ref()?.take_parts()?;
+        let (writing, reading, files_of_reader) = (self.clone(), self.clone(), files.clone());
+        let write = move || writing.write_to_disk(files, log);
+        let read = move || reading.read_back(files_of_reader);
+        Some([Box::new(write), Box::new(read)])
+    }
+
+    fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
+        if let Some(durable) = &self.durable {
+            let overflow = || self.overflow();
+            Writer::new(durable, self.ledger, &self.queue, &overflow, files, log).run();
+        }
+    }
+
+    fn read_back<F: Files>(&self, files: F) {
+        if let Some(durable) = &self.durable {
+            Reader::new(durable, self.ledger, &self.queue, files).run();
+        }
+    }
+
     /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.
     ///
     /// The room may be for only some of them; [`Reservation::rest`] says what happens to the others.
@@ -114,6 +144,9 @@ impl Buffer {
         let per_record = (wire_bytes + records * ROW_OVERHEAD).div_ceil(records.max(1));
         if records == 1 && per_record > max_bytes {
             return Reservation::new(self.no_room(), records, Rest::Shed(DropReason::TooLarge));
+        }
+        if let Some(durable) = &self.durable {
+            return self.reserve_in_flight(durable, records, records * per_record);
         }
         let fits_when_empty = records <= max_records && records * per_record <= max_bytes;
         // If they do not fit, one large record may be the cause, which is not known yet. The others should not be dropped for it.
@@ -128,7 +161,7 @@ impl Buffer {
             && room.records() < records
             && (fits_when_empty || room.records() == 0)
         {
-            return Reservation::new(self.no_room(), records, Rest::Refused);
+            return Reservation::new(self.no_room(), records, Rest::Refused(RejectReason::Full));
         }
         let mut reservation = Reservation::new(room, records, Rest::Shed(DropReason::DropNewest));
         if overflow == Overflow::DropOldest {
@@ -137,6 +170,42 @@ impl Buffer {
             reservation.whole = reservation.records == records;
         }
         reservation
+    }
+
+    /// Reserves memory for rows on their way to the disk, which are there for a moment only.
+    fn reserve_in_flight(&self, durable: &DurableQueue, records: usize, bytes: usize) -> Reservation {
+        let nothing = |rest| Reservation::new(self.no_room(), records, rest);
+        match durable.refuses() {
+            Some(Trouble::Full) if self.overflow() != Overflow::Reject => {
+                return nothing(Rest::Shed(DropReason::DropNewest));
+            }
+            Some(Trouble::Full) => return nothing(Rest::Refused(RejectReason::Full)),
+            Some(Trouble::Failed | Trouble::Fenced) => return nothing(Rest::Refused(RejectReason::Disk)),
+            None => {}
+        }
+        let Some(in_flight) = durable.memory(bytes, self.budget().max_bytes()) else {
+            return nothing(Rest::Refused(RejectReason::Disk));
+        };
+        let reservation = nothing(Rest::Shed(DropReason::DropNewest));
+        Reservation { records, whole: true, in_flight: Some(in_flight), ..reservation }
+    }
+
+    /// Hands `rows` to the writer of the durable queue. Returns the numbers of those that were dropped for their size, and where the
+    /// answer comes. If nobody waits for that when the writer begins, the request counts as rejected.
+    pub fn append(
+        &self,
+        durable: &DurableQueue,
+        reservation: Reservation,
+        mut rows: Rows,
+    ) -> (Shed, oneshot::Receiver<Appended>) {
+        let Reservation { in_flight, mut left_out, .. } = reservation;
+        let mut shed = Shed::default();
+        if rows.held_bytes() > self.budget().max_bytes() {
+            let large = rows.take_larger(self.budget().max_bytes());
+            shed.too_large = large.total();
+            left_out.push((LossReason::Dropped(DropReason::TooLarge), large));
+        }
+        (shed, durable.append(rows, left_out, in_flight, &self.ledger.books))
     }
 
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
@@ -206,9 +275,18 @@ impl Buffer {
         Ok(shed)
     }
 
-    /// The next batch, as soon as one is due; `None` once the buffer is closed and empty.
+    /// The next batch for the only lane.
     pub async fn take(&self) -> Option<Batch> {
-        self.queue.take().await
+        self.take_for(0, 1).await
+    }
+
+    /// The next batch for `lane` of `lanes`, as soon as one is due; `None` once the buffer is closed and empty. What is on the disk
+    /// alone stays there then.
+    pub async fn take_for(&self, lane: usize, lanes: usize) -> Option<Batch> {
+        match &self.durable {
+            None => self.queue.take().await,
+            Some(durable) => durable.take(&self.queue, lane, lanes).await,
+        }
     }
 
     /// Closes the buffer: [`Buffer::take`] gives what is left at once, then `None`.
@@ -246,7 +324,8 @@ impl Buffer {
     /// Under `drop_oldest`, drops the oldest waiting records until `bytes` of rows are freed.
     pub fn shed_oldest(&self, bytes: u64) {
         let before = self.budget().bytes() as u64;
-        while self.overflow() == Overflow::DropOldest
+        // Records of a durable queue stay on the disk.
+        while (self.overflow() == Overflow::DropOldest || self.durable.is_some())
             && before.saturating_sub(self.budget().bytes() as u64) < bytes
             && self.evict_bytes(1, 1)
         {}
@@ -314,7 +393,8 @@ impl Buffer {
     fn evict_bytes(&self, wanted: usize, least: usize) -> bool {
         let chunks = self.queue.pop_unshared(wanted, least.max(1));
         let evicted = !chunks.is_empty();
-        chunks.into_iter().for_each(|chunk| chunk.shed(DropReason::DropOldest));
+        let reason = if self.durable.is_some() { DropReason::Undelivered } else { DropReason::DropOldest };
+        chunks.into_iter().for_each(|chunk| chunk.shed(reason));
         evicted
     }
 
@@ -327,7 +407,7 @@ impl Reservation {
     /// For as many of a request's `records` as there is `room` for.
     fn new(room: Room, records: usize, rest: Rest) -> Self {
         let whole = room.records() == records;
-        Self { records: room.records(), room, whole, rest, left_out: Vec::new() }
+        Self { records: room.records(), room, whole, rest, in_flight: None, left_out: Vec::new() }
     }
 
     /// Notes records of the request that are not among its rows. They are counted with the rows, once it is known whether the
@@ -345,7 +425,7 @@ impl Reservation {
 
     /// The bytes that are reserved for their rows.
     pub fn bytes(&self) -> usize {
-        self.room.bytes()
+        self.in_flight.as_ref().map_or(self.room.bytes(), InFlight::bytes)
     }
 
     /// What happens to the others.

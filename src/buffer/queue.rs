@@ -17,7 +17,7 @@ use super::reason::DropReason;
 
 /// The most bytes of rows in one batch (a larger single row is still written): short transactions do not delay vacuum,
 /// and a retry costs little.
-const MAX_BATCH_BYTES: usize = 8 << 20;
+pub(super) const MAX_BATCH_BYTES: usize = 8 << 20;
 /// The least time between two batches that are due by their size. A transaction costs PostgreSQL as much as some hundreds
 /// of rows, so at a high rate fewer and larger batches are worth the wait.
 const GAP: Duration = Duration::from_millis(10);
@@ -120,6 +120,11 @@ impl Queue {
         if [due_size, full_size].into_iter().any(|size| reaches(size.load(Ordering::Relaxed))) {
             self.wake.notify_one();
         }
+    }
+
+    /// The most records in one batch.
+    pub(super) fn largest(&self) -> usize {
+        self.pace.largest.load(Ordering::Relaxed)
     }
 
     /// Makes the waiting records due.
@@ -245,7 +250,7 @@ impl Queue {
     fn collect(&self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
         let (mut records, mut bytes) = (0, 0);
-        let largest = self.pace.largest.load(Ordering::Relaxed);
+        let largest = self.largest();
         while records < largest && bytes < MAX_BATCH_BYTES {
             let room = |chunk: &Chunk| {
                 let fitting = (largest - records).min(chunk.rows_within(MAX_BATCH_BYTES - bytes));

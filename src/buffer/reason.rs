@@ -17,6 +17,8 @@ pub enum DropReason {
     RetryExhausted,
     /// It was still buffered when forebay ended.
     Undelivered,
+    /// Its bytes on disk are damaged or missing.
+    Damaged,
 }
 
 /// Why a record was rejected; in snake case it is the label `reason` in metrics.
@@ -38,6 +40,8 @@ pub enum RejectReason {
     NoRoom,
     /// The sender waits for the result, and it could not be written in time.
     Unavailable,
+    /// The disk of the durable queue failed, or was too slow.
+    Disk,
 }
 
 /// Why a record is not in the table of records; in snake case it is the column `reason` in the table of losses.
@@ -57,12 +61,13 @@ pub enum LossReason {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [LossReason; 8] = [
+    pub const ALL: [LossReason; 9] = [
         Self::Dropped(DropReason::DropNewest),
         Self::Dropped(DropReason::DropOldest),
         Self::Dropped(DropReason::TooLarge),
         Self::Dropped(DropReason::RetryExhausted),
         Self::Dropped(DropReason::Undelivered),
+        Self::Dropped(DropReason::Damaged),
         Self::Malformed,
         Self::TooComplex,
         Self::DeadLetter,

@@ -43,6 +43,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// PostgreSQL out, with the queue in front of it.
     pub exporter: exporter::config::Config,
+    /// STUB
+    pub storage: Option<crate::buffer::config::StorageConfig>,
     /// The health page, if `service.extensions` names it.
     pub health: Option<HealthCheckConfig>,
     /// forebay's own logs and metrics.

@@ -115,20 +115,24 @@ impl<'a> Lane<'a> {
         // A part in doubt goes first: it occupies the lane's batch number.
         let next = (0..parts.len()).min_by_key(|&at| (!parts[at].in_doubt, parts[at].not_before));
         let Some(next) = next else {
-            return self.exporter.buffer.take().await.map(|batch| self.whole(batch));
+            return self.take().await.map(|batch| self.whole(batch));
         };
         let Delivery { in_doubt, not_before, .. } = parts[next];
         let waits = !in_doubt && not_before > Instant::now();
         tokio::select! {
             biased;
             () = sleep_until(not_before) => {}
-            Some(batch) = self.exporter.buffer.take(), if waits && parts.len() < MOST_WAITING => {
+            Some(batch) = self.take(), if waits && parts.len() < MOST_WAITING => {
                 return Some(self.whole(batch));
             }
             // The buffer is closed and empty.
             else => sleep_until(not_before).await,
         }
         Some(parts.remove(next))
+    }
+
+    async fn take(&self) -> Option<Batch> {
+        self.exporter.buffer.take_for(usize::try_from(self.number).unwrap_or_default(), self.exporter.lanes()).await
     }
 
     fn whole(&self, batch: Batch) -> Delivery {

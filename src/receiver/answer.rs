@@ -169,7 +169,9 @@ impl From<Refusal> for Failure {
             Refusal::Invalid(Invalid::TooComplex(_)) => FailureKind::TooComplex,
             Refusal::NoRoom(no_room) => return no_room.into(),
             Refusal::Full => FailureKind::Full,
-            Refusal::Memory | Refusal::Draining | Refusal::Unavailable => FailureKind::Unavailable,
+            Refusal::Memory | Refusal::Draining | Refusal::Unavailable | Refusal::Disk => {
+                FailureKind::Unavailable
+            }
         };
         Self { kind, message: refusal.to_string(), retry_after: refusal.retry_after() }
     }
@@ -201,6 +203,7 @@ mod tests {
             (Refusal::Memory, (Code::Unavailable, 503, true)),
             (Refusal::Draining, (Code::Unavailable, 503, true)),
             (Refusal::Unavailable, (Code::Unavailable, 503, true)),
+            (Refusal::Disk, (Code::Unavailable, 503, true)),
             (Invalid::from(Malformed::TOO_LARGE).into(), (Code::InvalidArgument, 400, false)),
             (Invalid::TooComplex(otlp::Limit::Scopes).into(), (Code::InvalidArgument, 400, false)),
             (Refusal::NoRoom(NoRoom::Now), (Code::Unavailable, 429, true)),

@@ -16,6 +16,7 @@ use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
 use super::request_memory::{NoRoom, RequestMemory, Share};
 use super::work::in_turn;
+use crate::buffer::disk::Appended;
 use crate::buffer::{Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
@@ -68,6 +69,9 @@ pub enum Refusal {
     /// The sender waits for the result, and it did not come in time.
     #[error("the records could not be stored in time; send the request again a little later")]
     Unavailable,
+    /// The disk of the durable queue failed, or was too slow.
+    #[error("the disk does not accept the records now; send the request again a little later")]
+    Disk,
 }
 
 const TOO_COMPLEX: &str = "refused because they have";
@@ -82,9 +86,13 @@ struct Admitted {
     too_complex: usize,
     /// The limit that the first of these exceeds.
     first_too_complex: Option<Invalid>,
+    /// The rows that were handed to the durable queue.
+    queued: usize,
     settled: Settled,
     /// Receives the settlement, if the sender waits for it.
     receipt: Option<oneshot::Receiver<Settled>>,
+    /// Receives the answer of the durable queue, if there is one.
+    appended: Option<oneshot::Receiver<Appended>>,
 }
 
 impl Intake {
@@ -172,6 +180,9 @@ impl Intake {
             self.admit(request, share, replaced, &mut answer)
         };
         let mut admitted = in_turn(bytes, self.room.turns(), admit).await?;
+        if let Some(appended) = admitted.appended.take() {
+            self.await_disk(appended, &mut admitted).await?;
+        }
         drop(message);
         if let Some((mut receipt, timeout)) = admitted.receipt.take().zip(self.result_timeout) {
             let settled = match tokio::time::timeout(timeout, &mut receipt).await {
@@ -187,6 +198,33 @@ impl Intake {
         }
         admitted.count(answer);
         Ok(admitted.answer())
+    }
+
+    /// Waits until the rows are on stable storage.
+    async fn await_disk(
+        &self,
+        mut appended: oneshot::Receiver<Appended>,
+        admitted: &mut Admitted,
+    ) -> Result<(), Refusal> {
+        let patience = self.buffer.durable().map_or(Duration::ZERO, |durable| durable.patience());
+        let answer = match tokio::time::timeout(patience, &mut appended).await {
+            Ok(answer) => answer.ok(),
+            // The writer passes over a request that nobody waits for.
+            Err(_) => {
+                appended.close();
+                appended.try_recv().ok()
+            }
+        };
+        match answer {
+            Some(Appended::Durable) => Ok(()),
+            Some(Appended::Dropped) => {
+                admitted.shed(DropReason::DropNewest, admitted.queued);
+                Ok(())
+            }
+            Some(Appended::Refused(RejectReason::Full)) => Err(Refusal::Full),
+            Some(Appended::Refused(RejectReason::Draining)) => Err(Refusal::Draining),
+            Some(Appended::Refused(_)) | None => Err(Refusal::Disk),
+        }
     }
 
     /// Everything up to the buffer. Nothing here waits.
@@ -217,7 +255,8 @@ impl Intake {
         }
         let mut reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
-            Rest::Refused => return refuse(RejectReason::Full, Refusal::Full),
+            Rest::Refused(RejectReason::Disk) => return refuse(RejectReason::Disk, Refusal::Disk),
+            Rest::Refused(reason) => return refuse(reason, Refusal::Full),
             Rest::Shed(reason) => reason,
         };
         if !self.room.is_allowed(0) {
@@ -257,6 +296,18 @@ impl Intake {
         reservation.leave_out(LossReason::Malformed, transcoded.malformed);
         reservation.leave_out(LossReason::TooComplex, transcoded.too_complex);
 
+        if let Some(durable) = self.buffer.durable() {
+            replaced += transcoded.replaced;
+            books.replace(&replaced);
+            let rows = transcoded.rows;
+            self.transcoder.remember(transcoded.new);
+            let queued = rows.len();
+            let (shed, appended) = self.buffer.append(durable, reservation, rows);
+            admitted.too_large += shed.too_large;
+            admitted.queued = queued - shed.too_large;
+            admitted.appended = Some(appended);
+            return Ok(admitted);
+        }
         let (reply, receipt) = self.result_timeout.map(|_| oneshot::channel()).unzip();
         admitted.receipt = receipt;
         match self.buffer.enqueue(reservation, transcoded.rows, reply) {
@@ -278,9 +329,12 @@ impl Refusal {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Invalid(_) | Self::NoRoom(NoRoom::Ever) => None,
-            Self::NoRoom(NoRoom::Now) | Self::Full | Self::Memory | Self::Draining | Self::Unavailable => {
-                Some(retry_after())
-            }
+            Self::NoRoom(NoRoom::Now)
+            | Self::Full
+            | Self::Memory
+            | Self::Draining
+            | Self::Unavailable
+            | Self::Disk => Some(retry_after()),
         }
     }
 }

@@ -20,7 +20,14 @@ pub struct Destination {
     mapping: Option<Arc<Mapping>>,
 }
 
+/// STUB
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowFormat {}
+
 impl Destination {
+    /// STUB
+    pub fn row_format(&self) -> RowFormat { RowFormat {} }
+
     /// The table of `mapping`, or `log_records` in `schema`.
     pub fn new(schema: Schema, mapping: Option<Arc<Mapping>>) -> Self {
         Self { schema, mapping }

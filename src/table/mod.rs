@@ -29,7 +29,7 @@ mod tally;
 mod text;
 pub mod transcode;
 
-pub use destination::Destination;
+pub use destination::{Destination, RowFormat};
 pub use interned::{Interner, Resource, Scope};
 pub use json::MAX_DEPTH;
 pub use layout::ROW_OVERHEAD;

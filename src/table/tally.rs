@@ -32,6 +32,14 @@ impl Tally {
         self.total += 1;
     }
 
+    /// `records` records of which nothing else is known.
+    pub fn of_unknown(records: usize) -> Self {
+        let mut tally = Self::default();
+        tally.others.add(Severity::Unspecified, records);
+        tally.total = records;
+        tally
+    }
+
     /// The number of all records.
     pub fn total(&self) -> usize {
         self.total

@@ -29,6 +29,8 @@ struct State {
     steady_since: Instant,
     /// Set while memory use is above its limit; hides the state of the store.
     memory: Option<Condition>,
+    /// Set while the durable queue accepts no records; hides the state of the store.
+    disk: Option<Condition>,
     /// Set while the private PostgreSQL does not run; hides the state of the store.
     private_server: Option<Condition>,
     /// Whether the store is forebay's private PostgreSQL.
@@ -54,6 +56,7 @@ impl Health {
             since: Timestamp::now(),
             steady_since: Instant::now(),
             memory: None,
+            disk: None,
             private_server: None,
             private: false,
             degraded: Default::default(),
@@ -163,14 +166,32 @@ impl Health {
         }
     }
 
+    /// Sets why the durable queue accepts no records; `None` while it does. Repeated calls log nothing.
+    pub fn disk(&self, trouble: Option<String>) {
+        let mut state = self.lock();
+        match (&mut state.disk, trouble) {
+            (None, None) => {}
+            (Some(disk), Some(detail)) => disk.detail = detail,
+            (disk @ None, Some(detail)) => {
+                warn!(detail, "the durable queue accepts no records; requests follow the overflow policy or are refused");
+                *disk = Some(Condition::from_now(detail));
+            }
+            (Some(_), None) => {
+                let lasted = state.disk.take().map(|disk| InGo(disk.steady_since.elapsed()));
+                warn!(lasted = lasted.map(tracing::field::display), "the durable queue accepts records again");
+            }
+        }
+    }
+
     /// The current state.
     pub fn report(&self) -> Report {
         let state = self.lock();
         let is_draining = state.reason() == Some(UnreadyReason::Draining);
         let memory = state.memory.as_ref().map(|memory| (UnreadyReason::MemoryLimit, memory));
+        let disk = state.disk.as_ref().map(|disk| (UnreadyReason::Disk, disk));
         let unreachable = UnreadyReason::Store(StoreTrouble::DatabaseUnreachable);
         let server = state.private_server.as_ref().map(|server| (unreachable, server));
-        let (trouble, since, steady_since) = match memory.or(server).filter(|_| !is_draining) {
+        let (trouble, since, steady_since) = match memory.or(disk).or(server).filter(|_| !is_draining) {
             Some((reason, Condition { detail, since, steady_since })) => {
                 (Some((reason, detail.clone())), *since, *steady_since)
             }
@@ -225,8 +246,8 @@ fn announce(from: Option<UnreadyReason>, to: Option<UnreadyReason>, lasted: Dura
             warn!(reason, %lasted, "the database accepts rows again");
         }
         (_, None) => info!("ready: the database accepts rows"),
-        // `memory` logs its own changes.
-        (_, Some(UnreadyReason::Starting | UnreadyReason::MemoryLimit)) => {}
+        // `memory` and `disk` log their own changes.
+        (_, Some(UnreadyReason::Starting | UnreadyReason::MemoryLimit | UnreadyReason::Disk)) => {}
         (_, Some(UnreadyReason::Store(trouble))) => {
             let what = match trouble {
                 StoreTrouble::DatabaseUnreachable => "the database cannot be reached",

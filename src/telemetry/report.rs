@@ -18,6 +18,8 @@ pub enum UnreadyReason {
     Store(StoreTrouble),
     /// Memory use is above its limit, and requests are refused.
     MemoryLimit,
+    /// The disk of the durable queue accepts no records, and requests are refused.
+    Disk,
     /// It is shutting down.
     Draining,
 }
@@ -94,12 +96,13 @@ impl Report {
 }
 
 impl UnreadyReason {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Starting,
         Self::Store(StoreTrouble::DatabaseUnreachable),
         Self::Store(StoreTrouble::SchemaMismatch),
         Self::Store(StoreTrouble::DatabaseRefuses),
         Self::MemoryLimit,
+        Self::Disk,
         Self::Draining,
     ];
 
@@ -112,7 +115,7 @@ impl UnreadyReason {
     pub fn lets_accept(self) -> bool {
         match self {
             Self::Starting | Self::Store(_) => true,
-            Self::MemoryLimit | Self::Draining => false,
+            Self::MemoryLimit | Self::Disk | Self::Draining => false,
         }
     }
 }
@@ -178,6 +181,7 @@ mod tests {
             "schema_mismatch",
             "database_refuses",
             "memory_limit",
+            "disk",
             "draining",
         ]));
         assert!(Degraded::VARIANTS.iter().map(<&str>::from).eq(["stuck_on_records", "migration_waits"]));

@@ -5,9 +5,10 @@
 //! in which the last confirmed stamp of another lane is missing is one of a database that has lost commits. Then the lane reads
 //! what is left ([`Claims::reconcile`]), and what was lost is in the queue again.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::positions::Positions;
+use super::positions::{Positions, Run};
 
 /// The bits of a stamp that name its lane.
 const LANE_BITS: u32 = 8;
@@ -60,6 +61,11 @@ impl Claims {
         let stamp = claim.row[0];
         state.confirmed.retain(|confirmed| lane_of(*confirmed) != lane_of(stamp));
         state.confirmed.push(stamp);
+    }
+
+    /// The records `numbers` of `run` are not stored and will not be: they were dropped.
+    pub fn give_up(&self, run: Run, numbers: Range<u64>) {
+        self.lock().stored.insert(run, numbers);
     }
 
     /// Whether nothing was lost since `claim` was made. Asked before the COMMIT.

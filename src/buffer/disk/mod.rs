@@ -1,24 +1,167 @@
 //! The durable queue: records that were answered OK are on stable storage until they are in PostgreSQL.
 //!
-//! Records get a position ([`Positions`]) when they are appended to a segment. The positions of stored records are in the lanes'
+//! `writer.rs` appends the rows of all waiting requests to a segment, syncs it once, and answers them. The rows stay in memory as
+//! well while it has room. `reader.rs` reads the others back, the oldest first, as batches for the lanes (`supply.rs`).
+//!
+//! A record's position ([`Positions`]) is its number in the run that accepted it. The positions of stored records are in the lanes'
 //! rows in PostgreSQL, written by the transactions that store the records ([`Claims`]), so that both are lost or kept together.
 
+mod bell;
 pub mod claims;
+mod evict;
+mod files;
+mod inbox;
+mod log;
+mod metrics;
+mod places;
 pub mod positions;
+mod reader;
+mod spill;
+mod supply;
+mod writer;
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::books::Books;
+use super::config::StorageConfig;
+use super::reason::{LossReason, RejectReason};
+use crate::table::{RowFormat, Rows, Tally};
+use crate::telemetry::Health;
+use bell::Bell;
 pub use claims::{Claim, Claims};
+use inbox::{Append, Inbox};
+pub(super) use files::Files;
+use files::Real;
+pub use inbox::{Appended, InFlight};
+pub(super) use log::Log;
+pub use log::OpenError;
+use log::{Segment, Settings};
+pub(super) use reader::Reader;
+pub(super) use writer::Writer;
+use metrics::Metrics;
+pub use places::Extent;
+use places::Places;
 pub use positions::Positions;
+use positions::Run;
+use spill::Spill;
+use supply::Supply;
+
+/// The size at which a segment is complete: a few seconds of a flood, so that little is kept for records that are stored.
+const SEGMENT: u64 = 32 << 20;
+/// How long requests are refused after the disk has failed, before one is tried again.
+const RESPITE: Duration = Duration::from_millis(250);
 
 /// The durable queue of one directory.
 #[derive(Debug)]
 pub struct DurableQueue {
     id: Uuid,
+    config: StorageConfig,
     claims: Claims,
+    places: Mutex<Places>,
+    inbox: Inbox,
+    spill: Spill,
+    supply: Supply,
+    /// Wakes the reader.
+    bell: Bell,
+    /// The store has said which records it has.
+    adopted: AtomicBool,
+    closed: AtomicBool,
+    /// Until when requests are refused because of it.
+    trouble: Mutex<Option<(Trouble, String, Instant)>>,
+    health: Health,
+    metrics: Metrics,
+    /// What writer and reader begin with.
+    parts: Mutex<Option<(Real, Log<Real>)>>,
+    format: Arc<RowFormat>,
+}
+
+/// Why the queue takes no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// `max_size` or `min_free` is reached, or the file system is full.
+    Full,
+    /// A write or a sync failed, in a new file as well.
+    Failed,
+    /// Another forebay has taken the queue over.
+    Fenced,
+}
+
+/// The position of the first of some rows.
+#[derive(Clone, Debug)]
+pub(super) struct Position {
+    pub(super) queue: Arc<DurableQueue>,
+    pub(super) run: Run,
+    pub(super) first: u64,
+}
+
+impl Position {
+    /// The numbers of these of the rows.
+    pub(super) fn numbers(&self, rows: Range<usize>) -> Range<u64> {
+        self.first + rows.start as u64..self.first + rows.end as u64
+    }
+
+    /// These of the rows are not in memory any more. They are stored, or `given_up`, or kept on the disk alone.
+    pub(super) fn settle(&self, rows: Range<usize>, given_up: bool, is_kept: bool) {
+        let numbers = self.numbers(rows);
+        if given_up {
+            self.queue.claims.give_up(self.run, numbers.clone());
+        }
+        self.queue.release(self.run, numbers, is_kept);
+    }
 }
 
 impl DurableQueue {
+    /// Opens the queue of the configured directory, for rows of this `format`, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made, written or locked.
+    pub fn open(config: StorageConfig, format: RowFormat, health: Health) -> Result<Self, OpenError> {
+        let files = Real::new(&config.directory, config.fsync)?;
+        let settings = Settings { segment_bytes: SEGMENT, format: Arc::new(format) };
+        let format = settings.format.clone();
+        let (log, segments) = Log::open(files.clone(), settings)?;
+        let queue = Self::new(log.id(), config, format, segments, health);
+        *lock(&queue.parts) = Some((files, log));
+        Ok(queue)
+    }
+
+    /// The queue `id`, with these segments from earlier runs.
+    fn new(
+        id: Uuid,
+        config: StorageConfig,
+        format: Arc<RowFormat>,
+        segments: Vec<Segment>,
+        health: Health,
+    ) -> Self {
+        let mut places = Places::default();
+        let spill = Spill::new(config.drain, !segments.is_empty());
+        segments.into_iter().for_each(|segment| places.add(segment, false));
+        Self {
+            id,
+            format,
+            health,
+            parts: Mutex::default(),
+            config,
+            claims: Claims::default(),
+            places: Mutex::new(places),
+            inbox: Inbox::default(),
+            spill,
+            supply: Supply::default(),
+            bell: Bell::default(),
+            adopted: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            trouble: Mutex::default(),
+            metrics: Metrics::default(),
+        }
+    }
+
     /// Identifies the queue in the table of lanes. It stays with the directory.
     pub fn id(&self) -> Uuid {
         self.id
@@ -29,14 +172,134 @@ impl DurableQueue {
         &self.claims
     }
 
-    /// PostgreSQL has the records `stored` of this queue, and from now on this process alone writes them. Called once, before the
-    /// first batch is written.
-    pub fn adopt(&self, stored: &Positions) {
-        self.claims.reconcile(Positions::default(), stored, &[]);
+    /// The longest that a request waits for the disk.
+    pub fn patience(&self) -> Duration {
+        self.config.append_timeout.0
     }
 
-    /// PostgreSQL has lost the records `lost`: they are read from the disk again, as far as it has them.
-    pub fn send_again(&self, lost: &Positions) {
-        let _ = lost;
+    /// PostgreSQL has the records `stored` of this queue, and from now on this process alone writes them. Called once, before the
+    /// first batch is written. Returns the number of records that earlier runs have left.
+    pub fn adopt(&self, stored: &Positions) -> u64 {
+        let left = {
+            // Nothing is stored before, so that all other records are this run's.
+            let places = self.places();
+            self.claims.reconcile(Positions::default(), stored, &[]);
+            places.left_by_earlier_runs(stored)
+        };
+        self.adopted.store(true, Ordering::Release);
+        self.bell.ring();
+        left
     }
+
+    /// PostgreSQL has lost the records `lost`. Returns how many of them are still on the disk; they are read from there again.
+    pub fn send_again(&self, lost: &Positions) -> u64 {
+        let places = self.places();
+        self.spill.begin();
+        self.bell.ring();
+        places.readable_of(lost)
+    }
+
+    /// Another forebay has taken the queue over: no record is accepted any more.
+    pub fn fence(&self) {
+        self.report(Trouble::Fenced, "another forebay has taken over this queue");
+    }
+
+    /// Whether another forebay has taken the queue over.
+    pub fn is_fenced(&self) -> bool {
+        self.trouble().is_some_and(|(trouble, _)| trouble == Trouble::Fenced)
+    }
+
+    /// Why no record is accepted now, with a detail for people.
+    pub fn trouble(&self) -> Option<(Trouble, String)> {
+        lock(&self.trouble).as_ref().map(|(trouble, detail, _)| (*trouble, detail.clone()))
+    }
+
+    /// Why a request is refused before work is done for it. A little after each failure one is tried again.
+    pub(super) fn refuses(&self) -> Option<Trouble> {
+        lock(&self.trouble).as_ref().and_then(|(trouble, _, until)| {
+            (*trouble == Trouble::Fenced || Instant::now() < *until).then_some(*trouble)
+        })
+    }
+
+    /// Memory for `bytes` bytes of rows on their way to the disk, if all together take no more than `most`.
+    pub(super) fn memory(&self, bytes: usize, most: usize) -> Option<InFlight> {
+        self.inbox.memory(bytes, most)
+    }
+
+    /// Hands the rows of a request to the writer; returns where the answer comes.
+    pub(super) fn append(
+        &self,
+        rows: Rows,
+        left_out: Vec<(LossReason, Tally)>,
+        memory: Option<InFlight>,
+        books: &Books,
+    ) -> oneshot::Receiver<Appended> {
+        let (reply, answer) = oneshot::channel();
+        let Some(mut memory) = memory.filter(|_| !rows.is_empty()) else {
+            left_out.iter().for_each(|(reason, records)| books.lose(*reason, records));
+            let _ = reply.send(Appended::Durable);
+            return answer;
+        };
+        memory.resize(rows.held_bytes());
+        if let Err(append) = self.inbox.push(Append { rows, left_out, reply, memory }) {
+            books.reject(RejectReason::Draining, append.records());
+            let _ = append.reply.send(Appended::Refused(RejectReason::Draining));
+        }
+        answer
+    }
+
+    pub(super) fn take_parts(&self) -> Option<(Real, Log<Real>)> {
+        lock(&self.parts).take()
+    }
+
+    /// Takes no further request. The writer ends when all that wait are answered.
+    pub fn close_writer(&self) {
+        self.inbox.close();
+    }
+
+    /// Has the reader end. What is on the disk alone stays there.
+    pub fn close_reader(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.bell.ring();
+    }
+
+    /// The extent of the queue.
+    pub fn extent(&self) -> Extent {
+        let stored = self.claims.stored();
+        self.places().extent(&stored)
+    }
+
+    /// The records `numbers` of `run` are not in memory any more: they are stored, or on the disk alone.
+    fn release(&self, run: Run, numbers: Range<u64>, is_kept: bool) {
+        let mut places = self.places();
+        places.release(run, numbers);
+        if is_kept {
+            self.spill.begin();
+            self.bell.ring();
+        }
+    }
+
+    fn report(&self, trouble: Trouble, detail: impl Into<String>) {
+        let (mut current, detail) = (lock(&self.trouble), detail.into());
+        // A fence is final.
+        if current.as_ref().is_none_or(|(trouble, ..)| *trouble != Trouble::Fenced) {
+            self.health.disk(Some(detail.clone()));
+            *current = Some((trouble, detail, Instant::now() + RESPITE));
+        }
+    }
+
+    fn recover(&self) {
+        let mut current = lock(&self.trouble);
+        if current.take_if(|(trouble, ..)| *trouble != Trouble::Fenced).is_some() {
+            self.health.disk(None);
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        lock(&self.places)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -62,8 +62,8 @@ fn offer_with<B: AsRef<str>>(
     let limits = Limits { record_bytes: usize::MAX, ..Limits::default() };
     let mut reservation = buffer.reserve(records, request.len());
     let reason = match reservation.rest() {
-        Rest::Refused => {
-            buffer.books().reject(RejectReason::Full, records);
+        Rest::Refused(reason) => {
+            buffer.books().reject(reason, records);
             return Offered::Refused;
         }
         Rest::Shed(reason) => reason,

@@ -246,7 +246,7 @@ fn losses() -> Table {
                 "reason",
                 "text",
                 "NOT NULL",
-                "drop_newest, drop_oldest, too_large, retry_exhausted, undelivered, malformed, too_complex; or dead_letter, \
+                "drop_newest, drop_oldest, too_large, retry_exhausted, undelivered, damaged, malformed, too_complex; or dead_letter, \
                  which is kept in dead_letters",
             ),
             column("records", "bigint", "NOT NULL", "Their number"),

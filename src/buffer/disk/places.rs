@@ -1,0 +1,152 @@
+//! Where the records of the queue are: in which segment, and which of them are in memory as well.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::log::Segment;
+use super::positions::{Positions, Run};
+
+/// The segments, and the records that are in memory or being written to PostgreSQL.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    /// By run and first number, which is the order of time.
+    segments: BTreeMap<(Run, u64), Place>,
+    in_hand: Positions,
+}
+
+/// A segment.
+#[derive(Debug)]
+struct Place {
+    segment: Arc<Segment>,
+    end: u64,
+    bytes: u64,
+    /// It is being appended to.
+    is_open: bool,
+    /// Since when all of it is known to be in PostgreSQL.
+    stored_since: Option<Instant>,
+}
+
+/// Records of one segment that are only on the disk.
+#[derive(Debug, PartialEq)]
+pub(super) struct Gap {
+    pub(super) segment: Arc<Segment>,
+    pub(super) numbers: Range<u64>,
+}
+
+/// The extent of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Records that are not in PostgreSQL.
+    pub records: u64,
+    /// The bytes of all segments.
+    pub bytes: u64,
+    /// When the segment of the oldest of these records was begun, in nanoseconds since 1970.
+    pub oldest: Option<i64>,
+}
+
+impl Places {
+    /// Adds a segment that is complete, or one that is about to be appended to.
+    pub(super) fn add(&mut self, segment: Segment, is_open: bool) {
+        self.segments.values_mut().for_each(|place| place.is_open &= !is_open);
+        let (key, end, bytes) = ((segment.run, segment.first), segment.end, segment.bytes);
+        let place = Place { segment: Arc::new(segment), end, bytes, is_open, stored_since: None };
+        self.segments.insert(key, place);
+    }
+
+    /// The segment of record `first` of `run` has `records` and `bytes` more.
+    pub(super) fn grow(&mut self, run: Run, first: u64, records: u64, bytes: u64) {
+        let place = self.segments.range_mut((run, 0)..=(run, first)).next_back();
+        if let Some((_, place)) = place {
+            place.end = first + records;
+            place.bytes += bytes;
+        }
+    }
+
+    /// The records `numbers` are in memory.
+    pub(super) fn hold(&mut self, run: Run, numbers: Range<u64>) {
+        self.in_hand.insert(run, numbers);
+    }
+
+    /// They are no longer in memory.
+    pub(super) fn release(&mut self, run: Run, numbers: Range<u64>) {
+        self.in_hand.remove(run, numbers);
+    }
+
+    /// The oldest records that are only on the disk and not `stored`, out of one segment.
+    pub(super) fn backlog(&self, stored: &Positions) -> Option<Gap> {
+        self.readable().find_map(|(run, place)| {
+            let numbers = self.gap(run, place, stored)?;
+            Some(Gap { segment: place.segment.clone(), numbers })
+        })
+    }
+
+    fn gap(&self, run: Run, place: &Place, stored: &Positions) -> Option<Range<u64>> {
+        let mut from = place.segment.first;
+        loop {
+            let missing = stored.gap(run, from..place.end)?;
+            match self.in_hand.gap(run, missing.clone()) {
+                Some(gap) => return Some(gap),
+                None => from = missing.end,
+            }
+        }
+    }
+
+    fn readable(&self) -> impl Iterator<Item = (Run, &Place)> {
+        let all = self.segments.iter().map(|(&(run, _), place)| (run, place));
+        all.filter(|(_, place)| place.segment.format.is_some())
+    }
+
+    /// Takes out the complete segments that have been `stored` for `keep_for`.
+    pub(super) fn take_stored(&mut self, stored: &Positions, keep_for: Duration) -> Vec<Arc<Segment>> {
+        let now = Instant::now();
+        let mut done = Vec::new();
+        for (key, place) in &mut self.segments {
+            let is_stored = place.segment.format.is_some() && stored.covers(key.0, place.segment.first..place.end);
+            place.stored_since = is_stored.then(|| place.stored_since.unwrap_or(now));
+            if !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for) {
+                done.push(*key);
+            }
+        }
+        done.iter().filter_map(|key| self.segments.remove(key)).map(|place| place.segment).collect()
+    }
+
+    /// The oldest complete segment that has records that are neither in memory nor `stored`, and these.
+    pub(super) fn oldest_droppable(&self, stored: &Positions) -> Option<Gap> {
+        self.readable().filter(|(_, place)| !place.is_open).find_map(|(run, place)| {
+            let numbers = self.gap(run, place, stored)?;
+            Some(Gap { segment: place.segment.clone(), numbers })
+        })
+    }
+
+    /// How many of the records in readable segments are not `stored`.
+    pub(super) fn extent(&self, stored: &Positions) -> Extent {
+        let mut extent = Extent { bytes: self.bytes(), ..Extent::default() };
+        for (run, place) in self.readable() {
+            let numbers = place.segment.first..place.end;
+            let left = (numbers.end - numbers.start) - stored.count_within(run, numbers);
+            if left > 0 {
+                extent.oldest.get_or_insert(place.segment.created);
+            }
+            extent.records += left;
+        }
+        extent
+    }
+
+    /// The bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.values().map(|place| place.bytes).sum()
+    }
+
+    /// Of `positions`, those that a readable segment has.
+    pub(super) fn readable_of(&self, positions: &Positions) -> u64 {
+        let within = |(run, place): (Run, &Place)| positions.count_within(run, place.segment.first..place.end);
+        self.readable().map(within).sum()
+    }
+
+    /// The number of segments that cannot be read: of a later version, or without a header.
+    pub(super) fn unreadable(&self) -> usize {
+        self.segments.values().filter(|place| place.segment.format.is_none()).count()
+    }
+}

@@ -1,0 +1,208 @@
+//! The reader: one thread that reads back what memory had no room for, and removes segments whose records are stored.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::files::Files;
+use super::log::{self, Cursor, Found, Segment};
+use super::places::Gap;
+use super::{DurableQueue, Position};
+use crate::buffer::batch::{Batch, Chunk};
+use crate::buffer::ledger::Ledger;
+use crate::buffer::queue::{MAX_BATCH_BYTES, Queue};
+use crate::buffer::reason::{DropReason, LossReason};
+use crate::buffer::room::Room;
+use crate::table::{Rows, Tally};
+
+/// The time between two looks for segments to remove.
+const ROUND: Duration = Duration::from_secs(1);
+/// The wait for room in memory.
+const NO_ROOM: Duration = Duration::from_millis(5);
+
+/// The reader's own state.
+pub(super) struct Reader<'a, F: Files> {
+    durable: &'a Arc<DurableQueue>,
+    ledger: &'static Ledger,
+    arriving: &'a Queue,
+    files: F,
+    cursor: Option<(Arc<Segment>, Cursor<F>)>,
+    round: Instant,
+}
+
+/// A batch as far as it is read.
+#[derive(Default)]
+struct Reading {
+    chunks: Vec<Chunk>,
+    records: usize,
+    bytes: usize,
+    segment: Option<Arc<Segment>>,
+}
+
+impl<'a, F: Files> Reader<'a, F> {
+    pub(super) fn new(durable: &'a Arc<DurableQueue>, ledger: &'static Ledger, arriving: &'a Queue, files: F) -> Self {
+        Self { durable, ledger, arriving, files, cursor: None, round: Instant::now() }
+    }
+
+    /// Reads until the queue is closed.
+    pub(super) fn run(&mut self) {
+        while !self.durable.closed.load(Ordering::Acquire) {
+            if self.round.elapsed() >= ROUND {
+                self.tidy();
+                self.round = Instant::now();
+            }
+            let wait = match self.read_batch() {
+                Ok(Some(batch)) => {
+                    self.durable.supply.add(batch);
+                    continue;
+                }
+                Ok(None) => ROUND,
+                Err(wait) => wait,
+            };
+            self.durable.bell.wait(wait);
+        }
+        self.durable.supply.clear();
+        self.tidy();
+    }
+
+    /// The next batch of the backlog; the error is how long to wait before the next try.
+    fn read_batch(&mut self) -> Result<Option<Batch>, Duration> {
+        if !self.durable.adopted.load(Ordering::Acquire) || self.durable.supply.is_full() {
+            return Ok(None);
+        }
+        let most = self.arriving.largest().min(self.ledger.budget.max_records() / 4).max(1);
+        let mut reading = Reading::default();
+        let mut wait = None;
+        while reading.records < most && reading.bytes < MAX_BATCH_BYTES && wait.is_none() {
+            let Some(gap) = self.next_gap() else { break };
+            if reading.segment.as_ref().is_some_and(|before| before.format != gap.segment.format) {
+                break;
+            }
+            wait = self.read(gap, &mut reading, most).err();
+        }
+        match (reading.chunks.is_empty(), wait) {
+            (false, _) => Ok(Some(Batch::new(reading.chunks))),
+            (true, Some(wait)) => Err(wait),
+            (true, None) => Ok(None),
+        }
+    }
+
+    /// The oldest records that are on the disk alone.
+    fn next_gap(&self) -> Option<Gap> {
+        let places = self.durable.places();
+        let stored = self.durable.claims.stored();
+        let gap = places.backlog(&stored);
+        if gap.is_none() {
+            // Whoever leaves records to the disk alone does so under the same lock.
+            self.durable.spill.end();
+        }
+        self.durable.spill.count(stored.ranges());
+        gap
+    }
+
+    /// Reads the next entry of the gap; the error is how long to wait before the next try.
+    fn read(&mut self, gap: Gap, reading: &mut Reading, most: usize) -> Result<(), Duration> {
+        let Gap { segment, numbers } = gap;
+        let found = self.find(&segment, numbers.start);
+        match found {
+            Ok(Found::Entry { first, rows }) if first < numbers.end => {
+                let wanted = first.max(numbers.start)..numbers.end.min(first + rows.len() as u64);
+                // Numbers before it that the segment does not have.
+                self.give_up(&segment, numbers.start..wanted.start.max(numbers.start), "missing");
+                self.hold(&segment, first, rows, wanted, reading, most)
+            }
+            Ok(Found::Damaged { numbers: damaged }) => {
+                let end = damaged.end.clamp(numbers.start, numbers.end);
+                self.give_up(&segment, numbers.start..end, "damaged");
+                Ok(())
+            }
+            Ok(Found::Entry { .. } | Found::End) => {
+                self.give_up(&segment, numbers, "missing");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(segment = segment.name, %error, "cannot read the durable queue");
+                self.cursor = None;
+                Err(ROUND)
+            }
+        }
+    }
+
+    fn find(&mut self, segment: &Arc<Segment>, number: u64) -> std::io::Result<Found> {
+        if self.cursor.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, segment)) {
+            self.cursor = Some((segment.clone(), Cursor::open(&self.files, segment)?));
+        }
+        let (_, cursor) = self.cursor.as_mut().expect("it was set");
+        cursor.find(number)
+    }
+
+    /// Takes the rows `wanted` of an entry into memory.
+    fn hold(
+        &self,
+        segment: &Segment,
+        first: u64,
+        rows: Rows,
+        wanted: Range<u64>,
+        reading: &mut Reading,
+        most: usize,
+    ) -> Result<(), Duration> {
+        let records = ((wanted.end - wanted.start) as usize).min(most - reading.records);
+        let mut room = Room::reserve(self.ledger, records, 0);
+        // A limit that was lowered may be below what one entry takes.
+        let bytes = rows.held_bytes().min(self.ledger.budget.max_bytes());
+        if room.records() == 0 || !room.resize(room.records(), bytes) {
+            return Err(NO_ROOM);
+        }
+        let records = room.records() as u64;
+        let wanted = wanted.start..wanted.start + records;
+        let mut places = self.durable.places();
+        if self.durable.claims.stored().count_within(segment.run, wanted.clone()) > 0 {
+            // They were dropped meanwhile.
+            return Ok(());
+        }
+        places.hold(segment.run, wanted.clone());
+        drop(places);
+        let position = Position { queue: self.durable.clone(), run: segment.run, first };
+        let format = segment.format.clone().filter(|format| *format != self.durable.format);
+        let chunk = Chunk::read_back(rows, room, position, wanted, format);
+        reading.records += chunk.len();
+        reading.bytes += chunk.row_bytes();
+        reading.chunks.push(chunk);
+        Ok(())
+    }
+
+    /// Counts records that cannot be read as lost.
+    fn give_up(&self, segment: &Segment, numbers: Range<u64>, why: &'static str) {
+        if numbers.is_empty() {
+            return;
+        }
+        let records = numbers.end - numbers.start;
+        tracing::error!(segment = segment.name, records, first = numbers.start, "records in the durable queue are {why}");
+        self.ledger.books.lose(LossReason::Dropped(DropReason::Damaged), &Tally::of_unknown(records as usize));
+        self.durable.claims.give_up(segment.run, numbers);
+    }
+
+    /// Removes segments whose records have been stored for long enough, and notes on the disk what is stored.
+    fn tidy(&mut self) {
+        if !self.durable.adopted.load(Ordering::Acquire) {
+            return;
+        }
+        self.durable.remove_stored(&self.files, self.durable.config.keep_for.0);
+        self.durable.note(&self.files);
+    }
+}
+
+impl DurableQueue {
+    /// Removes the segments whose records have been stored for `keep_for`; returns their number.
+    pub(super) fn remove_stored<F: Files>(&self, files: &F, keep_for: Duration) -> usize {
+        let stored = self.claims.stored();
+        let done = self.places().take_stored(&stored, keep_for);
+        for segment in &done {
+            if let Err(error) = log::remove(files, segment) {
+                tracing::warn!(segment = segment.name, %error, "cannot remove a segment of the durable queue");
+            }
+        }
+        done.len()
+    }
+}

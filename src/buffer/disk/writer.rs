@@ -1,0 +1,192 @@
+//! The writer: one thread that appends what all waiting requests have, in one write and one sync, and then answers them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::files::{Files, Space};
+use super::inbox::{Append, Appended};
+use super::log::{AppendError, Log, LogAppend};
+use super::{DurableQueue, Position, Trouble};
+use crate::buffer::batch::Chunk;
+use crate::buffer::config::Overflow;
+use crate::buffer::ledger::Ledger;
+use crate::buffer::queue::Queue;
+use crate::buffer::reason::{DropReason, LossReason, RejectReason};
+use crate::buffer::room::Room;
+use crate::table::Rows;
+
+/// The most bytes of rows in one write, unless one request has more.
+const GROUP: usize = 4 << 20;
+/// The time between two looks at the free space of the file system.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The writer's own state.
+pub(super) struct Writer<'a, F: Files> {
+    durable: &'a Arc<DurableQueue>,
+    ledger: &'static Ledger,
+    /// What the lanes take from memory.
+    arriving: &'a Queue,
+    overflow: &'a dyn Fn() -> Overflow,
+    files: F,
+    log: Log<F>,
+    /// The bytes that the file system had to spare at the last look.
+    spare: Option<(Instant, u64)>,
+}
+
+impl<'a, F: Files + Clone> Writer<'a, F> {
+    pub(super) fn new(
+        durable: &'a Arc<DurableQueue>,
+        ledger: &'static Ledger,
+        arriving: &'a Queue,
+        overflow: &'a dyn Fn() -> Overflow,
+        files: F,
+        log: Log<F>,
+    ) -> Self {
+        Self { durable, ledger, arriving, overflow, files, log, spare: None }
+    }
+
+    /// Writes until the queue takes no further request, and all are answered.
+    pub(super) fn run(mut self) {
+        while let Some(mut group) = self.durable.inbox.take(GROUP) {
+            for given_up in group.extract_if(.., |append| append.reply.is_closed()) {
+                // Its sender sends it again.
+                self.refuse(given_up, RejectReason::Unavailable);
+            }
+            if self.durable.is_fenced() {
+                group.into_iter().for_each(|append| self.refuse(append, RejectReason::Disk));
+            } else if !group.is_empty() {
+                self.write(group);
+            }
+        }
+        if let Err(error) = self.log.seal() {
+            tracing::warn!(%error, "cannot seal the last segment of the durable queue; the next start reads it through");
+        }
+    }
+
+    fn write(&mut self, group: Vec<Append>) {
+        let bytes = group.iter().map(|append| append.rows.bytes().len() as u64).sum();
+        if !self.makes_space(bytes) {
+            return self.overflow(group, "max_size or min_free is reached");
+        }
+        let mut failed = None;
+        // A file that failed is not written again. The second attempt is on a new one.
+        for _ in 0..2 {
+            let rows: Vec<&Rows> = group.iter().map(|append| &append.rows).collect();
+            let begun = Instant::now();
+            match self.log.append(&rows) {
+                Ok(appended) => {
+                    self.durable.metrics.synced(begun.elapsed());
+                    self.durable.recover();
+                    return self.complete(group, appended);
+                }
+                Err(AppendError::Full(error)) => {
+                    self.spare = None;
+                    return self.overflow(group, &error.to_string());
+                }
+                Err(AppendError::Io(error)) => {
+                    tracing::error!(%error, "cannot write the durable queue; a new file is begun");
+                    failed = Some(error);
+                }
+            }
+        }
+        let error = failed.map(|error| error.to_string()).unwrap_or_default();
+        self.durable.report(Trouble::Failed, error);
+        group.into_iter().for_each(|append| self.refuse(append, RejectReason::Disk));
+    }
+
+    /// The rows are on stable storage: queues those for which memory has room, and answers the senders.
+    fn complete(&self, group: Vec<Append>, appended: LogAppend) {
+        let durable = self.durable;
+        let mut replies = Vec::with_capacity(group.len());
+        let mut places = durable.places();
+        appended.begun.into_iter().for_each(|segment| places.add(segment, true));
+        for (append, entry) in group.into_iter().zip(appended.entries) {
+            let Append { rows, left_out, reply, memory } = append;
+            left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
+            let end = entry.first + rows.len() as u64;
+            places.grow(appended.run, entry.first, rows.len() as u64, entry.bytes);
+            if let Some(room) = self.room_for(&rows) {
+                places.hold(appended.run, entry.first..end);
+                let position = Position { queue: durable.clone(), run: appended.run, first: entry.first };
+                self.arriving.push(Chunk::durable(rows, room, position));
+            } else {
+                durable.spill.begin();
+                durable.bell.ring();
+            }
+            drop(memory);
+            replies.push(reply);
+        }
+        drop(places);
+        for reply in replies {
+            // A sender that has just left sends again, and the records are stored twice.
+            let _ = reply.send(Appended::Durable);
+        }
+    }
+
+    /// Room in memory for all of `rows`, if there is.
+    fn room_for(&self, rows: &Rows) -> Option<Room> {
+        let (records, bytes) = (rows.len(), rows.held_bytes());
+        if !self.durable.spill.admits(&self.ledger.budget, records, bytes) {
+            return None;
+        }
+        let mut room = Room::reserve(self.ledger, records, 0);
+        (room.records() == records && room.resize(records, bytes)).then_some(room)
+    }
+
+    /// Whether there is space for `bytes`, perhaps after stored segments, and under `drop_oldest` the oldest ones, are removed.
+    fn makes_space(&mut self, bytes: u64) -> bool {
+        let mut stored_are_gone = false;
+        while !self.has_space(bytes) {
+            self.spare = None;
+            let is_removed = if stored_are_gone {
+                (self.overflow)() == Overflow::DropOldest && self.durable.drop_oldest(&self.files, self.ledger)
+            } else {
+                stored_are_gone = true;
+                self.durable.remove_stored(&self.files, Duration::ZERO) > 0 || (self.overflow)() == Overflow::DropOldest
+            };
+            if !is_removed {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn has_space(&mut self, bytes: u64) -> bool {
+        let config = &self.durable.config;
+        if self.durable.places().bytes() + bytes > config.max_size.0 {
+            return false;
+        }
+        let (looked, spare) = match self.spare {
+            Some(looked) if looked.0.elapsed() < LOOK => looked,
+            _ => (Instant::now(), self.files.space().map_or(u64::MAX, |space| spare(space, config.min_free))),
+        };
+        self.spare = Some((looked, spare.saturating_sub(bytes)));
+        spare >= bytes
+    }
+
+    /// The disk has no space for `group`: what happens then is the overflow policy.
+    fn overflow(&self, group: Vec<Append>, why: &str) {
+        self.durable.report(Trouble::Full, why);
+        for append in group {
+            if (self.overflow)() == Overflow::Reject {
+                self.refuse(append, RejectReason::Full);
+                continue;
+            }
+            let Append { rows, left_out, reply, .. } = append;
+            let reason = LossReason::Dropped(DropReason::DropNewest);
+            self.ledger.books.lose(reason, &rows.tally(0..rows.len()));
+            left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
+            let _ = reply.send(Appended::Dropped);
+        }
+    }
+
+    fn refuse(&self, append: Append, reason: RejectReason) {
+        self.ledger.books.reject(reason, append.records());
+        let _ = append.reply.send(Appended::Refused(reason));
+    }
+}
+
+/// The free bytes beyond the `min_free` percent that stay free.
+fn spare(space: Space, min_free: u8) -> u64 {
+    space.free.saturating_sub(space.total / 100 * u64::from(min_free))
+}
