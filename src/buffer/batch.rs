@@ -7,13 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::disk::Positions;
-use super::disk::positions::Run;
+use super::disk::{Positions, Run};
 use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
 use crate::table::partition::Period;
-use crate::table::{Resource, Rows, Scope};
+use crate::table::{Resource, RowFormat, Rows, Scope};
 
 /// Rows that wait to be written or are being written. A chunk that is dropped unsettled counts as undelivered, so that no
 /// record is lost without being counted.
@@ -33,6 +32,8 @@ struct ChunkRows {
     since: Instant,
     /// The position of the first row in the durable queue, if there is one.
     position: Option<(Run, u64)>,
+    /// The format of the rows, if it is not that of the rows that are made now.
+    format: Option<Arc<RowFormat>>,
     /// Frees the bytes with the last user of the rows.
     bytes: Room,
 }
@@ -58,8 +59,15 @@ impl Chunk {
         let end = rows.len() as u32;
         // From here on the records are freed as they are settled.
         room.keep_bytes();
-        let held = ChunkRows { rows, since: Instant::now(), position: None, bytes: room };
+        let held = ChunkRows { rows, since: Instant::now(), position: None, format: None, bytes: room };
         Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: 0, end }
+    }
+
+    /// The chunk, whose rows have positions from `position` on in the durable queue, and this `format`.
+    pub(super) fn at(mut self, position: (Run, u64), format: Option<Arc<RowFormat>>) -> Self {
+        let held = Arc::get_mut(&mut self.held).expect("nobody shares a new chunk");
+        (held.position, held.format) = (Some(position), format);
+        self
     }
 
     pub(super) fn len(&self) -> usize {
@@ -258,6 +266,11 @@ impl Batch {
             }
         }
         positions
+    }
+
+    /// The format of its rows, if it is not that of the rows that are made now. All rows of a batch have the same.
+    pub fn format(&self) -> Option<&Arc<RowFormat>> {
+        self.chunks.first().and_then(|chunk| chunk.held.format.as_ref())
     }
 
     /// The periods of its rows.

@@ -44,7 +44,7 @@ use receipt::Receipt;
 pub use receipt::Settled;
 use room::Room;
 
-use crate::table::{ROW_OVERHEAD, Rows, Tally};
+use crate::table::{ROW_OVERHEAD, RowFormat, Rows, Tally};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -102,6 +102,22 @@ impl Buffer {
             durable: None,
             overflow: AtomicU8::new(config.overflow as u8),
         }
+    }
+
+    /// The same over `durable`, for tests of what writes it.
+    #[doc(hidden)]
+    pub fn over(config: &QueueConfig, batch: &BatchConfig, durable: Arc<DurableQueue>) -> Self {
+        Self { durable: Some(durable), ..Self::new(config, batch) }
+    }
+
+    /// Enqueues `rows`, which have positions from `position` on and this `format`, for tests of what writes them.
+    #[doc(hidden)]
+    pub fn put_at(&self, rows: Rows, position: (disk::Run, u64), format: Option<Arc<RowFormat>>) {
+        let mut room = self.no_room();
+        assert!(room.fill(rows.held_bytes()) == 0, "there is room for the bytes");
+        room.grow(rows.len(), 0);
+        self.ledger.books.receive(rows.len());
+        self.queue.push(Chunk::new(rows, room, None).at(position, format));
     }
 
     /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.
