@@ -61,7 +61,7 @@ impl Error {
     /// Whether the configuration is at fault, rather than the running program.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage => true,
+            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage | Self::Queue(_) => true,
             Self::NoStore(_) | Self::Command(_) | Self::Health(_) | Self::Interrupted(_) => false,
             Self::Embedded(_) | Self::Telemetry(_) | Self::Runtime(_) | Self::Ended(_) => false,
         }

@@ -29,6 +29,7 @@ pub use reload::{Load, is_live};
 use tasks::Tasks;
 
 use crate::buffer::Buffer;
+use crate::buffer::disk::DurableQueue;
 use crate::config::Config;
 use crate::embedded::Embedded;
 use crate::exporter::Exporter;

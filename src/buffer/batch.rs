@@ -12,7 +12,7 @@ use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
 use crate::table::partition::Period;
-use crate::table::{Resource, Rows, Scope};
+use crate::table::{Resource, RowFormat, Rows, Scope};
 
 /// Rows that wait to be written or are being written. A chunk that is dropped unsettled counts as undelivered, so that no
 /// record is lost without being counted.
@@ -32,6 +32,8 @@ struct ChunkRows {
     since: Instant,
     /// The position of the first row in the durable queue, if there is one.
     position: Option<Position>,
+    /// The format of the rows, if it is not that of the rows that are made now.
+    format: Option<Arc<RowFormat>>,
     /// Frees the bytes with the last user of the rows.
     bytes: Room,
 }
@@ -55,21 +57,33 @@ impl Chunk {
     /// A chunk of all `rows`, in their `room`.
     pub(super) fn new(rows: Rows, room: Room, receipt: Option<Receipt>) -> Self {
         let end = rows.len();
-        let receipt = receipt.map(Arc::new);
-        Self { receipt, ..Self::of(rows, room, None, 0..end) }
+        Self::of(rows, room, receipt, None, 0..end)
     }
 
     /// A chunk of those of `rows` that are in `range`, in their `room`; they are on the disk as well, the first of `rows` at
     /// `position`.
     pub(super) fn durable(rows: Rows, room: Room, position: Position, range: Range<usize>) -> Self {
-        Self::of(rows, room, Some(position), range)
+        Self::of(rows, room, None, Some(position), range)
     }
 
-    fn of(rows: Rows, mut room: Room, position: Option<Position>, range: Range<usize>) -> Self {
+    fn of(
+        rows: Rows,
+        mut room: Room,
+        receipt: Option<Receipt>,
+        position: Option<Position>,
+        range: Range<usize>,
+    ) -> Self {
         // From here on the records are freed as they are settled.
         room.keep_bytes();
-        let held = ChunkRows { rows, since: Instant::now(), position, bytes: room };
-        Self { held: Arc::new(held), receipt: None, start: range.start as u32, end: range.end as u32 }
+        let held = ChunkRows { rows, since: Instant::now(), position, format: None, bytes: room };
+        Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: range.start as u32, end: range.end as u32 }
+    }
+
+    /// The chunk, whose rows have this `format`.
+    pub(super) fn in_format(mut self, format: Option<Arc<RowFormat>>) -> Self {
+        let held = Arc::get_mut(&mut self.held).expect("nobody shares a new chunk");
+        held.format = format;
+        self
     }
 
     pub(super) fn len(&self) -> usize {
@@ -275,6 +289,11 @@ impl Batch {
             }
         }
         positions
+    }
+
+    /// The format of its rows, if it is not that of the rows that are made now. All rows of a batch have the same.
+    pub fn format(&self) -> Option<&Arc<RowFormat>> {
+        self.chunks.first().and_then(|chunk| chunk.held.format.as_ref())
     }
 
     /// The periods of its rows.

@@ -97,6 +97,21 @@ pub struct StorageConfig {
     pub append_timeout: GoDuration,
 }
 
+impl StorageConfig {
+    /// The defaults for a queue in `directory`.
+    pub fn of(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            fsync: true,
+            max_size: ByteSize::mib(10 << 10),
+            min_free: 10,
+            keep_for: GoDuration::seconds(60),
+            drain: Drain::Fair,
+            append_timeout: GoDuration::seconds(5),
+        }
+    }
+}
+
 /// `exporters.postgres.sending_queue.drain`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, VariantArray)]
 #[serde(rename_all = "snake_case")]

@@ -44,7 +44,7 @@ use receipt::Receipt;
 pub use receipt::Settled;
 use room::Room;
 
-use crate::table::{ROW_OVERHEAD, Rows, Tally};
+use crate::table::{ROW_OVERHEAD, RowFormat, Rows, Tally};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -132,6 +132,18 @@ impl Buffer {
         if let Some(durable) = &self.durable {
             Reader::new(durable, self.ledger, &self.queue, files).run();
         }
+    }
+
+    /// Enqueues `rows`, which have positions from `position` on and this `format`, for tests of what writes them.
+    #[doc(hidden)]
+    pub fn put_at(&self, rows: Rows, (run, first): (disk::Run, u64), format: Option<Arc<RowFormat>>) {
+        let queue = self.durable.clone().expect("there is a durable queue");
+        let (mut room, len) = (self.no_room(), rows.len());
+        assert!(room.fill(rows.held_bytes()) == 0, "there is room for the bytes");
+        room.grow(len, 0);
+        self.ledger.books.receive(len);
+        let position = disk::Position { queue, run, first };
+        self.queue.push(Chunk::durable(rows, room, position, 0..len).in_format(format));
     }
 
     /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.

@@ -112,7 +112,7 @@ impl Document {
         if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
             telemetry.metrics.readers.clear();
         }
-        Ok(Config { receiver, memory, batch, exporter, health, telemetry })
+        Ok(Config { receiver, memory, batch, exporter, storage: None, health, telemetry })
     }
 }
 

@@ -12,6 +12,7 @@ use super::decode::fields;
 use super::identifier::Schema;
 use super::mapping::{ColumnType, Mapping};
 use super::row::EPOCH_2000;
+use super::row_format::RowFormat;
 
 /// The table that rows are written to.
 #[derive(Clone, Debug)]
@@ -20,13 +21,7 @@ pub struct Destination {
     mapping: Option<Arc<Mapping>>,
 }
 
-/// STUB
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowFormat {}
-
 impl Destination {
-    /// STUB
-    pub fn row_format(&self) -> RowFormat { RowFormat {} }
 
     /// The table of `mapping`, or `log_records` in `schema`.
     pub fn new(schema: Schema, mapping: Option<Arc<Mapping>>) -> Self {
@@ -61,6 +56,17 @@ impl Destination {
         }
     }
 
+    /// The format of the rows that are made for it now.
+    pub fn row_format(&self) -> RowFormat {
+        let columns = match &self.mapping {
+            None => COLUMNS.iter().map(|c| (c.name.to_owned(), c.sql_type.to_owned())).collect(),
+            Some(mapping) => {
+                mapping.columns().iter().map(|c| (c.name.clone(), c.sql_type.to_string())).collect()
+            }
+        };
+        RowFormat { destination: self.mark(), columns }
+    }
+
     /// `row` with the current time in each column that the record's time fills, and new generated ids.
     pub fn of_now(&self, row: &[u8]) -> Bytes {
         let Some(fields) = fields(row) else { return Bytes::copy_from_slice(row) };
@@ -89,6 +95,12 @@ impl Destination {
             ColumnType::Text(_) if column.is_made_up() => Some(Uuid::new_v4().to_string().into_bytes()),
             _ => None,
         }
+    }
+
+    /// The COPY statement for rows of `format`, which are of this table.
+    pub fn copy_statement_of(&self, format: &RowFormat) -> String {
+        let table = self.mark().unwrap_or_else(|| format!("{}.{LOG_RECORDS}", self.schema));
+        copy_statement_into(&table, &format.names())
     }
 
     /// The COPY statement for its rows.

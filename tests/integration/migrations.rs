@@ -47,6 +47,7 @@ pub async fn back_to(client: &Client, version: i32) {
             9,
             "ALTER TABLE otel.dead_letters DROP COLUMN resource_id, DROP COLUMN scope_id; DROP TABLE otel.dead_letter_origins",
         ),
+        (11, "ALTER TABLE otel.lanes DROP COLUMN queue, DROP COLUMN stored"),
     ] {
         if of > version {
             client.batch_execute(back).await.unwrap();

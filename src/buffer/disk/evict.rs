@@ -20,16 +20,18 @@ impl DurableQueue {
         let mut cursor = Cursor::open(files, &gap.segment);
         while at < end {
             let found = cursor.as_mut().ok().and_then(|cursor| cursor.find(at).ok());
-            let Some(Found::Entry { first, rows }) = found.filter(|found| found.first() < end) else {
+            let Some(Found::Entry { first, rows }) = found else {
                 ledger.books.lose(dropped, &Tally::of_unknown((end - at) as usize));
                 break;
             };
-            let from = first.max(at);
+            let from = first.clamp(at, end);
             if from > at {
                 ledger.books.lose(dropped, &Tally::of_unknown((from - at) as usize));
             }
-            let until = end.min(first + rows.len() as u64);
+            let until = end.min(first + rows.len() as u64).max(from);
+            if until > from {
             ledger.books.lose(dropped, &rows.tally((from - first) as usize..(until - first) as usize));
+            }
             at = until;
         }
         self.remove_stored(files, Duration::ZERO);
@@ -40,7 +42,7 @@ impl DurableQueue {
     fn take_oldest(&self) -> Option<Gap> {
         let places = self.places();
         let gap = places.oldest_droppable(&self.claims.stored())?;
-        self.claims.give_up(gap.segment.run, gap.numbers.clone());
+        self.give_up(gap.segment.run, gap.numbers.clone());
         Some(gap)
     }
 }

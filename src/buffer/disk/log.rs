@@ -3,7 +3,7 @@ use std::io;
 use std::sync::Arc;
 use uuid::Uuid;
 use super::files::Files;
-use super::positions::Run;
+use super::Run;
 use crate::table::{RowFormat, Rows};
 /// x
 #[derive(Debug, PartialEq)]

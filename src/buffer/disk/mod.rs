@@ -14,13 +14,13 @@ mod inbox;
 mod log;
 mod metrics;
 mod places;
-pub mod positions;
 mod reader;
 mod spill;
 mod supply;
 mod writer;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ use super::reason::{LossReason, RejectReason};
 use crate::table::{RowFormat, Rows, Tally};
 use crate::telemetry::Health;
 use bell::Bell;
+pub use crate::values::positions::{Positions, Run};
 pub use claims::{Claim, Claims};
 use inbox::{Append, Inbox};
 pub(super) use files::Files;
@@ -47,8 +48,6 @@ pub(super) use writer::Writer;
 use metrics::Metrics;
 pub use places::Extent;
 use places::Places;
-pub use positions::Positions;
-use positions::Run;
 use spill::Spill;
 use supply::Supply;
 
@@ -110,7 +109,7 @@ impl Position {
     pub(super) fn settle(&self, rows: Range<usize>, given_up: bool, is_kept: bool) {
         let numbers = self.numbers(rows);
         if given_up {
-            self.queue.claims.give_up(self.run, numbers.clone());
+            self.queue.give_up(self.run, numbers.clone());
         }
         self.queue.release(self.run, numbers, is_kept);
     }
@@ -132,6 +131,13 @@ impl DurableQueue {
         Ok(queue)
     }
 
+    /// A queue without a directory, for tests of what reads and writes it.
+    #[doc(hidden)]
+    pub fn without_directory(id: Uuid) -> Self {
+        let config = StorageConfig::of(PathBuf::new());
+        Self::new(id, config, Arc::default(), Vec::new(), Health::new())
+    }
+
     /// The queue `id`, with these segments from earlier runs.
     fn new(
         id: Uuid,
@@ -142,7 +148,7 @@ impl DurableQueue {
     ) -> Self {
         let mut places = Places::default();
         let spill = Spill::new(config.drain, !segments.is_empty());
-        segments.into_iter().for_each(|segment| places.add(segment, false));
+        segments.into_iter().for_each(|segment| places.add(segment));
         Self {
             id,
             format,
@@ -177,15 +183,16 @@ impl DurableQueue {
         self.config.append_timeout.0
     }
 
-    /// PostgreSQL has the records `stored` of this queue, and from now on this process alone writes them. Called once, before the
-    /// first batch is written. Returns the number of records that earlier runs have left.
-    pub fn adopt(&self, stored: &Positions) -> u64 {
-        let left = {
-            // Nothing is stored before, so that all other records are this run's.
-            let places = self.places();
-            self.claims.reconcile(Positions::default(), stored, &[]);
-            places.left_by_earlier_runs(stored)
-        };
+    /// The oldest run that the directory has records of. Of earlier ones nothing is read any more.
+    pub fn oldest_run(&self) -> Run {
+        self.places().oldest_run()
+    }
+
+    /// PostgreSQL has the records `stored` of this queue, in a row with the stamp `anchor`, and from now on this process alone writes
+    /// them. Called once, before the first batch is written. Returns the number of records that earlier runs have left.
+    pub fn adopt(&self, stored: &Positions, anchor: i64) -> u64 {
+        let left = self.places().left_by_earlier_runs(stored);
+        self.claims.adopt(Positions::default(), stored, &[], anchor);
         self.adopted.store(true, Ordering::Release);
         self.bell.ring();
         left
@@ -199,9 +206,11 @@ impl DurableQueue {
         places.readable_of(lost)
     }
 
-    /// Another forebay has taken the queue over: no record is accepted any more.
-    pub fn fence(&self) {
+    /// Another forebay has taken the queue over: no record is accepted any more. Returns whether that is news.
+    pub fn fence(&self) -> bool {
+        let is_news = !self.is_fenced();
         self.report(Trouble::Fenced, "another forebay has taken over this queue");
+        is_news
     }
 
     /// Whether another forebay has taken the queue over.
@@ -269,6 +278,13 @@ impl DurableQueue {
         self.places().extent(&stored)
     }
 
+    /// The records `numbers` of `run` are never written.
+    fn give_up(&self, run: Run, numbers: Range<u64>) {
+        let mut positions = Positions::default();
+        positions.insert(run, numbers);
+        self.claims.give_up(&positions);
+    }
+
     /// The records `numbers` of `run` are not in memory any more: they are stored, or on the disk alone.
     fn release(&self, run: Run, numbers: Range<u64>, is_kept: bool) {
         let mut places = self.places();
@@ -298,6 +314,7 @@ impl DurableQueue {
     fn places(&self) -> MutexGuard<'_, Places> {
         lock(&self.places)
     }
+
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

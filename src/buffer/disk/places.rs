@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::log::Segment;
-use super::positions::{Positions, Run};
+use super::{Positions, Run};
 
 /// The segments, and the records that are in memory or being written to PostgreSQL.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ struct Place {
     bytes: u64,
     /// It is being appended to.
     is_open: bool,
+    /// An earlier run has made it.
+    is_earlier: bool,
     /// Since when all of it is known to be in PostgreSQL.
     stored_since: Option<Instant>,
 }
@@ -44,14 +46,32 @@ pub struct Extent {
     pub bytes: u64,
     /// When the segment of the oldest of these records was begun, in nanoseconds since 1970.
     pub oldest: Option<i64>,
+    /// Segments that cannot be read: of a later version, or without a header.
+    pub unreadable: u64,
 }
 
 impl Places {
-    /// Adds a segment that is complete, or one that is about to be appended to.
-    pub(super) fn add(&mut self, segment: Segment, is_open: bool) {
-        self.segments.values_mut().for_each(|place| place.is_open &= !is_open);
+    /// Adds a segment of an earlier run.
+    pub(super) fn add(&mut self, segment: Segment) {
+        self.insert(segment, true);
+    }
+
+    /// Adds a segment that is about to be appended to; the one before is complete.
+    pub(super) fn begin(&mut self, segment: Segment) {
+        self.segments.values_mut().for_each(|place| place.is_open = false);
+        self.insert(segment, false);
+    }
+
+    fn insert(&mut self, segment: Segment, is_earlier: bool) {
         let (key, end, bytes) = ((segment.run, segment.first), segment.end, segment.bytes);
-        let place = Place { segment: Arc::new(segment), end, bytes, is_open, stored_since: None };
+        let place = Place {
+            segment: Arc::new(segment),
+            end,
+            bytes,
+            is_open: !is_earlier,
+            is_earlier,
+            stored_since: None,
+        };
         self.segments.insert(key, place);
     }
 
@@ -122,7 +142,8 @@ impl Places {
 
     /// How many of the records in readable segments are not `stored`.
     pub(super) fn extent(&self, stored: &Positions) -> Extent {
-        let mut extent = Extent { bytes: self.bytes(), ..Extent::default() };
+        let unreadable = (self.segments.len() - self.readable().count()) as u64;
+        let mut extent = Extent { bytes: self.bytes(), unreadable, ..Extent::default() };
         for (run, place) in self.readable() {
             let numbers = place.segment.first..place.end;
             let left = (numbers.end - numbers.start) - stored.count_within(run, numbers);
@@ -145,8 +166,18 @@ impl Places {
         self.readable().map(within).sum()
     }
 
-    /// The number of segments that cannot be read: of a later version, or without a header.
-    pub(super) fn unreadable(&self) -> usize {
-        self.segments.values().filter(|place| place.segment.format.is_none()).count()
+    /// The number of records of earlier runs that are not `stored`.
+    pub(super) fn left_by_earlier_runs(&self, stored: &Positions) -> u64 {
+        let earlier = self.readable().filter(|(_, place)| place.is_earlier);
+        let left = |(run, place): (Run, &Place)| {
+            let numbers = place.segment.first..place.end;
+            numbers.end - numbers.start - stored.count_within(run, numbers)
+        };
+        earlier.map(left).sum()
+    }
+
+    /// The oldest run that has a segment.
+    pub(super) fn oldest_run(&self) -> Run {
+        self.segments.keys().next().map_or(Run::MAX, |(run, _)| *run)
     }
 }

@@ -22,7 +22,7 @@ const ROUND: Duration = Duration::from_secs(1);
 const NO_ROOM: Duration = Duration::from_millis(5);
 
 /// The reader's own state.
-pub(super) struct Reader<'a, F: Files> {
+pub(in crate::buffer) struct Reader<'a, F: Files> {
     durable: &'a Arc<DurableQueue>,
     ledger: &'static Ledger,
     arriving: &'a Queue,
@@ -41,12 +41,12 @@ struct Reading {
 }
 
 impl<'a, F: Files> Reader<'a, F> {
-    pub(super) fn new(durable: &'a Arc<DurableQueue>, ledger: &'static Ledger, arriving: &'a Queue, files: F) -> Self {
+    pub(in crate::buffer) fn new(durable: &'a Arc<DurableQueue>, ledger: &'static Ledger, arriving: &'a Queue, files: F) -> Self {
         Self { durable, ledger, arriving, files, cursor: None, round: Instant::now() }
     }
 
     /// Reads until the queue is closed.
-    pub(super) fn run(&mut self) {
+    pub(in crate::buffer) fn run(mut self) {
         while !self.durable.closed.load(Ordering::Acquire) {
             if self.round.elapsed() >= ROUND {
                 self.tidy();
@@ -165,7 +165,8 @@ impl<'a, F: Files> Reader<'a, F> {
         drop(places);
         let position = Position { queue: self.durable.clone(), run: segment.run, first };
         let format = segment.format.clone().filter(|format| *format != self.durable.format);
-        let chunk = Chunk::read_back(rows, room, position, wanted, format);
+        let range = (wanted.start - first) as usize..(wanted.end - first) as usize;
+        let chunk = Chunk::durable(rows, room, position, range).in_format(format);
         reading.records += chunk.len();
         reading.bytes += chunk.row_bytes();
         reading.chunks.push(chunk);
@@ -180,7 +181,7 @@ impl<'a, F: Files> Reader<'a, F> {
         let records = numbers.end - numbers.start;
         tracing::error!(segment = segment.name, records, first = numbers.start, "records in the durable queue are {why}");
         self.ledger.books.lose(LossReason::Dropped(DropReason::Damaged), &Tally::of_unknown(records as usize));
-        self.durable.claims.give_up(segment.run, numbers);
+        self.durable.give_up(segment.run, numbers);
     }
 
     /// Removes segments whose records have been stored for long enough, and notes on the disk what is stored.
@@ -189,7 +190,6 @@ impl<'a, F: Files> Reader<'a, F> {
             return;
         }
         self.durable.remove_stored(&self.files, self.durable.config.keep_for.0);
-        self.durable.note(&self.files);
     }
 }
 

@@ -21,7 +21,7 @@ const GROUP: usize = 4 << 20;
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The writer's own state.
-pub(super) struct Writer<'a, F: Files> {
+pub(in crate::buffer) struct Writer<'a, F: Files> {
     durable: &'a Arc<DurableQueue>,
     ledger: &'static Ledger,
     /// What the lanes take from memory.
@@ -34,7 +34,7 @@ pub(super) struct Writer<'a, F: Files> {
 }
 
 impl<'a, F: Files + Clone> Writer<'a, F> {
-    pub(super) fn new(
+    pub(in crate::buffer) fn new(
         durable: &'a Arc<DurableQueue>,
         ledger: &'static Ledger,
         arriving: &'a Queue,
@@ -46,7 +46,7 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
     }
 
     /// Writes until the queue takes no further request, and all are answered.
-    pub(super) fn run(mut self) {
+    pub(in crate::buffer) fn run(mut self) {
         while let Some(mut group) = self.durable.inbox.take(GROUP) {
             for given_up in group.extract_if(.., |append| append.reply.is_closed()) {
                 // Its sender sends it again.
@@ -99,7 +99,7 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         let durable = self.durable;
         let mut replies = Vec::with_capacity(group.len());
         let mut places = durable.places();
-        appended.begun.into_iter().for_each(|segment| places.add(segment, true));
+        appended.begun.into_iter().for_each(|segment| places.begin(segment));
         for (append, entry) in group.into_iter().zip(appended.entries) {
             let Append { rows, left_out, reply, memory } = append;
             left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
@@ -108,7 +108,8 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
             if let Some(room) = self.room_for(&rows) {
                 places.hold(appended.run, entry.first..end);
                 let position = Position { queue: durable.clone(), run: appended.run, first: entry.first };
-                self.arriving.push(Chunk::durable(rows, room, position));
+                let range = 0..rows.len();
+                self.arriving.push(Chunk::durable(rows, room, position, range));
             } else {
                 durable.spill.begin();
                 durable.bell.ring();

@@ -54,6 +54,8 @@ enum Origin {
     Deadline,
     /// The session ended.
     SessionEnd,
+    /// Another process writes in place of this one.
+    Fence,
     /// The check of the table in the catalogue.
     Catalogue,
     /// A PL/pgSQL function, which may raise any code.
@@ -197,6 +199,16 @@ impl Failure {
     /// The table differs from the configuration in `problems`.
     pub fn mismatch(problems: &str) -> Self {
         Self { origin: Origin::Catalogue, ..Self::new(Class::Refused, problems) }
+    }
+
+    /// Another process writes in place of this one, as `message` says.
+    pub fn fenced(message: &str) -> Self {
+        Self { origin: Origin::Fence, ..Self::new(Class::Refused, message) }
+    }
+
+    /// Whether another process writes in place of this one.
+    pub fn is_fenced(&self) -> bool {
+        self.origin == Origin::Fence
     }
 
     /// Whether the table may have been changed. Too few bytes for a column's new type give 08P01.

@@ -30,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 8, sql: bound_the_store, reading: false },
     Migration { version: 9, sql: keep_origins, reading: false },
     Migration { version: 10, sql: let_all_be_published, reading: true },
+    Migration { version: 11, sql: keep_queues, reading: false },
 ];
 
 /// Version 1: the tables, the default partition, the index and the view. The tables are those of the newest version; the other
@@ -42,7 +43,7 @@ fn create_store(schema: &Schema) -> String {
 
 /// Version 2: dead letters have their service and the number of attempts.
 fn keep_service_and_attempts(schema: &Schema) -> String {
-    add_to_dead_letters(schema, SERVICE) + &add_to_dead_letters(schema, ATTEMPTS)
+    add_to(schema, "dead_letters", SERVICE) + &add_to(schema, "dead_letters", ATTEMPTS)
 }
 
 /// Version 3: losses are stored, by the roles that write dead letters.
@@ -61,7 +62,7 @@ fn help_reading(_: &Schema) -> String {
 /// Version 5: dead letters have the existing table that refused them.
 fn keep_destination(schema: &Schema) -> String {
     let comment = literal(DEAD_LETTERS);
-    add_to_dead_letters(schema, DESTINATION)
+    add_to(schema, "dead_letters", DESTINATION)
         + &format!("COMMENT ON TABLE {schema}.dead_letters IS {comment};\n")
 }
 
@@ -111,8 +112,8 @@ fn grant_to_those(schema: &Schema, what: &str, of: &str, privileges: &str, table
 
 /// Version 9: dead letters keep the resource and the scope of their rows. The roles that write or retry letters get privileges.
 fn keep_origins(schema: &Schema) -> String {
-    let columns: String = ORIGINS.into_iter().map(|column| add_to_dead_letters(schema, column)).collect();
     let [letters, origins] = ["dead_letters", "dead_letter_origins"];
+    let columns: String = ORIGINS.into_iter().map(|column| add_to(schema, letters, column)).collect();
     dead_letter_origins().definition(schema, "CREATE TABLE IF NOT EXISTS")
         + &columns
         + &grant_to_those(schema, "INSERT", letters, "INSERT", origins)
@@ -135,10 +136,17 @@ fn let_all_be_published(schema: &Schema) -> String {
     format!("DO {publish};\n")
 }
 
-fn add_to_dead_letters(schema: &Schema, column: TableColumn) -> String {
+/// Version 11: the lanes of a durable queue keep which of its records are stored.
+fn keep_queues(schema: &Schema) -> String {
+    let lane = literal(LANE.comment);
+    let columns = QUEUE.into_iter().map(|column| add_to(schema, "lanes", column));
+    columns.collect::<String>() + &format!("COMMENT ON COLUMN {schema}.lanes.lane IS {lane};\n")
+}
+
+fn add_to(schema: &Schema, table: &str, column: TableColumn) -> String {
     let (name, definition, comment) = (column.name, column.definition(), literal(column.comment));
     format!(
-        "ALTER TABLE {schema}.dead_letters ADD COLUMN IF NOT EXISTS {definition};\n\
-         COMMENT ON COLUMN {schema}.dead_letters.{name} IS {comment};\n"
+        "ALTER TABLE {schema}.{table} ADD COLUMN IF NOT EXISTS {definition};\n\
+         COMMENT ON COLUMN {schema}.{table}.{name} IS {comment};\n"
     )
 }

@@ -105,8 +105,22 @@ pub fn migrations_table(schema: &Schema) -> String {
 
 const DEAD_LETTERS: &str = "Rows that log_records or an existing table refused, with the reason";
 const SERVICE: TableColumn = column("service", "text", "", "The service name of the row's resource");
-const LANE: TableColumn =
-    column("lane", "smallint", "NOT NULL", "A connection of that run; -1 writes losses");
+const LANE: TableColumn = column(
+    "lane",
+    "smallint",
+    "NOT NULL",
+    "A connection of that run; -1 writes losses, -2 is of a queue itself",
+);
+/// The durable queue that a lane writes, and its records that are stored.
+const QUEUE: [TableColumn; 2] = [
+    column("queue", "uuid", "", "The queue on disk that it writes; NULL if there is none"),
+    column(
+        "stored",
+        "bigint[]",
+        "",
+        "A stamp, then the records of that queue that are stored: a run, the first number and the one behind the last, for each range",
+    ),
+];
 const ATTEMPTS: TableColumn =
     column("attempts", "integer", "NOT NULL DEFAULT 1", "How often PostgreSQL has refused the row");
 
@@ -213,6 +227,8 @@ fn tables() -> Vec<Table> {
                 LANE,
                 column("sequence", "bigint", "NOT NULL", "The number of its last batch"),
                 column("updated_at", "timestamp with time zone", "NOT NULL DEFAULT now()", ""),
+                QUEUE[0],
+                QUEUE[1],
             ],
             privileges: &["INSERT", "SELECT", "UPDATE"],
             options: "",

@@ -64,6 +64,11 @@ impl Positions {
         self.runs = self.runs.split_off(&run);
     }
 
+    /// The first run that it has records of.
+    pub fn first_run(&self) -> Option<Run> {
+        self.runs.keys().next().copied()
+    }
+
     /// Whether it has all the records `numbers` of `run`.
     pub fn covers(&self, run: Run, numbers: Range<u64>) -> bool {
         self.gap(run, numbers).is_none()
