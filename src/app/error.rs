@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::buffer::disk::OpenError;
+use crate::buffer::disk::DirectoryError;
 use crate::{embedded, operator, postgres, receiver, telemetry};
 
 /// Why forebay does not start, or ends by itself.
@@ -27,7 +27,7 @@ pub enum Error {
     Receiver(#[from] receiver::Error),
     /// The directory of the durable queue cannot be used.
     #[error(transparent)]
-    Queue(#[from] OpenError),
+    Queue(#[from] DirectoryError),
     /// There is no store yet.
     #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
     NoStore(PathBuf),
@@ -61,7 +61,9 @@ impl Error {
     /// Whether the configuration is at fault, rather than the running program.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage | Self::Queue(_) => true,
+            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage | Self::Queue(_) => {
+                true
+            }
             Self::NoStore(_) | Self::Command(_) | Self::Health(_) | Self::Interrupted(_) => false,
             Self::Embedded(_) | Self::Telemetry(_) | Self::Runtime(_) | Self::Ended(_) => false,
         }

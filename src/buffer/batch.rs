@@ -76,7 +76,12 @@ impl Chunk {
         // From here on the records are freed as they are settled.
         room.keep_bytes();
         let held = ChunkRows { rows, since: Instant::now(), position, format: None, bytes: room };
-        Self { held: Arc::new(held), receipt: receipt.map(Arc::new), start: range.start as u32, end: range.end as u32 }
+        Self {
+            held: Arc::new(held),
+            receipt: receipt.map(Arc::new),
+            start: range.start as u32,
+            end: range.end as u32,
+        }
     }
 
     /// The chunk, whose rows have this `format`.

@@ -149,7 +149,10 @@ mod tests {
     #[test]
     fn labels_are_a_closed_set() {
         let drops: Vec<_> = DropReason::VARIANTS.iter().map(<&str>::from).collect();
-        assert_eq!(drops, ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered", "damaged"]);
+        assert_eq!(
+            drops,
+            ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered", "damaged"]
+        );
         let rejects: Vec<_> = RejectReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(
             rejects,

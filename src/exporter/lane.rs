@@ -132,7 +132,10 @@ impl<'a> Lane<'a> {
     }
 
     async fn take(&self) -> Option<Batch> {
-        self.exporter.buffer.take_for(usize::try_from(self.number).unwrap_or_default(), self.exporter.lanes()).await
+        self.exporter
+            .buffer
+            .take_for(usize::try_from(self.number).unwrap_or_default(), self.exporter.lanes())
+            .await
     }
 
     fn whole(&self, batch: Batch) -> Delivery {

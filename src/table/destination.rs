@@ -22,7 +22,6 @@ pub struct Destination {
 }
 
 impl Destination {
-
     /// The table of `mapping`, or `log_records` in `schema`.
     pub fn new(schema: Schema, mapping: Option<Arc<Mapping>>) -> Self {
         Self { schema, mapping }

@@ -71,6 +71,11 @@ impl Period {
         self.start
     }
 
+    /// Its width.
+    pub fn width(self) -> Width {
+        self.width
+    }
+
     /// The begin of the next period.
     pub fn end(self) -> i64 {
         self.start + self.width.seconds()

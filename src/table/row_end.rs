@@ -22,6 +22,17 @@ impl RowEnd {
         Self { end, origin: (resource as u32) << SEVERITY_BITS | severity as u32 }
     }
 
+    /// It as two numbers.
+    pub(super) fn to_words(self) -> [u32; 2] {
+        [self.end, self.origin]
+    }
+
+    /// The inverse of [`RowEnd::to_words`]; `None` for a severity that does not exist.
+    pub(super) fn from_words([end, origin]: [u32; 2]) -> Option<Self> {
+        let severity = origin & ((1 << SEVERITY_BITS) - 1);
+        ((severity as usize) < Severity::VARIANTS.len()).then_some(Self { end, origin })
+    }
+
     /// The end of its bytes among those of all rows.
     #[inline]
     pub(super) fn end(self) -> usize {

@@ -173,12 +173,18 @@ impl Health {
             (None, None) => {}
             (Some(disk), Some(detail)) => disk.detail = detail,
             (disk @ None, Some(detail)) => {
-                warn!(detail, "the durable queue accepts no records; requests follow the overflow policy or are refused");
+                warn!(
+                    detail,
+                    "the durable queue accepts no records; requests follow the overflow policy or are refused"
+                );
                 *disk = Some(Condition::from_now(detail));
             }
             (Some(_), None) => {
                 let lasted = state.disk.take().map(|disk| InGo(disk.steady_since.elapsed()));
-                warn!(lasted = lasted.map(tracing::field::display), "the durable queue accepts records again");
+                warn!(
+                    lasted = lasted.map(tracing::field::display),
+                    "the durable queue accepts records again"
+                );
             }
         }
     }

@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::values::positions::Positions;
 
-
 /// The bits of a stamp that name its lane.
 const LANE_BITS: u32 = 8;
 

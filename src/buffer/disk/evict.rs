@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::DurableQueue;
+use super::cursor::{Cursor, Found};
 use super::files::Files;
-use super::log::{Cursor, Found};
 use super::places::Gap;
 use crate::buffer::ledger::Ledger;
 use crate::buffer::reason::{DropReason, LossReason};
@@ -30,7 +30,7 @@ impl DurableQueue {
             }
             let until = end.min(first + rows.len() as u64).max(from);
             if until > from {
-            ledger.books.lose(dropped, &rows.tally((from - first) as usize..(until - first) as usize));
+                ledger.books.lose(dropped, &rows.tally((from - first) as usize..(until - first) as usize));
             }
             at = until;
         }

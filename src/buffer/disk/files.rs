@@ -1,15 +1,184 @@
-//! stub
-use std::io;
-use std::path::Path;
-/// Space of a file system, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Space { pub(super) free: u64, pub(super) total: u64 }
-/// files
-pub(in crate::buffer) trait Files: Clone + Send + Sync + std::fmt::Debug + 'static {
+//! The file layer: everything that the durable queue asks of a directory.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory of files.
+pub trait Files: Clone + Send + Sync + fmt::Debug + 'static {
+    /// An open file.
+    type File: Send + Sync + fmt::Debug;
+
+    /// Creates a file, which must not exist.
+    fn create(&self, name: &str) -> io::Result<Self::File>;
+    /// Opens a file.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+    /// Appends `parts`, in as few writes as possible.
+    fn append(&self, file: &Self::File, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
+    /// Returns when everything written to the file is on stable storage.
+    fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Reads up to the length of `buffer` from the offset `at`; fewer bytes only at the end of the file.
+    fn read_at(&self, file: &Self::File, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    /// The length of the file, in bytes.
+    fn length(&self, file: &Self::File) -> io::Result<u64>;
+    /// Cuts the file after `length` bytes.
+    fn truncate(&self, file: &Self::File, length: u64) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Renames a file, over another one if there is one.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Returns when all names that were created, removed or changed are on stable storage.
+    fn sync_names(&self) -> io::Result<()>;
+    /// The names of the files, in any order.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// The space of the file system.
     fn space(&self) -> io::Result<Space>;
 }
-/// real
+
+/// The space of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// What an unprivileged process may still write.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// A directory of the operating system, locked for this process.
 #[derive(Clone, Debug)]
-pub(in crate::buffer) struct Real;
-impl Real { pub(super) fn new(_: &Path, _: bool) -> io::Result<Self> { Ok(Self) } }
-impl Files for Real { fn space(&self) -> io::Result<Space> { Err(io::Error::other("")) } }
+pub struct Directory {
+    path: Arc<PathBuf>,
+    /// `false` leaves it to the operating system when files reach stable storage.
+    fsync: bool,
+    /// Holds the lock.
+    lock: Option<Arc<File>>,
+}
+
+/// The directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It is another forebay's.
+    #[error("{} belongs to another forebay that is running; give each one a directory of its own", .0.display())]
+    Locked(PathBuf),
+    /// The operating system refuses it.
+    #[error("cannot use {} for the durable queue: {source}", directory.display())]
+    Refused {
+        /// The directory.
+        directory: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+/// The name of the locked file.
+const LOCK: &str = "lock";
+
+impl Directory {
+    /// Creates the directory if it does not exist, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// Another process has locked it, or it cannot be created or written.
+    pub fn lock(path: &Path, fsync: bool) -> Result<Self, DirectoryError> {
+        let refused = |source| DirectoryError::Refused { directory: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(refused)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
+        let lock = lock.map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: Arc::new(path.to_owned()), fsync, lock: Some(Arc::new(lock)) }),
+            Err(TryLockError::WouldBlock) => Err(DirectoryError::Locked(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(refused(source)),
+        }
+    }
+
+    /// The directory as it is, perhaps in use by another process, for reading.
+    pub fn shared(path: &Path) -> Self {
+        Self { path: Arc::new(path.to_owned()), fsync: true, lock: None }
+    }
+
+    /// Whether it is locked for this process.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+}
+
+impl Files for Directory {
+    type File = File;
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let path = self.path.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        OpenOptions::new().read(true).append(true).create_new(true).open(path)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().read(true).append(self.is_locked()).open(self.path.join(name))
+    }
+
+    fn append(&self, mut file: &File, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        /// The most parts of one write that POSIX systems take.
+        const IOV_MAX: usize = 1024;
+        while !parts.is_empty() {
+            let most = parts.len().min(IOV_MAX);
+            match file.write_vectored(&parts[..most]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut parts, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        if self.fsync { file.sync_data() } else { Ok(()) }
+    }
+
+    fn read_at(&self, file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match file.read_at(&mut buffer[read..], at + read as u64) {
+                Ok(0) => break,
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn length(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        if self.fsync { File::open(&*self.path)?.sync_all() } else { Ok(()) }
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&*self.path)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(Result::transpose).collect()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&*self.path)?;
+        Ok(Space { free: found.f_bavail * found.f_frsize, total: found.f_blocks * found.f_frsize })
+    }
+}

@@ -31,7 +31,9 @@ impl DurableQueue {
     pub fn observe(self: &Arc<Self>, meter: &Meter) {
         let sync = meter
             .f64_histogram("log_buffer_disk_sync_duration_seconds")
-            .with_description("Time of a write to the durable queue and its sync, for all requests that waited.")
+            .with_description(
+                "Time of a write to the durable queue and its sync, for all requests that waited.",
+            )
             .with_boundaries(BOUNDS.into())
             .build();
         let _ = self.metrics.sync.set(sync);

@@ -8,13 +8,17 @@
 
 mod bell;
 pub mod claims;
+mod cursor;
+mod entry;
 mod evict;
-mod files;
+pub mod files;
 mod inbox;
 mod log;
 mod metrics;
 mod places;
+mod quarantine;
 mod reader;
+pub mod segment;
 mod spill;
 mod supply;
 mod writer;
@@ -33,23 +37,24 @@ use super::config::StorageConfig;
 use super::reason::{LossReason, RejectReason};
 use crate::table::{RowFormat, Rows, Tally};
 use crate::telemetry::Health;
-use bell::Bell;
 pub use crate::values::positions::{Positions, Run};
+use bell::Bell;
 pub use claims::{Claim, Claims};
-use inbox::{Append, Inbox};
+use files::Directory;
+pub use files::DirectoryError;
 pub(super) use files::Files;
-use files::Real;
+use inbox::{Append, Inbox};
 pub use inbox::{Appended, InFlight};
 pub(super) use log::Log;
-pub use log::OpenError;
-use log::{Segment, Settings};
-pub(super) use reader::Reader;
-pub(super) use writer::Writer;
+use log::Settings;
 use metrics::Metrics;
 pub use places::Extent;
 use places::Places;
+pub(super) use reader::Reader;
+use segment::Segment;
 use spill::Spill;
 use supply::Supply;
+pub(super) use writer::Writer;
 
 /// The size at which a segment is complete: a few seconds of a flood, so that little is kept for records that are stored.
 const SEGMENT: u64 = 32 << 20;
@@ -76,7 +81,7 @@ pub struct DurableQueue {
     health: Health,
     metrics: Metrics,
     /// What writer and reader begin with.
-    parts: Mutex<Option<(Real, Log<Real>)>>,
+    parts: Mutex<Option<(Directory, Log<Directory>)>>,
     format: Arc<RowFormat>,
 }
 
@@ -121,11 +126,12 @@ impl DurableQueue {
     /// # Errors
     ///
     /// The directory cannot be made, written or locked.
-    pub fn open(config: StorageConfig, format: RowFormat, health: Health) -> Result<Self, OpenError> {
-        let files = Real::new(&config.directory, config.fsync)?;
+    pub fn open(config: StorageConfig, format: RowFormat, health: Health) -> Result<Self, DirectoryError> {
+        let files = Directory::lock(&config.directory, config.fsync)?;
         let settings = Settings { segment_bytes: SEGMENT, format: Arc::new(format) };
         let format = settings.format.clone();
-        let (log, segments) = Log::open(files.clone(), settings)?;
+        let refused = |source| DirectoryError::Refused { directory: config.directory.clone(), source };
+        let (log, segments) = Log::open(files.clone(), settings).map_err(refused)?;
         let queue = Self::new(log.id(), config, format, segments, health);
         *lock(&queue.parts) = Some((files, log));
         Ok(queue)
@@ -257,7 +263,7 @@ impl DurableQueue {
         answer
     }
 
-    pub(super) fn take_parts(&self) -> Option<(Real, Log<Real>)> {
+    pub(super) fn take_parts(&self) -> Option<(Directory, Log<Directory>)> {
         lock(&self.parts).take()
     }
 
@@ -314,7 +320,6 @@ impl DurableQueue {
     fn places(&self) -> MutexGuard<'_, Places> {
         lock(&self.places)
     }
-
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

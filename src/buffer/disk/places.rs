@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::log::Segment;
+use super::segment::Segment;
 use super::{Positions, Run};
 
 /// The segments, and the records that are in memory or being written to PostgreSQL.
@@ -123,12 +123,16 @@ impl Places {
         let now = Instant::now();
         let mut done = Vec::new();
         for (key, place) in &mut self.segments {
-            let is_stored = place.segment.format.is_some() && stored.covers(key.0, place.segment.first..place.end);
+            let is_stored =
+                place.segment.format.is_some() && stored.covers(key.0, place.segment.first..place.end);
             place.stored_since = is_stored.then(|| place.stored_since.unwrap_or(now));
             if !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for) {
                 done.push(*key);
             }
         }
+        // A header that says where another file is cut stays as long as that file.
+        let names: Vec<_> = self.segments.values().map(|place| place.segment.name.clone()).collect();
+        done.retain(|key| self.segments.get(key).is_some_and(|place| !place.segment.cuts_any_of(&names)));
         done.iter().filter_map(|key| self.segments.remove(key)).map(|place| place.segment).collect()
     }
 
@@ -148,7 +152,7 @@ impl Places {
             let numbers = place.segment.first..place.end;
             let left = (numbers.end - numbers.start) - stored.count_within(run, numbers);
             if left > 0 {
-                extent.oldest.get_or_insert(place.segment.created);
+                extent.oldest.get_or_insert(place.segment.created());
             }
             extent.records += left;
         }
@@ -162,7 +166,8 @@ impl Places {
 
     /// Of `positions`, those that a readable segment has.
     pub(super) fn readable_of(&self, positions: &Positions) -> u64 {
-        let within = |(run, place): (Run, &Place)| positions.count_within(run, place.segment.first..place.end);
+        let within =
+            |(run, place): (Run, &Place)| positions.count_within(run, place.segment.first..place.end);
         self.readable().map(within).sum()
     }
 

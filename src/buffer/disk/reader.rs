@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::cursor::{Cursor, Found};
 use super::files::Files;
-use super::log::{self, Cursor, Found, Segment};
+use super::log;
 use super::places::Gap;
+use super::segment::Segment;
 use super::{DurableQueue, Position};
 use crate::buffer::batch::{Batch, Chunk};
 use crate::buffer::ledger::Ledger;
@@ -41,7 +43,12 @@ struct Reading {
 }
 
 impl<'a, F: Files> Reader<'a, F> {
-    pub(in crate::buffer) fn new(durable: &'a Arc<DurableQueue>, ledger: &'static Ledger, arriving: &'a Queue, files: F) -> Self {
+    pub(in crate::buffer) fn new(
+        durable: &'a Arc<DurableQueue>,
+        ledger: &'static Ledger,
+        arriving: &'a Queue,
+        files: F,
+    ) -> Self {
         Self { durable, ledger, arriving, files, cursor: None, round: Instant::now() }
     }
 
@@ -112,7 +119,7 @@ impl<'a, F: Files> Reader<'a, F> {
                 self.give_up(&segment, numbers.start..wanted.start.max(numbers.start), "missing");
                 self.hold(&segment, first, rows, wanted, reading, most)
             }
-            Ok(Found::Damaged { numbers: damaged }) => {
+            Ok(Found::Damaged(damaged)) => {
                 let end = damaged.end.clamp(numbers.start, numbers.end);
                 self.give_up(&segment, numbers.start..end, "damaged");
                 Ok(())
@@ -179,8 +186,15 @@ impl<'a, F: Files> Reader<'a, F> {
             return;
         }
         let records = numbers.end - numbers.start;
-        tracing::error!(segment = segment.name, records, first = numbers.start, "records in the durable queue are {why}");
-        self.ledger.books.lose(LossReason::Dropped(DropReason::Damaged), &Tally::of_unknown(records as usize));
+        tracing::error!(
+            segment = segment.name,
+            records,
+            first = numbers.start,
+            "records in the durable queue are {why}"
+        );
+        self.ledger
+            .books
+            .lose(LossReason::Dropped(DropReason::Damaged), &Tally::of_unknown(records as usize));
         self.durable.give_up(segment.run, numbers);
     }
 

@@ -140,10 +140,12 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         while !self.has_space(bytes) {
             self.spare = None;
             let is_removed = if stored_are_gone {
-                (self.overflow)() == Overflow::DropOldest && self.durable.drop_oldest(&self.files, self.ledger)
+                (self.overflow)() == Overflow::DropOldest
+                    && self.durable.drop_oldest(&self.files, self.ledger)
             } else {
                 stored_are_gone = true;
-                self.durable.remove_stored(&self.files, Duration::ZERO) > 0 || (self.overflow)() == Overflow::DropOldest
+                self.durable.remove_stored(&self.files, Duration::ZERO) > 0
+                    || (self.overflow)() == Overflow::DropOldest
             };
             if !is_removed {
                 return false;

@@ -2,6 +2,7 @@
 
 mod origins;
 mod rows;
+mod stored;
 #[cfg(test)]
 mod tests;
 

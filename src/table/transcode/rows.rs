@@ -23,14 +23,14 @@ use crate::table::text::Replaced;
 #[derive(Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
-    rows: Vec<RowEnd>,
+    pub(super) rows: Vec<RowEnd>,
     /// The resources of the rows, each once.
     pub resources: Vec<Arc<Resource>>,
     /// The scopes of the rows, each once.
     pub scopes: Vec<Arc<Scope>>,
     /// The periods of the rows, each once; no more than [`MAX_PERIODS`].
     pub periods: Vec<Period>,
-    width: Width,
+    pub(super) width: Width,
     /// The range of the period that was noted last.
     noted: Range<u64>,
 }
@@ -66,6 +66,18 @@ impl Rows {
         }
         let (bytes, rows) = (Vec::with_capacity(capacity), Vec::with_capacity(records));
         Ok(Self { bytes, rows, width, ..Self::default() })
+    }
+
+    /// Rows that were made before, and are complete.
+    pub(super) fn restored(
+        bytes: Vec<u8>,
+        rows: Vec<RowEnd>,
+        resources: Vec<Arc<Resource>>,
+        scopes: Vec<Arc<Scope>>,
+        periods: Vec<Period>,
+        width: Width,
+    ) -> Self {
+        Self { bytes, rows, resources, scopes, periods, width, noted: 0..0 }
     }
 
     /// The number of rows.

@@ -1,0 +1,209 @@
+//! Reads a segment from one number on.
+
+use std::io;
+use std::ops::Range;
+
+use super::entry::{HEADER, Header};
+use super::files::Files;
+use super::quarantine;
+use super::segment::Segment;
+use crate::table::Rows;
+
+/// The bytes that are read at once.
+const CHUNK: usize = 256 << 10;
+
+/// A place in a segment.
+#[derive(Debug)]
+pub(super) struct Cursor<F: Files> {
+    files: F,
+    file: F::File,
+    name: String,
+    salt: u64,
+    entries: u64,
+    /// Where the next entry begins.
+    at: u64,
+    /// The number before which nothing is found from there on.
+    number: u64,
+    /// Bytes of the file from `cached_at` on.
+    cached: Vec<u8>,
+    cached_at: u64,
+}
+
+/// What is at a number.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The entry that has the number, or the first one after it.
+    Entry {
+        /// The number of its first record.
+        first: u64,
+        rows: Rows,
+    },
+    /// Nothing that can be read, up to a number behind it (`u64::MAX` if nothing follows). The bytes are in quarantine.
+    Damaged(Range<u64>),
+    /// Nothing: the segment ends before.
+    End,
+}
+
+impl<F: Files> Cursor<F> {
+    pub(super) fn open(files: &F, segment: &Segment) -> io::Result<Self> {
+        Ok(Self {
+            files: files.clone(),
+            file: files.open(&segment.name)?,
+            name: segment.name.clone(),
+            salt: segment.salt(),
+            entries: segment.entries,
+            at: segment.entries,
+            number: segment.first,
+            cached: Vec::new(),
+            cached_at: 0,
+        })
+    }
+
+    /// What is at `number`.
+    pub(super) fn find(&mut self, number: u64) -> io::Result<Found> {
+        if number < self.number {
+            (self.at, self.number) = (self.entries, 0);
+        }
+        let mut is_fresh = false;
+        loop {
+            let header = self.header(self.at)?;
+            if let Some(header) = header.filter(|header| !header.is_seal() && header.end() <= number) {
+                self.pass(header);
+                continue;
+            }
+            if header.is_some_and(|header| header.is_seal()) {
+                return Ok(Found::End);
+            }
+            if let Some(header) = header
+                && let Some(rows) = self.rows(&header)?
+            {
+                self.pass(header);
+                return Ok(Found::Entry { first: header.first, rows });
+            }
+            if !is_fresh {
+                // The file may have grown since its bytes were read.
+                self.cached.clear();
+                is_fresh = true;
+                continue;
+            }
+            let damaged = self.at;
+            let next = self.next_whole(self.at + 1)?;
+            let end = match next {
+                Some((at, _)) => at,
+                None => self.files.length(&self.file)?,
+            };
+            if end <= damaged {
+                return Ok(Found::End);
+            }
+            self.at = end;
+            let first = next.map_or(u64::MAX, |(_, header)| header.first);
+            // Damage before the number is not its own.
+            if first > number {
+                if next.is_none() && self.is_blank(damaged, end)? {
+                    return Ok(Found::End);
+                }
+                quarantine::keep(&self.files, &self.file, &self.name, damaged..end)?;
+                return Ok(Found::Damaged(number..first));
+            }
+        }
+    }
+
+    /// The end of the last whole entry: the number after it, and where it is in the file. `true` if a seal follows.
+    pub(super) fn end(&mut self) -> io::Result<(u64, u64, bool)> {
+        let (mut number, mut end) = (self.number, self.entries);
+        let mut at = self.entries;
+        while let Some((found, header)) = self.next_whole(at)? {
+            if header.is_seal() {
+                return Ok((header.first, found + header.len(), true));
+            }
+            (number, end) = (header.end(), found + header.len());
+            at = end;
+        }
+        Ok((number, end, false))
+    }
+
+    fn pass(&mut self, header: Header) {
+        self.at += header.len();
+        self.number = header.end();
+    }
+
+    /// The next whole entry at `from` or behind it, and where it is.
+    fn next_whole(&mut self, from: u64) -> io::Result<Option<(u64, Header)>> {
+        let mut from = from;
+        let salt = self.salt.to_le_bytes();
+        let finder = memchr::memmem::Finder::new(&salt);
+        loop {
+            let bytes = self.read(from, CHUNK)?;
+            if bytes.len() < HEADER {
+                return Ok(None);
+            }
+            let found = finder.find(bytes).map(|found| from + found as u64);
+            match found {
+                Some(at) => {
+                    if let Some(header) = self.header(at)?
+                        && self.rows_are_whole(at, &header)?
+                    {
+                        return Ok(Some((at, header)));
+                    }
+                    from = at + 1;
+                }
+                // A salt may begin in the last bytes.
+                None => from += (bytes.len() - (salt.len() - 1)) as u64,
+            }
+        }
+    }
+
+    fn header(&mut self, at: u64) -> io::Result<Option<Header>> {
+        let salt = self.salt;
+        Ok(Header::read(self.read(at, HEADER)?, salt))
+    }
+
+    fn rows_are_whole(&mut self, at: u64, header: &Header) -> io::Result<bool> {
+        Ok(self.payload(at, header)?.is_some_and(|payload| header.is_of(payload)))
+    }
+
+    fn rows(&mut self, header: &Header) -> io::Result<Option<Rows>> {
+        let payload = self.payload(self.at, header)?;
+        Ok(payload.filter(|payload| header.is_of(payload)).and_then(|payload| header.rows(payload)))
+    }
+
+    fn payload(&mut self, at: u64, header: &Header) -> io::Result<Option<&[u8]>> {
+        let length = header.payload_len();
+        // A length that the file does not have is damaged, and no memory is taken for it.
+        if at + header.len() > self.files.length(&self.file)? {
+            return Ok(None);
+        }
+        let payload = self.read(at + HEADER as u64, length as usize)?;
+        Ok((payload.len() as u64 == length).then_some(payload))
+    }
+
+    /// Up to `length` bytes from `at` on; fewer only at the end of the file.
+    fn read(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
+        let is_cached =
+            at >= self.cached_at && at + length as u64 <= self.cached_at + self.cached.len() as u64;
+        if !is_cached {
+            self.cached.resize(length.max(CHUNK), 0);
+            let read = self.files.read_at(&self.file, &mut self.cached, at)?;
+            self.cached.truncate(read);
+            self.cached_at = at;
+        }
+        let from = (at - self.cached_at) as usize;
+        let until = (from + length).min(self.cached.len());
+        Ok(&self.cached[from..until])
+    }
+
+    fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
+        let mut at = from;
+        while at < end {
+            let bytes = self.read(at, CHUNK.min((end - at) as usize))?;
+            if bytes.is_empty() {
+                break;
+            }
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+}
