@@ -2,18 +2,26 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::delivery::Delivery;
 use super::lane::{HURRY, Lane};
 use super::sample::Stored;
+use super::turn::{Queued, Turn, end_holder, is_stored};
 use super::verdict::{Evidence, Sampled, Verdict};
-use super::write::{Job, Progress, Turn, Written, end_holder, is_stored, takes, write};
+use super::write::{Job, Progress, Written, takes, write};
 use crate::postgres::error::{Class, Failure};
 use crate::postgres::session::Connection;
 use crate::store::existing;
+use crate::store::lanes::fenced;
 use crate::store::schema::SchemaError;
 use crate::store::{HOUSEKEEPING, Store};
+
+/// The most takeovers of the queue within one attempt.
+const TAKEOVERS: usize = 3;
+
+/// How often a lane that writes nothing any more looks for the end.
+const RESTING: Duration = Duration::from_millis(500);
 
 /// A failed attempt, and how far it came.
 pub(super) struct Failed {
@@ -30,18 +38,51 @@ impl From<Failure> for Failed {
 impl<'a> Lane<'a> {
     /// Makes one attempt, on a connection that goes back to the pool only if it is clean. A batch in doubt is looked up first.
     pub(super) async fn try_once(&mut self, part: &mut Delivery) -> Result<Written, Failed> {
+        let Some(queue) = self.exporter.buffer.durable() else {
+            return self.try_with(part, None).await.map(|written| written.unwrap_or(Written::Now));
+        };
+        for _ in 0..TAKEOVERS {
+            if queue.is_fenced() {
+                return Err(fenced(queue.id()).into());
+            }
+            let lane = usize::try_from(self.number).unwrap_or_default();
+            let new = || queue.claims().claim(lane, self.row, part.batch.positions());
+            let claim = part.claim.take().unwrap_or_else(new);
+            let queued = Queued { queue, claim: &claim, lanes: self.lanes() };
+            match self.try_with(part, Some(queued)).await {
+                Ok(Some(written)) => {
+                    queue.claims().confirm(&claim);
+                    return Ok(written);
+                }
+                Ok(None) => self.exporter.take_over_again(queue, &claim).await?,
+                Err(failed) => {
+                    part.claim = Some(claim).filter(|_| part.in_doubt);
+                    return Err(failed);
+                }
+            }
+        }
+        Err(Failure::new(Class::Busy, "PostgreSQL has lost commits again and again").into())
+    }
+
+    /// The same, and the transaction says `queued` of the durable queue. Returns `None` if it may not be written as that says.
+    async fn try_with(
+        &mut self,
+        part: &mut Delivery,
+        queued: Option<Queued<'_>>,
+    ) -> Result<Option<Written>, Failed> {
         if part.in_doubt {
-            if self.look_up().await? {
-                return Ok(Written::Before);
+            if self.look_up(queued).await? {
+                return Ok(Some(Written::Before));
             }
             part.in_doubt = false;
         }
         if let Some(failure) = part.unjudged.take() {
             return Err(Failed { failure, reached: Progress::Advanced });
         }
+        self.bury_what_does_not_fit(part).await?;
         self.known.forget_old();
         let limit = self.limit(part);
-        let (exporter, turn) = (self.exporter, self.turn());
+        let (exporter, turn) = (self.exporter, self.turn(queued));
         let mut job = Job {
             turn,
             destination: &exporter.store.destination,
@@ -89,14 +130,44 @@ impl<'a> Lane<'a> {
     }
 
     /// Whether the batch, whose COMMIT had no answer, is stored.
-    async fn look_up(&self) -> Result<bool, Failure> {
-        let look = async |connection: &Connection| is_stored(connection, self.turn()).await;
+    async fn look_up(&self, queued: Option<Queued<'_>>) -> Result<bool, Failure> {
+        let look = async |connection: &Connection| is_stored(connection, self.turn(queued)).await;
         self.exporter.store.pool.session(self.exporter.config.timeout.0, look).await
     }
 
-    fn turn(&self) -> Turn<'a> {
+    /// Makes dead letters of rows of another format than that of now, if the table cannot take them as they are.
+    async fn bury_what_does_not_fit(&self, part: &mut Delivery) -> Result<(), Failure> {
+        let Some(format) = part.batch.format().cloned() else { return Ok(()) };
+        let store = &self.exporter.store;
+        let look = async |c: &Connection| existing::refusal(c, &store.destination, &format).await;
+        if let Some(refusal) = store.pool.session(HOUSEKEEPING, look).await? {
+            part.sent().into_iter().for_each(|index| part.bury(index, &refusal));
+        }
+        Ok(())
+    }
+
+    fn turn<'b>(&self, queued: Option<Queued<'b>>) -> Turn<'b>
+    where
+        'a: 'b,
+    {
         let Store { schema, gateway, .. } = &*self.exporter.store;
-        Turn { schema, gateway: *gateway, lane: self.row, sequence: self.sequence, before: self.before }
+        let (lane, sequence, before) = (self.row, self.sequence, self.before);
+        Turn { schema, gateway: *gateway, lane, sequence, before, queued }
+    }
+
+    /// Another process has taken over the durable queue, which has the records and writes them. Nothing is written any more; waits
+    /// for the end.
+    pub(super) async fn rest(&mut self, failure: &Failure) {
+        let exporter = self.exporter;
+        if exporter.buffer.durable().is_some_and(|queue| queue.fence()) {
+            tracing::error!("{failure}");
+        }
+        self.trouble.get_or_insert_with(|| exporter.store.standing.trouble());
+        exporter.store.standing.report(failure);
+        exporter.metrics.failed(failure.class);
+        while !exporter.buffer.is_closed() {
+            sleep(RESTING).await;
+        }
     }
 
     /// Decides the cause of the failed attempt; returns it with the failure to report.
@@ -192,7 +263,7 @@ impl<'a> Lane<'a> {
         let exporter = self.exporter;
         // A COMMIT gets time to complete.
         let age = if part.in_doubt { exporter.config.timeout.0 } else { Duration::ZERO };
-        let end = async |connection: &Connection| end_holder(connection, self.turn(), age).await;
+        let end = async |connection: &Connection| end_holder(connection, self.turn(None), age).await;
         match exporter.store.pool.session(HOUSEKEEPING, end).await {
             Ok(0) => {}
             Ok(sessions) => {

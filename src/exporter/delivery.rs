@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::write::DeadLetter;
 use crate::buffer::Batch;
+use crate::buffer::disk::Claim;
 use crate::postgres::error::{Class, Failure};
 
 /// The number of parts that a batch is divided into if it has a suspect row and PostgreSQL names none.
@@ -27,6 +28,8 @@ pub(super) struct Delivery {
     pub(super) started: Instant,
     /// COMMIT was sent and not answered: the batch may be stored, and must not be divided.
     pub(super) in_doubt: bool,
+    /// What the transaction in doubt says of the durable queue.
+    pub(super) claim: Option<Claim>,
     /// The failure of an attempt whose cause could not be decided yet.
     pub(super) unjudged: Option<Failure>,
     /// The table did not match the configuration at the last attempt.
@@ -62,6 +65,7 @@ impl Delivery {
             part: false,
             started: now,
             in_doubt: false,
+            claim: None,
             unjudged: None,
             mismatched: false,
             suspicions: 0,
@@ -90,6 +94,7 @@ impl Delivery {
         Self {
             dead: dead.collect(),
             batch: self.batch.split_off(len),
+            claim: None,
             unjudged: None,
             suspicions: 0,
             ..*self

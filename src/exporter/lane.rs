@@ -59,7 +59,7 @@ pub(super) struct Lane<'a> {
     /// The codes for which rows were given up while the table accepted others, and when.
     given_up: BTreeMap<String, Instant>,
     /// Set while the store accepts no rows.
-    trouble: Option<Trouble<'a>>,
+    pub(super) trouble: Option<Trouble<'a>>,
     /// Set while the store accepts other rows than those of the batch.
     pub(super) stuck: Option<Stuck<'a>>,
 }
@@ -68,6 +68,7 @@ impl Exporter {
     /// Runs lane `number` until the buffer is closed and empty.
     pub async fn run_lane(&self, number: usize) {
         self.store.standing.ready().await;
+        self.owns_the_queue().await;
         let number = i16::try_from(number).unwrap_or(i16::MAX);
         let mut lane = Lane {
             exporter: self,
@@ -95,7 +96,7 @@ impl<'a> Lane<'a> {
         while let Some(mut part) = self.next(&mut parts).await {
             if self.senders_wait() && !part.in_doubt && part.batch.nobody_waits_any_more() {
                 // The senders got no answer and send again.
-                part.batch.settle_dropped(DropReason::RetryExhausted);
+                self.exporter.give_up(part.batch, DropReason::RetryExhausted);
                 continue;
             }
             if part.batch.len() > self.most && !part.in_doubt {
@@ -158,6 +159,10 @@ impl<'a> Lane<'a> {
                 if failed.failure.is_a_wait_for_our_own_pool() && !self.gives_up(&part, Duration::ZERO) =>
             {
                 return vec![part];
+            }
+            Err(failed) if failed.failure.is_fenced() => {
+                self.rest(&failed.failure).await;
+                return Vec::new();
             }
             Err(failed) => failed,
         };
@@ -317,7 +322,9 @@ impl<'a> Lane<'a> {
         if let Some(stored) = (0..batch.len()).rev().find(|index| !dead.contains_key(index)) {
             self.refused = 0;
             let slowly = tried.elapsed() > exporter.config.timeout.0 / HURRY;
-            exporter.sample.renew(&batch, stored, slowly);
+            if batch.format().is_none() {
+                exporter.sample.renew(&batch, stored, slowly);
+            }
         }
         batch.settle_written(&dead.into_keys().collect());
     }
@@ -327,7 +334,7 @@ impl<'a> Lane<'a> {
     fn next_turn(&mut self) {
         self.before = None;
         self.sequence += 1;
-        let lanes = i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX);
+        let lanes = self.lanes();
         // No further number is left at the end. Smaller ones may be in use by rows that a lagging standby has left.
         if self.sequence > BATCHES_IN_A_ROW
             && let Some(row) = self.row.checked_add(lanes)
@@ -336,6 +343,11 @@ impl<'a> Lane<'a> {
             self.row = row;
             self.sequence = 1;
         }
+    }
+
+    /// The number of lanes, by which a row's number grows.
+    pub(super) fn lanes(&self) -> i16 {
+        i16::try_from(self.exporter.lanes()).unwrap_or(i16::MAX)
     }
 
     /// Takes the row at fault out of the batch, or divides the batch to find it.
@@ -368,7 +380,7 @@ impl<'a> Lane<'a> {
         if !self.senders_wait() {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
         }
-        part.batch.settle_dropped(DropReason::RetryExhausted);
+        self.exporter.give_up(part.batch, DropReason::RetryExhausted);
     }
 
     /// Whether senders wait for the result. Then they keep the records, and send them again if necessary.

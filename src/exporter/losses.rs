@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Exporter;
-use super::write::{Advanced, Turn, advance};
+use super::turn::{Advanced, Turn, advance};
 use crate::buffer::Loss;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
@@ -128,7 +128,8 @@ impl Clerk<'_> {
 
     async fn write_parcel(&self, connection: &Connection) -> Result<(), Failure> {
         let Store { schema, gateway, .. } = &*self.exporter.store;
-        let turn = Turn { schema, gateway: *gateway, lane: CLERK, sequence: self.sequence, before: None };
+        let (lane, sequence) = (CLERK, self.sequence);
+        let turn = Turn { schema, gateway: *gateway, lane, sequence, before: None, queued: None };
         connection.batch_execute("BEGIN").await?;
         if advance(connection, turn).await? == Advanced::Before {
             // Commits, as a lane does, to wait for the synchronous standby.

@@ -3,7 +3,8 @@
 //! [`lane`] is the loop of one writer: take a batch, write it in one transaction (`write.rs`), settle it. A failure is
 //! classified by its SQLSTATE, and `verdict.rs` decides the cause: a row (it becomes a dead letter, the others are written),
 //! the table or the server (the batch is kept and tried again). If the answer to a COMMIT is lost, the lane's sequence row
-//! tells whether it took effect, so that nothing is written twice. `losses.rs` records the losses.
+//! tells whether it took effect (`turn.rs`), so that nothing is written twice. `queue.rs` is about the durable queue, `losses.rs`
+//! records the losses.
 
 mod attempt;
 pub mod config;
@@ -12,7 +13,9 @@ mod known;
 pub mod lane;
 mod losses;
 mod metrics;
+mod queue;
 mod sample;
+mod turn;
 mod verdict;
 mod write;
 
@@ -35,12 +38,15 @@ pub struct Exporter {
     metrics: Metrics,
     /// A stored record, for lanes that suspect the table.
     sample: Sample,
+    /// The stamp of the last takeover of the durable queue, once it was taken over.
+    takeover: tokio::sync::Mutex<Option<i64>>,
 }
 
 impl Exporter {
     /// An exporter from `buffer` to the `store`.
     pub fn new(config: Config, store: Arc<Store>, buffer: Arc<Buffer>, meter: &Meter) -> Self {
-        Self { store, buffer, config, metrics: Metrics::new(meter), sample: Sample::default() }
+        let (metrics, sample) = (Metrics::new(meter), Sample::default());
+        Self { store, buffer, config, metrics, sample, takeover: Default::default() }
     }
 
     /// The number of lanes, each to be run by [`Exporter::run_lane`].

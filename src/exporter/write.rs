@@ -1,29 +1,30 @@
 //! One attempt to write one batch in one transaction.
 //!
-//! First the lane's sequence row is advanced, if it still holds the previous number. The row's lock makes this transaction
-//! wait for an earlier one of a lost connection, and its content tells whether that one was committed. Then come dead
+//! First the lane's sequence row is advanced (`turn.rs`), if it still holds the previous number. The row's lock makes this
+//! transaction wait for an earlier one of a lost connection, and its content tells whether that one was committed. Then come dead
 //! letters, new resources and scopes, and the COPY, whose row count is checked before the COMMIT.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::postgres::ToSql;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::known::{Files, Known};
+use super::known::Known;
 use super::sample::Stored;
+use super::turn::{Advanced, Turn, begin};
 use crate::buffer::Batch;
-use crate::postgres::error::{Class, Failure};
+use crate::postgres::error::Failure;
 use crate::postgres::pool::AS_THE_ROLE_HAS_THEM;
 use crate::postgres::session::Connection;
 use crate::store::origins::{Origin, store};
 use crate::store::triggers::copy_past;
-use crate::table::Destination;
-use crate::table::decode::{resource_id, scope_id};
+use crate::table::columns::COLUMNS;
+use crate::table::decode::id_at;
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
+use crate::table::{Destination, Resource, Scope};
 
 /// A batch to write, with its place in the lane's sequence.
 pub(super) struct Job<'a> {
@@ -38,19 +39,6 @@ pub(super) struct Job<'a> {
     pub(super) known: &'a mut Known,
     /// Set to the number of rows that a trigger keeps out of the table.
     pub(super) diverted: &'a mut u64,
-}
-
-/// The place of a batch in its lane's sequence.
-#[derive(Clone, Copy)]
-pub(super) struct Turn<'a> {
-    pub(super) schema: &'a Schema,
-    pub(super) gateway: Uuid,
-    /// The number of the lane's row.
-    pub(super) lane: i16,
-    /// The number of this batch in that row; a retry has the same.
-    pub(super) sequence: i64,
-    /// For the first batch under a row number: the row's previous number, and its last batch.
-    pub(super) before: Option<(i16, i64)>,
 }
 
 /// Why a row became a dead letter.
@@ -80,25 +68,16 @@ pub(super) enum Written {
     Before,
 }
 
-/// The state of the lane's sequence row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Advanced {
-    /// The batch is the next one; resources and scopes are in these files.
-    Next(Files),
-    /// It is the next one, but the database has lost batches before it.
-    AfterALoss,
-    /// An earlier attempt wrote it.
-    Before,
-}
-
-/// Writes `job`, and notes in `progress` how far it came.
+/// Writes `job`, and notes in `progress` how far it came. Returns `None` if the transaction does not see all that it would say of
+/// the durable queue, or that is not so any more; then nothing is written.
 pub(super) async fn write(
     connection: &Connection,
     job: &mut Job<'_>,
     progress: &mut Progress,
-) -> Result<Written, Failure> {
+) -> Result<Option<Written>, Failure> {
     match begin(connection, job.turn).await? {
-        Advanced::Before => return Ok(Written::Before),
+        Advanced::Before => return Ok(Some(Written::Before)),
+        Advanced::Lost => return Ok(None),
         // If somebody has truncated their tables, or created them again, none is stored.
         Advanced::Next(files) => job.known.is_of(files),
         // The resources and scopes of the lost batches are not stored either.
@@ -113,90 +92,30 @@ pub(super) async fn write(
         connection.batch_execute(&AS_THE_ROLE_HAS_THEM).await?;
     }
     copy_rows(connection, job).await?;
+    if job.turn.is_outdated() {
+        connection.batch_execute("ROLLBACK").await?;
+        return Ok(None);
+    }
     *progress = Progress::Committing;
     connection.batch_execute("COMMIT").await?;
-    Ok(Written::Now)
+    Ok(Some(Written::Now))
 }
 
-/// Whether the batch, whose COMMIT had no answer, is stored.
-pub(super) async fn is_stored(connection: &Connection, turn: Turn<'_>) -> Result<bool, Failure> {
-    if begin(connection, turn).await? == Advanced::Before {
-        return Ok(true);
+impl Job<'_> {
+    /// The id in the column of `T` in row `index` of `log_records`.
+    fn named<T: Origin>(&self, index: usize) -> Option<Id> {
+        let at = match self.batch.format() {
+            Some(format) => format.index_of(T::COLUMN),
+            None => COLUMNS.iter().position(|column| column.name == T::COLUMN),
+        };
+        id_at(self.batch.row(index), at?)
     }
-    connection.batch_execute("ROLLBACK").await?;
-    Ok(false)
-}
 
-/// Begins the transaction that writes the batch, and ends it if the batch is stored already.
-async fn begin(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
-    // Not pipelined: if BEGIN failed, the sequence row would be committed by itself.
-    connection.batch_execute("BEGIN").await?;
-    let advanced = advance(connection, turn).await?;
-    if advanced == Advanced::Before {
-        // The lock on the lane's row is in the write-ahead log, so this COMMIT waits for a synchronous standby, which then
-        // also has the batch. The session that wrote the batch may have ended during that very wait.
-        connection.batch_execute("COMMIT").await?;
+    /// The existing table that the rows were made for.
+    fn mark(&self) -> Option<String> {
+        let of_now = || self.destination.mark();
+        self.batch.format().map_or_else(of_now, |format| format.destination.clone())
     }
-    Ok(advanced)
-}
-
-const LOST: &str = "PostgreSQL has lost batches that it had committed; was the store made again, or was there a failover to a \
-                    standby that lagged?";
-
-/// Moves the lane's sequence row to this batch.
-pub(super) async fn advance(connection: &Connection, turn: Turn<'_>) -> Result<Advanced, Failure> {
-    let Turn { schema, gateway, lane, sequence, before } = turn;
-    let is_moved = match before {
-        Some(before) => move_row(connection, turn, before).await?,
-        None => sequence == 1,
-    };
-    let upsert = format!(
-        "INSERT INTO {schema}.lanes AS l (gateway, lane, sequence) VALUES ($1, $2, $3) \
-         ON CONFLICT (gateway, lane) DO UPDATE SET sequence = excluded.sequence, updated_at = now() \
-         WHERE l.sequence = excluded.sequence - 1 RETURNING l.xmax = 0, \
-         pg_relation_filenode(to_regclass($4)), pg_relation_filenode(to_regclass($5))"
-    );
-    let statement = connection.prepare_cached(&upsert).await?;
-    let [resources, scopes] = ["resources", "scopes"].map(|table| format!("{schema}.{table}"));
-    let advanced =
-        connection.query_opt(&statement, &[&gateway, &lane, &sequence, &resources, &scopes]).await?;
-    if let Some(row) = advanced {
-        // A new row for a batch that is not the first one: somebody has deleted the old row.
-        if row.get::<_, bool>(0) && !is_moved {
-            tracing::error!(lane, "{LOST}");
-            return Ok(Advanced::AfterALoss);
-        }
-        return Ok(Advanced::Next([row.get(1), row.get(2)]));
-    }
-    let select = format!("SELECT sequence FROM {schema}.lanes WHERE gateway = $1 AND lane = $2 FOR UPDATE");
-    let found: i64 = connection.query_one(&select, &[&gateway, &lane]).await?.get(0);
-    if found == sequence {
-        return Ok(Advanced::Before);
-    }
-    if found > sequence {
-        let message = format!("lane {lane} of gateway {gateway} is at batch {found}, ahead of {sequence}");
-        return Err(Failure::new(Class::Unknown, message));
-    }
-    // As when an asynchronous standby takes over.
-    tracing::error!(lane, batches = sequence - 1 - found, "{LOST}");
-    let update = format!("UPDATE {schema}.lanes SET sequence = $3 WHERE gateway = $1 AND lane = $2");
-    connection.execute(&update, &[&gateway, &lane, &sequence]).await?;
-    Ok(Advanced::AfterALoss)
-}
-
-/// Gives the lane's row its next number; returns whether the row had the number `before`. The last batch becomes batch 0, so that
-/// batches that the database has lost count below it. If an earlier attempt has done so, this does nothing; if one is doing so,
-/// this waits for it.
-async fn move_row(
-    connection: &Connection,
-    Turn { schema, gateway, lane, .. }: Turn<'_>,
-    (before, last): (i16, i64),
-) -> Result<bool, Failure> {
-    let update = format!(
-        "UPDATE {schema}.lanes SET lane = $2, sequence = sequence - $4 WHERE gateway = $1 AND lane = $3 \
-         AND NOT EXISTS (SELECT FROM {schema}.lanes WHERE gateway = $1 AND lane = $2)"
-    );
-    Ok(connection.execute(&update, &[&gateway, &lane, &before, &last]).await? == 1)
 }
 
 /// Inserts those of `all` that are not known to be stored, and if the batch is divided only those that its rows refer to.
@@ -208,7 +127,7 @@ async fn insert_new<'b, T: Origin + 'b>(
     let mut new: Vec<&T> = all.map(|one| &**one).filter(|one| !job.known.has(&one.id())).collect();
     if job.divided && !new.is_empty() {
         let rows = (0..job.batch.len()).filter(|index| !job.dead.contains_key(index));
-        let named: BTreeSet<_> = rows.filter_map(|index| T::named_by(job.batch.row(index))).collect();
+        let named: BTreeSet<_> = rows.filter_map(|index| job.named::<T>(index)).collect();
         new.retain(|one| named.contains(&one.id()));
     }
     store(connection, job.turn.schema, new).await
@@ -230,7 +149,8 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
     let codes: Vec<_> = job.dead.values().map(|letter| letter.sqlstate.as_str()).collect();
     let messages: Vec<_> = job.dead.values().map(|letter| letter.message.as_str()).collect();
     let rows: Vec<_> = job.dead.keys().map(|index| job.batch.row(*index)).collect();
-    let (columns, mark) = (job.destination.columns(), job.destination.mark());
+    let (format, mark) = (job.batch.format(), job.mark());
+    let columns = format.map_or_else(|| job.destination.columns(), |format| format.names());
     let service = |index: &usize| job.batch.resource(*index)?.service_name.as_deref();
     let services: Vec<_> = job.dead.keys().map(service).collect();
     let statement = connection.prepare_cached(&insert).await?;
@@ -243,13 +163,10 @@ async fn insert_dead_letters(connection: &Connection, job: &Job<'_>) -> Result<(
 /// Stores the resources and scopes of the refused rows, for when the rows are sent again; returns the ids for each row. They are
 /// bytes, which no type or check can refuse. The rows of an existing table have none.
 async fn keep_origins(connection: &Connection, job: &Job<'_>) -> Result<[Vec<Option<Uuid>>; 2], Failure> {
-    if job.destination.mapping().is_some() {
+    if job.mark().is_some() {
         return Ok([(); 2].map(|()| vec![None; job.dead.len()]));
     }
-    let named = |id: fn(&[u8]) -> Option<Id>| -> Vec<_> {
-        job.dead.keys().map(|index| id(job.batch.row(*index)).map(Uuid::from_bytes)).collect()
-    };
-    let [resources, scopes] = [resource_id, scope_id].map(named);
+    let (resources, scopes) = (named::<Resource>(job), named::<Scope>(job));
     let is_named = |ids: &[Option<Uuid>], id: Id| ids.contains(&Some(Uuid::from_bytes(id)));
     let mut origins = BTreeMap::new();
     for resource in job.batch.resources().filter(|resource| is_named(&resources, resource.id)) {
@@ -270,26 +187,13 @@ async fn keep_origins(connection: &Connection, job: &Job<'_>) -> Result<[Vec<Opt
     Ok([resources, scopes])
 }
 
-fn json(origin: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(origin).expect("it has only texts and numbers")
+/// The ids in the column of `T` in the refused rows.
+fn named<T: Origin>(job: &Job<'_>) -> Vec<Option<Uuid>> {
+    job.dead.keys().map(|index| job.named::<T>(*index).map(Uuid::from_bytes)).collect()
 }
 
-/// Ends sessions that have been in the lane's transaction for longer than `timeout`; returns their number.
-pub(super) async fn end_holder(
-    connection: &Connection,
-    Turn { schema, gateway, lane, before, .. }: Turn<'_>,
-    timeout: Duration,
-) -> Result<u64, Failure> {
-    let end = format!(
-        "SELECT pg_terminate_backend(session.pid) FROM {schema}.lanes \
-         JOIN pg_locks held ON held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted \
-            AND held.transactionid = lanes.xmax \
-         JOIN pg_stat_activity session ON session.pid = held.pid AND session.usename IN (current_user, session_user) \
-         WHERE gateway = $1 AND lane = ANY ($2) AND session.pid <> pg_backend_pid() \
-            AND session.xact_start < clock_timestamp() - make_interval(secs => $3)"
-    );
-    let lanes: Vec<i16> = before.iter().map(|(before, _)| *before).chain([lane]).collect();
-    Ok(connection.execute(&end, &[&gateway, &lanes, &timeout.as_secs_f64()]).await?)
+fn json(origin: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(origin).expect("it has only texts and numbers")
 }
 
 /// Tests whether the tables accept a record that they accepted before, and dead letters. The transaction is rolled back.
@@ -329,7 +233,10 @@ async fn copy_rows(connection: &Connection, job: &mut Job<'_>) -> Result<(), Fai
         return Ok(());
     }
     let excluded = job.dead.keys().copied().collect();
-    let (statement, runs) = (job.destination.copy_statement(), job.batch.runs(&excluded));
+    let of_now = || job.destination.copy_statement();
+    let statement =
+        job.batch.format().map_or_else(of_now, |format| job.destination.copy_statement_of(format));
+    let runs = job.batch.runs(&excluded);
     *job.diverted = copy_past(connection, &statement, job.destination, runs, expected).await?;
     Ok(())
 }

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 use crate::store::schema::IN_A_MOMENT;
-use crate::table::decode::{resource_id, scope_id};
 use crate::table::identifier::Schema;
 use crate::table::interned::Id;
 use crate::table::{Resource, Scope};
@@ -25,13 +24,12 @@ pub(crate) trait Origin: Sync {
     const TABLE: &'static str;
     /// What follows the table's name: an `INSERT` of the ids and of [`Origin::parameters`].
     const INSERT: &'static str;
+    /// The column of `log_records` that refers to it by its id.
+    const COLUMN: &'static str;
 
     fn id(&self) -> Id;
 
     fn size(&self) -> usize;
-
-    /// The id that a row refers to.
-    fn named_by(row: &[u8]) -> Option<Id>;
 
     fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>>;
 }
@@ -42,6 +40,7 @@ impl Origin for Resource {
          SELECT id, service, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int4[]) u(id, service, attributes, url, dropped) \
          ON CONFLICT DO NOTHING";
+    const COLUMN: &'static str = "resource_id";
 
     fn id(&self) -> Id {
         self.id
@@ -49,10 +48,6 @@ impl Origin for Resource {
 
     fn size(&self) -> usize {
         self.size()
-    }
-
-    fn named_by(row: &[u8]) -> Option<Id> {
-        resource_id(row)
     }
 
     fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>> {
@@ -71,6 +66,7 @@ impl Origin for Scope {
          SELECT id, name, version, attributes::jsonb, url, dropped \
          FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int4[]) \
          u(id, name, version, attributes, url, dropped) ON CONFLICT DO NOTHING";
+    const COLUMN: &'static str = "scope_id";
 
     fn id(&self) -> Id {
         self.id
@@ -78,10 +74,6 @@ impl Origin for Scope {
 
     fn size(&self) -> usize {
         self.size()
-    }
-
-    fn named_by(row: &[u8]) -> Option<Id> {
-        scope_id(row)
     }
 
     fn parameters<'n>(new: &[&'n Self]) -> Vec<Parameter<'n>> {

@@ -82,7 +82,11 @@ pub fn scope_id(row: &[u8]) -> Option<Id> {
 }
 
 fn id_in(row: &[u8], column: &str) -> Option<Id> {
-    let index = COLUMNS.iter().position(|known| known.name == column)?;
+    id_at(row, COLUMNS.iter().position(|known| known.name == column)?)
+}
+
+/// The id in the field `index` of a row.
+pub fn id_at(row: &[u8], index: usize) -> Option<Id> {
     fields(row)?.get(index).copied()??.try_into().ok()
 }
 

@@ -52,5 +52,6 @@ mod securing;
 mod settings;
 mod strays;
 mod tail;
+mod taking_over;
 mod tls;
 mod triggers;

@@ -245,6 +245,9 @@ async fn the_lanes_of_a_gateway_that_lives_are_kept() {
     };
     pool.session(limit, register).await.unwrap();
     let client = database.connect().await;
+    let (queue, anchor) =
+        (Uuid::new_v4(), "INSERT INTO otel.lanes (gateway, lane, sequence, queue) VALUES ($1, -2, 0, $1)");
+    client.execute(anchor, &[&queue]).await.unwrap();
     client.batch_execute("UPDATE otel.lanes SET updated_at = now() - interval '31 days'").await.unwrap();
     let hold = "BEGIN; UPDATE otel.lanes SET updated_at = now() WHERE gateway = $1 AND lane = 0";
     client.batch_execute(&hold.replace("$1", &format!("'{lives}'"))).await.unwrap();
@@ -259,6 +262,7 @@ async fn the_lanes_of_a_gateway_that_lives_are_kept() {
     let lanes = |rows: Vec<tokio_postgres::Row>| rows.iter().map(|row| row.get(0)).collect::<Vec<i16>>();
     assert_eq!(lanes(client.query(left, &[&lives]).await.unwrap()), [-1, 0, 1]);
     assert!(client.query(left, &[&ended]).await.unwrap().is_empty());
+    assert_eq!(lanes(client.query(left, &[&queue]).await.unwrap()), [-2], "its directory may come back");
 }
 
 /// Scenario: somebody leaves a transaction open, and two thousand batches are written one after the other. Guarantee: the lanes have

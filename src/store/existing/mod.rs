@@ -5,9 +5,10 @@ mod engine;
 use super::schema::SchemaError;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
-use crate::table::Mapping;
+use crate::table::ddl::LOG_RECORDS;
 use crate::table::identifier::quoted;
 use crate::table::mapping::{Column, ColumnType};
+use crate::table::{Destination, Mapping, RowFormat};
 
 /// The table as the catalogue has it.
 #[derive(Debug)]
@@ -61,6 +62,37 @@ pub(crate) async fn differences(connection: &Connection, mapping: &Mapping) -> R
     problems.extend(live.unfilled(mapping));
     problems.extend(live.missing_privilege(mapping, &identifier));
     Ok(problems)
+}
+
+/// The reason why `destination` cannot take rows of `format`: they were made for another table, or it lacks one of their columns, or
+/// has it with another type, so that their bytes would be read as something else. Then it is a failure of these rows.
+pub(crate) async fn refusal(
+    connection: &Connection,
+    destination: &Destination,
+    format: &RowFormat,
+) -> Result<Option<Failure>, Failure> {
+    let told = |mark: &Option<String>| mark.clone().unwrap_or_else(|| LOG_RECORDS.to_owned());
+    let (made_for, now) = (told(&format.destination), told(&destination.mark()));
+    if format.destination != destination.mark() {
+        let message = format!("it was made for {made_for}, and records go to {now} now");
+        return Ok(Some(Failure::of_a_row("22000", message)));
+    }
+    let (schema, table) = destination.names();
+    // If the table is not there, the COPY says so.
+    let Some(live) = LiveTable::read(connection, schema, table).await? else { return Ok(None) };
+    Ok(format.columns.iter().find_map(|(name, stated)| {
+        let Some(live) = live.find(name).filter(|live| !live.is_generated) else {
+            let message = format!("{now} has no column {name} any more, which the row has");
+            return Some(Failure::of_a_row("42703", message));
+        };
+        let found = &live.sql_type;
+        let holds = match (found.parse::<ColumnType>(), stated.parse::<ColumnType>()) {
+            (Ok(live), Ok(stated)) => live.holds(stated),
+            _ => found == stated,
+        };
+        let message = format!("column {name} of {now} is {found}, and the row has it as {stated}");
+        (!holds).then(|| Failure::of_a_row("42804", message))
+    }))
 }
 
 impl LiveTable {
