@@ -1,6 +1,7 @@
 //! Values with a meaning of their own: how they are written in a configuration or on a command line, and how they are shown.
 
 pub mod duration;
+pub mod percent;
 pub mod plain;
 pub mod scalar;
 pub mod secret;
