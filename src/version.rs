@@ -17,7 +17,7 @@ pub fn long() -> &'static str {
              receivers:  otlp (grpc, http; protobuf, json; gzip, zstd; tls)\n\
              processors: memory_limiter, batch\n\
              exporters:  postgres\n\
-             extensions: health_check, bearertokenauth, basicauth",
+             extensions: health_check, bearertokenauth, basicauth, file_storage",
             env!("CARGO_PKG_VERSION")
         )
     });

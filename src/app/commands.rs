@@ -7,7 +7,7 @@ use crate::config::{Config, mapping_to_yaml};
 use crate::embedded::{self, Reached};
 use crate::operator::command_error::CommandError;
 use crate::operator::dead_letters::{self, Outcome};
-use crate::operator::doctor::{Finding, Verdict, examine};
+use crate::operator::doctor::{Finding, Verdict, examine, examine_queue};
 use crate::operator::{partitions, propose};
 use crate::postgres::dsn::Target;
 use crate::shutdown::Signals;
@@ -87,6 +87,9 @@ pub fn doctor(config: &Config, json: bool, out: &mut dyn Write) -> Result<Diagno
         let warning = warning_of_store(config, None);
         let verdict = if warning.is_some() { Verdict::Warning } else { Verdict::Ok };
         tell(Finding { check: "store", verdict, text: warning.unwrap_or_else(|| private_store(config)) });
+    }
+    if let Some(storage) = &config.storage {
+        examine_queue(storage, &mut tell);
     }
     let looked = block_on(at_the_store(config, target, async |target: Target| {
         examine(&target, &config.exporter.store(), &mut tell).await;

@@ -1,4 +1,4 @@
-//! The buffer's part of the YAML: `exporters.postgres.sending_queue` and `processors.batch`.
+//! The buffer's part of the YAML: `exporters.postgres.sending_queue`, `extensions.file_storage` and `processors.batch`.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::{FromRepr, VariantArray};
 
 use crate::values::duration::GoDuration;
+use crate::values::percent::Percent;
 use crate::values::size::ByteSize;
 
 /// `exporters.postgres.sending_queue`: the size of the buffer, and its overflow policy.
@@ -20,6 +21,25 @@ pub struct QueueConfig {
     pub max_bytes: ByteSize,
     /// What happens to records that do not fit.
     pub overflow: Overflow,
+    /// The extension that names the directory of the durable queue, or `none`. Loading the configuration moves this and the
+    /// following keys into [`StorageConfig`].
+    #[serde(skip_serializing)]
+    pub storage: Option<String>,
+    /// [`StorageConfig::max_size`].
+    #[serde(skip_serializing)]
+    pub max_size: Option<ByteSize>,
+    /// [`StorageConfig::min_free`].
+    #[serde(skip_serializing)]
+    pub min_free: Option<Percent>,
+    /// [`StorageConfig::keep_for`].
+    #[serde(skip_serializing)]
+    pub keep_for: Option<GoDuration>,
+    /// [`StorageConfig::drain`].
+    #[serde(skip_serializing)]
+    pub drain: Option<Drain>,
+    /// [`StorageConfig::disk_timeout`].
+    #[serde(skip_serializing)]
+    pub disk_timeout: Option<GoDuration>,
     /// The unit of `queue_size`. This and the following keys are the Collector's alternative spellings; loading the
     /// configuration moves their values to the keys above, to `processors.batch` and to `pool_size`.
     #[serde(skip_serializing)]
@@ -36,6 +56,49 @@ pub struct QueueConfig {
     /// An alias of `processors.batch`.
     #[serde(skip_serializing)]
     pub batch: Option<QueueBatchConfig>,
+}
+
+/// The durable queue: `exporters.postgres.sending_queue.storage`, with the extension that it names.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StorageConfig {
+    /// The name of the extension: `file_storage`, or `file_storage/NAME`.
+    #[serde(rename = "storage")]
+    pub name: String,
+    /// The extension. Its directory is named.
+    #[serde(skip)]
+    pub files: FileStorageConfig,
+    /// The most bytes on disk.
+    pub max_size: ByteSize,
+    /// The part of the file system that the queue leaves free.
+    pub min_free: Percent,
+    /// How long records stay on disk after PostgreSQL has stored them.
+    pub keep_for: GoDuration,
+    /// The order in which records are written after an outage.
+    pub drain: Drain,
+    /// The longest that a request may wait for the disk.
+    pub disk_timeout: GoDuration,
+}
+
+/// `extensions.file_storage`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileStorageConfig {
+    /// The directory of the files; empty is `queue` in `exporters.postgres.data_dir`.
+    pub directory: PathBuf,
+    /// Whether a missing directory is created.
+    pub create_directory: bool,
+    /// Whether records are on stable storage before the sender is answered.
+    pub fsync: bool,
+}
+
+/// `exporters.postgres.sending_queue.drain`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drain {
+    /// One lane writes the records that arrive, the others those that wait on disk.
+    Fair,
+    /// The records that have waited longest are written first.
+    Fifo,
 }
 
 /// `exporters.postgres.sending_queue.sizer`.
@@ -78,50 +141,6 @@ pub enum Overflow {
     Reject,
 }
 
-/// The durable queue: `extensions.file_storage`, and the keys beside `sending_queue.storage`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StorageConfig {
-    /// The directory of the queue.
-    pub directory: PathBuf,
-    /// Whether written records are synced before their senders are answered.
-    pub fsync: bool,
-    /// The most bytes on disk.
-    pub max_size: ByteSize,
-    /// The percentage of the file system that stays free.
-    pub min_free: u8,
-    /// How long records stay on disk after they were stored.
-    pub keep_for: GoDuration,
-    /// Which records are written first.
-    pub drain: Drain,
-    /// The longest that a sender waits for the disk.
-    pub append_timeout: GoDuration,
-}
-
-impl StorageConfig {
-    /// The defaults for a queue in `directory`.
-    pub fn of(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            fsync: true,
-            max_size: ByteSize::mib(10 << 10),
-            min_free: 10,
-            keep_for: GoDuration::seconds(60),
-            drain: Drain::Fair,
-            append_timeout: GoDuration::seconds(5),
-        }
-    }
-}
-
-/// `exporters.postgres.sending_queue.drain`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize, VariantArray)]
-#[serde(rename_all = "snake_case")]
-pub enum Drain {
-    /// One lane writes what arrives, the others the backlog.
-    Fair,
-    /// The oldest records are written first.
-    Fifo,
-}
-
 /// `processors.batch`: when a batch is due, and how large it may grow.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -141,12 +160,38 @@ impl Default for QueueConfig {
             queue_size: 10_000,
             max_bytes: ByteSize::mib(64),
             overflow: Overflow::DropNewest,
+            storage: None,
+            max_size: None,
+            min_free: None,
+            keep_for: None,
+            drain: None,
+            disk_timeout: None,
             sizer: None,
             num_consumers: None,
             wait_for_result: None,
             block_on_overflow: None,
             batch: None,
         }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            name: "file_storage".to_owned(),
+            files: FileStorageConfig::default(),
+            max_size: ByteSize::mib(10 * 1024),
+            min_free: Percent(10),
+            keep_for: GoDuration::seconds(60),
+            drain: Drain::Fair,
+            disk_timeout: GoDuration::seconds(5),
+        }
+    }
+}
+
+impl Default for FileStorageConfig {
+    fn default() -> Self {
+        Self { directory: PathBuf::new(), create_directory: true, fsync: true }
     }
 }
 

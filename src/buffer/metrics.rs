@@ -43,6 +43,11 @@ fn exporter() -> [KeyValue; 1] {
 
 fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
     counter(buffer, meter, "log_buffer_received", "Records that arrived.", &[], Books::received);
+    if buffer.durable().is_some() {
+        let description =
+            "Records of the durable queue that an earlier run has left, or that PostgreSQL has lost.";
+        counter(buffer, meter, "log_buffer_recovered", description, &[], Books::recovered);
+    }
     counter(buffer, meter, "log_buffer_flushed", "Records written to PostgreSQL.", &[], Books::flushed);
     counter(
         buffer,

@@ -367,6 +367,9 @@ impl Buffer {
     /// Registers the buffer's instruments with `meter`.
     pub fn observe(self: &Arc<Self>, meter: &Meter) {
         metrics::register(self, meter);
+        if let Some(durable) = &self.durable {
+            durable.observe(meter);
+        }
     }
 
     fn overflow(&self) -> Overflow {

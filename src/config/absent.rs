@@ -29,8 +29,9 @@ fn find(path: &[String], matches: impl Fn(&str, &str) -> bool) -> Option<&'stati
     let (key, section) = path.split_last()?;
     let is_section = |pattern: &str| {
         let mut steps = pattern.split('.').filter(|step| !step.is_empty());
-        section.iter().all(|step| steps.next().is_some_and(|known| known == "*" || known == step))
-            && steps.next().is_none()
+        // A component may have a name behind its type.
+        let is = |known: &str, step: &str| known == "*" || step.split('/').next() == Some(known);
+        section.iter().all(|step| steps.next().is_some_and(|known| is(known, step))) && steps.next().is_none()
     };
     absent()
         .find(|(section, keys, _)| is_section(section) && matches(keys, key))

@@ -16,6 +16,7 @@ use crate::table::index::Index;
 use crate::table::mapping::Refusal;
 use crate::telemetry::config::Protocol;
 use crate::values::duration::GoDuration;
+use crate::values::percent::Percent;
 use crate::values::size::ByteSize;
 use crate::{buffer, exporter, memory, receiver, telemetry};
 
@@ -31,6 +32,7 @@ pub(super) fn check(config: &Config) -> Checked {
     batch(&config.batch)?;
     exporter(&config.exporter)?;
     queue(&config.exporter.sending_queue)?;
+    config.storage.as_ref().map_or(Ok(()), storage)?;
     retry(&config.exporter.retry_on_failure)?;
     if let Some(health) = &config.health {
         endpoint("extensions.health_check.endpoint", &health.endpoint)?;
@@ -194,6 +196,13 @@ fn schema(key: &str, name: &str) -> Checked {
 fn queue(config: &buffer::config::QueueConfig) -> Checked {
     within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=MOST_RECORDS)?;
     within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=ByteSize(MOST_BYTES as u64))
+}
+
+fn storage(config: &buffer::config::StorageConfig) -> Checked {
+    let key = |name| format!("exporters.postgres.sending_queue.{name}");
+    within(&key("max_size"), config.max_size, ByteSize::mib(256)..=ByteSize::mib(1 << 30))?;
+    within(&key("min_free"), config.min_free, Percent(0)..=Percent(90))?;
+    positive(&key("disk_timeout"), config.disk_timeout)
 }
 
 fn retry(config: &RetryConfig) -> Checked {

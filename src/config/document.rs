@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::Config;
 use super::error::KeyError;
 use super::extensions::Extensions;
+use super::storage;
 use crate::buffer::config::BatchConfig;
 use crate::exporter;
 use crate::memory;
@@ -100,19 +101,21 @@ impl Document {
         let (inputs, outputs) = ("service.pipelines.logs.receivers", "service.pipelines.logs.exporters");
         let receiver = used(inputs, &pipeline.receivers, "otlp", self.receivers.otlp)?
             .ok_or_else(|| KeyError::new(inputs, "found [], expected [otlp]"))?;
-        let exporter = used(outputs, &pipeline.exporters, "postgres", self.exporters.postgres)?
+        let mut exporter = used(outputs, &pipeline.exporters, "postgres", self.exporters.postgres)?
             .ok_or_else(|| KeyError::new(outputs, "found [], expected [postgres]"))?;
         let memory = processor(&pipeline.processors, "memory_limiter", self.processors.memory_limiter)?;
         let batch = processor(&pipeline.processors, "batch", self.processors.batch)?
             .or_else(|| exporter.sending_queue.batch.is_some().then(BatchConfig::default))
             .unwrap_or_else(each_request_by_itself);
-        let (health, authenticators) = self.extensions.used(&self.service.extensions)?;
+        let Extensions { health_check, authenticators, file_storages } =
+            self.extensions.used(&self.service.extensions)?;
+        let storage = storage::storage(&mut exporter, file_storages)?;
         let receiver = receiver::config::Config { authenticators, ..receiver };
         let mut telemetry = self.service.telemetry;
         if telemetry.metrics.level.take() == Some(MetricsLevel::None) {
             telemetry.metrics.readers.clear();
         }
-        Ok(Config { receiver, memory, batch, exporter, storage: None, health, telemetry })
+        Ok(Config { receiver, memory, batch, exporter, storage, health: health_check, telemetry })
     }
 }
 

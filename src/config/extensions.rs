@@ -6,17 +6,20 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use super::error::KeyError;
+use super::storage;
+use crate::buffer::config::FileStorageConfig;
 use crate::receiver::auth::config::AuthenticatorConfig;
 use crate::telemetry::config::HealthCheckConfig;
 
-/// All extensions that are defined, used or not.
+/// Extensions: all that are defined, or those in use.
 #[derive(Default)]
 pub(super) struct Extensions {
-    health_check: Option<HealthCheckConfig>,
-    authenticators: BTreeMap<String, AuthenticatorConfig>,
+    pub(super) health_check: Option<HealthCheckConfig>,
+    pub(super) authenticators: BTreeMap<String, AuthenticatorConfig>,
+    pub(super) file_storages: BTreeMap<String, FileStorageConfig>,
 }
 
-const TYPES: &[&str] = &["health_check", "bearertokenauth", "basicauth"];
+const TYPES: &[&str] = &["health_check", "bearertokenauth", "basicauth", storage::TYPE];
 
 impl<'de> Deserialize<'de> for Extensions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -34,6 +37,11 @@ impl<'de> Deserialize<'de> for Extensions {
                             extensions.health_check = Some(map.next_value()?);
                             continue;
                         }
+                        storage::TYPE => {
+                            let files = map.next_value()?;
+                            extensions.file_storages.insert(key, files);
+                            continue;
+                        }
                         "bearertokenauth" => AuthenticatorConfig::Bearer(map.next_value()?),
                         "basicauth" => AuthenticatorConfig::Basic(map.next_value()?),
                         _ => return Err(A::Error::unknown_field(&key, TYPES)),
@@ -49,12 +57,9 @@ impl<'de> Deserialize<'de> for Extensions {
 
 impl Extensions {
     /// The extensions in `names`, which is the list `service.extensions`.
-    pub(super) fn used(
-        mut self,
-        names: &[String],
-    ) -> Result<(Option<HealthCheckConfig>, BTreeMap<String, AuthenticatorConfig>), KeyError> {
+    pub(super) fn used(mut self, names: &[String]) -> Result<Self, KeyError> {
         let key = "service.extensions";
-        let mut used = (None, BTreeMap::new());
+        let mut used = Self::default();
         for name in names {
             let kind = name.split('/').next().unwrap_or(name);
             if !TYPES.contains(&kind) {
@@ -64,9 +69,13 @@ impl Extensions {
             let undefined =
                 || KeyError::new(key, format!("{name} is not defined; write `{name}:` under extensions"));
             if name == "health_check" {
-                used.0 = Some(self.health_check.take().ok_or_else(undefined)?);
+                used.health_check = Some(self.health_check.take().ok_or_else(undefined)?);
+            } else if kind == storage::TYPE {
+                let files = self.file_storages.remove(name).ok_or_else(undefined)?;
+                used.file_storages.insert(name.clone(), files);
             } else {
-                used.1.insert(name.clone(), self.authenticators.remove(name).ok_or_else(undefined)?);
+                let authenticator = self.authenticators.remove(name).ok_or_else(undefined)?;
+                used.authenticators.insert(name.clone(), authenticator);
             }
         }
         Ok(used)

@@ -14,6 +14,7 @@ mod extensions;
 mod print;
 mod source;
 mod spellings;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,7 +28,7 @@ pub use error::{ConfigError, KeyError};
 pub use expand::Env;
 pub use print::mapping_to_yaml;
 
-use crate::buffer::config::BatchConfig;
+use crate::buffer::config::{BatchConfig, StorageConfig};
 use crate::receiver::config::Protocols;
 use crate::telemetry::config::HealthCheckConfig;
 use crate::{exporter, memory, receiver, telemetry};
@@ -43,8 +44,8 @@ pub struct Config {
     pub batch: BatchConfig,
     /// PostgreSQL out, with the queue in front of it.
     pub exporter: exporter::config::Config,
-    /// STUB
-    pub storage: Option<crate::buffer::config::StorageConfig>,
+    /// The queue on disk, if there is one.
+    pub storage: Option<StorageConfig>,
     /// The health page, if `service.extensions` names it.
     pub health: Option<HealthCheckConfig>,
     /// forebay's own logs and metrics.
@@ -79,11 +80,15 @@ impl fmt::Display for Config {
         let Protocols { grpc, http } = &self.receiver.protocols;
         let grpc = grpc.as_ref().map(|grpc| format!("OTLP/gRPC on {}", grpc.endpoint));
         let http = http.as_ref().map(|http| format!("OTLP/HTTP on {}", http.endpoint));
+        let disk = self.storage.as_ref().map(|storage| {
+            format!(" in memory, {} in {}", storage.max_size, storage.files.directory.display())
+        });
         write!(
             f,
-            "{} -> {} records -> schema {} over {} connections",
+            "{} -> {} records{} -> schema {} over {} connections",
             grpc.into_iter().chain(http).collect::<Vec<_>>().join(", "),
             self.exporter.sending_queue.queue_size,
+            disk.unwrap_or_default(),
             self.exporter.schema,
             self.exporter.pool_size,
         )

@@ -16,13 +16,14 @@ impl Config {
         let mut extensions = section([("health_check", self.health.as_ref().map(value))]);
         let authenticators = &self.receiver.authenticators;
         extensions.extend(authenticators.iter().map(|(name, config)| (name.clone(), value(config))));
+        extensions.extend(self.storage.iter().map(|storage| (storage.name.clone(), value(&storage.files))));
         json!({
             "receivers": {"otlp": value(&self.receiver)},
             "processors": section([
                 ("memory_limiter", self.memory.as_ref().map(value)),
                 ("batch", Some(value(&self.batch))),
             ]),
-            "exporters": {"postgres": value(&self.exporter)},
+            "exporters": {"postgres": self.exporter_tree()},
             "extensions": extensions,
             "service": {
                 "extensions": extensions.keys().collect::<Vec<_>>(),
@@ -36,6 +37,16 @@ impl Config {
                 "telemetry": value(&self.telemetry),
             },
         })
+    }
+
+    /// The exporter, with the keys of the durable queue among those of the queue.
+    fn exporter_tree(&self) -> Value {
+        let mut exporter = value(&self.exporter);
+        let storage = self.storage.as_ref().map_or_else(|| json!({"storage": "none"}), value);
+        if let (Some(queue), Value::Object(storage)) = (exporter["sending_queue"].as_object_mut(), storage) {
+            queue.extend(storage);
+        }
+        exporter
     }
 
     /// The tree as YAML, which is a configuration that means the same, but for what is redacted.

@@ -22,7 +22,7 @@ impl Exporter {
             let tried = Instant::now();
             match self.take_over(queue, None).await {
                 Ok(TakenOver { stamp, stored, .. }) => {
-                    queue.adopt(&stored, stamp);
+                    self.buffer.books().recover(queue.adopt(&stored, stamp));
                     *taken = Some(stamp);
                 }
                 Err(failure) if self.store.makes_again(&failure, tried).await => {}
@@ -55,7 +55,7 @@ impl Exporter {
                 "PostgreSQL has lost records that it had committed; those that the queue still has are sent again. Was there a failover \
                  to a standby that lagged, or was the store made again?"
             );
-            queue.send_again(&lost);
+            self.buffer.books().recover(queue.send_again(&lost));
         }
         Ok(())
     }

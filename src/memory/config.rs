@@ -1,11 +1,10 @@
 //! The limiter's part of the YAML: `processors.memory_limiter`, with the Collector's keys and meanings.
 
-use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
 
 use super::Limits;
 use crate::values::duration::GoDuration;
-use crate::values::scalar::{self, Scalar, Words};
+use crate::values::percent;
 use crate::values::size::{self, ByteSize};
 
 /// `processors.memory_limiter`. A limit of 0 is not set.
@@ -21,29 +20,11 @@ pub struct Config {
     #[serde(rename = "spike_limit_mib", with = "size::mib")]
     pub spike_limit: ByteSize,
     /// The most memory that the process should use, in percent of the memory available to it.
-    #[serde(deserialize_with = "percent")]
+    #[serde(deserialize_with = "percent::number")]
     pub limit_percentage: u32,
     /// `spike_limit` in percent of the memory available to the process; 0 is a fifth of the limit.
-    #[serde(deserialize_with = "percent")]
+    #[serde(deserialize_with = "percent::number")]
     pub spike_limit_percentage: u32,
-}
-
-/// A percentage, with or without a percent sign.
-struct Percent(u32);
-
-impl Scalar for Percent {
-    fn expected() -> Words {
-        "a whole number of percent, such as 80".into()
-    }
-
-    fn parse(text: &str) -> Result<Self, Words> {
-        let number = text.trim().trim_end_matches('%').trim_end();
-        number.parse().map(Self).map_err(|_| Self::expected())
-    }
-}
-
-fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    scalar::read(deserializer, None).map(|Percent(number)| number)
 }
 
 impl Default for Config {

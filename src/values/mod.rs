@@ -2,6 +2,7 @@
 //! shown.
 
 pub mod duration;
+pub mod percent;
 pub mod plain;
 pub mod positions;
 pub mod scalar;

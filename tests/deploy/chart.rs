@@ -65,6 +65,16 @@ impl Rendered {
         self.objects.iter().find(|object| object["kind"] == kind)
     }
 
+    /// The Deployment, or the StatefulSet of gateways with a queue on disk.
+    fn gateways(&self) -> &Value {
+        let [one] =
+            ["Deployment", "StatefulSet"].iter().filter_map(|kind| self.one(kind)).collect::<Vec<_>>()[..]
+        else {
+            panic!("one of both");
+        };
+        one
+    }
+
     /// forebay's configuration.
     fn config(&self) -> &str {
         self.one("ConfigMap").unwrap()["data"]["config.yaml"].as_str().unwrap()
@@ -172,7 +182,7 @@ fn pods_have_the_time_to_drain() {
         let config: Value = forebay_config(rendered.config());
         let drain = config["exporters"]["postgres"]["shutdown_timeout"].as_str().unwrap();
         let drain: u64 = drain.strip_suffix('s').unwrap().parse().unwrap();
-        let pod = &rendered.one("Deployment").unwrap()["spec"]["template"]["spec"];
+        let pod = &rendered.gateways()["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
         let sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
         let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
@@ -207,7 +217,7 @@ fn forebay_config(yaml: &str) -> Value {
 #[test]
 fn selectors_find_the_pods() {
     for_each(|name, rendered| {
-        let deployment = rendered.one("Deployment").unwrap();
+        let deployment = rendered.gateways();
         let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
         let finds = |selector: &Value, what: &str| {
             let selector = selector.as_object().unwrap_or_else(|| panic!("{name}: {what} has no selector"));
@@ -217,7 +227,7 @@ fn selectors_find_the_pods() {
                 "{name}: {what}: {selector:?}"
             );
         };
-        finds(&deployment["spec"]["selector"]["matchLabels"], "the Deployment");
+        finds(&deployment["spec"]["selector"]["matchLabels"], "the gateways");
         rendered.all("Service").for_each(|service| finds(&service["spec"]["selector"], "a Service"));
         for (kind, path) in [
             ("PodDisruptionBudget", "/spec/selector/matchLabels"),
@@ -298,6 +308,34 @@ fn count_rules(path: &Path) -> usize {
         .count()
 }
 
+/// Scenario: gateways with a queue on disk. Guarantee: forebay keeps its queue on a volume of the gateway's own, which outlives
+/// it and is larger than the queue can get with what has to stay free; the governing Service is there.
+#[test]
+fn a_queue_on_disk_is_on_a_volume_that_stays() {
+    let Some(rendered) = Rendered::of(Some(&file(CHART).join("examples/durable.yaml"))) else { return };
+    let set = &rendered.one("StatefulSet").unwrap()["spec"];
+    let claim = &set["volumeClaimTemplates"][0];
+    let mounts = set["template"]["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|mount| mount["name"] == claim["metadata"]["name"]).unwrap();
+    let config = rendered.config();
+    assert!(
+        config.contains(&format!("directory: {}/queue\n", mount["mountPath"].as_str().unwrap())),
+        "{config}"
+    );
+    assert!(config.contains("storage: file_storage\n"), "{config}");
+    let stays = serde_json::json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
+    assert_eq!(set["persistentVolumeClaimRetentionPolicy"], stays);
+    let size = claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap();
+    let gib = |size: &str| size.trim_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap();
+    let largest = config.lines().find_map(|line| line.trim().strip_prefix("max_size: ")).unwrap();
+    assert!(gib(size) * 9 / 10 >= gib(largest), "{size} for {largest}");
+    assert_eq!(claim["spec"]["storageClassName"], "fast");
+    let names: Vec<_> = rendered.all("Service").map(|service| &service["metadata"]["name"]).collect();
+    assert!(names.contains(&&set["serviceName"]), "{names:?}");
+    let defaults = text("deploy/helm/forebay/values.yaml");
+    assert!(defaults.contains("  size: 12Gi\n"), "10GiB, and a tenth of the volume beside it");
+}
+
 /// Scenario: values that cannot be meant. Guarantee: the chart's schema refuses each, by its name.
 #[test]
 fn wrong_values_are_refused() {
@@ -308,6 +346,8 @@ fn wrong_values_are_refused() {
         ("tls.enable=true", "enable"),
         ("networkPolicy.databasePort=70000", "databasePort"),
         ("service.type=Ingress", "type"),
+        ("storage.size=big", "size"),
+        ("storage.enabled=true,autoscaling.enabled=true", "autoscaling.enabled=false"),
         ("headlessService.enabled=false,serviceMonitor.enabled=true", "headlessService.enabled"),
     ] {
         let Some(mut helm) = helm(&["template"], None) else { return };

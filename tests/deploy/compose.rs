@@ -45,6 +45,12 @@ fn every_service_is_confined() {
         }
     }
     assert_eq!(services["postgres"]["ports"], Value::Null);
+    // The directory that turns on the queue on disk is in the volume, which has the owner that the image gives it.
+    let volume = &services["forebay"]["volumes"][0];
+    assert_eq!((&volume["type"], &volume["source"]), (&"volume".into(), &"queue".into()));
+    let place = volume["target"].as_str().unwrap();
+    assert!(text("deploy/.env.example").contains(&format!("#LOG_BUFFER_STORAGE_DIRECTORY={place}/queue\n")));
+    assert!(text("deploy/Dockerfile").contains(&format!("--chown=65532:65532 {place} {place}\n")));
     assert_eq!(services["forebay"]["mem_limit"], "536870912");
     assert_eq!(services["forebay"]["stop_grace_period"], "45s");
     assert_eq!(services["forebay"]["depends_on"]["postgres"]["condition"], "service_healthy");

@@ -137,8 +137,8 @@ impl Drop for Group {
 }
 
 /// The container's command line up to what runs in it: a root that has the image's files, read-only, its user, no
-/// capability, and processes of its own of which it is the first.
-fn container(group: &Group, bwrap: &Path, config: &Path) -> Vec<String> {
+/// capability, processes of its own of which it is the first, and a volume for its queue.
+fn container(group: &Group, bwrap: &Path, config: &Path, volume: &Path) -> Vec<String> {
     let user = last("USER");
     let (uid, gid) = user.split_once(':').expect("a user and a group");
     assert!(uid.parse::<u32>().expect("a number, by which Kubernetes knows that it is not root") >= 1000);
@@ -151,6 +151,7 @@ fn container(group: &Group, bwrap: &Path, config: &Path) -> Vec<String> {
     let bind = |from: &str, to: &str| ["--ro-bind".to_owned(), from.to_owned(), to.to_owned()];
     words.extend(bind(BINARY, "/usr/bin/forebay"));
     words.extend(bind(config.to_str().unwrap(), "/etc/forebay/config.yaml"));
+    words.extend(["--bind", volume.to_str().unwrap(), "/var/lib/forebay"].map(str::to_owned));
     words.extend(bind("/etc/ssl/certs", "/etc/ssl/certs"));
     words.extend(bind("/sys/fs/cgroup", "/sys/fs/cgroup"));
     for line in run("ldd", [BINARY]).lines() {
@@ -188,13 +189,17 @@ async fn it_runs_within_the_limits_of_its_container() {
     for path in [dir.path(), &config] {
         run("chmod", ["a+rX", path.to_str().unwrap()]);
     }
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    run("chown", [&last("USER"), volume.to_str().unwrap()]);
     let group = Group::new();
-    let container = container(&group, &bwrap, &config);
+    let container = container(&group, &bwrap, &config, &volume);
     let mut command = command_of(&container[0]);
     command.args(&container[1..]).args(words(&last("ENTRYPOINT"))).args(words(&last("CMD")));
     command.args(arguments(&[])).env("DATABASE_URL", database.dsn_by_way_of(database.address()));
     // Nothing is to be shed here, however slow the machine is.
     command.env("LOG_BUFFER_MAX_ENTRIES", "20000");
+    command.env("LOG_BUFFER_STORAGE_DIRECTORY", "/var/lib/forebay/queue");
     let mut forebay = Forebay::spawn(command).await;
     forebay.becomes_ready().await;
     let pid = child_of(forebay.pid());

@@ -39,7 +39,7 @@ enabled=/etc/systemd/system/multi-user.target.wants/forebay.service
 
 say install
 dpkg --install --force-confold "$1"
-stat -c '%a %U %n' /usr/bin/forebay /etc/forebay/config.yaml /etc/forebay/secrets.yaml
+stat -c '%a %U %n' /usr/bin/forebay /etc/forebay/config.yaml /etc/forebay/secrets.yaml /etc/default/forebay
 test -L "$enabled"
 man forebay | col -b | grep -q 'Exit status'
 man forebay-health | col -b | grep -q accepting
@@ -50,6 +50,8 @@ say run
 arguments='--config /etc/forebay/config.yaml --config /etc/forebay/secrets.yaml'
 /usr/bin/forebay validate $arguments
 /usr/bin/forebay print-config $arguments | grep 'dsn:'
+variable=$(sed -n 's/^#\(LOG_BUFFER_STORAGE_DIRECTORY=\)/\1/p' /etc/default/forebay)
+env "$variable" /usr/bin/forebay validate $arguments
 /usr/bin/forebay $arguments 2>/messages &
 until /usr/bin/forebay health --at-least accepting $arguments 2>/dev/null; do
     kill -0 $! || { cat /messages; exit 1; }
@@ -72,6 +74,7 @@ grep -q '^# kept$' /etc/forebay/config.yaml
 say purge
 dpkg --purge forebay
 test ! -e /etc/forebay
+test ! -e /etc/default/forebay
 test ! -e "$enabled"
 say done
 "#;
@@ -116,8 +119,11 @@ fn the_package_is_installed_upgraded_and_purged() {
         "755 root /usr/bin/forebay",
         "644 root /etc/forebay/config.yaml",
         "600 root /etc/forebay/secrets.yaml",
+        "644 root /etc/default/forebay",
         "the configuration is valid: OTLP/gRPC on 127.0.0.1:4317, OTLP/HTTP on 127.0.0.1:4318 -> 10000 records -> \
          schema otel over 2 connections",
+        "the configuration is valid: OTLP/gRPC on 127.0.0.1:4317, OTLP/HTTP on 127.0.0.1:4318 -> 10000 records in memory, \
+         10GiB in /var/lib/forebay/queue -> schema otel over 2 connections",
         "== done",
     ] {
         assert!(said.lines().any(|said| said == line), "{line:?} is not in:\n{said}");

@@ -103,6 +103,8 @@ async fn it_keeps_to_the_system_calls_that_it_is_left() {
         let argument = argument.replace("${CREDENTIALS_DIRECTORY}", dir.path().to_str().unwrap());
         command.arg(argument.replace("/etc/forebay/config.yaml", file("otel-config.yaml").to_str().unwrap()));
     }
+    // A queue on disk makes more calls than one in memory.
+    command.env("LOG_BUFFER_STORAGE_DIRECTORY", dir.path().join("queue"));
     let dsn = format!("exporters.postgres.dsn={}", database.dsn());
     command.args(arguments(&[&dsn]));
     let forebay = Forebay::spawn(command).await;

@@ -238,7 +238,8 @@ const PARTS: &[&[&str]] = &[
 /// The defaults of what is set there.
 const DEFAULTS: &[(&str, &str)] = &[
     ("processors.memory_limiter.limit_mib", "0"),
-    ("service.extensions", "[health_check]"),
+    ("service.extensions", "[health_check, file_storage]"),
+    ("exporters.postgres.sending_queue.storage", "null"),
     ("service.pipelines.logs.processors", "[batch]"),
     ("receivers.otlp.protocols.grpc.tls.cert_file", "null"),
     ("receivers.otlp.protocols.grpc.tls.cert_pem", "null"),

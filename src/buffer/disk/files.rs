@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::buffer::config::FileStorageConfig;
+
 /// A directory of files.
 pub trait Files: Clone + Send + Sync + fmt::Debug + 'static {
     /// An open file.
@@ -77,19 +79,22 @@ pub enum DirectoryError {
 const LOCK: &str = "lock";
 
 impl Directory {
-    /// Creates the directory if it does not exist, and locks it.
+    /// Locks the configured directory, and creates it first if that is configured.
     ///
     /// # Errors
     ///
     /// Another process has locked it, or it cannot be created or written.
-    pub fn lock(path: &Path, fsync: bool) -> Result<Self, DirectoryError> {
-        let refused = |source| DirectoryError::Refused { directory: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(refused)?;
+    pub fn lock(config: &FileStorageConfig) -> Result<Self, DirectoryError> {
+        let FileStorageConfig { directory: path, create_directory, fsync } = config;
+        let refused = |source| DirectoryError::Refused { directory: path.clone(), source };
+        if *create_directory {
+            fs::create_dir_all(path).map_err(refused)?;
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(refused)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: Arc::new(path.to_owned()), fsync, lock: Some(Arc::new(lock)) }),
-            Err(TryLockError::WouldBlock) => Err(DirectoryError::Locked(path.to_owned())),
+            Ok(()) => Ok(Self { path: Arc::new(path.clone()), fsync: *fsync, lock: Some(Arc::new(lock)) }),
+            Err(TryLockError::WouldBlock) => Err(DirectoryError::Locked(path.clone())),
             Err(TryLockError::Error(source)) => Err(refused(source)),
         }
     }

@@ -24,7 +24,6 @@ mod supply;
 mod writer;
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,10 +126,10 @@ impl DurableQueue {
     ///
     /// The directory cannot be made, written or locked.
     pub fn open(config: StorageConfig, format: RowFormat, health: Health) -> Result<Self, DirectoryError> {
-        let files = Directory::lock(&config.directory, config.fsync)?;
+        let files = Directory::lock(&config.files)?;
         let settings = Settings { segment_bytes: SEGMENT, format: Arc::new(format) };
         let format = settings.format.clone();
-        let refused = |source| DirectoryError::Refused { directory: config.directory.clone(), source };
+        let refused = |source| DirectoryError::Refused { directory: config.files.directory.clone(), source };
         let (log, segments) = Log::open(files.clone(), settings).map_err(refused)?;
         let queue = Self::new(log.id(), config, format, segments, health);
         *lock(&queue.parts) = Some((files, log));
@@ -140,7 +139,7 @@ impl DurableQueue {
     /// A queue without a directory, for tests of what reads and writes it.
     #[doc(hidden)]
     pub fn without_directory(id: Uuid) -> Self {
-        let config = StorageConfig::of(PathBuf::new());
+        let config = StorageConfig::default();
         Self::new(id, config, Arc::default(), Vec::new(), Health::new())
     }
 
@@ -186,7 +185,7 @@ impl DurableQueue {
 
     /// The longest that a request waits for the disk.
     pub fn patience(&self) -> Duration {
-        self.config.append_timeout.0
+        self.config.disk_timeout.0
     }
 
     /// The oldest run that the directory has records of. Of earlier ones nothing is read any more.

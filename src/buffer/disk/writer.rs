@@ -161,7 +161,9 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         }
         let (looked, spare) = match self.spare {
             Some(looked) if looked.0.elapsed() < LOOK => looked,
-            _ => (Instant::now(), self.files.space().map_or(u64::MAX, |space| spare(space, config.min_free))),
+            _ => {
+                (Instant::now(), self.files.space().map_or(u64::MAX, |space| spare(space, config.min_free.0)))
+            }
         };
         self.spare = Some((looked, spare.saturating_sub(bytes)));
         spare >= bytes
@@ -190,6 +192,6 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
 }
 
 /// The free bytes beyond the `min_free` percent that stay free.
-fn spare(space: Space, min_free: u8) -> u64 {
+fn spare(space: Space, min_free: u32) -> u64 {
     space.free.saturating_sub(space.total / 100 * u64::from(min_free))
 }

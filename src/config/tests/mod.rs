@@ -5,13 +5,14 @@ mod readers;
 mod refusals;
 mod retention;
 mod round_trip;
+mod storage;
 mod table;
 mod written;
 
 use std::time::Duration;
 
 use super::*;
-use crate::buffer::config::{Overflow, QueueConfig};
+use crate::buffer::config::{FileStorageConfig, Overflow, QueueConfig};
 use crate::exporter::config::Dsn;
 use crate::receiver::auth::config::{AuthenticatorConfig, BearerConfig};
 use crate::receiver::config::{GrpcConfig, HttpConfig};
@@ -42,9 +43,16 @@ fn defaults() -> Config {
         memory: None,
         batch: BatchConfig::default(),
         exporter: exporter::config::Config::default(),
+        storage: Some(storage_in(".forebay/queue")),
         health: Some(HealthCheckConfig::default()),
         telemetry: telemetry::config::Config::default(),
     }
+}
+
+/// The durable queue in `directory`, with its defaults.
+fn storage_in(directory: &str) -> StorageConfig {
+    let files = FileStorageConfig { directory: directory.into(), ..FileStorageConfig::default() };
+    StorageConfig { files, ..StorageConfig::default() }
 }
 
 /// Loads the minimal configuration with `sets` on top.
@@ -94,6 +102,7 @@ fn the_shipped_file_takes_the_environment() {
     expected.exporter.dsn = Dsn::from("postgres://u:p$$w@h/db?sslmode=disable");
     expected.exporter.pool_size = 4;
     expected.exporter.sending_queue.enabled = false;
+    expected.storage = None;
     expected.exporter.sending_queue.queue_size = 50_000;
     expected.batch.send_batch_size = 250;
     expected.batch.timeout = GoDuration(Duration::from_millis(250));

@@ -28,7 +28,7 @@ fn what_the_collector_has_beside_is_refused_with_what_to_do_instead() {
         ("service.telemetry.logs.output_paths", "[stdout]", "stderr only"),
         ("service.telemetry.metrics.address", "0.0.0.0:8888", "use readers: "),
         ("connectors", "{}", "keep connectors in a Collector"),
-        ("exporters.postgres.sending_queue.storage", "file_storage", "in memory only"),
+        ("extensions.redis_storage", "{}", "keeps its queue in files"),
     ] {
         let said = minimal(&[&format!("{key}={value}")], &none).unwrap_err();
         assert!(said.starts_with(&format!("{key}: not in forebay: ")) && said.contains(instead), "{said}");

@@ -64,6 +64,13 @@ fn whatever_is_set_is_printed_and_read_again() {
         &["exporters.postgres.indexes=[]"],
         &["receivers.otlp.sender_attribute=forebay.sender"],
         &["exporters.postgres.indexes=[body, service]"],
+        &["exporters.postgres.sending_queue={storage: none, drain: }"],
+        &["exporters.postgres.sending_queue={min_free: 0, max_size: 1500MB, keep_for: 1h, drain: fifo}"],
+        &[
+            "exporters.postgres.sending_queue.storage=file_storage/a",
+            "extensions.file_storage/a={directory: 'a: ${env:NAME}', fsync: no, create_directory: no}",
+            "service.extensions=[file_storage/a]",
+        ],
         &["exporters.postgres.sending_queue={sizer: bytes, queue_size: 2000000, num_consumers: 3}"],
     ] {
         let config = minimal(sets, &of(&[("NAME", "me$")])).unwrap();

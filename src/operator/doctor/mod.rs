@@ -1,14 +1,15 @@
 //! Checks for an operator when something is wrong, or before the first start: whether the store can be reached, takes records, and
 //! will go on doing so.
 //!
-//! Each check returns findings, with the cure for anything wrong. It changes nothing. `hosts` connects, and each of the other files
-//! checks one aspect.
+//! Each check returns findings, with the cure for anything wrong. It changes nothing. `queue` looks at the disk. `hosts` connects,
+//! and each of the other files checks one aspect of the store.
 
 mod hosts;
 mod partitions;
 mod pooler;
 mod privileges;
 mod public;
+mod queue;
 mod server;
 mod slots;
 mod store;
@@ -18,6 +19,7 @@ mod view;
 
 use std::time::Duration;
 
+pub use queue::examine_queue;
 use serde::Serialize;
 
 use crate::postgres::Row;

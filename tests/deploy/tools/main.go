@@ -18,6 +18,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/cli"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	security "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
@@ -99,19 +100,24 @@ func take(document []byte, kind any) error {
 		if err := strict.UnmarshalStrict(document, deployment); err != nil {
 			return err
 		}
-		return restricted(deployment)
+		return restricted(&deployment.Spec.Template)
+	case "StatefulSet":
+		set := &apps.StatefulSet{}
+		if err := strict.UnmarshalStrict(document, set); err != nil {
+			return err
+		}
+		return restricted(&set.Spec.Template)
 	}
 	return nil
 }
 
 // restricted holds pods to the strictest of Kubernetes' Pod Security Standards, by what the API server itself asks.
-func restricted(deployment *apps.Deployment) error {
+func restricted(pod *core.PodTemplateSpec) error {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		return err
 	}
 	level := security.LevelVersion{Level: security.LevelRestricted, Version: security.LatestVersion()}
-	pod := &deployment.Spec.Template
 	result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec))
 	if !result.Allowed {
 		return errors.New(result.ForbiddenDetail())

@@ -1,4 +1,4 @@
-{{/* The configuration, with what TLS and authentication take. */}}
+{{/* The configuration, with what TLS, authentication and the queue on disk take. */}}
 {{- define "forebay.config" -}}
 {{- $config := deepCopy .Values.config }}
 {{- $port := dict }}
@@ -13,6 +13,12 @@
 {{- $_ := set $port "auth" (dict "authenticator" "bearertokenauth") }}
 {{- $_ := set $config.extensions "bearertokenauth" (dict "filename" "/etc/forebay/auth/tokens") }}
 {{- $_ := set $config.service "extensions" (append $config.service.extensions "bearertokenauth") }}
+{{- end }}
+{{- if .Values.storage.enabled }}
+{{- $files := dict "directory" "/var/lib/forebay/queue" }}
+{{- $_ := set $config.extensions "file_storage" (mergeOverwrite (default dict $config.extensions.file_storage) $files) }}
+{{- $_ := set $config.service "extensions" (append $config.service.extensions "file_storage" | uniq) }}
+{{- $_ := set $config.exporters.postgres.sending_queue "storage" "file_storage" }}
 {{- end }}
 {{- range $name, $protocol := $config.receivers.otlp.protocols }}
 {{- $_ := set $config.receivers.otlp.protocols $name (merge (deepCopy $port) (default dict $protocol)) }}

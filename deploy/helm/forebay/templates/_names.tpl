@@ -25,6 +25,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Gateways with a queue on disk keep their volumes. */}}
+{{- define "forebay.kind" -}}
+{{- ternary "StatefulSet" "Deployment" .Values.storage.enabled }}
+{{- end }}
+
 {{- define "forebay.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}
 {{- default (include "forebay.fullname" .) .Values.serviceAccount.name }}
