@@ -1,9 +1,9 @@
 //! The file layer: everything that the durable queue asks of a directory.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,8 +87,9 @@ impl Directory {
     pub fn lock(config: &FileStorageConfig) -> Result<Self, DirectoryError> {
         let FileStorageConfig { directory: path, create_directory, fsync } = config;
         let refused = |source| DirectoryError::Refused { directory: path.clone(), source };
-        if *create_directory {
-            fs::create_dir_all(path).map_err(refused)?;
+        if *create_directory && !path.exists() {
+            let above = path.parent().map_or(Ok(()), fs::create_dir_all);
+            above.and_then(|()| DirBuilder::new().mode(0o700).create(path)).map_err(refused)?;
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(refused)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::{Files, Space};
+use super::files::Files;
 use super::inbox::{Append, Appended};
 use super::log::{AppendError, Log, LogAppend};
 use super::{DurableQueue, Position, Trouble};
@@ -161,9 +161,12 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         }
         let (looked, spare) = match self.spare {
             Some(looked) if looked.0.elapsed() < LOOK => looked,
-            _ => {
-                (Instant::now(), self.files.space().map_or(u64::MAX, |space| spare(space, config.min_free.0)))
-            }
+            _ => (
+                Instant::now(),
+                self.files
+                    .space()
+                    .map_or(u64::MAX, |space| space.free.saturating_sub(config.kept_free(space.total))),
+            ),
         };
         self.spare = Some((looked, spare.saturating_sub(bytes)));
         spare >= bytes
@@ -189,9 +192,4 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         self.ledger.books.reject(reason, append.records());
         let _ = append.reply.send(Appended::Refused(reason));
     }
-}
-
-/// The free bytes beyond the `min_free` percent that stay free.
-fn spare(space: Space, min_free: u32) -> u64 {
-    space.free.saturating_sub(space.total / 100 * u64::from(min_free))
 }
