@@ -100,14 +100,15 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         let mut replies = Vec::with_capacity(group.len());
         let mut places = durable.places();
         appended.begun.into_iter().for_each(|segment| places.begin(segment));
-        for (append, entry) in group.into_iter().zip(appended.entries) {
+        let mut bytes = appended.bytes;
+        for (append, first) in group.into_iter().zip(appended.firsts) {
             let Append { rows, left_out, reply, memory } = append;
             left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
-            let end = entry.first + rows.len() as u64;
-            places.grow(appended.run, entry.first, rows.len() as u64, entry.bytes);
+            let end = first + rows.len() as u64;
+            places.grow(appended.run, first, rows.len() as u64, std::mem::take(&mut bytes));
             if let Some(room) = self.room_for(&rows) {
-                places.hold(appended.run, entry.first..end);
-                let position = Position { queue: durable.clone(), run: appended.run, first: entry.first };
+                places.hold(appended.run, first..end);
+                let position = Position { queue: durable.clone(), run: appended.run, first };
                 let range = 0..rows.len();
                 self.arriving.push(Chunk::durable(rows, room, position, range));
             } else {
