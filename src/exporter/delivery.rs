@@ -29,7 +29,7 @@ pub(super) struct Delivery {
     /// COMMIT was sent and not answered: the batch may be stored, and must not be divided.
     pub(super) in_doubt: bool,
     /// What the transaction in doubt says of the durable queue.
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<Box<Claim>>,
     /// The failure of an attempt whose cause could not be decided yet.
     pub(super) unjudged: Option<Failure>,
     /// The table did not match the configuration at the last attempt.
