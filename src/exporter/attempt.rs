@@ -47,7 +47,7 @@ impl<'a> Lane<'a> {
             }
             let lane = usize::try_from(self.number).unwrap_or_default();
             let new = || queue.claims().claim(lane, self.row, part.batch.positions());
-            let claim = part.claim.take().map_or_else(new, |claim| *claim);
+            let claim = part.claim.take().unwrap_or_else(new);
             let queued = Queued { queue, claim: &claim, lanes: self.lanes() };
             match self.try_with(part, Some(queued)).await {
                 Ok(Some(written)) => {
@@ -56,7 +56,7 @@ impl<'a> Lane<'a> {
                 }
                 Ok(None) => self.exporter.take_over_again(queue, &claim).await?,
                 Err(failed) => {
-                    part.claim = part.in_doubt.then(|| Box::new(claim));
+                    part.claim = part.in_doubt.then_some(claim);
                     return Err(failed);
                 }
             }

@@ -29,7 +29,7 @@ pub(super) struct Delivery {
     /// COMMIT was sent and not answered: the batch may be stored, and must not be divided.
     pub(super) in_doubt: bool,
     /// What the transaction in doubt says of the durable queue.
-    pub(super) claim: Option<Box<Claim>>,
+    pub(super) claim: Option<Claim>,
     /// The failure of an attempt whose cause could not be decided yet.
     pub(super) unjudged: Option<Failure>,
     /// The table did not match the configuration at the last attempt.
@@ -53,7 +53,7 @@ pub(super) enum Isolated {
     /// The row is now a dead letter; the others are to be tried again.
     Row,
     /// The batch was cut; this is the rest of it, for later.
-    Rest(Delivery),
+    Rest(Box<Delivery>),
 }
 
 impl Delivery {
@@ -122,13 +122,13 @@ impl Delivery {
             (Some(index), [first, ..]) if !self.dead.is_empty() && *first < index => {
                 let mut rest = self.split_off(index);
                 rest.bury(0, failure);
-                Isolated::Rest(rest)
+                Isolated::Rest(Box::new(rest))
             }
             (Some(index), _) | (None, &[index]) => {
                 self.bury(index, failure);
                 Isolated::Row
             }
-            (None, [_, _, ..]) => Isolated::Rest(self.split_off(sent[sent.len() / 2])),
+            (None, [_, _, ..]) => Isolated::Rest(Box::new(self.split_off(sent[sent.len() / 2]))),
             (None, []) => Isolated::Nothing,
         }
     }
@@ -201,7 +201,7 @@ pub(super) mod tests {
             };
             match part.isolate(&refusal(named.then_some(refused + 1))) {
                 Isolated::Row => parts.push(part),
-                Isolated::Rest(rest) => parts.extend([rest, part]),
+                Isolated::Rest(rest) => parts.extend([*rest, part]),
                 Isolated::Nothing => panic!("a row is at fault"),
             }
         }
