@@ -1,7 +1,8 @@
 //! The program: reads the command line, loads the configuration, runs the command, and turns errors into the exit status.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use forebay::cli::{self, Command, Invocation};
 use forebay::config::{self, Config};
 use forebay::operator::command_error::CommandError;
 use forebay::operator::dead_letters::{self, Outcome};
+use forebay::operator::queue;
 use forebay::table::ddl::ddl_since;
 use forebay::table::identifier::Schema;
 use forebay::telemetry::probe::Ability;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::DeadLetters(command) => dead_letters(&config, &command),
         Command::Doctor { json } => doctor(&config, json),
+        Command::Queue { command, directory } => queue(&config, &command, directory.as_deref()),
         Command::Partitions { json } => ended(app::partitions(&config, json, &mut io::stdout().lock())),
         Command::Query(query) => {
             ended(app::query(&config, &query, &mut io::stdout().lock(), &mut io::stderr()))
@@ -75,6 +78,18 @@ fn dead_letters(config: &Config, command: &dead_letters::Command) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeStayed) => ExitCode::from(FAILED),
         Ok(Outcome::Unconfirmed) => ExitCode::from(REFUSED),
+        Err(error) => end(&error),
+    }
+}
+
+fn queue(config: &Config, command: &queue::Command, directory: Option<&Path>) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let outcome = app::queue(config, command, directory, &mut out, &mut io::stderr());
+    let flushed = out.flush().map_err(|error| app::Error::Command(CommandError::Output(error)));
+    match outcome.and_then(|outcome| flushed.map(|()| outcome)) {
+        Ok(queue::Outcome::Done) => ExitCode::SUCCESS,
+        Ok(queue::Outcome::Damaged) => ExitCode::from(FAILED),
+        Ok(queue::Outcome::Unconfirmed) => ExitCode::from(REFUSED),
         Err(error) => end(&error),
     }
 }

@@ -1,6 +1,7 @@
 //! The commands that work on the store and end, beside a running forebay or without one.
 
 use std::io::Write;
+use std::path::Path;
 
 use super::{Error, private_store, target, warning_of_store};
 use crate::config::{Config, mapping_to_yaml};
@@ -8,7 +9,7 @@ use crate::embedded::{self, Reached};
 use crate::operator::command_error::CommandError;
 use crate::operator::dead_letters::{self, Outcome};
 use crate::operator::doctor::{Finding, Verdict, examine, examine_queue};
-use crate::operator::{partitions, propose};
+use crate::operator::{partitions, propose, queue};
 use crate::postgres::dsn::Target;
 use crate::shutdown::Signals;
 use crate::telemetry::probe::{self, Ability, Finding as Page};
@@ -51,6 +52,31 @@ pub fn partitions(config: &Config, json: bool, out: &mut dyn Write) -> Result<()
     let work =
         async |target: Target| Ok(partitions::show(target, &config.exporter.store(), json, out).await?);
     block_on(at_the_store(config, target, work))
+}
+
+/// Executes `command` on the durable queue in `directory`, or in the configured one. The answer goes to `out`, remarks to `remarks`.
+///
+/// # Errors
+///
+/// There is no queue, or it cannot be read or changed. A store that does not answer is no error.
+pub fn queue(
+    config: &Config,
+    command: &queue::Command,
+    directory: Option<&Path>,
+    out: &mut dyn Write,
+    remarks: &mut dyn Write,
+) -> Result<queue::Outcome, Error> {
+    let configured = config.storage.as_ref().map(|storage| storage.files.directory.as_path());
+    let directory = directory.or(configured).ok_or(Error::NoQueue)?;
+    let target = match target(config)? {
+        Some(target) => Ok(target),
+        None => match embedded::running(&config.exporter.data_dir) {
+            Some(dsn) => Ok(Target::parse(&dsn)?),
+            None => Err("the private PostgreSQL does not run".to_owned()),
+        },
+    };
+    let store = config.exporter.store();
+    block_on(async { Ok(queue::run(command, directory, target, &store, out, remarks).await?) })
 }
 
 /// Proposes a mapping for the existing `table`, as YAML.

@@ -28,6 +28,11 @@ pub enum Error {
     /// The directory of the durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] DirectoryError),
+    /// A command is about a durable queue, and there is none.
+    #[error(
+        "there is no queue on disk: exporters.postgres.sending_queue.storage is not set; name the directory of one with --directory"
+    )]
+    NoQueue,
     /// There is no store yet.
     #[error("{} holds no private PostgreSQL: forebay makes it when it first runs with `dsn: embedded`", .0.display())]
     NoStore(PathBuf),
@@ -61,9 +66,12 @@ impl Error {
     /// Whether the configuration is at fault, rather than the running program.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Dsn(_) | Self::Listen { .. } | Self::Receiver(_) | Self::NoHealthPage | Self::Queue(_) => {
-                true
-            }
+            Self::Dsn(_)
+            | Self::Listen { .. }
+            | Self::Receiver(_)
+            | Self::NoHealthPage
+            | Self::Queue(_)
+            | Self::NoQueue => true,
             Self::NoStore(_) | Self::Command(_) | Self::Health(_) | Self::Interrupted(_) => false,
             Self::Embedded(_) | Self::Telemetry(_) | Self::Runtime(_) | Self::Ended(_) => false,
         }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions};
+pub use commands::{Diagnosis, dead_letters, doctor, health, mapping, partitions, queue};
 pub use ending::Summary;
 pub use error::Error;
 pub use reading::{query, tail};

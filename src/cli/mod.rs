@@ -1,5 +1,6 @@
 //! The command line: what it accepts, and what `--help` teaches. Nothing else names clap.
 
+mod queue;
 mod reading;
 
 use std::path::PathBuf;
@@ -8,10 +9,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
 
 use crate::operator::dead_letters::{self, Filter, Style};
+use crate::operator::queue as operator_queue;
 use crate::operator::reading::{Query, Tail};
 use crate::telemetry::probe::Ability;
 use crate::values::when::Written;
 use crate::version;
+use queue::{QUEUE_EXAMPLES, QueueArguments};
 use reading::{QUERY_EXAMPLES, QueryArguments, TAIL_EXAMPLES, TailArguments};
 
 /// A parsed command line.
@@ -46,6 +49,13 @@ pub enum Command {
     },
     /// Look at records that PostgreSQL refused, send them again, or delete them.
     DeadLetters(dead_letters::Command),
+    /// Look at the queue on disk, or drop records of it.
+    Queue {
+        /// What to do.
+        command: operator_queue::Command,
+        /// Its directory; by default the configured one.
+        directory: Option<PathBuf>,
+    },
     /// Show the partitions.
     Partitions {
         /// As JSON objects.
@@ -129,6 +139,9 @@ enum Action {
     /// Look at the records that PostgreSQL refused for their content, send them again, or delete them
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Show the records that wait in the queue on disk; check, export or drop them
+    #[command(after_long_help = QUEUE_EXAMPLES)]
+    Queue(QueueArguments),
     /// Show the partitions of the store: what they hold, which indexes they have, and what happens to each next
     Partitions {
         /// Print one JSON object a line
@@ -278,6 +291,7 @@ Where something is wrong, or before the first start:
   forebay print-config          shows every key with the value in force
   forebay partitions            shows what is kept, for how long, and with which indexes
   forebay health                asks a running forebay how it is
+  forebay queue                 shows the records that wait in the queue on disk
   forebay dead-letters list     shows the records that PostgreSQL refused for their content
 
 Every key of the configuration, with its default, is in otel-config.yaml.";
@@ -303,6 +317,10 @@ impl From<Cli> for Invocation {
             Some(Action::Tail(arguments)) => {
                 let (tail, source) = arguments.split();
                 (Command::Tail(tail), source)
+            }
+            Some(Action::Queue(arguments)) => {
+                let (command, directory, source) = arguments.split();
+                (Command::Queue { command, directory }, source)
             }
             Some(Action::DeadLetters(action)) => {
                 let (command, source) = action.split();

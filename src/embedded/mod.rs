@@ -85,6 +85,11 @@ pub async fn reach(dir: &Path) -> Result<Reached, Error> {
     }
 }
 
+/// The connection string of the private PostgreSQL in `dir`, if it runs.
+pub fn running(dir: &Path) -> Option<String> {
+    server::running(dir)
+}
+
 /// A running private PostgreSQL. Dropping it without [`stop`](Embedded::stop) still ends the server, unwaited for.
 #[derive(Debug)]
 pub struct Embedded {

@@ -1,5 +1,8 @@
 //! Why a command of an operator fails at the store.
 
+use std::path::PathBuf;
+
+use crate::buffer::disk::DirectoryError;
 use crate::postgres::dsn::DsnError;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Cause;
@@ -34,6 +37,17 @@ pub enum CommandError {
     /// There is no such table.
     #[error("there is no table {0}: write it as schema.table, with the letters that PostgreSQL shows")]
     NoTable(String),
+    /// The directory of the durable queue cannot be read or changed.
+    #[error(transparent)]
+    Queue(#[from] DirectoryError),
+    /// Records cannot be dropped while a forebay writes them.
+    #[error("a forebay uses {}: stop it first, then drop records", .0.display())]
+    InUse(PathBuf),
+    /// Rows of an existing table are not what was sent.
+    #[error(
+        "records for the table {0} have the columns of that table, which OTLP does not know: write --format ndjson"
+    )]
+    NoOtlp(String),
     /// The answer cannot be written out.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -44,6 +58,7 @@ impl Cause for CommandError {
         match self {
             Self::Store(failure) | Self::TooLong(failure) | Self::Denied { failure, .. } => Some(failure),
             Self::Dsn(_) | Self::Standby | Self::NoTable(_) | Self::Output(_) => None,
+            Self::Queue(_) | Self::InUse(_) | Self::NoOtlp(_) => None,
         }
     }
 }

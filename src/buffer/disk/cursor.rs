@@ -48,6 +48,22 @@ pub(super) enum Found {
     End,
 }
 
+/// A step through a segment.
+#[derive(Debug)]
+pub(super) enum Step {
+    Entry {
+        /// The number of its first record.
+        first: u64,
+        /// When it was written, in nanoseconds since 1970.
+        time: u64,
+        rows: Rows,
+    },
+    /// These bytes of the file are no entry. Behind them there is one whose first number is `next`, or none.
+    Damaged { bytes: Range<u64>, next: Option<u64> },
+    /// Nothing follows.
+    End,
+}
+
 impl<F: Files> Cursor<F> {
     pub(super) fn open(files: &F, segment: &Segment) -> io::Result<Self> {
         Ok(Self {
@@ -114,6 +130,29 @@ impl<F: Files> Cursor<F> {
                 return Ok(Found::Damaged(number..first));
             }
         }
+    }
+
+    /// The next entry, in the order of the file. Nothing is put into quarantine.
+    pub(super) fn step(&mut self) -> io::Result<Step> {
+        let at = self.at;
+        if let Some(header) = self.header(at)? {
+            if header.is_seal() {
+                return Ok(Step::End);
+            }
+            if let Some(rows) = self.rows(&header)? {
+                self.pass(header);
+                return Ok(Step::Entry { first: header.first, time: header.time, rows });
+            }
+        }
+        let next = self.next_whole(at + 1)?;
+        self.at = match next {
+            Some((next, _)) => next,
+            None => self.files.length(&self.file)?.max(at),
+        };
+        if next.is_none() && self.is_blank(at, self.at)? {
+            return Ok(Step::End);
+        }
+        Ok(Step::Damaged { bytes: at..self.at, next: next.map(|(_, header)| header.first) })
     }
 
     /// The end of the last whole entry: the number after it, and where it is in the file. `true` if a seal follows.

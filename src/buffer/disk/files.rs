@@ -128,6 +128,12 @@ impl Directory {
         Self { path: Arc::new(path.to_owned()), fsync: true, lock: None }
     }
 
+    /// Whether another process has locked the directory.
+    pub fn is_in_use(path: &Path) -> bool {
+        let lock = File::open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Whether it is locked for this process.
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
@@ -153,6 +159,9 @@ impl Files for Directory {
     type File = OpenFile;
 
     fn create(&self, name: &str) -> io::Result<OpenFile> {
+        if !self.is_locked() {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let path = self.path.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;

@@ -20,7 +20,9 @@ mod quarantine;
 mod reader;
 pub mod segment;
 mod spill;
+mod state;
 mod supply;
+pub mod view;
 mod writer;
 
 use std::ops::Range;
@@ -52,6 +54,7 @@ use places::Places;
 pub(super) use reader::Reader;
 use segment::Segment;
 use spill::Spill;
+use state::Notes;
 use supply::Supply;
 pub(super) use writer::Writer;
 
@@ -66,6 +69,8 @@ pub struct DurableQueue {
     id: Uuid,
     config: StorageConfig,
     claims: Claims,
+    /// What the directory said when it was opened.
+    notes: Notes,
     places: Mutex<Places>,
     inbox: Inbox,
     spill: Spill,
@@ -131,7 +136,9 @@ impl DurableQueue {
         let format = settings.format.clone();
         let refused = |source| DirectoryError::Refused { directory: config.files.directory.clone(), source };
         let (log, segments) = Log::open(files.clone(), settings).map_err(refused)?;
-        let queue = Self::new(log.id(), config, format, segments, health);
+        let notes = Notes::read(&files, log.id(), &segments);
+        let queue = Self { notes, ..Self::new(log.id(), config, format, segments, health) };
+        queue.claims.give_up(&queue.notes.dropped);
         *lock(&queue.parts) = Some((files, log));
         Ok(queue)
     }
@@ -161,6 +168,7 @@ impl DurableQueue {
             parts: Mutex::default(),
             config,
             claims: Claims::default(),
+            notes: Notes::default(),
             places: Mutex::new(places),
             inbox: Inbox::default(),
             spill,
@@ -196,7 +204,9 @@ impl DurableQueue {
     /// PostgreSQL has the records `stored` of this queue, in a row with the stamp `anchor`, and from now on this process alone writes
     /// them. Called once, before the first batch is written. Returns the number of records that earlier runs have left.
     pub fn adopt(&self, stored: &Positions, anchor: i64) -> u64 {
-        let left = self.places().left_by_earlier_runs(stored);
+        let mut settled = stored.clone();
+        settled.add(&self.notes.dropped);
+        let left = self.places().left_by_earlier_runs(&settled);
         self.claims.adopt(Positions::default(), stored, &[], anchor);
         self.adopted.store(true, Ordering::Release);
         self.bell.ring();
@@ -277,9 +287,12 @@ impl DurableQueue {
         self.bell.ring();
     }
 
-    /// The extent of the queue.
+    /// The extent of the queue. Until PostgreSQL has said which records it has, the directory's note of them counts.
     pub fn extent(&self) -> Extent {
-        let stored = self.claims.stored();
+        let mut stored = self.claims.stored();
+        if !self.adopted.load(Ordering::Acquire) {
+            stored.add(&self.notes.stored);
+        }
         self.places().extent(&stored)
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::files::Files;
 
 /// The folder that has them.
-const FOLDER: &str = "quarantine";
+pub(super) const FOLDER: &str = "quarantine";
 /// The bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
 

@@ -10,6 +10,7 @@ use super::files::Files;
 use super::log;
 use super::places::Gap;
 use super::segment::Segment;
+use super::state::State;
 use super::{DurableQueue, Position};
 use crate::buffer::batch::{Batch, Chunk};
 use crate::buffer::ledger::Ledger;
@@ -31,6 +32,7 @@ pub(in crate::buffer) struct Reader<'a, F: Files> {
     files: F,
     cursor: Option<(Arc<Segment>, Cursor<F>)>,
     round: Instant,
+    state: State,
 }
 
 /// A batch as far as it is read.
@@ -49,7 +51,8 @@ impl<'a, F: Files> Reader<'a, F> {
         arriving: &'a Queue,
         files: F,
     ) -> Self {
-        Self { durable, ledger, arriving, files, cursor: None, round: Instant::now() }
+        let state = State::new(durable.id());
+        Self { durable, ledger, arriving, files, cursor: None, round: Instant::now(), state }
     }
 
     /// Reads until the queue is closed.
@@ -204,6 +207,9 @@ impl<'a, F: Files> Reader<'a, F> {
             return;
         }
         self.durable.remove_stored(&self.files, self.durable.config.keep_for.0);
+        if let Err(error) = self.state.write(&self.files, self.durable.claims.stored()) {
+            tracing::debug!(%error, "cannot note which records of the durable queue are stored");
+        }
     }
 }
 
