@@ -2,7 +2,11 @@
 //!
 //! The senders of these tests send each record once, so that what is stored shows the fate of that one request.
 
+mod copies;
+mod ending;
 mod kills;
+mod outage;
+mod standby;
 
 use std::path::{Path, PathBuf};
 
@@ -25,10 +29,15 @@ pub struct Home {
 impl Home {
     /// An empty one. `sets` are further `--set` arguments.
     pub fn new(database: &Database, sets: &[&str]) -> Self {
+        Self::on(database.dsn(), sets)
+    }
+
+    /// The same, with this connection string.
+    pub fn on(dsn: &str, sets: &[&str]) -> Self {
         let place = tempfile::tempdir().expect("a directory");
         let directory = place.path().join("queue");
         let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-        Self { directory, dsn: database.dsn().to_owned(), sets, _place: place }
+        Self { directory, dsn: dsn.to_owned(), sets, _place: place }
     }
 
     /// A copy of this one, made by `cp -a` while a forebay may be running on it.
@@ -39,6 +48,15 @@ impl Home {
         let copied = std::process::Command::new("cp").arg("-a").args([&self.directory, &directory]).output();
         copied.expect("cp runs");
         Self { directory, dsn: self.dsn.clone(), sets: self.sets.clone(), _place: place }
+    }
+
+    /// The same directory in another place, for a forebay with these `--set` arguments.
+    pub fn moved(&self, sets: &[&str]) -> Self {
+        let place = tempfile::tempdir().expect("a directory");
+        let directory = place.path().join("moved");
+        std::fs::rename(&self.directory, &directory).expect("it moves");
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        Self { directory, dsn: self.dsn.clone(), sets, _place: place }
     }
 
     /// The directory of the queue.
