@@ -18,12 +18,13 @@ use crate::scene::Scene;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A connection string with two hosts.
-fn both(database: &Database, first: u16, second: u16) -> String {
+pub fn both(database: &Database, first: u16, second: u16) -> String {
     let (user, name) = (forebay::embedded::NAME, database.name());
     format!("host=127.0.0.1,127.0.0.1 port={first},{second} user={user} dbname={name} sslmode=disable")
 }
 
-fn forward(_: &Message) -> Action {
+/// Decides that each message goes on.
+pub fn forward(_: &Message) -> Action {
     Action::Forward
 }
 

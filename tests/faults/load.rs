@@ -33,10 +33,19 @@ pub struct Load {
 impl Load {
     /// Starts to send to `endpoint`. `group` tells this load's records from those of others.
     pub fn start(endpoint: String, group: u64) -> Self {
+        Self::sending(endpoint, group, SENDS)
+    }
+
+    /// The same, with each record sent once, whatever the answer is: what is stored shows the fate of that one request.
+    pub fn once(endpoint: String, group: u64) -> Self {
+        Self::sending(endpoint, group, 1)
+    }
+
+    fn sending(endpoint: String, group: u64, sends: usize) -> Self {
         let (endpoint, ended) = (watch::Sender::new(endpoint), watch::Sender::new(false));
         let mut senders = JoinSet::new();
         for sender in group * SENDERS..(group + 1) * SENDERS {
-            senders.spawn(send(sender * NUMBERS, endpoint.subscribe(), ended.subscribe()));
+            senders.spawn(send(sender * NUMBERS, sends, endpoint.subscribe(), ended.subscribe()));
         }
         Self { endpoint, ended, senders }
     }
@@ -55,7 +64,12 @@ impl Load {
     }
 }
 
-async fn send(first: u64, mut endpoint: watch::Receiver<String>, ended: watch::Receiver<bool>) -> Oracle {
+async fn send(
+    first: u64,
+    sends: usize,
+    mut endpoint: watch::Receiver<String>,
+    ended: watch::Receiver<bool>,
+) -> Oracle {
     let mut oracle = Oracle::default();
     let mut sender = Sender::lazy(&endpoint.borrow_and_update());
     let mut numbers = first..first + IN_A_REQUEST;
@@ -64,7 +78,7 @@ async fn send(first: u64, mut endpoint: watch::Receiver<String>, ended: watch::R
     while !*ended.borrow() {
         oracle.is_late(pace.tick().await);
         let mut answers = Vec::new();
-        while answers.len() < SENDS && !matches!(answers.last(), Some(Answer::Taken { .. })) {
+        while answers.len() < sends && !matches!(answers.last(), Some(Answer::Taken { .. })) {
             if !answers.is_empty() {
                 if *ended.borrow() {
                     break;

@@ -13,6 +13,7 @@ mod collector;
 mod commits;
 mod crowd;
 mod disk;
+mod durable;
 mod failover;
 mod hostile;
 mod inject;

@@ -82,6 +82,12 @@ impl Oracle {
         self.late.extend(other.late);
     }
 
+    /// The records of requests that were answered OK without a rejection.
+    pub fn acknowledged(&self) -> Vec<Range<u64>> {
+        let is_taken = |sent: &&Sent| sent.answers.last() == Some(&Answer::Taken { rejected: 0 });
+        self.requests.iter().filter(is_taken).map(|sent| sent.numbers.clone()).collect()
+    }
+
     /// How many records their senders were told are rejected.
     pub fn rejected(&self) -> u64 {
         let answers = self.requests.iter().filter_map(|sent| sent.answers.last());

@@ -226,7 +226,7 @@ impl Forebay {
     pub async fn settles(&self) -> Scrape {
         let scrape = eventually("the buffer is empty", || async {
             let scrape = self.scrape().await;
-            (scrape.value("log_buffer_size") == 0).then_some(scrape)
+            (scrape.value("log_buffer_size") == 0 && scrape.held() == 0).then_some(scrape)
         })
         .await;
         scrape.assert_balanced();

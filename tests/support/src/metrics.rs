@@ -34,25 +34,30 @@ impl Scrape {
         self.sum(name, "")
     }
 
-    /// The value of `name`, if there is a sample.
-    pub fn value_if_any(&self, name: &str) -> Option<u64> {
-        self.samples.contains_key(name).then(|| self.value(name))
+    /// Whether its forebay has a durable queue.
+    pub fn is_durable(&self) -> bool {
+        self.samples.contains_key("log_buffer_disk_records")
+    }
+
+    /// The records that are held: in memory, or with a durable queue on the disk, where those in memory are as well.
+    pub fn held(&self) -> u64 {
+        self.value(if self.is_durable() { "log_buffer_disk_records" } else { "log_buffer_size" })
     }
 
     /// received + recovered = flushed + dropped + rejected + dead-lettered + held.
     pub fn assert_balanced(&self) {
-        let recovered = self.value_if_any("log_buffer_recovered_total").unwrap_or_default();
-        // A durable queue holds all on the disk, and some of it in memory as well.
-        let on_disk = self.value_if_any("log_buffer_disk_records").map(|_| "log_buffer_disk_records");
         let outcomes = ["log_buffer_flushed_total", "log_buffer_dropped_total", "log_buffer_rejected_total"]
             .into_iter()
-            .chain(["log_buffer_dead_lettered_total", on_disk.unwrap_or("log_buffer_size")]);
-        let parts: Vec<_> = outcomes.map(|name| (name, self.value(name))).collect();
+            .chain(["log_buffer_dead_lettered_total"]);
+        let mut parts: Vec<_> = outcomes.map(|name| (name, self.value(name))).collect();
+        parts.push(("held", self.held()));
         let sum: u64 = parts.iter().map(|(_, value)| value).sum();
+        let recovered = if self.is_durable() { self.value("log_buffer_recovered_total") } else { 0 };
+        let received = self.value("log_buffer_received_total");
         assert_eq!(
-            self.value("log_buffer_received_total") + recovered,
+            received + recovered,
             sum,
-            "the books do not balance: {parts:?}"
+            "the books do not balance: {received} received, {recovered} recovered, {parts:?}"
         );
         self.assert_collector_names_agree();
     }
