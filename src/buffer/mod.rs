@@ -12,12 +12,14 @@ pub mod books;
 pub mod budget;
 pub mod config;
 pub mod disk;
+mod durable;
 mod ledger;
 pub mod losses;
 mod metrics;
 mod queue;
 mod reason;
 mod receipt;
+mod reservation;
 mod room;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -35,16 +37,17 @@ use batch::Chunk;
 pub use books::Books;
 pub use budget::Budget;
 use config::{BatchConfig, Overflow, QueueConfig};
-use disk::{Appended, DurableQueue, Files, InFlight, Log, Reader, Trouble, Writer};
+use disk::DurableQueue;
 use ledger::Ledger;
 pub use losses::Loss;
 use queue::Queue;
 pub use reason::{DropReason, LossReason, RejectReason};
 use receipt::Receipt;
 pub use receipt::Settled;
+pub use reservation::{Reservation, Rest};
 use room::Room;
 
-use crate::table::{ROW_OVERHEAD, RowFormat, Rows, Tally};
+use crate::table::{ROW_OVERHEAD, Rows};
 
 /// The bounded buffer.
 #[derive(Debug)]
@@ -54,22 +57,6 @@ pub struct Buffer {
     durable: Option<Arc<DurableQueue>>,
     /// An [`Overflow`], by its number.
     overflow: AtomicU8,
-}
-
-/// Room for some or all records of a request.
-#[derive(Debug)]
-pub struct Reservation {
-    room: Room,
-    /// The number of the request's first records to be queued: as many as `room` is for, or, under `drop_oldest`, those
-    /// for which room is made once their size is known.
-    records: usize,
-    /// These are all of the request's records.
-    whole: bool,
-    rest: Rest,
-    /// Memory for the rows until they are on the disk, in place of `room`.
-    in_flight: Option<InFlight>,
-    /// Records of the request that are not among its rows.
-    left_out: Vec<(LossReason, Tally)>,
 }
 
 /// The rows are larger than estimated, they do not fit now, and the policy is to refuse.
@@ -85,15 +72,6 @@ pub struct Shed {
     pub too_large: usize,
 }
 
-/// What happens to the records of a request that do not fit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// They are dropped, and the answer to the sender says so.
-    Shed(DropReason),
-    /// The whole request is refused, because it fits as a whole later.
-    Refused(RejectReason),
-}
-
 impl Buffer {
     /// An empty buffer.
     pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
@@ -104,46 +82,6 @@ impl Buffer {
             durable: None,
             overflow: AtomicU8::new(config.overflow as u8),
         }
-    }
-
-    /// This buffer, with records in the durable `queue` as well.
-    #[must_use]
-    pub fn durably(self, queue: impl Into<Arc<DurableQueue>>) -> Self {
-        Self { durable: Some(queue.into()), ..self }
-    }
-
-    /// Writer and reader of the durable queue, each to be run by a thread of its own until it is closed; none without a queue.
-    pub fn disk_threads(self: &Arc<Self>) -> Option<[Box<dyn FnOnce() + Send>; 2]> {
-        let (files, log) = self.durable.as_ref()?.take_parts()?;
-        let (writing, reading, files_of_reader) = (self.clone(), self.clone(), files.clone());
-        let write = move || writing.write_to_disk(files, log);
-        let read = move || reading.read_back(files_of_reader);
-        Some([Box::new(write), Box::new(read)])
-    }
-
-    fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
-        if let Some(durable) = &self.durable {
-            let overflow = || self.overflow();
-            Writer::new(durable, self.ledger, &self.queue, &overflow, files, log).run();
-        }
-    }
-
-    fn read_back<F: Files>(&self, files: F) {
-        if let Some(durable) = &self.durable {
-            Reader::new(durable, self.ledger, &self.queue, files).run();
-        }
-    }
-
-    /// Enqueues `rows`, which have positions from `position` on and this `format`, for tests of what writes them.
-    #[doc(hidden)]
-    pub fn put_at(&self, rows: Rows, (run, first): (disk::Run, u64), format: Option<Arc<RowFormat>>) {
-        let queue = self.durable.clone().expect("there is a durable queue");
-        let (mut room, len) = (self.no_room(), rows.len());
-        assert!(room.fill(rows.held_bytes()) == 0, "there is room for the bytes");
-        room.grow(len, 0);
-        self.ledger.books.receive(len);
-        let position = disk::Position { queue, run, first };
-        self.queue.push(Chunk::durable(rows, room, position, 0..len).in_format(format));
     }
 
     /// Reserves room for a request of `records` records that has `wire_bytes` bytes on the wire. Never waits.
@@ -182,42 +120,6 @@ impl Buffer {
             reservation.whole = reservation.records == records;
         }
         reservation
-    }
-
-    /// Reserves memory for rows on their way to the disk, which are there for a moment only.
-    fn reserve_in_flight(&self, durable: &DurableQueue, records: usize, bytes: usize) -> Reservation {
-        let nothing = |rest| Reservation::new(self.no_room(), records, rest);
-        match durable.refuses() {
-            Some(Trouble::Full) if self.overflow() != Overflow::Reject => {
-                return nothing(Rest::Shed(DropReason::DropNewest));
-            }
-            Some(Trouble::Full) => return nothing(Rest::Refused(RejectReason::Full)),
-            Some(Trouble::Failed | Trouble::Fenced) => return nothing(Rest::Refused(RejectReason::Disk)),
-            None => {}
-        }
-        let Some(in_flight) = durable.memory(bytes, self.budget().max_bytes()) else {
-            return nothing(Rest::Refused(RejectReason::Disk));
-        };
-        let reservation = nothing(Rest::Shed(DropReason::DropNewest));
-        Reservation { records, whole: true, in_flight: Some(in_flight), ..reservation }
-    }
-
-    /// Hands `rows` to the writer of the durable queue. Returns the numbers of those that were dropped for their size, and where the
-    /// answer comes. If nobody waits for that when the writer begins, the request counts as rejected.
-    pub fn append(
-        &self,
-        durable: &DurableQueue,
-        reservation: Reservation,
-        mut rows: Rows,
-    ) -> (Shed, oneshot::Receiver<Appended>) {
-        let Reservation { in_flight, mut left_out, .. } = reservation;
-        let mut shed = Shed::default();
-        if rows.held_bytes() > self.budget().max_bytes() {
-            let large = rows.take_larger(self.budget().max_bytes());
-            shed.too_large = large.total();
-            left_out.push((LossReason::Dropped(DropReason::TooLarge), large));
-        }
-        (shed, durable.append(rows, left_out, in_flight, &self.ledger.books))
     }
 
     /// Enqueues `rows` in the room that was reserved for them. Never waits.
@@ -415,36 +317,5 @@ impl Buffer {
 
     fn no_room(&self) -> Room {
         Room::reserve(self.ledger, 0, 0)
-    }
-}
-
-impl Reservation {
-    /// For as many of a request's `records` as there is `room` for.
-    fn new(room: Room, records: usize, rest: Rest) -> Self {
-        let whole = room.records() == records;
-        Self { records: room.records(), room, whole, rest, in_flight: None, left_out: Vec::new() }
-    }
-
-    /// Notes records of the request that are not among its rows. They are counted with the rows, once it is known whether the
-    /// sender will send them again.
-    pub fn leave_out(&mut self, reason: LossReason, records: Tally) {
-        if records.total() > 0 {
-            self.left_out.push((reason, records));
-        }
-    }
-
-    /// The number of the request's first records that there is room for, or will be.
-    pub fn records(&self) -> usize {
-        self.records
-    }
-
-    /// The bytes that are reserved for their rows.
-    pub fn bytes(&self) -> usize {
-        self.in_flight.as_ref().map_or(self.room.bytes(), InFlight::bytes)
-    }
-
-    /// What happens to the others.
-    pub fn rest(&self) -> Rest {
-        self.rest
     }
 }

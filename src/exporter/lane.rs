@@ -34,7 +34,7 @@ const MOST_PARTS: usize = 64;
 pub(super) const HURRY: u32 = 4;
 /// The wait after 53100: each failed COPY leaves dead rows on the full disk.
 const DISK_FULL_WAIT: Duration = Duration::from_secs(30);
-/// How long a row that was given up makes the lane less patient with its code.
+/// How long a given-up row makes the lane less patient with its code.
 const GIVEN_UP_LATELY: Duration = Duration::from_secs(300);
 
 /// One lane's state.
@@ -133,10 +133,8 @@ impl<'a> Lane<'a> {
     }
 
     async fn take(&self) -> Option<Batch> {
-        self.exporter
-            .buffer
-            .take_for(usize::try_from(self.number).unwrap_or_default(), self.exporter.lanes())
-            .await
+        let number = usize::try_from(self.number).unwrap_or_default();
+        self.exporter.buffer.take_for(number, self.exporter.lanes()).await
     }
 
     fn whole(&self, batch: Batch) -> Delivery {

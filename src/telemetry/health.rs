@@ -13,6 +13,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter};
 use strum::VariantArray as _;
 use tracing::{info, warn};
 
+use super::condition::Condition;
 use super::report::{Degraded, InGo, Report, StoreTrouble, UnreadyReason};
 
 /// The program's health, shared by its clones.
@@ -37,14 +38,6 @@ struct State {
     private: bool,
     /// The detail of each degradation that holds.
     degraded: [Option<String>; Degraded::VARIANTS.len()],
-}
-
-/// A trouble that is reported independently of the store's state.
-#[derive(Debug)]
-struct Condition {
-    detail: String,
-    since: Timestamp,
-    steady_since: Instant,
 }
 
 impl Health {
@@ -151,40 +144,36 @@ impl Health {
 
     /// Sets by how much memory use is above its limit; `None` while it is below. Repeated calls log nothing.
     pub fn memory(&self, above: Option<String>) {
-        let mut state = self.lock();
-        match (&mut state.memory, above) {
-            (None, None) => {}
-            (Some(memory), Some(detail)) => memory.detail = detail,
-            (memory @ None, Some(detail)) => {
-                warn!(detail, "memory use is above its limit; requests are refused and can be retried");
-                *memory = Some(Condition::from_now(detail));
-            }
-            (Some(_), None) => {
-                let lasted = state.memory.take().map(|memory| InGo(memory.steady_since.elapsed()));
-                warn!(lasted = lasted.map(tracing::field::display), "memory use is below its limit again");
-            }
-        }
+        let begins = "memory use is above its limit; requests are refused and can be retried";
+        self.set(|state| &mut state.memory, above, begins, "memory use is below its limit again");
     }
 
     /// Sets why the durable queue accepts no records; `None` while it does. Repeated calls log nothing.
     pub fn disk(&self, trouble: Option<String>) {
+        let begins =
+            "the durable queue accepts no records; requests are dropped or refused by the overflow policy";
+        self.set(|state| &mut state.disk, trouble, begins, "the durable queue accepts records again");
+    }
+
+    /// Sets or ends a condition, and logs its beginning and its end.
+    fn set(
+        &self,
+        place: impl Fn(&mut State) -> &mut Option<Condition>,
+        detail: Option<String>,
+        begins: &str,
+        ends: &str,
+    ) {
         let mut state = self.lock();
-        match (&mut state.disk, trouble) {
+        match (place(&mut state), detail) {
             (None, None) => {}
-            (Some(disk), Some(detail)) => disk.detail = detail,
-            (disk @ None, Some(detail)) => {
-                warn!(
-                    detail,
-                    "the durable queue accepts no records; requests follow the overflow policy or are refused"
-                );
-                *disk = Some(Condition::from_now(detail));
+            (Some(condition), Some(detail)) => condition.detail = detail,
+            (condition @ None, Some(detail)) => {
+                warn!(detail, "{begins}");
+                *condition = Some(Condition::from_now(detail));
             }
-            (Some(_), None) => {
-                let lasted = state.disk.take().map(|disk| InGo(disk.steady_since.elapsed()));
-                warn!(
-                    lasted = lasted.map(tracing::field::display),
-                    "the durable queue accepts records again"
-                );
+            (condition, None) => {
+                let lasted = condition.take().map(|condition| InGo(condition.steady_since.elapsed()));
+                warn!(lasted = lasted.map(tracing::field::display), "{ends}");
             }
         }
     }
@@ -229,12 +218,6 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Condition {
-    fn from_now(detail: String) -> Self {
-        Self { detail, since: Timestamp::now(), steady_since: Instant::now() }
     }
 }
 

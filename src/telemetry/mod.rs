@@ -8,6 +8,7 @@
 //! Only this module names opentelemetry_sdk, opentelemetry_proto, prometheus and tracing-subscriber. Other modules get a `Meter` and
 //! write messages with `tracing`'s macros.
 
+mod condition;
 pub mod config;
 mod error;
 mod fold;
