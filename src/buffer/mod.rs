@@ -108,8 +108,8 @@ impl Buffer {
 
     /// This buffer, with records in the durable `queue` as well.
     #[must_use]
-    pub fn durably(self, queue: DurableQueue) -> Self {
-        Self { durable: Some(Arc::new(queue)), ..self }
+    pub fn durably(self, queue: impl Into<Arc<DurableQueue>>) -> Self {
+        Self { durable: Some(queue.into()), ..self }
     }
 
     /// Writer and reader of the durable queue, each to be run by a thread of its own until it is closed; none without a queue.

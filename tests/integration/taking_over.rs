@@ -85,7 +85,7 @@ impl Process {
         let queue = Arc::new(DurableQueue::without_directory(queue));
         let timeout = GoDuration(Duration::from_millis(5));
         let batch = BatchConfig { timeout, send_batch_max_size, ..BatchConfig::default() };
-        let buffer = Arc::new(Buffer::over(&QueueConfig::default(), &batch, queue.clone()));
+        let buffer = Arc::new(Buffer::new(&QueueConfig::default(), &batch).durably(queue.clone()));
         let exporter = Arc::new(Exporter::new(config, store.clone(), buffer.clone(), &meter));
         let keeper = store.clone();
         let tasks = vec![tokio::spawn(async move { keeper.run_keeper().await })];
