@@ -1,7 +1,7 @@
 //! From the sender's socket to the committed row: how fast, at whose cost, against COPY of the same rows.
 //!
-//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--request N] [--results DIR]
-//! [--transport grpc|http|json]`
+//! `cargo bench --bench end_to_end -- [--records N] [--runs N] [--binary NAME=PATH]... [--rates N,N] [--growth] [--durable] [--request N]
+//! [--results DIR] [--transport grpc|http|json]`
 //! starts a durable PostgreSQL of its own, and in alternating runs sends records through the forebay binary and replays
 //! their rows as plain COPY. Several binaries are compared in the same run. Figures are medians.
 
@@ -42,7 +42,7 @@ const LARGE_BUFFER: [&str; 2] = [
 /// One of those that take turns.
 enum Case<'a> {
     RawCopy,
-    Forebay { name: String, path: &'a str, sets: &'static [&'static str] },
+    Forebay { name: String, path: &'a str, sets: &'static [&'static str], durable: bool },
 }
 
 /// What the command line asks for.
@@ -52,6 +52,8 @@ struct Options {
     binaries: Vec<(String, String)>,
     rates: Vec<u64>,
     growth: bool,
+    /// With the durable queue as well.
+    durable: bool,
     request: u64,
     results: Option<String>,
     transport: Transport,
@@ -65,6 +67,7 @@ impl Options {
             binaries: Vec::new(),
             rates: RATES.into(),
             growth: false,
+            durable: false,
             request: REQUEST,
             results: None,
             transport: Transport::default(),
@@ -85,6 +88,7 @@ impl Options {
                     options.rates = rates.split(',').map(|rate| rate.parse().expect("a rate")).collect();
                 }
                 "--growth" => options.growth = true,
+                "--durable" => options.durable = true,
                 "--request" => options.request = value().parse().expect("a number of records"),
                 "--results" => options.results = Some(value()),
                 "--transport" => options.transport = Transport::of_name(&value()),
@@ -118,18 +122,24 @@ async fn measure_all(options: &Options) -> Report {
     let transport = options.transport;
     let full = Load { requests, connections: 4, in_flight: IN_FLIGHT, transport };
     // Not measured: it fills the WAL's files for the first time, which costs as much again.
-    bench.full_speed(&options.binaries[0].1, &corpus, &full, &[]).await;
+    bench.full_speed(&options.binaries[0].1, &corpus, &full, &[], false).await;
     let mut cases = vec![Case::RawCopy];
     for (name, path) in &options.binaries {
-        cases.push(Case::Forebay { name: name.clone(), path, sets: &[] });
-        cases.push(Case::Forebay { name: format!("{name}, large buffer"), path, sets: &LARGE_BUFFER });
+        for (buffer, sets) in [("", &[][..]), (", large buffer", &LARGE_BUFFER)] {
+            cases.push(Case::Forebay { name: format!("{name}{buffer}"), path, sets, durable: false });
+            if options.durable {
+                let name = format!("{name}{buffer}, durable");
+                cases.push(Case::Forebay { name, path, sets, durable: true });
+            }
+        }
     }
     for number in 1..=options.runs {
         for case in &cases {
             match case {
                 Case::RawCopy => report.raw_copy(bench.raw_copy(requests, None).await),
-                Case::Forebay { name, path, sets } => {
-                    report.full_speed(name, bench.full_speed(path, &corpus, &full, sets).await);
+                Case::Forebay { name, path, sets, durable } => {
+                    let run = bench.full_speed(path, &corpus, &full, sets, *durable).await;
+                    report.full_speed(name, run);
                 }
             }
         }
@@ -145,20 +155,25 @@ async fn measure_all(options: &Options) -> Report {
     for &rate in &options.rates {
         let size = (rate / 200).max(5);
         let pace = Duration::from_nanos(1_000_000_000 * size / rate);
-        let run = bench.paced(binary, &Arc::new(Corpus::new(size)), pace, RATE_LENGTH).await;
+        let corpus = Arc::new(Corpus::new(size));
+        let run = bench.paced(binary, &corpus, pace, RATE_LENGTH, false).await;
         report.other(&format!("{rate} records/s"), run);
+        if options.durable {
+            let run = bench.paced(binary, &corpus, pace, RATE_LENGTH, true).await;
+            report.other(&format!("{rate} records/s, durable"), run);
+        }
     }
     if options.growth {
         for connections in [1, 64] {
             let load = Load { requests, connections, in_flight: connections.max(8), transport };
-            let run: Run = bench.full_speed(binary, &corpus, &load, &[]).await;
+            let run: Run = bench.full_speed(binary, &corpus, &load, &[], false).await;
             report.other(&format!("full speed, {connections} connections"), run);
         }
         for records in [1_000_000, 20_000_000] {
             let (size, rate) = (REQUEST, GROWTH_RATE);
             let pace = Duration::from_nanos(1_000_000_000 * size / rate);
             let length = Duration::from_secs(records / rate);
-            let run = bench.paced(binary, &corpus, pace, length).await;
+            let run = bench.paced(binary, &corpus, pace, length, false).await;
             report.other(&format!("{rate} records/s until {records}"), run);
         }
     }

@@ -41,6 +41,10 @@ const REFUSE: [&str; 1] = ["exporters.postgres.sending_queue.overflow=reject"];
 pub struct Run {
     pub records: u64,
     pub elapsed: Duration,
+    /// Until the last answer.
+    pub answered: Duration,
+    /// Bytes to the disk, by forebay.
+    pub written: u64,
     pub cpu_forebay: Duration,
     pub cpu_postgres: Duration,
     pub cpu_generator: Duration,
@@ -62,16 +66,30 @@ impl Bench {
     }
 
     /// Sends as fast as forebay takes it.
-    pub async fn full_speed(&self, binary: &str, corpus: &Arc<Corpus>, load: &Load, sets: &[&str]) -> Run {
+    pub async fn full_speed(
+        &self,
+        binary: &str,
+        corpus: &Arc<Corpus>,
+        load: &Load,
+        sets: &[&str],
+        durable: bool,
+    ) -> Run {
         let sets = [&REFUSE, sets].concat();
         let send = async |address| generator::at_full_speed(address, corpus, load).await;
-        self.measure(binary, load.transport, &sets, corpus.size, send).await
+        self.measure(binary, load.transport, &sets, durable, corpus.size, send).await
     }
 
     /// Sends a request every `pace`.
-    pub async fn paced(&self, binary: &str, corpus: &Arc<Corpus>, pace: Duration, length: Duration) -> Run {
+    pub async fn paced(
+        &self,
+        binary: &str,
+        corpus: &Arc<Corpus>,
+        pace: Duration,
+        length: Duration,
+        durable: bool,
+    ) -> Run {
         let send = async |address| generator::at_a_pace(address, corpus, pace, length).await;
-        let mut run = self.measure(binary, Transport::Grpc, &REFUSE, corpus.size, send).await;
+        let mut run = self.measure(binary, Transport::Grpc, &REFUSE, durable, corpus.size, send).await;
         run.freshness = Some(self.freshness().await);
         run
     }
@@ -96,11 +114,16 @@ impl Bench {
         binary: &str,
         transport: Transport,
         sets: &[&str],
+        durable: bool,
         size: u64,
         send: impl AsyncFnOnce(SocketAddr) -> Answers,
     ) -> Run {
         let mut command = command_of(binary);
         command.env("DATABASE_URL", self.database.dsn()).args(arguments(sets));
+        let queue = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        if durable {
+            command.env("LOG_BUFFER_STORAGE_DIRECTORY", queue.path());
+        }
         let forebay = Forebay::spawn(command).await;
         forebay.becomes_ready().await;
         self.empty_table().await;
@@ -125,9 +148,11 @@ impl Bench {
             answers = send(address) => answers,
             () = sampling => unreachable!("it has no end"),
         };
+        let answered = started.elapsed();
         let scrape = loop {
             let scrape = forebay.scrape().await;
-            if scrape.value("log_buffer_size") == 0 {
+            let on_disk = if durable { scrape.value("log_buffer_disk_records") } else { 0 };
+            if scrape.value("log_buffer_size") + on_disk == 0 {
                 break scrape;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -142,6 +167,8 @@ impl Bench {
         let run = Run {
             records: flushed,
             elapsed,
+            answered,
+            written: usage::written(pid),
             cpu_forebay,
             cpu_postgres,
             cpu_generator,

@@ -24,10 +24,12 @@ type Figure = fn(&Run) -> f64;
 /// The columns of the table: each a title and what it shows of a run.
 const COLUMNS: &[(&str, Figure)] = &[
     ("records/s", Run::rate),
+    ("answered/s", |run| run.records as f64 / run.answered.as_secs_f64()),
     ("forebay us", |run| run.per_record(run.cpu_forebay)),
     ("postgres us", |run| run.per_record(run.cpu_postgres)),
     ("generator us", |run| run.per_record(run.cpu_generator)),
     ("RSS MB", |run| run.peak_resident as f64 / 1e6),
+    ("disk B", |run| run.written as f64 / run.records as f64),
     ("held MB", |run| run.peak_held as f64 / 1e6),
     ("batches", |run| run.batches as f64),
     ("batch size", |run| run.records as f64 / run.batches.max(1) as f64),
@@ -128,7 +130,7 @@ impl Report {
             [0.0, copy_cpu(&self.raw_copy), 0.0],
         )];
         for (name, runs) in &self.full_speed {
-            let cpu = [1, 2, 3].map(|column: usize| median(runs, COLUMNS[column].1));
+            let cpu = [2, 3, 4].map(|column: usize| median(runs, COLUMNS[column].1));
             bars.push((name.clone(), median(runs, Run::rate), cpu));
         }
         let (most, most_cpu) =

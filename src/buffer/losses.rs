@@ -210,6 +210,6 @@ mod tests {
     fn the_order_of_all_is_the_order_of_the_indexes() {
         assert_eq!(LossReason::ALL.map(LossReason::index), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         let own = LossReason::ALL[DropReason::VARIANTS.len() - 1..].iter().map(<&str>::from);
-        assert!(own.eq(["undelivered", "malformed", "too_complex", "dead_letter"]));
+        assert!(own.eq(["damaged", "malformed", "too_complex", "dead_letter"]));
     }
 }

@@ -272,6 +272,8 @@ Environment of the built-in configuration:
   LOG_BUFFER_BATCH_SIZE           records that make a batch due [100]
   LOG_BUFFER_FLUSH_INTERVAL       the longest wait for a batch: 1.0 (seconds) or 500ms [1.0]
   LOG_BUFFER_DEDICATED_POOL_SIZE  connections to PostgreSQL [2]
+  LOG_BUFFER_STORAGE_DIRECTORY    keep records on disk until PostgreSQL has them, there [with
+                                  `embedded` in .forebay/queue, else in memory only]
 
 Ports, on 127.0.0.1 unless configured:
   4317   OTLP/gRPC

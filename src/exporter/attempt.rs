@@ -56,7 +56,7 @@ impl<'a> Lane<'a> {
                 }
                 Ok(None) => self.exporter.take_over_again(queue, &claim).await?,
                 Err(failed) => {
-                    part.claim = Some(claim).filter(|_| part.in_doubt);
+                    part.claim = part.in_doubt.then_some(claim);
                     return Err(failed);
                 }
             }

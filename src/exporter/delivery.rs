@@ -53,7 +53,7 @@ pub(super) enum Isolated {
     /// The row is now a dead letter; the others are to be tried again.
     Row,
     /// The batch was cut; this is the rest of it, for later.
-    Rest(Delivery),
+    Rest(Box<Delivery>),
 }
 
 impl Delivery {
@@ -122,13 +122,13 @@ impl Delivery {
             (Some(index), [first, ..]) if !self.dead.is_empty() && *first < index => {
                 let mut rest = self.split_off(index);
                 rest.bury(0, failure);
-                Isolated::Rest(rest)
+                Isolated::Rest(Box::new(rest))
             }
             (Some(index), _) | (None, &[index]) => {
                 self.bury(index, failure);
                 Isolated::Row
             }
-            (None, [_, _, ..]) => Isolated::Rest(self.split_off(sent[sent.len() / 2])),
+            (None, [_, _, ..]) => Isolated::Rest(Box::new(self.split_off(sent[sent.len() / 2]))),
             (None, []) => Isolated::Nothing,
         }
     }
@@ -201,7 +201,7 @@ pub(super) mod tests {
             };
             match part.isolate(&refusal(named.then_some(refused + 1))) {
                 Isolated::Row => parts.push(part),
-                Isolated::Rest(rest) => parts.extend([rest, part]),
+                Isolated::Rest(rest) => parts.extend([*rest, part]),
                 Isolated::Nothing => panic!("a row is at fault"),
             }
         }

@@ -179,7 +179,7 @@ impl<'a> Lane<'a> {
         match verdict {
             Verdict::Row if failure.class == Class::Poison => match self.isolate(&mut part, &failure) {
                 Isolated::Row => vec![part],
-                Isolated::Rest(rest) => vec![part, rest],
+                Isolated::Rest(rest) => vec![part, *rest],
                 Isolated::Nothing => self.hold(part, &failure, Verdict::Server, tried).await,
             },
             Verdict::Row => self.suspect(part, &failure, others).await,

@@ -24,6 +24,9 @@ impl Exporter {
                 Ok(TakenOver { stamp, stored, .. }) => {
                     self.buffer.books().recover(queue.adopt(&stored, stamp));
                     *taken = Some(stamp);
+                    if trouble.take().is_some() {
+                        self.store.standing.took();
+                    }
                 }
                 Err(failure) if self.store.makes_again(&failure, tried).await => {}
                 Err(failure) => {

@@ -8,7 +8,6 @@ use tokio_postgres::Client;
 
 use crate::partitions::{DAY, count, partition, store};
 use crate::reading::first_column;
-use ::forebay::table::ddl::MIGRATIONS;
 
 /// The tables of the store of which no row can be changed or deleted, with what PostgreSQL says.
 async fn refused(client: &Client) -> Vec<String> {
@@ -45,10 +44,9 @@ async fn every_table_can_be_published() {
     forebay.terminate().await;
     let older = format!(
         "ALTER TABLE otel.{} REPLICA IDENTITY DEFAULT; ALTER TABLE otel.{} REPLICA IDENTITY DEFAULT;
-         DELETE FROM otel.schema_migrations WHERE version = {}",
+         DELETE FROM otel.schema_migrations WHERE version >= 10",
         partition(2),
         partition(0),
-        MIGRATIONS.len()
     );
     client.batch_execute(&older).await.unwrap();
     assert_eq!(refused(&client).await.len(), 4, "of these two");

@@ -288,17 +288,41 @@ async fn a_takeover_waits_for_a_transaction_of_the_earlier_owner() {
         "BEGIN; UPDATE otel.lanes SET sequence = sequence + 1, stored = ARRAY[512, 7, 0, 25] WHERE lane = 0";
     earlier.batch_execute(write).await.unwrap();
     let second = Process::begin(database.dsn(), id);
-    is_waited_for(&client).await;
+    are_waiting(&client, 1).await;
     assert_eq!(second.stored(), [0; 0]);
     earlier.batch_execute("COMMIT").await.unwrap();
     second.writes(30..40).await;
     assert_eq!(second.stored(), [7, 0, 25, 7, 30, 40]);
 }
 
-/// Waits until a session waits for the lock on a row.
-async fn is_waited_for(client: &Client) {
-    let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event = 'transactionid'";
-    eventually("a lock is waited for", || async { (count(client, waits).await > 0).then_some(()) }).await;
+/// Waits until so many sessions wait for the lock on a row.
+async fn are_waiting(client: &Client, sessions: i64) {
+    let waits = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("locks are waited for", || async { (count(client, waits).await >= sessions).then_some(()) })
+        .await;
+}
+
+/// Scenario: a lane begins its transaction while the queue is being taken over, and waits for its row. Promise: it writes nothing after
+/// that, although it has seen the anchor as it was before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_waits_for_a_takeover_writes_nothing_after_it() {
+    let database = database().await;
+    let (client, id) = (database.connect().await, Uuid::new_v4());
+    let mut first = Process::with(database.dsn(), id, |_| {});
+    first.run_lane(0);
+    first.writes(0..10).await;
+    // The takeover locks the rows in their order, and so has that of the lane when it waits for the next one.
+    let next = database.connect().await;
+    next.batch_execute("BEGIN; UPDATE otel.lanes SET updated_at = now() WHERE lane = 1").await.unwrap();
+    let second = Process::begin(database.dsn(), id);
+    are_waiting(&client, 1).await;
+    first.put(10..20);
+    are_waiting(&client, 2).await;
+    next.batch_execute("COMMIT").await.unwrap();
+    eventually("the first one is fenced", || async { first.queue.is_fenced().then_some(()) }).await;
+    second.writes(20..30).await;
+    assert_eq!(claimed(&client, id).await, [7, 0, 10, 7, 20, 30]);
+    assert_eq!(stored(&database).await.rows(), 20);
 }
 
 /// Scenario: the same, and its host is gone, so that its session stays in the transaction. Promise: the session is ended after the
@@ -438,12 +462,12 @@ async fn a_batch_whose_commit_was_not_answered_is_stored_once() {
     cutting.store(true, Ordering::SeqCst);
     process.writes(10..20).await;
     assert_eq!(proxy.cuts(), 1);
+    // Another lane writes next, and has to see that batch.
+    process.tasks.pop().unwrap().abort();
     process.run_lane(1);
-    for first in [20, 30, 40, 50] {
-        process.writes(first..first + 10).await;
-    }
-    assert_eq!(claimed(&client, id).await, [7, 0, 60]);
-    stored(&database).await.assert_holds_each_once(&[0..60]);
+    process.writes(20..30).await;
+    assert_eq!(claimed(&client, id).await, [7, 0, 30]);
+    stored(&database).await.assert_holds_each_once(&[0..30]);
     assert_eq!(first_column(&client, anchor).await, before, "the queue was not taken over again");
 }
 

@@ -103,6 +103,13 @@ impl Claims {
         all
     }
 
+    /// The number of ranges that each transaction writes, besides those of its own batch. It grows with each hole that is left in
+    /// the order of the queue.
+    pub fn ranges(&self) -> usize {
+        let state = self.lock();
+        state.stored.ranges() + state.given_up.ranges()
+    }
+
     /// The queue was taken over: the database has `found`, which the anchor has with the stamp `anchor`, in lanes' rows with these
     /// `stamps`. It has nothing else of what was stored `before` that; returns what was lost.
     pub fn adopt(&self, before: Positions, found: &Positions, stamps: &[i64], anchor: i64) -> Positions {

@@ -4,13 +4,17 @@ use std::io;
 use std::ops::Range;
 
 use super::entry::{HEADER, Header};
-use super::files::Files;
+use super::files::{self, Files};
 use super::quarantine;
 use super::segment::Segment;
 use crate::table::Rows;
 
-/// The bytes that are read at once.
+/// What was written past the page cache begins and ends at a multiple of this.
+const ALIGNMENT: u64 = files::ALIGNMENT as u64;
+/// The bytes that are read at once, where more of them are searched.
 const CHUNK: usize = 256 << 10;
+/// The bytes that are read for a header, with small entries behind it.
+const SOME: usize = 16 << 10;
 
 /// A place in a segment.
 #[derive(Debug)]
@@ -96,6 +100,10 @@ impl<F: Files> Cursor<F> {
                 self.pass(header);
                 return Ok(Found::Entry { first: header.first, rows });
             }
+            if header.is_none() && self.is_padded()? {
+                self.at = self.at.next_multiple_of(ALIGNMENT);
+                continue;
+            }
             if !is_fresh {
                 // The file may have grown since its bytes were read.
                 self.cached.clear();
@@ -161,6 +169,13 @@ impl<F: Files> Cursor<F> {
         Ok((number, end, false))
     }
 
+    /// Whether only zeros follow up to the next multiple of the alignment.
+    fn is_padded(&mut self) -> io::Result<bool> {
+        let length = self.at.next_multiple_of(ALIGNMENT) - self.at;
+        let bytes = self.read(self.at, length as usize)?;
+        Ok(length > 0 && bytes.len() as u64 == length && bytes.iter().all(|byte| *byte == 0))
+    }
+
     fn pass(&mut self, header: Header) {
         self.at += header.len();
         self.number = header.end();
@@ -221,7 +236,7 @@ impl<F: Files> Cursor<F> {
         let is_cached =
             at >= self.cached_at && at + length as u64 <= self.cached_at + self.cached.len() as u64;
         if !is_cached {
-            self.cached.resize(length.max(CHUNK), 0);
+            self.cached.resize(length.max(SOME), 0);
             let read = self.files.read_at(&self.file, &mut self.cached, at)?;
             self.cached.truncate(read);
             self.cached_at = at;
@@ -231,7 +246,8 @@ impl<F: Files> Cursor<F> {
         Ok(&self.cached[from..until])
     }
 
-    fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
+    /// Whether these bytes of the file are zeros.
+    pub(super) fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
         let mut at = from;
         while at < end {
             let bytes = self.read(at, CHUNK.min((end - at) as usize))?;

@@ -69,10 +69,6 @@ impl<'a> Encoded<'a> {
     pub(super) fn parts(&self) -> [IoSlice<'_>; 3] {
         [&self.header[..], &self.described, self.rows].map(IoSlice::new)
     }
-
-    pub(super) fn len(&self) -> u64 {
-        (HEADER + self.described.len() + self.rows.len()) as u64
-    }
 }
 
 /// The bytes of a seal after the records below `end`.

@@ -62,10 +62,10 @@ impl Inbox {
     }
 
     /// Adds `append`; gives it back if the inbox is closed.
-    pub(super) fn push(&self, append: Append) -> Result<(), Append> {
+    pub(super) fn push(&self, append: Append) -> Result<(), Box<Append>> {
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(append);
+            return Err(Box::new(append));
         }
         waiting.appends.push_back(append);
         drop(waiting);

@@ -57,15 +57,9 @@ pub(super) struct LogAppend {
     pub(super) run: Run,
     /// The segment that was begun for it, if one was.
     pub(super) begun: Option<Segment>,
-    /// The entries, in the order of the group.
-    pub(super) entries: Vec<LogEntry>,
-}
-
-/// An entry that was appended.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LogEntry {
-    /// The number of its first record.
-    pub(super) first: u64,
+    /// The numbers of the first records, in the order of the group.
+    pub(super) firsts: Vec<u64>,
+    /// By how much the segment has grown.
     pub(super) bytes: u64,
 }
 
@@ -119,12 +113,12 @@ impl<F: Files> Log<F> {
         };
         let current = self.current.as_mut().expect("it was begun");
         let (mut at, time) = (first, now() as u64);
-        let mut entries = Vec::with_capacity(group.len());
+        let mut firsts = Vec::with_capacity(group.len());
         let encoded: Vec<_> = group
             .iter()
             .map(|rows| {
                 let entry = Encoded::of(rows, current.salt, at, time);
-                entries.push(LogEntry { first: at, bytes: entry.len() });
+                firsts.push(at);
                 at += rows.len() as u64;
                 entry
             })
@@ -140,11 +134,12 @@ impl<F: Files> Log<F> {
             self.abandon(first, begun.is_some());
             return Err(error.into());
         }
-        current.bytes += entries.iter().map(|entry| entry.bytes).sum::<u64>();
+        let before = std::mem::replace(&mut current.bytes, self.files.length(&current.file)?);
+        let bytes = current.bytes - before;
         if begun.is_some() {
             self.cuts.clear();
         }
-        Ok(LogAppend { run: self.run, begun, entries })
+        Ok(LogAppend { run: self.run, begun, firsts, bytes })
     }
 
     /// Begins a segment with record `first`. It reaches the disk with the first entries.
@@ -154,22 +149,23 @@ impl<F: Files> Log<F> {
             run: self.run,
             first,
             created: now(),
-            salt: fastrand::u64(..),
+            // Zeros fill up what was written past the page cache.
+            salt: fastrand::u64(1..),
             format: (*self.settings.format).clone(),
             cuts: self.cuts.clone(),
         };
         let (name, header) = (about.name(), about.to_bytes()?);
         let file = self.files.create(&name)?;
-        let (salt, bytes) = (about.salt, header.len() as u64);
+        let (salt, length) = (about.salt, header.len() as u64);
         let written = self.files.append(&file, &mut [IoSlice::new(&header)]);
-        self.current = Some(Current { file, name: name.clone(), salt, bytes });
+        self.current = Some(Current { file, name: name.clone(), salt, bytes: length });
         if let Err(error) = written {
             self.abandon(first, true);
             return Err(error);
         }
         let format = Some(self.settings.format.clone());
         let about = Ok(Arc::new(about));
-        Ok(Segment { name, run: self.run, first, end: first, bytes, about, format, entries: bytes })
+        Ok(Segment { name, run: self.run, first, end: first, bytes: length, about, format, entries: length })
     }
 
     /// Never writes the current file again. What it has from record `first` on was not acknowledged.
@@ -263,14 +259,18 @@ fn sealed_end<F: Files>(files: &F, segment: &Segment) -> io::Result<Option<u64>>
 
 /// Finds the last whole entry of a segment that was being appended to when its run ended, and cuts what is behind it.
 fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> io::Result<u64> {
-    let (end, at, is_sealed) = Cursor::open(files, segment)?.end()?;
+    let mut cursor = Cursor::open(files, segment)?;
+    let (end, at, is_sealed) = cursor.end()?;
+    let is_blank = cursor.is_blank(at, segment.bytes)?;
     if is_sealed {
         return Ok(end);
     }
     let cut = || {
         let file = files.open(&segment.name)?;
         if at < segment.bytes {
-            quarantine::keep(files, &file, &segment.name, at..segment.bytes)?;
+            if !is_blank {
+                quarantine::keep(files, &file, &segment.name, at..segment.bytes)?;
+            }
             files.truncate(&file, at)?;
         }
         files.append(&file, &mut [IoSlice::new(&seal(segment.salt(), end, now() as u64))])?;

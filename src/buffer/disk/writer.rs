@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::{Files, Space};
+use super::files::Files;
 use super::inbox::{Append, Appended};
 use super::log::{AppendError, Log, LogAppend};
 use super::{DurableQueue, Position, Trouble};
@@ -100,14 +100,15 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         let mut replies = Vec::with_capacity(group.len());
         let mut places = durable.places();
         appended.begun.into_iter().for_each(|segment| places.begin(segment));
-        for (append, entry) in group.into_iter().zip(appended.entries) {
+        let mut bytes = appended.bytes;
+        for (append, first) in group.into_iter().zip(appended.firsts) {
             let Append { rows, left_out, reply, memory } = append;
             left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
-            let end = entry.first + rows.len() as u64;
-            places.grow(appended.run, entry.first, rows.len() as u64, entry.bytes);
+            let end = first + rows.len() as u64;
+            places.grow(appended.run, first, rows.len() as u64, std::mem::take(&mut bytes));
             if let Some(room) = self.room_for(&rows) {
-                places.hold(appended.run, entry.first..end);
-                let position = Position { queue: durable.clone(), run: appended.run, first: entry.first };
+                places.hold(appended.run, first..end);
+                let position = Position { queue: durable.clone(), run: appended.run, first };
                 let range = 0..rows.len();
                 self.arriving.push(Chunk::durable(rows, room, position, range));
             } else {
@@ -161,9 +162,12 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         }
         let (looked, spare) = match self.spare {
             Some(looked) if looked.0.elapsed() < LOOK => looked,
-            _ => {
-                (Instant::now(), self.files.space().map_or(u64::MAX, |space| spare(space, config.min_free.0)))
-            }
+            _ => (
+                Instant::now(),
+                self.files
+                    .space()
+                    .map_or(u64::MAX, |space| space.free.saturating_sub(config.kept_free(space.total))),
+            ),
         };
         self.spare = Some((looked, spare.saturating_sub(bytes)));
         spare >= bytes
@@ -189,9 +193,4 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         self.ledger.books.reject(reason, append.records());
         let _ = append.reply.send(Appended::Refused(reason));
     }
-}
-
-/// The free bytes beyond the `min_free` percent that stay free.
-fn spare(space: Space, min_free: u32) -> u64 {
-    space.free.saturating_sub(space.total / 100 * u64::from(min_free))
 }

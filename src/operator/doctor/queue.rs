@@ -115,7 +115,7 @@ fn judge_kind(kind: u64) -> (Verdict, String) {
 /// `total` and `free` are those of the file system, `taken` is the queue's own, in bytes.
 fn judge_space((total, free): (u64, u64), taken: u64, config: &StorageConfig) -> (Verdict, String) {
     let shown = |bytes| ByteSize(bytes).rounded();
-    let kept = total / 100 * u64::from(config.min_free.0);
+    let kept = config.kept_free(total);
     let (room, wanted) = (free.saturating_sub(kept), config.max_size.0.saturating_sub(taken));
     let text = format!("{} of {} are free", shown(free), shown(total));
     let cure = "free some space, or lower";
