@@ -187,13 +187,13 @@ async fn a_wrong_note_costs_no_record() {
     forebay.settles().await;
 }
 
-/// Scenario: a bit flips in the second of three requests. Guarantee: `check` names it and fails, the others are exported, and
+/// Scenario: a bit flips in the second of three requests, the first of which is large. Guarantee: `check` names it and fails, the others are exported, and
 /// nothing is changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_reported_with_its_place() {
-    let queue = Queue::left([0..10, 10..20, 20..30]).await;
+    let queue = Queue::left([0..400, 400..410, 410..420]).await;
     let checked = queue.run("check").await;
-    let whole = "1 segments, 30 records that can be read, 0 damages\n";
+    let whole = "1 segments, 420 records that can be read, 0 damages\n";
     assert_eq!((checked.status, checked.out.as_str()), (Some(0), whole), "{checked:?}");
     let segment = queue.segment();
     let (mut bytes, entries) = entries(&segment);
@@ -205,11 +205,11 @@ async fn damage_is_reported_with_its_place() {
     let name = segment.file_name().unwrap().to_string_lossy();
     let (at, length) = (entries[1], entries[2] - entries[1]);
     let expected = format!(
-        "{name}: {length} bytes at {at} are damaged: 10 records are lost, numbers 10 to 19\n\
-         1 segments, 20 records that can be read, 1 damages\n"
+        "{name}: {length} bytes at {at} are damaged: 10 records are lost, numbers 400 to 409\n\
+         1 segments, 410 records that can be read, 1 damages\n"
     );
     assert_eq!((checked.status, checked.out), (Some(1), expected));
-    let others: Vec<_> = (0..10).chain(20..30).collect();
+    let others: Vec<_> = (0..400).chain(410..420).collect();
     assert_eq!(queue.exported("").await, (others, Some(1)));
     assert_eq!(queue.shown(AWAY).await["damaged"], 10);
     assert_eq!(queue.files(), before, "nothing is changed");
@@ -282,7 +282,7 @@ async fn records_are_dropped_on_request_only() {
     let checksum = crc32fast::hash(&first[..44]);
     first[44..].copy_from_slice(&checksum.to_le_bytes());
     fs::write(&segment, bytes).unwrap();
-    let later = queue.dir.path().join("7fffffffffffffff-0000000000000000.segment");
+    let later = queue.dir.path().join("1000000000000000-0000000000000000.segment");
     fs::write(&later, [&b"FORBYSEG"[..], &2u32.to_le_bytes(), &[0; 8180]].concat()).unwrap();
 
     let before = queue.files();
