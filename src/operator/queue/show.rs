@@ -44,7 +44,7 @@ struct Summary<'a> {
     quarantine: Quarantine,
     stored_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    postgresql: Option<&'a str>,
+    store_error: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +113,7 @@ pub(super) fn show(
         unreadable: unreadable.collect(),
         quarantine: Quarantine { files, bytes },
         stored_by: settled.source.name(),
-        postgresql: settled.source.why(),
+        store_error: settled.source.why(),
     };
     if json {
         let json = serde_json::to_string(&summary).map_err(std::io::Error::from)?;
