@@ -134,3 +134,48 @@ impl From<Written> for Format {
 fn span(text: &str) -> Result<Duration, Words> {
     GoDuration::parse(text).map(|span| span.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use clap::error::ErrorKind;
+
+    use super::super::{Cli, Command as Any, Invocation};
+    use super::*;
+
+    #[test]
+    fn a_queue_is_chosen_and_something_done_with_it() {
+        let read = |arguments: &str| {
+            let arguments: Vec<_> = arguments.split(' ').collect();
+            let cli = Cli::try_parse_from([&["forebay"], &arguments[..]].concat());
+            cli.map(Invocation::from).map_err(|error| error.kind())
+        };
+        let command = |arguments: &str| match read(arguments).map(|read| read.command) {
+            Ok(Any::Queue { command, directory }) => Ok((command, directory)),
+            Ok(other) => panic!("{other:?}"),
+            Err(kind) => Err(kind),
+        };
+        let here = |command| Ok((command, Some(PathBuf::from("q"))));
+        assert_eq!(command("queue"), Ok((Command::Show { json: false }, None)));
+        assert_eq!(command("queue --directory q"), here(Command::Show { json: false }));
+        for arguments in [
+            "queue --json --directory q",
+            "queue show --json --directory q",
+            "queue --json --directory q show",
+        ] {
+            assert_eq!(command(arguments), here(Command::Show { json: true }), "{arguments}");
+        }
+        assert_eq!(command("queue check --directory q"), here(Command::Check));
+        let export = |all, format| here(Command::Export { all, format });
+        assert_eq!(command("queue --directory q export"), export(false, Format::Ndjson));
+        assert_eq!(command("queue export --all --format otlp --directory q"), export(true, Format::Otlp));
+        let older_than = Some(Duration::from_secs(5400));
+        let drop = Command::Drop { older_than, unreadable: true, confirmed: true };
+        assert_eq!(command("queue drop --older-than 90m --unreadable --yes --directory q"), here(drop));
+        let drop = Command::Drop { older_than: None, unreadable: false, confirmed: false };
+        assert_eq!(command("queue drop --directory q"), here(drop));
+        assert_eq!(command("queue drop --older-than long"), Err(ErrorKind::ValueValidation));
+        let files = read("queue --config a check --config b").unwrap().files;
+        assert_eq!(files, ["a", "b"].map(PathBuf::from));
+    }
+}

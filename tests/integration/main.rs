@@ -43,6 +43,7 @@ mod prometheus;
 mod publication;
 mod push;
 mod query;
+mod queue;
 mod reading;
 mod reload;
 mod retention;

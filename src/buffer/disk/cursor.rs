@@ -134,6 +134,9 @@ impl<F: Files> Cursor<F> {
 
     /// The next entry, in the order of the file. Nothing is put into quarantine.
     pub(super) fn step(&mut self) -> io::Result<Step> {
+        if self.header(self.at)?.is_none() && self.is_padded()? {
+            self.at = self.at.next_multiple_of(ALIGNMENT);
+        }
         let at = self.at;
         if let Some(header) = self.header(at)? {
             if header.is_seal() {

@@ -136,7 +136,7 @@ impl DurableQueue {
         let format = settings.format.clone();
         let refused = |source| DirectoryError::Refused { directory: config.files.directory.clone(), source };
         let (log, segments) = Log::open(files.clone(), settings).map_err(refused)?;
-        let notes = Notes::read(&files, log.id(), &segments);
+        let notes = Notes::read(&files, log.id(), &segment::positions(&segments));
         let queue = Self { notes, ..Self::new(log.id(), config, format, segments, health) };
         queue.claims.give_up(&queue.notes.dropped);
         *lock(&queue.parts) = Some((files, log));

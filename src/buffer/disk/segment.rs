@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::entry::HEADER;
 use super::files::Files;
 use crate::table::RowFormat;
-use crate::values::positions::Run;
+use crate::values::positions::{Positions, Run};
 
 const MAGIC: &[u8; 8] = b"FORBYSEG";
 /// The version that this program writes, and the newest that it reads.
@@ -162,6 +162,13 @@ fn read_header<F: Files>(files: &F, file: &F::File) -> io::Result<Result<(About,
         }
     }
     Ok(Err(unreadable))
+}
+
+/// The records of `segments`.
+pub(super) fn positions(segments: &[Segment]) -> Positions {
+    let mut positions = Positions::default();
+    segments.iter().for_each(|segment| positions.insert(segment.run, segment.first..segment.end));
+    positions
 }
 
 /// Whether a file with this name is a segment.

@@ -6,8 +6,8 @@
 //!
 //! The note of dropped records counts: they are not read any more. A damaged note is none.
 //!
-//! A note is magic, generation (8 bytes), the queue's id (16 bytes), the positions as [`Positions::to_numbers`] has them (8 bytes
-//! each), and a checksum of all that (4 bytes). Numbers are little-endian.
+//! A note is magic, generation (8 bytes), the queue's id (16 bytes), a number of bytes (4), the checksum of the rest (4 bytes), and as
+//! many bytes of positions, as [`Positions::to_numbers`] has them (8 bytes each). Numbers are little-endian; zeros may follow.
 
 use std::io::{self, IoSlice};
 
@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use super::Positions;
 use super::files::Files;
-use super::segment::Segment;
 
 const MAGIC: &[u8; 8] = b"FORBYPOS";
-/// The bytes before the positions.
-const PREFIX: usize = 32;
+/// The bytes before the positions, and those of them before the checksum.
+const PREFIX: usize = 40;
+const CHECKED: usize = 36;
 /// The names of the files that say which records are stored.
 const STORED: [&str; 2] = ["state.0", "state.1"];
 /// The name of the file that says which records were dropped.
@@ -43,19 +43,15 @@ pub(super) struct State {
 }
 
 impl Notes {
-    /// The notes on the queue with this id and these segments.
-    pub(super) fn read<F: Files>(files: &F, queue: Uuid, segments: &[Segment]) -> Self {
+    /// The notes on the queue with this id, whose segments have the records `present`.
+    pub(super) fn read<F: Files>(files: &F, queue: Uuid, present: &Positions) -> Self {
         let stored = newest(files, queue).map_or_else(Positions::default, |(_, stored)| stored);
-        let (mut all, mut others) = (Positions::default(), Positions::default());
-        for segment in segments {
-            all.insert(segment.run, segment.first..segment.end);
+        let (mut dropped, mut others) = (present.clone(), present.clone());
+        if let Some((_, noted)) = read(files, DROPPED, queue) {
+            others.subtract(&noted);
         }
-        others.add(&all);
-        if let Some((_, dropped)) = read(files, DROPPED, queue) {
-            others.subtract(&dropped);
-        }
-        all.subtract(&others);
-        Self { stored, dropped: all }
+        dropped.subtract(&others);
+        Self { stored, dropped }
     }
 }
 
@@ -99,26 +95,34 @@ fn newest<F: Files>(files: &F, queue: Uuid) -> Option<(u64, Positions)> {
 }
 
 fn to_bytes(generation: u64, queue: Uuid, positions: &Positions) -> Vec<u8> {
-    let mut bytes = [&MAGIC[..], &generation.to_le_bytes(), queue.as_bytes()].concat();
-    bytes.extend(positions.to_numbers().into_iter().flat_map(i64::to_le_bytes));
-    let checksum = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&checksum.to_le_bytes());
-    bytes
+    let numbers: Vec<u8> = positions.to_numbers().into_iter().flat_map(i64::to_le_bytes).collect();
+    let length = (numbers.len() as u32).to_le_bytes();
+    let prefix = [&MAGIC[..], &generation.to_le_bytes(), queue.as_bytes(), &length].concat();
+    let checksum = checksum(&prefix, &numbers).to_le_bytes();
+    [&prefix[..], &checksum, &numbers].concat()
 }
 
 fn read<F: Files>(files: &F, name: &str, queue: Uuid) -> Option<(u64, Positions)> {
     let file = files.open(name).ok()?;
     let mut bytes = vec![0; usize::try_from(files.length(&file).ok()?).ok()?];
-    let length = files.read_at(&file, &mut bytes, 0).ok()?;
-    let (bytes, checksum) = bytes[..length].split_last_chunk()?;
-    let (prefix, numbers) = bytes.split_first_chunk::<PREFIX>()?;
-    let is_whole = u32::from_le_bytes(*checksum) == crc32fast::hash(bytes)
+    let read = files.read_at(&file, &mut bytes, 0).ok()?;
+    let (prefix, numbers) = bytes[..read].split_first_chunk::<PREFIX>()?;
+    let word = |at: usize| prefix[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
+    let numbers = numbers.get(..word(32) as usize)?;
+    let is_whole = word(CHECKED) == checksum(&prefix[..CHECKED], numbers)
         && prefix.starts_with(MAGIC)
-        && prefix.ends_with(queue.as_bytes());
+        && prefix[16..32] == *queue.as_bytes();
     let generation = u64::from_le_bytes(*prefix[MAGIC.len()..].first_chunk()?);
     let numbers: Vec<_> =
         numbers.as_chunks().0.iter().map(|number: &[u8; 8]| i64::from_le_bytes(*number)).collect();
     is_whole.then(|| (generation, Positions::from_numbers(&numbers)))
+}
+
+fn checksum(prefix: &[u8], numbers: &[u8]) -> u32 {
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(prefix);
+    checksum.update(numbers);
+    checksum.finalize()
 }
 
 #[cfg(test)]
@@ -140,16 +144,11 @@ mod tests {
         Directory::lock(&config).unwrap()
     }
 
-    fn segment(run: i64, first: u64, end: u64) -> Segment {
-        let about = Err(crate::buffer::disk::segment::Unreadable::Damaged);
-        Segment { name: String::new(), run, first, end, bytes: 0, about, format: None, entries: 0 }
-    }
-
     #[test]
     fn the_newest_whole_note_counts_wherever_the_last_one_is_cut_or_flipped() {
         let dir = tempfile::tempdir().unwrap();
         let files = directory(dir.path());
-        let stored = || Notes::read(&files, QUEUE, &[]).stored;
+        let stored = || Notes::read(&files, QUEUE, &Positions::default()).stored;
         assert_eq!(stored(), Positions::default());
         let mut state = State::new(QUEUE);
         for end in [1, 2, 3] {
@@ -169,7 +168,10 @@ mod tests {
         fs::remove_file(&newest).unwrap();
         assert_eq!(stored(), positions(2));
         fs::write(&newest, &whole).unwrap();
-        assert_eq!(Notes::read(&files, Uuid::from_u128(8), &[]).stored, Positions::default());
+        assert_eq!(
+            Notes::read(&files, Uuid::from_u128(8), &Positions::default()).stored,
+            Positions::default()
+        );
     }
 
     #[test]
@@ -181,18 +183,28 @@ mod tests {
         let mut state = State::new(QUEUE);
         state.write(&files, positions(2)).unwrap();
         assert_eq!(fs::read(dir.path().join("state.1")).unwrap(), before, "the newest one is left alone");
-        assert_eq!(Notes::read(&files, QUEUE, &[]).stored, positions(2));
+        assert_eq!(Notes::read(&files, QUEUE, &Positions::default()).stored, positions(2));
         fs::remove_file(dir.path().join("state.0")).unwrap();
         state.write(&files, positions(2)).unwrap();
         assert!(!dir.path().join("state.0").exists(), "it is no news");
     }
 
     #[test]
+    fn a_long_note_is_read_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = directory(dir.path());
+        let mut many = Positions::default();
+        (0..10_000).for_each(|number| many.insert(5, 2 * number..2 * number + 1));
+        State::new(QUEUE).write(&files, many.clone()).unwrap();
+        assert_eq!(Notes::read(&files, QUEUE, &Positions::default()).stored, many);
+    }
+
+    #[test]
     fn of_the_dropped_records_those_of_segments_count() {
         let dir = tempfile::tempdir().unwrap();
         let files = directory(dir.path());
-        let segments = [segment(5, 0, 10), segment(6, 15, 40)];
-        let dropped = || Notes::read(&files, QUEUE, &segments).dropped;
+        let present = Positions::from_numbers(&[5, 0, 10, 6, 15, 40]);
+        let dropped = || Notes::read(&files, QUEUE, &present).dropped;
         assert_eq!(dropped(), Positions::default());
         drop_records(&files, QUEUE, &positions(4)).unwrap();
         assert_eq!(dropped().to_numbers(), [5, 0, 4, 6, 15, 20]);

@@ -12,7 +12,7 @@ use super::cursor::{Cursor, Step};
 use super::files::{Directory, DirectoryError};
 use super::log::{self, find_ends, find_segments};
 use super::quarantine;
-use super::segment::Segment;
+use super::segment::{self, Segment};
 use super::state::{self, Notes};
 use crate::buffer::config::FileStorageConfig;
 use crate::table::Rows;
@@ -89,7 +89,7 @@ impl View {
         let segments = look(&files)?;
         let known = segments.iter().rev().find_map(|segment| segment.about.as_ref().ok());
         let id = known.map(|about| about.queue).or_else(|| log::identity(&files));
-        let notes = id.map(|id| Notes::read(&files, id, &segments)).unwrap_or_default();
+        let notes = id.map(|id| Notes::read(&files, id, &segment::positions(&segments))).unwrap_or_default();
         Ok(Self { path: path.to_owned(), files, id, notes, segments })
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::Outcome;
 use super::settled::Settled;
@@ -43,14 +44,16 @@ struct Summary<'a> {
     quarantine: Quarantine,
     stored_by: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    postgresql: Option<&'a str>,
+    store_error: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct Service {
     service: Option<String>,
     records: usize,
-    severities: BTreeMap<&'static str, usize>,
+    severities: Map<String, Value>,
+    #[serde(skip)]
+    words: String,
 }
 
 /// A segment that this version cannot read.
@@ -110,7 +113,7 @@ pub(super) fn show(
         unreadable: unreadable.collect(),
         quarantine: Quarantine { files, bytes },
         stored_by: settled.source.name(),
-        postgresql: settled.source.why(),
+        store_error: settled.source.why(),
     };
     if json {
         let json = serde_json::to_string(&summary).map_err(std::io::Error::from)?;
@@ -142,10 +145,9 @@ impl Sums {
     /// The services, the one with the most records first.
     fn services(self) -> Vec<Service> {
         let service = |(service, counts): (Option<String>, SeverityCounts)| {
-            let named = counts.iter().filter(|(_, records)| *records > 0);
-            let severities =
-                named.map(|(severity, records)| (severity.name().unwrap_or("UNSPECIFIED"), records));
-            Service { service, records: counts.total(), severities: severities.collect() }
+            let severities = named(&counts).map(|(name, records)| (name.to_owned(), records.into()));
+            let (records, severities) = (counts.total(), severities.collect());
+            Service { service, records, severities, words: words(&counts) }
         };
         let mut services: Vec<_> = self.by_service.into_iter().map(service).collect();
         services.sort_by_key(|service| std::cmp::Reverse(service.records));
@@ -168,11 +170,9 @@ impl Summary<'_> {
         if let Some([oldest, newest]) = self.times {
             lines.push(format!("accepted from {} to {}", when(oldest), when(newest)));
         }
-        for Service { service, records, severities } in &self.services {
+        for Service { service, records, words, .. } in &self.services {
             let service = service.as_deref().map_or("(no service)".to_owned(), plain);
-            let severities: Vec<_> =
-                severities.iter().map(|(name, records)| format!("{records} {name}")).collect();
-            lines.push(format!("  {service:<30} {records:>10}  {}", severities.join(", ")));
+            lines.push(format!("  {service:<30} {records:>10}  {words}"));
         }
         if self.damaged > 0 {
             lines.push(format!("{} more are damaged; `forebay queue check` says where", self.damaged));
@@ -190,11 +190,14 @@ impl Summary<'_> {
 }
 
 /// The numbers of each severity, as people read them.
-pub(super) fn words(counts: &SeverityCounts) -> String {
-    let named = counts.iter().filter(|(_, records)| *records > 0);
-    let words =
-        named.map(|(severity, records)| format!("{records} {}", severity.name().unwrap_or("UNSPECIFIED")));
-    words.collect::<Vec<_>>().join(", ")
+fn words(counts: &SeverityCounts) -> String {
+    named(counts).map(|(name, records)| format!("{records} {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The severities that there are, with their names and numbers.
+fn named(counts: &SeverityCounts) -> impl Iterator<Item = (&'static str, usize)> {
+    let some = counts.iter().filter(|(_, records)| *records > 0);
+    some.map(|(severity, records)| (severity.name().unwrap_or("UNSPECIFIED"), records))
 }
 
 /// A time in nanoseconds since 1970.
