@@ -74,5 +74,7 @@ async fn kills_while_postgresql_goes_up_and_down() {
     rests(&home, forebay, &database, &oracle).await;
     let account = oracle.settle_killed(&database, 0).await;
     assert!(account.unanswered > 0, "nobody was cut off: {account}");
-    println!("{kills} × SIGKILL, durable, {faults} faults of PostgreSQL: {account}; it listens again in {longest:.1?} at most");
+    println!(
+        "{kills} × SIGKILL, durable, {faults} faults of PostgreSQL: {account}; it listens again in {longest:.1?} at most"
+    );
 }

@@ -44,7 +44,8 @@ impl Pair {
 
     /// Waits until the standby has records, cuts it off, and waits until the primary has that many `more`.
     async fn falls_behind(&self, more: i64) -> i64 {
-        eventually("the standby follows", || async { (Self::rows(&self.copy).await > 0).then_some(()) }).await;
+        eventually("the standby follows", || async { (Self::rows(&self.copy).await > 0).then_some(()) })
+            .await;
         self.line.set_silent(true);
         let seen = Self::rows(&self.copy).await;
         eventually("the standby lags", || async {
