@@ -36,6 +36,9 @@ const FINISHING: Duration = Duration::from_secs(6);
 /// The longest wait after the deadline for PostgreSQL's answers to batches already sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// The longest time that the lanes go on writing what the durable queue keeps for the next start.
+const KEPT: Duration = Duration::from_secs(2);
+
 /// Ends everything. The buffer drains until the deadline, or until a second signal.
 pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Summary {
     let deadline = Instant::now() + app.config.exporter.shutdown_timeout.0;
@@ -101,7 +104,8 @@ async fn drain(app: &App, tasks: &mut Tasks) {
     app.buffer.close();
     // With an empty buffer the lanes are not waited for: the store may never have been reached.
     if app.buffer.budget().records() > 0 {
-        all_ended(&mut tasks.lanes).await;
+        let most = if app.buffer.durable().is_some() { KEPT } else { Duration::MAX };
+        let _ = timeout(most, all_ended(&mut tasks.lanes)).await;
     }
 }
 

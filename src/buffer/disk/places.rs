@@ -14,6 +14,8 @@ pub(super) struct Places {
     /// By run and first number, which is the order of time.
     segments: BTreeMap<(Run, u64), Place>,
     in_hand: Positions,
+    /// Those of them that were read back from the disk.
+    read_back: Positions,
 }
 
 /// A segment.
@@ -89,8 +91,20 @@ impl Places {
         self.in_hand.insert(run, numbers);
     }
 
+    /// The records `numbers` are in memory again.
+    pub(super) fn read_back(&mut self, run: Run, numbers: Range<u64>) {
+        self.read_back.insert(run, numbers.clone());
+        self.hold(run, numbers);
+    }
+
+    /// Whether records that were read back are in memory.
+    pub(super) fn has_read_back(&self) -> bool {
+        !self.read_back.is_empty()
+    }
+
     /// They are no longer in memory.
     pub(super) fn release(&mut self, run: Run, numbers: Range<u64>) {
+        self.read_back.remove(run, numbers.clone());
         self.in_hand.remove(run, numbers);
     }
 

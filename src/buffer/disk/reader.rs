@@ -81,10 +81,15 @@ impl<'a, F: Files> Reader<'a, F> {
         if !self.durable.adopted.load(Ordering::Acquire) || self.durable.supply.is_full() {
             return Ok(None);
         }
-        let most = self.arriving.largest().min(self.ledger.budget.max_records() / 4).max(1);
+        if !self.leaves_room() {
+            return Err(NO_ROOM);
+        }
+        let (max_records, max_bytes) = (self.ledger.budget.max_records(), self.ledger.budget.max_bytes());
+        let most = self.arriving.largest().min(max_records / 6).max(1);
+        let most_bytes = MAX_BATCH_BYTES.min(max_bytes / 6);
         let mut reading = Reading::default();
         let mut wait = None;
-        while reading.records < most && reading.bytes < MAX_BATCH_BYTES && wait.is_none() {
+        while reading.records < most && reading.bytes < most_bytes && wait.is_none() {
             let Some(gap) = self.next_gap() else { break };
             if reading.segment.as_ref().is_some_and(|before| before.format != gap.segment.format) {
                 break;
@@ -96,6 +101,15 @@ impl<'a, F: Files> Reader<'a, F> {
             (true, Some(wait)) => Err(wait),
             (true, None) => Ok(None),
         }
+    }
+
+    /// Whether another batch leaves room for what arrives ([`Spill::admits`](super::spill::Spill::admits)). One batch may always be
+    /// there, for which that leaves a quarter.
+    fn leaves_room(&self) -> bool {
+        let budget = &self.ledger.budget;
+        let is_low =
+            budget.records() <= budget.max_records() / 8 * 3 && budget.bytes() <= budget.max_bytes() / 8 * 3;
+        is_low || !self.durable.places().has_read_back()
     }
 
     /// The oldest records that are on the disk alone.
@@ -171,7 +185,7 @@ impl<'a, F: Files> Reader<'a, F> {
             // They were dropped meanwhile.
             return Ok(());
         }
-        places.hold(segment.run, wanted.clone());
+        places.read_back(segment.run, wanted.clone());
         drop(places);
         let position = Position { queue: self.durable.clone(), run: segment.run, first };
         let format = segment.format.clone().filter(|format| *format != self.durable.format);

@@ -44,8 +44,10 @@ impl Spill {
         }
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(begun) = *since {
+            // The reader holds less than that, if it holds more than one batch.
+            let most = |max: usize| max / 8 * 5;
             let is_low =
-                budget.records() <= budget.max_records() / 2 && budget.bytes() <= budget.max_bytes() / 2;
+                budget.records() <= most(budget.max_records()) && budget.bytes() <= most(budget.max_bytes());
             if backlog && (begun.elapsed() < SHORTEST || !is_low) {
                 return false;
             }
