@@ -77,6 +77,8 @@ pub enum DirectoryError {
 
 /// The name of the locked file.
 const LOCK: &str = "lock";
+/// The folder of bytes that were put aside.
+pub(super) const FOLDER: &str = "quarantine";
 
 impl Directory {
     /// Locks the configured directory, and creates it first if that is configured.
@@ -109,17 +111,24 @@ impl Directory {
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
+
+    /// What is shared may be another process's.
+    fn may_change(&self) -> io::Result<()> {
+        if self.is_locked() { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+
+    fn make_folder_of(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
+        if name.starts_with(FOLDER) { fs::create_dir_all(self.path.join(FOLDER)) } else { Ok(()) }
+    }
 }
 
 impl Files for Directory {
     type File = File;
 
     fn create(&self, name: &str) -> io::Result<File> {
-        let path = self.path.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        OpenOptions::new().read(true).append(true).create_new(true).open(path)
+        self.make_folder_of(name)?;
+        OpenOptions::new().read(true).append(true).create_new(true).open(self.path.join(name))
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
@@ -167,15 +176,25 @@ impl Files for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.make_folder_of(to)?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        if self.fsync { File::open(&*self.path)?.sync_all() } else { Ok(()) }
+        if self.fsync {
+            for folder in [self.path.to_path_buf(), self.path.join(FOLDER)] {
+                match File::open(folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    opened => opened?.sync_all()?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

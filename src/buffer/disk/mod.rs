@@ -19,8 +19,12 @@ mod places;
 mod quarantine;
 mod reader;
 pub mod segment;
+#[cfg(test)]
+mod simulated;
 mod spill;
 mod supply;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::ops::Range;
