@@ -28,6 +28,8 @@ pub(super) struct Cursor<F: Files> {
     at: u64,
     /// The number before which nothing is found from there on.
     number: u64,
+    /// Blocks that cannot be read are passed over as damage.
+    salvages: bool,
     /// Bytes of the file from `cached_at` on.
     cached: Vec<u8>,
     cached_at: u64,
@@ -42,8 +44,13 @@ pub(super) enum Found {
         first: u64,
         rows: Rows,
     },
-    /// Nothing that can be read, up to a number behind it (`u64::MAX` if nothing follows). The bytes are in quarantine.
-    Damaged(Range<u64>),
+    /// Nothing that can be read.
+    Damaged {
+        /// These numbers, up to the next entry; to `u64::MAX` if none follows.
+        numbers: Range<u64>,
+        /// All of the bytes are in quarantine.
+        is_kept: bool,
+    },
     /// Nothing: the segment ends before.
     End,
 }
@@ -74,9 +81,15 @@ impl<F: Files> Cursor<F> {
             entries: segment.entries,
             at: segment.entries,
             number: segment.first,
+            salvages: false,
             cached: Vec::new(),
             cached_at: 0,
         })
+    }
+
+    /// Passes over blocks that cannot be read from now on, where an attempt is an error else.
+    pub(super) fn salvage(&mut self) {
+        self.salvages = true;
     }
 
     /// What is at `number`.
@@ -86,21 +99,22 @@ impl<F: Files> Cursor<F> {
         }
         let mut is_fresh = false;
         loop {
-            let header = self.header(self.at)?;
-            if let Some(header) = header.filter(|header| !header.is_seal() && header.end() <= number) {
-                self.pass(header);
-                continue;
+            match self.header(self.at)? {
+                Some(header) if header.is_seal() => return Ok(Found::End),
+                Some(header) if header.end() <= number => {
+                    self.at += header.len();
+                    self.number = header.end();
+                    continue;
+                }
+                // The place stays: more of the same entry may be asked for next.
+                Some(header) => {
+                    if let Some(rows) = self.rows(&header)? {
+                        return Ok(Found::Entry { first: header.first, rows });
+                    }
+                }
+                None => {}
             }
-            if header.is_some_and(|header| header.is_seal()) {
-                return Ok(Found::End);
-            }
-            if let Some(header) = header
-                && let Some(rows) = self.rows(&header)?
-            {
-                self.pass(header);
-                return Ok(Found::Entry { first: header.first, rows });
-            }
-            if header.is_none() && self.is_padded()? {
+            if self.header(self.at)?.is_none() && self.is_padded()? {
                 self.at = self.at.next_multiple_of(ALIGNMENT);
                 continue;
             }
@@ -110,25 +124,25 @@ impl<F: Files> Cursor<F> {
                 is_fresh = true;
                 continue;
             }
-            let damaged = self.at;
             let next = self.next_whole(self.at + 1)?;
-            let end = match next {
-                Some((at, _)) => at,
-                None => self.files.length(&self.file)?,
+            // Damage before the number is not its own.
+            if let Some((at, _)) = next.filter(|(_, header)| header.first <= number) {
+                self.at = at;
+                continue;
+            }
+            // The place stays here as well: the next entry may be on its way to the file.
+            let (end, first) = match next {
+                Some((at, header)) => (at, header.first),
+                None => (self.files.length(&self.file)?, u64::MAX),
             };
-            if end <= damaged {
+            if end <= self.at || (next.is_none() && self.is_blank(self.at, end)?) {
                 return Ok(Found::End);
             }
-            self.at = end;
-            let first = next.map_or(u64::MAX, |(_, header)| header.first);
-            // Damage before the number is not its own.
-            if first > number {
-                if next.is_none() && self.is_blank(damaged, end)? {
-                    return Ok(Found::End);
-                }
-                quarantine::keep(&self.files, &self.file, &self.name, damaged..end)?;
-                return Ok(Found::Damaged(number..first));
+            let kept = quarantine::keep(&self.files, &self.file, &self.name, self.at..end);
+            if let Err(error) = &kept {
+                tracing::error!(segment = self.name, %error, "cannot put damaged bytes of the durable queue aside");
             }
+            return Ok(Found::Damaged { numbers: number..first, is_kept: kept.is_ok() && !self.salvages });
         }
     }
 
@@ -186,6 +200,12 @@ impl<F: Files> Cursor<F> {
 
     /// The next whole entry at `from` or behind it, and where it is.
     fn next_whole(&mut self, from: u64) -> io::Result<Option<(u64, Header)>> {
+        // Where entries follow each other, they are not looked for.
+        if let Some(header) = self.header(from)?
+            && self.rows_are_whole(from, &header)?
+        {
+            return Ok(Some((from, header)));
+        }
         let mut from = from;
         let salt = self.salt.to_le_bytes();
         let finder = memchr::memmem::Finder::new(&salt);
@@ -239,10 +259,14 @@ impl<F: Files> Cursor<F> {
         let is_cached =
             at >= self.cached_at && at + length as u64 <= self.cached_at + self.cached.len() as u64;
         if !is_cached {
-            self.cached.resize(length.max(SOME), 0);
-            let read = self.files.read_at(&self.file, &mut self.cached, at)?;
-            self.cached.truncate(read);
-            self.cached_at = at;
+            self.cached.clear();
+            let mut bytes = vec![0; length.max(SOME)];
+            let read = match self.files.read_at(&self.file, &mut bytes, at) {
+                Err(_) if self.salvages => quarantine::read_around(&self.files, &self.file, &mut bytes, at)?,
+                read => read?,
+            };
+            bytes.truncate(read);
+            (self.cached, self.cached_at) = (bytes, at);
         }
         let from = (at - self.cached_at) as usize;
         let until = (from + length).min(self.cached.len());

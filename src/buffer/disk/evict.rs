@@ -11,8 +11,8 @@ use crate::buffer::reason::{DropReason, LossReason};
 use crate::table::Tally;
 
 impl DurableQueue {
-    /// Drops the records of the oldest complete segment that are on the disk alone, and counts them by service and severity.
-    /// Returns `false` if there are none.
+    /// Drops records of the oldest complete segment that is on the disk alone, and counts them by service and severity. Returns
+    /// `false` if there is none.
     pub(super) fn drop_oldest<F: Files>(&self, files: &F, ledger: &Ledger) -> bool {
         let Some(gap) = self.take_oldest() else { return false };
         let dropped = LossReason::Dropped(DropReason::DropOldest);

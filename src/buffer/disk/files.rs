@@ -100,6 +100,8 @@ const LOCK: &str = "lock";
 pub(super) const ALIGNMENT: usize = 4096;
 /// The least bytes for which a direct write pays: it is filled up to a multiple of the alignment.
 const LARGE: usize = 64 << 10;
+/// The folder of bytes that were put aside.
+pub(super) const FOLDER: &str = "quarantine";
 
 impl Directory {
     /// Locks the configured directory, and creates it first if that is configured.
@@ -138,6 +140,16 @@ impl Directory {
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
     }
+
+    /// What is shared may be another process's.
+    fn may_change(&self) -> io::Result<()> {
+        if self.is_locked() { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
+    }
+
+    fn make_folder_of(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
+        if name.starts_with(FOLDER) { fs::create_dir_all(self.path.join(FOLDER)) } else { Ok(()) }
+    }
 }
 
 impl Direct {
@@ -159,13 +171,8 @@ impl Files for Directory {
     type File = OpenFile;
 
     fn create(&self, name: &str) -> io::Result<OpenFile> {
-        if !self.is_locked() {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
-        }
+        self.make_folder_of(name)?;
         let path = self.path.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
         let file = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
         let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
         let direct = OpenOptions::new().write(true).custom_flags(flags).open(&path).ok();
@@ -227,15 +234,25 @@ impl Files for Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.may_change()?;
         fs::remove_file(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.make_folder_of(to)?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        if self.fsync { File::open(&*self.path)?.sync_all() } else { Ok(()) }
+        if self.fsync {
+            for folder in [self.path.to_path_buf(), self.path.join(FOLDER)] {
+                match File::open(folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    opened => opened?.sync_all()?,
+                }
+            }
+        }
+        Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

@@ -1,7 +1,8 @@
 //! The log: the segments of a directory, the newest of which is appended to.
 //!
 //! A file whose write or sync failed is never written again: after a failed sync nobody knows what is on the disk. The records go into
-//! a new file, under new numbers, and its header says where the failed one is cut, because what failed may be on the disk after all.
+//! a new file, under new numbers, and its header says up to which number they were acknowledged before, because what failed may be on
+//! the disk after all.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::cursor::Cursor;
 use super::entry::{Encoded, HEADER, Header, seal};
-use super::files::Files;
+use super::files::{FOLDER, Files};
 use super::quarantine;
 use super::segment::{About, Segment, is_segment, seal_at};
 use crate::table::{RowFormat, Rows};
@@ -19,6 +20,9 @@ use crate::values::positions::Run;
 
 /// The file that has the queue's id.
 const IDENTITY: &str = "queue";
+
+/// Ends the name of a file until all of it is on stable storage. Then it is renamed.
+const NEW: &str = ".new";
 
 /// What a log writes.
 #[derive(Clone, Debug)]
@@ -38,8 +42,8 @@ pub(in crate::buffer) struct Log<F: Files> {
     /// The number of the next record.
     next: u64,
     current: Option<Current<F::File>>,
-    /// Failed files, and the number before which they are valid.
-    cuts: Vec<(String, u64)>,
+    /// The number after the last record that was acknowledged.
+    acknowledged: u64,
 }
 
 /// The segment that is appended to.
@@ -86,10 +90,15 @@ impl<F: Files> Log<F> {
     pub(in crate::buffer) fn open(files: F, settings: Settings) -> io::Result<(Self, Vec<Segment>)> {
         let mut segments = find_segments(&files)?;
         let id = identify(&files, &segments)?;
-        let latest = segments.iter().map(|segment| segment.run).max().unwrap_or_default();
-        let run = now().max(latest + 1);
-        find_ends(&files, &mut segments)?;
-        Ok((Self { files, settings, id, run, next: 0, current: None, cuts: Vec::new() }, segments))
+        find_ends(&files, &mut segments);
+        for Segment { name, about, .. } in &segments {
+            if let Err(why) = about {
+                tracing::error!(segment = name, %why, "a segment of the durable queue cannot be read; it stays as it is");
+            }
+        }
+        let readable = segments.iter().filter(|segment| segment.about.is_ok());
+        let run = now().max(readable.map(|segment| segment.run).max().unwrap_or_default().saturating_add(1));
+        Ok((Self { files, settings, id, run, next: 0, current: None, acknowledged: 0 }, segments))
     }
 
     /// Identifies the queue of the directory.
@@ -97,10 +106,16 @@ impl<F: Files> Log<F> {
         self.id
     }
 
+    /// The position of the next record.
+    #[cfg(test)]
+    pub(super) fn position(&self) -> (Run, u64) {
+        (self.run, self.next)
+    }
+
     /// Appends the rows of each request in `group`, and syncs them.
     pub(super) fn append(&mut self, group: &[&Rows]) -> Result<LogAppend, AppendError> {
         if self.current.as_ref().is_some_and(|current| current.bytes >= self.settings.segment_bytes) {
-            // The sync of the next segment's name comes later than this, and a segment without a seal is read through.
+            // A segment without a seal ends where the next one begins.
             if let Err(error) = self.seal() {
                 tracing::warn!(%error, "cannot seal a segment of the durable queue");
             }
@@ -124,25 +139,18 @@ impl<F: Files> Log<F> {
             })
             .collect();
         let mut parts: Vec<IoSlice<'_>> = encoded.iter().flat_map(Encoded::parts).collect();
-        let written = self
-            .files
-            .append(&current.file, &mut parts)
-            .and_then(|()| self.files.sync(&current.file))
-            // The name of a file is not on the disk with its content.
-            .and_then(|()| if begun.is_some() { self.files.sync_names() } else { Ok(()) });
-        if let Err(error) = written {
-            self.abandon(first, begun.is_some());
+        let written = self.files.append(&current.file, &mut parts);
+        if let Err(error) = written.and_then(|()| self.files.sync(&current.file)) {
+            self.abandon(begun.is_some());
             return Err(error.into());
         }
         let before = std::mem::replace(&mut current.bytes, self.files.length(&current.file)?);
         let bytes = current.bytes - before;
-        if begun.is_some() {
-            self.cuts.clear();
-        }
+        self.acknowledged = self.next;
         Ok(LogAppend { run: self.run, begun, firsts, bytes })
     }
 
-    /// Begins a segment with record `first`. It reaches the disk with the first entries.
+    /// Begins a segment with record `first`. Its name and its header are on stable storage before it has an entry.
     fn begin(&mut self, first: u64) -> io::Result<Segment> {
         let about = About {
             queue: self.id,
@@ -152,35 +160,26 @@ impl<F: Files> Log<F> {
             // Zeros fill up what was written past the page cache.
             salt: fastrand::u64(1..),
             format: (*self.settings.format).clone(),
-            cuts: self.cuts.clone(),
+            acknowledged: self.acknowledged,
         };
         let (name, header) = (about.name(), about.to_bytes()?);
-        let file = self.files.create(&name)?;
-        let (salt, length) = (about.salt, header.len() as u64);
-        let written = self.files.append(&file, &mut [IoSlice::new(&header)]);
-        self.current = Some(Current { file, name: name.clone(), salt, bytes: length });
-        if let Err(error) = written {
-            self.abandon(first, true);
-            return Err(error);
-        }
-        let format = Some(self.settings.format.clone());
-        let about = Ok(Arc::new(about));
-        Ok(Segment { name, run: self.run, first, end: first, bytes: length, about, format, entries: length })
+        let file = create_whole(&self.files, &name, &header)?;
+        let (salt, bytes) = (about.salt, header.len() as u64);
+        self.current = Some(Current { file, name: name.clone(), salt, bytes });
+        let (format, about) = (Some(self.settings.format.clone()), Ok(Arc::new(about)));
+        let (run, end, entries) = (self.run, first, bytes);
+        Ok(Segment { name, run, first, end, bytes, about, format, entries, is_kept: false })
     }
 
-    /// Never writes the current file again. What it has from record `first` on was not acknowledged.
-    fn abandon(&mut self, first: u64, is_new: bool) {
+    /// Never writes the current file again. The records that were not acknowledged may be in it.
+    fn abandon(&mut self, is_new: bool) {
         let Some(failed) = self.current.take() else { return };
-        // By another descriptor, and without a sync: if this fails as well, the cut in the next header holds.
-        let tidied = if is_new {
-            self.files.remove(&failed.name)
-        } else {
-            self.files.open(&failed.name).and_then(|file| self.files.truncate(&file, failed.bytes))
-        };
+        // By another descriptor, and without a sync: if this fails as well, the next header says what is not to be read.
+        let cut = self.files.open(&failed.name).and_then(|file| self.files.truncate(&file, failed.bytes));
+        let tidied = if is_new { self.files.remove(&failed.name) } else { cut };
         if let Err(error) = tidied {
             tracing::debug!(%error, segment = failed.name, "a failed segment could not be cut");
         }
-        self.cuts.push((failed.name, first));
     }
 
     /// Ends the current segment.
@@ -192,83 +191,113 @@ impl<F: Files> Log<F> {
     }
 }
 
-/// Removes a segment.
+/// Creates the file `name` with this content. It is there as a whole or not at all.
+fn create_whole<F: Files>(files: &F, name: &str, content: &[u8]) -> io::Result<F::File> {
+    let new = format!("{name}{NEW}");
+    // One that an earlier attempt has left.
+    let _ = files.remove(&new);
+    let file = files.create(&new)?;
+    let written = files
+        .append(&file, &mut [IoSlice::new(content)])
+        .and_then(|()| files.sync(&file))
+        .and_then(|()| files.rename(&new, name))
+        .and_then(|()| files.sync_names());
+    if written.is_err() {
+        let _ = files.remove(&new);
+    }
+    written.map(|()| file)
+}
+
+/// Removes a segment. It is gone for good where this succeeds.
 pub(super) fn remove<F: Files>(files: &F, segment: &Segment) -> io::Result<()> {
-    files.remove(&segment.name)?;
-    files.sync_names()
+    let removed = if segment.is_kept {
+        files.rename(&segment.name, &format!("{FOLDER}/{}", segment.name))
+    } else {
+        files.remove(&segment.name)
+    };
+    match removed {
+        // An earlier attempt may have failed behind this.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => files.sync_names(),
+    }
 }
 
 /// The segments of a directory, in order. Their ends are not known yet.
 pub(super) fn find_segments<F: Files>(files: &F) -> io::Result<Vec<Segment>> {
-    let mut segments: Vec<Segment> = Vec::new();
-    let mut names = files.list()?;
-    names.retain(|name| is_segment(name));
-    names.sort();
-    for name in names {
-        match Segment::look(files, &name) {
-            Ok(segment) => segments.push(segment),
-            Err(error) => {
-                tracing::warn!(segment = name, %error, "cannot read a segment of the durable queue")
-            }
-        }
+    let names = files.list()?;
+    for new in names.iter().filter(|name| name.ends_with(NEW)) {
+        let _ = files.remove(new);
     }
-    segments.sort_by_key(|segment| (segment.run, segment.first));
-    // Of copies under two names, one is read.
+    let segments = names.iter().filter(|name| is_segment(name));
+    let mut segments: Vec<_> = segments.map(|name| Segment::look(files, name)).collect();
+    // Of copies under two names, the one that can be read is, and rather the one that has its own name.
+    segments.sort_by_cached_key(|segment| {
+        let has_its_name = segment.about.as_ref().is_ok_and(|about| about.name() == segment.name);
+        (segment.run, segment.first, segment.about.is_err(), !has_its_name, segment.name.clone())
+    });
     segments.dedup_by(|copy, segment| {
         let is_copy = (copy.run, copy.first) == (segment.run, segment.first);
         if is_copy {
-            tracing::warn!(segment = segment.name, copy = copy.name, "a segment is there twice");
+            let put_aside = files.rename(&copy.name, &format!("{FOLDER}/{}", copy.name));
+            tracing::warn!(segment = segment.name, copy = copy.name, ?put_aside, "a segment is there twice");
         }
         is_copy
     });
-    for Segment { name, about, .. } in &segments {
-        if let Err(why) = about {
-            tracing::error!(segment = name, %why, "a segment of the durable queue cannot be read; it stays as it is");
-        }
-    }
     Ok(segments)
 }
 
-/// Finds where each segment ends: where it was cut, where its seal says, where the next one begins, or after its last whole entry.
-pub(super) fn find_ends<F: Files>(files: &F, segments: &mut [Segment]) -> io::Result<()> {
-    let all = segments.iter().filter_map(|segment| segment.about.as_ref().ok());
-    let cuts: Vec<_> = all.flat_map(|about| about.cuts.clone()).collect();
-    for at in 0..segments.len() {
-        let next = segments.get(at + 1).filter(|next| next.run == segments[at].run).map(|next| next.first);
-        let segment = &mut segments[at];
-        if segment.about.is_err() {
-            segment.end = next.unwrap_or(segment.first);
-            continue;
-        }
-        let cut = cuts.iter().find(|(name, _)| *name == segment.name).map(|(_, cut)| *cut);
-        segment.end = match cut.or(sealed_end(files, segment)?).or(next) {
-            Some(end) => end,
-            None => cut_tail(files, segment)?,
+/// Finds where each segment ends: where its seal says, where a later one says or begins, or after its last whole entry.
+pub(super) fn find_ends<F: Files>(files: &F, segments: &mut [Segment]) {
+    // The first number behind a segment, and the one before which all is acknowledged, by the later ones of the run.
+    let mut later: Option<(Run, u64, u64)> = None;
+    for segment in segments.iter_mut().rev() {
+        let bound = later.filter(|(run, ..)| *run == segment.run).map(|(_, first, cut)| first.min(cut));
+        segment.end = match (&segment.about, bound) {
+            (Ok(_), None) => cut_tail(files, segment),
+            (Ok(_), Some(bound)) => sealed_end(files, segment).map_or(bound, |sealed| sealed.min(bound)),
+            (Err(_), bound) => bound.unwrap_or_default(),
         };
+        segment.end = segment.end.max(segment.first);
+        let cut = segment.about.as_ref().map_or(u64::MAX, |about| about.acknowledged);
+        let cut = later.filter(|(run, ..)| *run == segment.run).map_or(cut, |(.., later)| later.min(cut));
+        later = Some((segment.run, segment.first, cut));
     }
-    Ok(())
 }
 
 /// The end by the seal of a segment, if it has one.
-fn sealed_end<F: Files>(files: &F, segment: &Segment) -> io::Result<Option<u64>> {
-    let Some(at) = seal_at(segment) else { return Ok(None) };
+fn sealed_end<F: Files>(files: &F, segment: &Segment) -> Option<u64> {
     let mut bytes = [0; HEADER];
-    files.read_at(&files.open(&segment.name)?, &mut bytes, at)?;
-    Ok(Header::read(&bytes, segment.salt()).filter(Header::is_seal).map(|seal| seal.first))
+    files.read_at(&files.open(&segment.name).ok()?, &mut bytes, seal_at(segment)?).ok()?;
+    Header::read(&bytes, segment.salt()).filter(Header::is_seal).map(|seal| seal.first)
 }
 
 /// Finds the last whole entry of a segment that was being appended to when its run ended, and cuts what is behind it.
-fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> io::Result<u64> {
-    let mut cursor = Cursor::open(files, segment)?;
-    let (end, at, is_sealed) = cursor.end()?;
-    let is_blank = cursor.is_blank(at, segment.bytes)?;
-    if is_sealed {
-        return Ok(end);
+fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> u64 {
+    if let Some(end) = sealed_end(files, segment) {
+        return end;
+    }
+    let (end, at, is_sealed) = match Cursor::open(files, segment).and_then(|mut cursor| {
+        cursor.end().or_else(|error| {
+            tracing::error!(segment = segment.name, %error, "cannot read all of a segment of the durable queue");
+            segment.is_kept = true;
+            cursor.salvage();
+            cursor.end()
+        })
+    }) {
+        Ok(end) => end,
+        Err(error) => {
+            segment.set_aside(&error);
+            return segment.first;
+        }
+    };
+    if is_sealed || segment.is_kept {
+        return end;
     }
     let cut = || {
         let file = files.open(&segment.name)?;
         if at < segment.bytes {
-            if !is_blank {
+            // Zeros fill up what was written past the page cache.
+            if !Cursor::open(files, segment)?.is_blank(at, segment.bytes)? {
                 quarantine::keep(files, &file, &segment.name, at..segment.bytes)?;
             }
             files.truncate(&file, at)?;
@@ -279,9 +308,11 @@ fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> io::Result<u64> {
     // A directory that cannot be written is read all the same.
     match cut() {
         Ok(()) => segment.bytes = at + HEADER as u64,
+        // It is another process's.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
         Err(error) => tracing::warn!(segment = segment.name, %error, "cannot cut a torn segment"),
     }
-    Ok(end)
+    end
 }
 
 /// The queue's id: as the newest segment has it, because a damaged id would still be one; else from its file; else a new one.
@@ -290,16 +321,12 @@ fn identify<F: Files>(files: &F, segments: &[Segment]) -> io::Result<Uuid> {
     let known =
         segments.iter().rev().find_map(|segment| segment.about.as_ref().ok()).map(|about| about.queue);
     let id = known.or(named).unwrap_or_else(Uuid::new_v4);
-    if named == Some(id) {
-        return Ok(id);
+    if named != Some(id)
+        && let Err(error) = create_whole(files, IDENTITY, format!("{id}\n").as_bytes())
+    {
+        // The next start finds it in the segments again.
+        known.ok_or(error)?;
     }
-    let new = format!("{IDENTITY}.new");
-    let _ = files.remove(&new);
-    let file = files.create(&new)?;
-    files.append(&file, &mut [IoSlice::new(format!("{id}\n").as_bytes())])?;
-    files.sync(&file)?;
-    files.rename(&new, IDENTITY)?;
-    files.sync_names()?;
     Ok(id)
 }
 

@@ -19,9 +19,13 @@ mod places;
 mod quarantine;
 mod reader;
 pub mod segment;
+#[cfg(test)]
+mod simulated;
 mod spill;
 mod state;
 mod supply;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod writer;
 

@@ -30,6 +30,8 @@ struct Place {
     is_earlier: bool,
     /// Since when all of it is known to be in PostgreSQL.
     stored_since: Option<Instant>,
+    /// See [`Segment::is_kept`].
+    is_kept: bool,
 }
 
 /// Records of one segment that are only on the disk.
@@ -67,6 +69,7 @@ impl Places {
     fn insert(&mut self, segment: Segment, is_earlier: bool) {
         let (key, end, bytes) = ((segment.run, segment.first), segment.end, segment.bytes);
         let place = Place {
+            is_kept: segment.is_kept,
             segment: Arc::new(segment),
             end,
             bytes,
@@ -132,29 +135,44 @@ impl Places {
         all.filter(|(_, place)| place.segment.format.is_some())
     }
 
-    /// Takes out the complete segments that have been `stored` for `keep_for`.
-    pub(super) fn take_stored(&mut self, stored: &Positions, keep_for: Duration) -> Vec<Arc<Segment>> {
+    /// The complete segments that have been `stored` for `keep_for`, in the order in which they may be removed.
+    pub(super) fn stored_for(&mut self, stored: &Positions, keep_for: Duration) -> Vec<Segment> {
         let now = Instant::now();
         let mut done = Vec::new();
-        for (key, place) in &mut self.segments {
-            let is_stored =
-                place.segment.format.is_some() && stored.covers(key.0, place.segment.first..place.end);
+        let mut has_kept = None;
+        for (&(run, first), place) in &mut self.segments {
+            let is_stored = place.segment.format.is_some() && stored.covers(run, first..place.end);
             place.stored_since = is_stored.then(|| place.stored_since.unwrap_or(now));
-            if !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for) {
-                done.push(*key);
+            let is_done = !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for);
+            // A header that says where earlier files end stays as long as they do.
+            if is_done && !(has_kept == Some(run) && place.segment.cuts()) {
+                done.push(Segment { is_kept: place.is_kept, ..(*place.segment).clone() });
+            } else {
+                has_kept = Some(run);
             }
         }
-        // A header that says where another file is cut stays as long as that file.
-        let names: Vec<_> = self.segments.values().map(|place| place.segment.name.clone()).collect();
-        done.retain(|key| self.segments.get(key).is_some_and(|place| !place.segment.cuts_any_of(&names)));
-        done.iter().filter_map(|key| self.segments.remove(key)).map(|place| place.segment).collect()
+        done
     }
 
-    /// The oldest complete segment that has records that are neither in memory nor `stored`, and these.
+    /// The segment is removed.
+    pub(super) fn remove(&mut self, segment: &Segment) {
+        self.segments.remove(&(segment.run, segment.first));
+    }
+
+    /// Not all bytes of the segment can be read, so that it is put aside instead of being removed.
+    pub(super) fn keep(&mut self, segment: &Segment) {
+        if let Some(place) = self.segments.get_mut(&(segment.run, segment.first)) {
+            place.is_kept = true;
+        }
+    }
+
+    /// Records of the oldest complete segment that can be removed without them: none is in memory.
     pub(super) fn oldest_droppable(&self, stored: &Positions) -> Option<Gap> {
         self.readable().filter(|(_, place)| !place.is_open).find_map(|(run, place)| {
-            let numbers = self.gap(run, place, stored)?;
-            Some(Gap { segment: place.segment.clone(), numbers })
+            let numbers = place.segment.first..place.end;
+            let missing = stored.gap(run, numbers.clone())?;
+            let gap = Gap { segment: place.segment.clone(), numbers: missing };
+            (self.in_hand.count_within(run, numbers) == 0).then_some(gap)
         })
     }
 

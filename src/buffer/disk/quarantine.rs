@@ -3,25 +3,27 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use super::files::Files;
+use super::files::{FOLDER, Files};
 
-/// The folder that has them.
-pub(super) const FOLDER: &str = "quarantine";
 /// The bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
+/// The bytes that a disk reads or does not.
+const BLOCK: usize = 4096;
 
-/// Copies these bytes of a segment, once.
+/// Copies these bytes of a segment, once. Those that cannot be read are zeros in the copy.
 pub(super) fn keep<F: Files>(files: &F, file: &F::File, segment: &str, bytes: Range<u64>) -> io::Result<()> {
     let name = format!("{FOLDER}/{segment}.{:x}", bytes.start);
-    let copy = match files.create(&name) {
-        Ok(copy) => copy,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) => return Err(error),
-    };
+    if files.open(&name).is_ok() {
+        return Ok(());
+    }
+    let new = format!("{name}.new");
+    // A copy that was not completed.
+    let _ = files.remove(&new);
+    let copy = files.create(&new)?;
     let mut at = bytes.start;
     while at < bytes.end {
         let mut chunk = vec![0; CHUNK.min(bytes.end - at) as usize];
-        let read = files.read_at(file, &mut chunk, at)?;
+        let read = read_around(files, file, &mut chunk, at)?;
         if read == 0 {
             break;
         }
@@ -29,6 +31,8 @@ pub(super) fn keep<F: Files>(files: &F, file: &F::File, segment: &str, bytes: Ra
         at += read as u64;
     }
     files.sync(&copy)?;
+    files.rename(&new, &name)?;
+    files.sync_names()?;
     tracing::warn!(
         segment,
         at = bytes.start,
@@ -37,4 +41,20 @@ pub(super) fn keep<F: Files>(files: &F, file: &F::File, segment: &str, bytes: Ra
         "damaged bytes of the durable queue were put aside"
     );
     Ok(())
+}
+
+/// Reads as [`Files::read_at`] does. Blocks that cannot be read are zeros.
+pub(super) fn read_around<F: Files>(
+    files: &F,
+    file: &F::File,
+    buffer: &mut [u8],
+    at: u64,
+) -> io::Result<usize> {
+    let left = files.length(file)?.saturating_sub(at).min(buffer.len() as u64) as usize;
+    for (block, at) in buffer[..left].chunks_mut(BLOCK).zip((at..).step_by(BLOCK)) {
+        if files.read_at(file, block, at).is_err() {
+            block.fill(0);
+        }
+    }
+    Ok(left)
 }

@@ -23,6 +23,8 @@ use crate::table::{Rows, Tally};
 const ROUND: Duration = Duration::from_secs(1);
 /// The wait for room in memory.
 const NO_ROOM: Duration = Duration::from_millis(5);
+/// After so many failed attempts, what cannot be read is damaged.
+const ATTEMPTS: u32 = 3;
 
 /// The reader's own state.
 pub(in crate::buffer) struct Reader<'a, F: Files> {
@@ -31,6 +33,10 @@ pub(in crate::buffer) struct Reader<'a, F: Files> {
     arriving: &'a Queue,
     files: F,
     cursor: Option<(Arc<Segment>, Cursor<F>)>,
+    /// How often reading has failed since the last success.
+    failures: u32,
+    /// The bytes of rows that memory had no room for.
+    needs: usize,
     round: Instant,
     state: State,
 }
@@ -52,7 +58,8 @@ impl<'a, F: Files> Reader<'a, F> {
         files: F,
     ) -> Self {
         let state = State::new(durable.id());
-        Self { durable, ledger, arriving, files, cursor: None, round: Instant::now(), state }
+        let round = Instant::now();
+        Self { durable, ledger, arriving, files, cursor: None, failures: 0, needs: 0, round, state }
     }
 
     /// Reads until the queue is closed.
@@ -90,7 +97,7 @@ impl<'a, F: Files> Reader<'a, F> {
         let mut reading = Reading::default();
         let mut wait = None;
         while reading.records < most && reading.bytes < most_bytes && wait.is_none() {
-            let Some(gap) = self.next_gap() else { break };
+            let Some(gap) = self.next_gap(reading.chunks.is_empty()) else { break };
             if reading.segment.as_ref().is_some_and(|before| before.format != gap.segment.format) {
                 break;
             }
@@ -112,12 +119,12 @@ impl<'a, F: Files> Reader<'a, F> {
         is_low || !self.durable.places().has_read_back()
     }
 
-    /// The oldest records that are on the disk alone.
-    fn next_gap(&self) -> Option<Gap> {
+    /// The oldest records that are on the disk alone. Without any, the backlog ends if it `is_out`.
+    fn next_gap(&self, is_out: bool) -> Option<Gap> {
         let places = self.durable.places();
         let stored = self.durable.claims.stored();
         let gap = places.backlog(&stored);
-        if gap.is_none() {
+        if gap.is_none() && is_out {
             // Whoever leaves records to the disk alone does so under the same lock.
             self.durable.spill.end();
         }
@@ -128,6 +135,10 @@ impl<'a, F: Files> Reader<'a, F> {
     /// Reads the next entry of the gap; the error is how long to wait before the next try.
     fn read(&mut self, gap: Gap, reading: &mut Reading, most: usize) -> Result<(), Duration> {
         let Gap { segment, numbers } = gap;
+        let budget = &self.ledger.budget;
+        if budget.max_records() == budget.records() || budget.max_bytes() - budget.bytes() < self.needs {
+            return Err(NO_ROOM);
+        }
         let found = self.find(&segment, numbers.start);
         match found {
             Ok(Found::Entry { first, rows }) if first < numbers.end => {
@@ -136,7 +147,10 @@ impl<'a, F: Files> Reader<'a, F> {
                 self.give_up(&segment, numbers.start..wanted.start.max(numbers.start), "missing");
                 self.hold(&segment, first, rows, wanted, reading, most)
             }
-            Ok(Found::Damaged(damaged)) => {
+            Ok(Found::Damaged { numbers: damaged, is_kept }) => {
+                if !is_kept {
+                    self.durable.places().keep(&segment);
+                }
                 let end = damaged.end.clamp(numbers.start, numbers.end);
                 self.give_up(&segment, numbers.start..end, "damaged");
                 Ok(())
@@ -148,6 +162,7 @@ impl<'a, F: Files> Reader<'a, F> {
             Err(error) => {
                 tracing::warn!(segment = segment.name, %error, "cannot read the durable queue");
                 self.cursor = None;
+                self.failures += 1;
                 Err(ROUND)
             }
         }
@@ -155,15 +170,21 @@ impl<'a, F: Files> Reader<'a, F> {
 
     fn find(&mut self, segment: &Arc<Segment>, number: u64) -> std::io::Result<Found> {
         if self.cursor.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, segment)) {
-            self.cursor = Some((segment.clone(), Cursor::open(&self.files, segment)?));
+            let mut cursor = Cursor::open(&self.files, segment)?;
+            if self.failures >= ATTEMPTS {
+                cursor.salvage();
+            }
+            self.cursor = Some((segment.clone(), cursor));
         }
         let (_, cursor) = self.cursor.as_mut().expect("it was set");
-        cursor.find(number)
+        let found = cursor.find(number)?;
+        self.failures = 0;
+        Ok(found)
     }
 
     /// Takes the rows `wanted` of an entry into memory.
     fn hold(
-        &self,
+        &mut self,
         segment: &Segment,
         first: u64,
         rows: Rows,
@@ -176,8 +197,10 @@ impl<'a, F: Files> Reader<'a, F> {
         // A limit that was lowered may be below what one entry takes.
         let bytes = rows.held_bytes().min(self.ledger.budget.max_bytes());
         if room.records() == 0 || !room.resize(room.records(), bytes) {
+            self.needs = bytes;
             return Err(NO_ROOM);
         }
+        self.needs = 0;
         let records = room.records() as u64;
         let wanted = wanted.start..wanted.start + records;
         let mut places = self.durable.places();
@@ -230,13 +253,18 @@ impl<'a, F: Files> Reader<'a, F> {
 impl DurableQueue {
     /// Removes the segments whose records have been stored for `keep_for`; returns their number.
     pub(super) fn remove_stored<F: Files>(&self, files: &F, keep_for: Duration) -> usize {
-        let stored = self.claims.stored();
-        let done = self.places().take_stored(&stored, keep_for);
-        for segment in &done {
-            if let Err(error) = log::remove(files, segment) {
+        let done = {
+            // Under the lock, so that nothing that was lost meanwhile counts as stored.
+            let mut places = self.places();
+            places.stored_for(&self.claims.stored(), keep_for)
+        };
+        let is_removed = |segment: &&Segment| match log::remove(files, segment) {
+            Ok(()) => true,
+            Err(error) => {
                 tracing::warn!(segment = segment.name, %error, "cannot remove a segment of the durable queue");
+                false
             }
-        }
-        done.len()
+        };
+        done.iter().take_while(is_removed).map(|segment| self.places().remove(segment)).count()
     }
 }

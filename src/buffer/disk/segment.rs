@@ -1,7 +1,7 @@
 //! A segment: a file of entries behind a header that says what they are.
 //!
 //! The header is there twice, each copy in a block of its own of 4 KiB or a multiple: magic, version, length of the block, length of
-//! the JSON, its checksum (each 4 bytes, little-endian, after 8 bytes of magic), then the JSON.
+//! the JSON, a checksum of these and the JSON (each 4 bytes, little-endian, after 8 bytes of magic), then the JSON.
 
 use std::io;
 use std::sync::Arc;
@@ -39,9 +39,9 @@ pub struct About {
     pub(super) salt: u64,
     /// What its rows are.
     pub format: RowFormat,
-    /// Files of the run that could not be written to their end, and the number before which they are valid. What they have from
-    /// there on was written again.
-    pub(super) cuts: Vec<(String, u64)>,
+    /// The number after the last record that was acknowledged before. What earlier files of the run have from there on is of writes
+    /// and syncs that failed.
+    pub(super) acknowledged: u64,
 }
 
 /// A segment as it was found.
@@ -63,6 +63,8 @@ pub struct Segment {
     pub format: Option<Arc<RowFormat>>,
     /// Where the entries begin.
     pub(super) entries: u64,
+    /// Not all of its bytes could be read, so that it is put aside where it would be removed.
+    pub(super) is_kept: bool,
 }
 
 /// Why a segment cannot be read.
@@ -74,6 +76,9 @@ pub enum Unreadable {
     /// Both copies of its header are damaged, or it is no segment.
     #[error("its header is damaged")]
     Damaged,
+    /// The operating system does not read it.
+    #[error("reading it failed: {0}")]
+    Refused(io::ErrorKind),
 }
 
 impl About {
@@ -88,9 +93,11 @@ impl About {
         let length = (PREFIX + json.len()).next_multiple_of(BLOCK);
         let mut block = Vec::with_capacity(length);
         block.extend_from_slice(MAGIC);
-        for word in [VERSION, length as u32, json.len() as u32, crc32fast::hash(&json)] {
+        for word in [VERSION, length as u32, json.len() as u32] {
             block.extend_from_slice(&word.to_le_bytes());
         }
+        let checksum = checksum(&block, &json);
+        block.extend_from_slice(&checksum.to_le_bytes());
         block.extend_from_slice(&json);
         block.resize(length, 0);
         Ok(block.repeat(2))
@@ -99,10 +106,14 @@ impl About {
 
 impl Segment {
     /// Looks at the file `name`. Its end is not known yet.
-    pub(super) fn look<F: Files>(files: &F, name: &str) -> io::Result<Self> {
-        let file = files.open(name)?;
-        let bytes = files.length(&file)?;
-        let (about, entries) = match read_header(files, &file)? {
+    pub(super) fn look<F: Files>(files: &F, name: &str) -> Self {
+        let mut bytes = 0;
+        let mut read = || {
+            let file = files.open(name)?;
+            bytes = files.length(&file)?;
+            read_header(files, &file)
+        };
+        let (about, entries) = match read().unwrap_or_else(|error| Err(Unreadable::Refused(error.kind()))) {
             Ok((about, entries)) => (Ok(Arc::new(about)), entries),
             Err(unreadable) => (Err(unreadable), 0),
         };
@@ -111,7 +122,13 @@ impl Segment {
             Err(_) => numbers_in(name).unwrap_or_default(),
         };
         let format = about.as_ref().ok().map(|about| Arc::new(about.format.clone()));
-        Ok(Self { name: name.to_owned(), run, first, end: first, bytes, about, format, entries })
+        let name = name.to_owned();
+        Self { name, run, first, end: first, bytes, about, format, entries, is_kept: false }
+    }
+
+    /// Leaves it as it is, because the operating system does not read it.
+    pub(super) fn set_aside(&mut self, error: &io::Error) {
+        (self.about, self.format) = (Err(Unreadable::Refused(error.kind())), None);
     }
 
     /// When it was made, in nanoseconds since 1970.
@@ -119,9 +136,9 @@ impl Segment {
         self.about.as_ref().map_or(self.run, |about| about.created)
     }
 
-    /// Whether its header says where one of the files `names` is cut.
-    pub(super) fn cuts_any_of(&self, names: &[String]) -> bool {
-        self.about.as_ref().is_ok_and(|about| about.cuts.iter().any(|(name, _)| names.contains(name)))
+    /// Whether its header says that what earlier files of the run have at their end is not to be read.
+    pub(super) fn cuts(&self) -> bool {
+        self.about.as_ref().is_ok_and(|about| about.acknowledged < about.first)
     }
 
     pub(super) fn salt(&self) -> u64 {
@@ -131,12 +148,20 @@ impl Segment {
 
 /// The header of a file, and where its entries begin.
 fn read_header<F: Files>(files: &F, file: &F::File) -> io::Result<Result<(About, u64), Unreadable>> {
-    let mut unreadable = Unreadable::Damaged;
+    let (mut unreadable, mut failed) = (Unreadable::Damaged, None);
+    // One copy is enough.
+    let mut read = |buffer: &mut [u8], at: usize| {
+        let read = files.read_at(file, buffer, at as u64);
+        read.unwrap_or_else(|error| {
+            failed = Some(error);
+            0
+        })
+    };
     // The second copy may be at each place where a first one of that length ends.
     for block in 0..=MOST_BLOCKS {
         let at = block * BLOCK;
         let mut prefix = [0; PREFIX];
-        if files.read_at(file, &mut prefix, at as u64)? < PREFIX || &prefix[..8] != MAGIC {
+        if read(&mut prefix, at) < PREFIX || &prefix[..8] != MAGIC {
             continue;
         }
         let word = |at: usize| prefix[at..].first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
@@ -153,15 +178,22 @@ fn read_header<F: Files>(files: &F, file: &F::File) -> io::Result<Result<(About,
             continue;
         }
         let mut json = vec![0; json_length];
-        let read = files.read_at(file, &mut json, (at + PREFIX) as u64)?;
-        if read == json_length
-            && crc32fast::hash(&json) == word(20)
+        if read(&mut json, at + PREFIX) == json_length
+            && checksum(&prefix[..20], &json) == word(20)
             && let Ok(about) = serde_json::from_slice(&json)
         {
             return Ok(Ok((about, 2 * length as u64)));
         }
     }
-    Ok(Err(unreadable))
+    failed.map_or(Ok(Err(unreadable)), Err)
+}
+
+/// Covers all of a header: by a wrong length, the entries would be looked for in the wrong place.
+fn checksum(prefix: &[u8], json: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(prefix);
+    hasher.update(json);
+    hasher.finalize()
 }
 
 /// The records of `segments`.

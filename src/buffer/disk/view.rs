@@ -9,16 +9,12 @@ use uuid::Uuid;
 
 use super::Positions;
 use super::cursor::{Cursor, Step};
-use super::files::{Directory, DirectoryError};
+use super::files::{Directory, DirectoryError, FOLDER};
 use super::log::{self, find_ends, find_segments};
-use super::quarantine;
 use super::segment::{self, Segment};
 use super::state::{self, Notes};
 use crate::buffer::config::FileStorageConfig;
 use crate::table::Rows;
-
-/// How often a directory is looked at again after a segment was removed meanwhile.
-const LOOKS: usize = 5;
 
 /// The queue of a directory as it was found.
 #[derive(Debug)]
@@ -160,14 +156,20 @@ impl View {
         let Self { files, id, notes, segments, .. } = self;
         let mut all = notes.dropped;
         all.add(dropped);
-        let (mut gone, mut kept): (Vec<_>, Vec<_>) =
-            segments.into_iter().partition(|segment| match segment.about {
+        let mut has_kept = None;
+        let mut gone = Vec::new();
+        for segment in segments {
+            let is_gone = match segment.about {
                 Ok(_) => all.covers(segment.run, segment.first..segment.end),
                 Err(_) => unreadable,
-            });
-        // A header that says where another file is cut stays as long as that file.
-        let names: Vec<_> = kept.iter().map(|segment| segment.name.clone()).collect();
-        kept.extend(gone.extract_if(.., |segment| segment.cuts_any_of(&names)));
+            };
+            // A header that says where earlier files end stays as long as they do.
+            if is_gone && !(has_kept == Some(segment.run) && segment.cuts()) {
+                gone.push(segment);
+            } else {
+                has_kept = Some(segment.run);
+            }
+        }
         // The note comes first, so that nothing of it is read again if not all files can be removed.
         if let Some(id) = id {
             state::drop_records(&files, id, &all)?;
@@ -179,7 +181,7 @@ impl View {
 
 /// The number of files with damaged bytes that were put aside in the directory `path`, and their bytes.
 pub fn quarantined(path: &Path) -> (u64, u64) {
-    let files = fs::read_dir(path.join(quarantine::FOLDER)).into_iter().flatten().flatten();
+    let files = fs::read_dir(path.join(FOLDER)).into_iter().flatten().flatten();
     let lengths = files.filter_map(|file| Some(file.metadata().ok()?.len()));
     lengths.fold((0, 0), |(files, bytes), length| (files + 1, bytes + length))
 }
@@ -190,15 +192,9 @@ fn refused(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
 
 /// The segments with their ends. A forebay that runs may remove one at any moment.
 fn look(files: &Directory) -> io::Result<Vec<Segment>> {
-    let mut looks = 0;
-    loop {
-        looks += 1;
-        let mut segments = find_segments(files)?;
-        match find_ends(files, &mut segments) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && looks < LOOKS => {}
-            found => return found.map(|()| segments),
-        }
-    }
+    let mut segments = find_segments(files)?;
+    find_ends(files, &mut segments);
+    Ok(segments)
 }
 
 /// A segment as far as it is read.

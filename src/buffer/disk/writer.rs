@@ -68,9 +68,8 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         if !self.makes_space(bytes) {
             return self.overflow(group, "max_size or min_free is reached");
         }
-        let mut failed = None;
-        // A file that failed is not written again. The second attempt is on a new one.
-        for _ in 0..2 {
+        let (mut failures, mut was_full) = (0, false);
+        loop {
             let rows: Vec<&Rows> = group.iter().map(|append| &append.rows).collect();
             let begun = Instant::now();
             match self.log.append(&rows) {
@@ -81,17 +80,23 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
                 }
                 Err(AppendError::Full(error)) => {
                     self.spare = None;
-                    return self.overflow(group, &error.to_string());
+                    // Once: records are not dropped one after the other for a file system that others fill.
+                    if was_full || !self.frees_space() {
+                        return self.overflow(group, &error.to_string());
+                    }
+                    was_full = true;
                 }
                 Err(AppendError::Io(error)) => {
                     tracing::error!(%error, "cannot write the durable queue; a new file is begun");
-                    failed = Some(error);
+                    failures += 1;
+                    // A file that failed is not written again. The second attempt is on a new one.
+                    if failures == 2 {
+                        self.durable.report(Trouble::Failed, error.to_string());
+                        return group.into_iter().for_each(|append| self.refuse(append, RejectReason::Disk));
+                    }
                 }
             }
         }
-        let error = failed.map(|error| error.to_string()).unwrap_or_default();
-        self.durable.report(Trouble::Failed, error);
-        group.into_iter().for_each(|append| self.refuse(append, RejectReason::Disk));
     }
 
     /// The rows are on stable storage: queues those for which memory has room, and answers the senders.
@@ -135,24 +140,22 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
         (room.records() == records && room.resize(records, bytes)).then_some(room)
     }
 
-    /// Whether there is space for `bytes`, perhaps after stored segments, and under `drop_oldest` the oldest ones, are removed.
+    /// Whether there is space for `bytes`, perhaps after segments are removed.
     fn makes_space(&mut self, bytes: u64) -> bool {
-        let mut stored_are_gone = false;
         while !self.has_space(bytes) {
             self.spare = None;
-            let is_removed = if stored_are_gone {
-                (self.overflow)() == Overflow::DropOldest
-                    && self.durable.drop_oldest(&self.files, self.ledger)
-            } else {
-                stored_are_gone = true;
-                self.durable.remove_stored(&self.files, Duration::ZERO) > 0
-                    || (self.overflow)() == Overflow::DropOldest
-            };
-            if !is_removed {
+            if !self.frees_space() {
                 return false;
             }
         }
         true
+    }
+
+    /// Removes stored segments, or under `drop_oldest` the oldest one. Returns `false` if there are none.
+    fn frees_space(&self) -> bool {
+        self.durable.remove_stored(&self.files, Duration::ZERO) > 0
+            || ((self.overflow)() == Overflow::DropOldest
+                && self.durable.drop_oldest(&self.files, self.ledger))
     }
 
     fn has_space(&mut self, bytes: u64) -> bool {

@@ -52,6 +52,8 @@ impl Rows {
         let mut periods = Vec::new();
         for _ in 0..word(from)? {
             let start = i64::from_le_bytes(take(from)?);
+            // Rows have no other times.
+            u64::try_from(start).ok().filter(|start| *start <= u64::MAX / 1_000_000_000)?;
             periods.push(Period::at(start, self::width(byte(from)?)?));
         }
         let is_whole = before == bytes.len() && rows.iter().all(|row| row.resource() < resources.len());
