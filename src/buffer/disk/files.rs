@@ -113,8 +113,7 @@ impl Directory {
         let FileStorageConfig { directory: path, create_directory, fsync } = config;
         let refused = |source| DirectoryError::Refused { directory: path.clone(), source };
         if *create_directory && !path.exists() {
-            let above = path.parent().map_or(Ok(()), fs::create_dir_all);
-            above.and_then(|()| DirBuilder::new().mode(0o700).create(path)).map_err(refused)?;
+            create_directory_at(path, *fsync).map_err(refused)?;
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(refused)?;
@@ -165,6 +164,18 @@ impl Direct {
         self.memory.resize(offset + padded, 0);
         self.file.write_all_at(&self.memory[offset..], at)
     }
+}
+
+/// Creates a directory, and those above it that are missing. All of their names are on stable storage then.
+fn create_directory_at(path: &Path, fsync: bool) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|above| !above.exists()).collect();
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    DirBuilder::new().mode(0o700).create(path)?;
+    for above in missing.into_iter().filter_map(Path::parent).filter(|_| fsync) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Files for Directory {
@@ -263,5 +274,24 @@ impl Files for Directory {
     fn space(&self) -> io::Result<Space> {
         let found = rustix::fs::statvfs(&*self.path)?;
         Ok(Space { free: found.f_bavail * found.f_frsize, total: found.f_blocks * found.f_frsize })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_directory_is_created_with_those_above_it_and_is_its_owners_alone() {
+        let above = tempfile::tempdir().unwrap();
+        let directory = above.path().join("a/b/queue");
+        let config = FileStorageConfig { directory: directory.clone(), create_directory: true, fsync: true };
+        let files = Directory::lock(&config).unwrap();
+        assert!(files.is_locked());
+        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(files);
+        assert!(Directory::lock(&config).is_ok(), "it is there now");
     }
 }
