@@ -136,8 +136,8 @@ impl Life {
         }
         let Ok(appended) = self.log.append(&rows) else { return false };
         self.segments.extend(appended.begun);
-        for ((request, _), entry) in group.iter().zip(appended.entries) {
-            let key = (appended.run, entry.first);
+        for ((request, _), first) in group.iter().zip(appended.firsts) {
+            let key = (appended.run, first);
             assert_eq!(model.attempts[&key].0, *request);
             model.acknowledged.insert(*request, key);
         }

@@ -37,8 +37,8 @@ fn a_failed_group_is_written_again_under_new_numbers_and_read_once() {
             let expected = vec![
                 (first[0], 3),
                 (first[1], 4),
-                ((run, again.entries[0].first), 5),
-                ((run, again.entries[1].first), 6),
+                ((run, again.firsts[0]), 5),
+                ((run, again.firsts[1]), 6),
                 (third[0], 7),
             ];
             for disk in [disk.copy(), disk.after_cut(), disk.after_worst_cut()] {

@@ -151,7 +151,7 @@ fn open(files: &Simulated, segment_bytes: u64) -> (Log<Simulated>, Vec<Segment>)
 fn append(log: &mut Log<Simulated>, group: &[usize]) -> Vec<Key> {
     let rows: Vec<_> = group.iter().map(|at| &samples()[*at].rows).collect();
     let appended = log.append(&rows).unwrap();
-    appended.entries.iter().map(|entry| (appended.run, entry.first)).collect()
+    appended.firsts.iter().map(|first| (appended.run, *first)).collect()
 }
 
 /// `FOREBAY_SEEDS`, or this many.
