@@ -45,7 +45,7 @@ struct Told(u64);
 
 impl Drop for Told {
     fn drop(&mut self) {
-        println!("failed with seed {}", self.0);
+        eprintln!("failed with seed {}", self.0);
     }
 }
 
