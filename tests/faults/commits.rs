@@ -85,7 +85,7 @@ fn answers_to_batches() -> impl Fn(&Message) -> bool + Send + Sync + 'static {
 /// Fault 10. Scenario: the server commits, and the connection ends before its answer is through. Promise: the batch
 /// is looked up by its lane's sequence row, not written again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_answer_is_lost() {
+pub async fn a_commit_whose_answer_is_lost() {
     let database = database().await;
     let end = any_end("fault 10");
     let scene = begin(&database, each_third(answers_to_batches(), move || Action::CutBefore(end()))).await;
@@ -97,7 +97,7 @@ async fn a_commit_whose_answer_is_lost() {
 /// Fault 10, the other way. Scenario: the connection ends before the COMMIT is through. Promise: the batch is found
 /// to be missing, and is written again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_does_not_arrive() {
+pub async fn a_commit_that_does_not_arrive() {
     let database = database().await;
     let end = any_end("fault 10, the other way");
     let scene = begin(&database, each_third(Message::is_commit, move || Action::CutBefore(end()))).await;
@@ -108,7 +108,7 @@ async fn a_commit_that_does_not_arrive() {
 /// Fault 10, the slow way. Scenario: the connection ends while the server is still at work on a COMMIT that takes its
 /// time. Promise: the next try waits for the end of that, and then knows.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_still_at_work() {
+pub async fn a_commit_that_is_still_at_work() {
     let database = database().await;
     let scene = begin(&database, each_third(Message::is_commit, || Action::CutAfter(End::Fin))).await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
@@ -152,7 +152,7 @@ impl Place {
 /// Fault 11. Scenario: the connection ends before the first message of a batch's transaction, before the second, and
 /// so on through all messages of both sides, by FIN or RST. Promise: stored once, wherever that is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_anywhere() {
+pub async fn a_connection_that_breaks_anywhere() {
     let database = database().await;
     let end = any_end("fault 11");
     let place = Arc::new(Mutex::new(Place::default()));

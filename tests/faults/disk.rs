@@ -19,13 +19,13 @@ use crate::scene::Scene;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A small file system in memory, unmounted when this is dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
     /// One in the data directory of the server of `client`; `None`, and the reason said, where that is not permitted.
-    async fn in_data_of(client: &Client, mib: u32) -> Option<Self> {
+    pub async fn in_data_of(client: &Client, mib: u32) -> Option<Self> {
         let data: String = client.query_one("SHOW data_directory", &[]).await.unwrap().get(0);
         let disk = Self::mount(Path::new(&data), mib);
         if let Err(reason) = &disk {
@@ -65,8 +65,18 @@ impl SmallDisk {
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
+    /// Fills a part of it.
+    pub fn fill_by(&self, mib: usize) {
+        fs::write(self.filler(), vec![0; mib << 20]).unwrap();
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes back what filled it.
-    fn free(&self) {
+    pub fn free(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
 

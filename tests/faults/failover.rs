@@ -115,7 +115,7 @@ async fn promote(scene: &mut Scene, copy: &Database) -> Duration {
 /// comes back read-only. Promise: the first commit is there ten seconds after the promotion, by the same lanes' rows, which
 /// have come over; nothing is lost or stored twice, and nobody goes back to the old primary.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_is_promoted() {
+pub async fn a_standby_that_is_promoted() {
     let mut pair = Pair::set_up().await;
     let mut scene = Scene::begin(&pair.database, &pair.dsn(), &[]).await;
     let client = pair.database.connect().await;
@@ -151,7 +151,7 @@ async fn a_standby_that_is_promoted() {
 /// are not answered, for longer than a batch may take; then the primary is stopped and the standby promoted. Promise: a
 /// batch that is found on the primary counts as stored once the standby has it too; nothing is lost or stored twice.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_lags() {
+pub async fn a_standby_that_lags() {
     let mut pair = Pair::set_up().await;
     let sets = ["exporters.postgres.timeout=1s", "exporters.postgres.sending_queue.overflow=reject"];
     let mut scene = Scene::begin(&pair.database, &pair.dsn(), &sets).await;

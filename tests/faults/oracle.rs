@@ -130,7 +130,7 @@ impl Oracle {
             assert!((told..=most).contains(&found), "I4: {what}: {found} counted, {told} to {most} told");
         };
         let dropped = |reason: &str| page.sum("log_buffer_dropped_total", &format!("reason=\"{reason}\""));
-        let later = dropped("drop_oldest") + dropped("retry_exhausted") + dropped("undelivered");
+        let later = ["drop_oldest", "retry_exhausted", "undelivered", "damaged"].map(dropped).iter().sum();
         assert_eq!(page.value("log_buffer_flushed_total"), account.stored + account.copies, "I4: flushed");
         assert_eq!(page.value("log_buffer_dead_lettered_total"), account.dead, "I4: dead letters");
         counted("received", page.value("log_buffer_received_total"), sends.all - sends.unanswered);

@@ -69,7 +69,7 @@ fn was_ready(scene: &Scene) {
 /// Scenario: among good records, some are answered with codes that say nothing of whose fault it is, or something else,
 /// with a line and without. Promise: these are dead letters, each with its code, all others are written, and health stays good.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_answered_with_any_code() {
+pub async fn rows_that_are_answered_with_any_code() {
     const CODES: [&str; 12] = [
         "XX000", "XX001", "38000", "39004", "58030", "ZZ999", "53200", "57014", "40001", "08006", "42501",
         "0A000",
@@ -136,7 +136,7 @@ async fn rows_that_take_all_of_the_time() {
 /// Scenario: some records end the session that is at them; one has the server process killed, after which the whole server
 /// begins anew. Promise: these are dead letters, all others are written, whatever else the sessions end by.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_end_the_session() {
+pub async fn rows_that_end_the_session() {
     let postgres = Postgres::start().await;
     let database = postgres.database().await;
     let scene = Scene::begin(&database, database.dsn(), HASTY).await;
@@ -188,7 +188,7 @@ async fn a_server_that_is_restarted_at_such_rows() {
 /// Scenario: every record is answered with a code that says nothing, then every one takes longer than any deadline.
 /// Promise: everything is held, nothing is divided into single records, and nothing is a dead letter.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_takes_no_row() {
+pub async fn a_table_that_takes_no_row() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), HASTY).await;
     let client = database.connect().await;

@@ -60,7 +60,7 @@ async fn no_connections_left() {
 /// Fault 19. Scenario: somebody holds the log's table in an exclusive lock. Promise: forebay waits two seconds at a
 /// time, with its two sessions, and goes on once the lock is gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_on_the_table() {
+pub async fn a_lock_on_the_table() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
     let client = database.connect().await;

@@ -1,5 +1,6 @@
 //! What a fault is injected into: a real forebay on a real database, under load.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use support::eventually;
@@ -8,6 +9,7 @@ use support::postgres::Database;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::chance::{HANG, assert_within, either};
+use crate::durable::Home;
 use crate::load::Load;
 use crate::oracle::{Account, Oracle, losses_are_written};
 
@@ -23,6 +25,24 @@ const SPARE_FILES: usize = 8;
 /// I7: the longest that a session of ours may outlive its use.
 const ZOMBIES: Duration = Duration::from_secs(30);
 
+thread_local! {
+    static DURABLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `scenario`, a test, with a durable queue for the forebays of its scenes.
+pub fn durably(scenario: fn()) {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            DURABLE.set(false);
+        }
+    }
+    let _reset = Reset;
+    // The scene begins on this thread, whichever others the test's runtime has.
+    DURABLE.set(true);
+    scenario();
+}
+
 /// A forebay under load.
 pub struct Scene {
     pub forebay: Forebay,
@@ -34,13 +54,20 @@ pub struct Scene {
     open_files: usize,
     /// Whether it is the collector itself that the fault stops, which then cannot answer.
     pub stops_the_collector: bool,
+    /// The directory of its durable queue, if it has one.
+    home: Option<Home>,
 }
 
 impl Scene {
     /// Starts a forebay with these `--set` arguments on `dsn`, which leads to `database`, loads it, and waits until
     /// it writes.
     pub async fn begin(database: &Database, dsn: &str, sets: &[&str]) -> Self {
-        Self::on(Forebay::ready(dsn, sets).await, database).await
+        if !DURABLE.get() {
+            return Self::on(Forebay::ready(dsn, sets).await, database).await;
+        }
+        let home = Home::on(dsn, sets);
+        let scene = Self::on(home.ready().await, database).await;
+        Self { home: Some(home), ..scene }
     }
 
     /// Loads `forebay`, and waits until it writes.
@@ -58,7 +85,15 @@ impl Scene {
     /// A forebay of which no earlier rate is known.
     pub fn of(forebay: Forebay, database: &Database, load: Load) -> Self {
         let open_files = forebay.open_files();
-        Self { forebay, database: database.clone(), load, rate: 0.0, open_files, stops_the_collector: false }
+        Self {
+            forebay,
+            database: database.clone(),
+            load,
+            rate: 0.0,
+            open_files,
+            stops_the_collector: false,
+            home: None,
+        }
     }
 
     /// The rate before the fault, in records a second.
@@ -151,6 +186,9 @@ impl Scene {
         let (status, said) = self.forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
         losses_are_written(&self.database, &page).await;
+        if self.home.is_some() {
+            assert_eq!((account.lost, account.rejected, account.refused), (0, 0, 0), "I1: the disk has room");
+        }
         account
     }
 }

@@ -83,7 +83,7 @@ async fn is_refused(scene: &Scene, before: u64, what: &str) {
 /// repaired. Promise: nothing is lost of what was answered OK, nothing becomes a dead letter, forebay is back by itself,
 /// it says so in few words, and its password is not among them.
 #[tokio::test(flavor = "multi_thread")]
-async fn schema_and_rights() {
+pub async fn schema_and_rights() {
     let postgres = Postgres::start().await;
     let database = postgres.database().await;
     let client = database.connect().await;
@@ -126,7 +126,7 @@ pub async fn set_access(client: &Client, path: &str, text: &str) {
 /// Fault 22. Scenario: the partition of today and the default partition are gone, and come back. Promise: what finds
 /// no partition is held, not taken for a row at fault.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_partition() {
+pub async fn a_missing_partition() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
     let client = database.connect().await;
@@ -156,7 +156,7 @@ async fn a_missing_partition() {
 /// Fault 25. Scenario: a constraint refuses one record of a thousand, then one of a hundred. Promise: these become dead
 /// letters, and all others are written.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_the_table_refuses() {
+pub async fn rows_that_the_table_refuses() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
     let client = database.connect().await;
@@ -182,7 +182,7 @@ async fn rows_that_the_table_refuses() {
 /// rows in a row, forebay asks whether it takes what it took before, holds everything, and says so; of the records after
 /// the repair none is a dead letter.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_refuses_everything() {
+pub async fn a_table_that_refuses_everything() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
     let client = database.connect().await;
@@ -209,7 +209,7 @@ async fn a_table_that_refuses_everything() {
 /// Fault 25. Scenario: a trigger refuses one record of a thousand when the transaction ends, where PostgreSQL names no
 /// line. Promise: the batch is halved until the row is found; all others are written.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_refused_without_a_line() {
+pub async fn rows_that_are_refused_without_a_line() {
     let database = database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
     let client = database.connect().await;

@@ -75,7 +75,7 @@ async fn fast_restarts() {
 /// Fault 3. Scenario: immediate stops, which end the sessions without a word, and starts later. Promise: forebay is
 /// back by itself, tries no more than once a second meanwhile, and the oldest records give way, counted.
 #[tokio::test(flavor = "multi_thread")]
-async fn crash_restarts() {
+pub async fn crash_restarts() {
     let mut postgres = Postgres::start().await;
     let database = postgres.database().await;
     // With as much under way as waits at most, there would be nothing that gives way.
@@ -93,7 +93,7 @@ async fn crash_restarts() {
 /// Fault 5. Scenario: SIGKILL to the postmaster, whose sessions live on for a moment, and a start later. Promise: the
 /// same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postmaster_that_is_killed() {
+pub async fn a_postmaster_that_is_killed() {
     let mut postgres = Postgres::start().await;
     let database = postgres.database().await;
     let scene = Scene::begin(&database, database.dsn(), &[]).await;
@@ -113,7 +113,7 @@ async fn in_a_transaction(client: &Client) -> i64 {
 /// deadline ends the wait, and new sessions go on, but for a lane whose row is locked; once the old ones thaw, they
 /// end, and what they were at is stored once.
 #[tokio::test(flavor = "multi_thread")]
-async fn frozen_sessions() {
+pub async fn frozen_sessions() {
     let database = database().await;
     let timeout = format!("exporters.postgres.timeout={}s", either(1, 10));
     let scene = Scene::begin(&database, database.dsn(), &[&timeout]).await;
@@ -236,7 +236,7 @@ async fn a_database_that_is_down_costs_no_processor() {
 /// log (a deferred trigger takes its time) and once behind (a standby is waited for that does not exist). Promise: in
 /// either case the batch is looked up once the server is back, and is stored once.
 #[tokio::test(flavor = "multi_thread")]
-async fn immediate_stops_during_a_commit() {
+pub async fn immediate_stops_during_a_commit() {
     let mut postgres = Postgres::start().await;
     let database = postgres.database().await;
     let sets = ["service.telemetry.logs.level=debug"];

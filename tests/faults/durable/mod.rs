@@ -2,11 +2,14 @@
 //!
 //! The senders of these tests send each record once, so that what is stored shows the fate of that one request.
 
+mod again;
 mod copies;
 mod ending;
+mod full;
 mod kills;
 mod outage;
 mod standby;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +26,8 @@ pub struct Home {
     directory: PathBuf,
     dsn: String,
     sets: Vec<String>,
-    _place: TempDir,
+    /// Keeps the directory.
+    _place: Option<TempDir>,
 }
 
 impl Home {
@@ -37,7 +41,13 @@ impl Home {
         let place = tempfile::tempdir().expect("a directory");
         let directory = place.path().join("queue");
         let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-        Self { directory, dsn: dsn.to_owned(), sets, _place: place }
+        Self { directory, dsn: dsn.to_owned(), sets, _place: Some(place) }
+    }
+
+    /// One in `directory`.
+    pub fn at(directory: PathBuf, dsn: &str, sets: &[&str]) -> Self {
+        let sets = sets.iter().map(|set| (*set).to_owned()).collect();
+        Self { directory, dsn: dsn.to_owned(), sets, _place: None }
     }
 
     /// A copy of this one, made by `cp -a` while a forebay may be running on it.
@@ -47,7 +57,7 @@ impl Home {
         // A segment may be removed meanwhile, which cp reports: it is stored.
         let copied = std::process::Command::new("cp").arg("-a").args([&self.directory, &directory]).output();
         copied.expect("cp runs");
-        Self { directory, dsn: self.dsn.clone(), sets: self.sets.clone(), _place: place }
+        Self { directory, dsn: self.dsn.clone(), sets: self.sets.clone(), _place: Some(place) }
     }
 
     /// The same directory in another place, for a forebay with these `--set` arguments.
@@ -56,7 +66,7 @@ impl Home {
         let directory = place.path().join("moved");
         std::fs::rename(&self.directory, &directory).expect("it moves");
         let sets = sets.iter().map(|set| (*set).to_owned()).collect();
-        Self { directory, dsn: self.dsn.clone(), sets, _place: place }
+        Self { directory, dsn: self.dsn.clone(), sets, _place: Some(place) }
     }
 
     /// The directory of the queue.
