@@ -68,8 +68,7 @@ fn request_of(name: usize, records: usize, random: &mut fastrand::Rng) -> Export
     for at in 0..records {
         if at == 0 || (at < 4 && random.bool()) {
             let service = format!("service {}", random.u8(0..5));
-            let attributes =
-                vec![KeyValue { key: "service.name".into(), value: text(service) }];
+            let attributes = vec![KeyValue { key: "service.name".into(), value: text(service) }];
             let scope =
                 InstrumentationScope { name: format!("scope {at}"), ..InstrumentationScope::default() };
             resources.push(ResourceLogs {
