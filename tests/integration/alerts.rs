@@ -29,12 +29,14 @@ fn each_alert_fires_on_what_it_is_for_and_not_otherwise() {
     }
 }
 
-/// Scenario: the rules and a running forebay. Guarantee: what the rules ask for is on its page, so that none of them is
+/// Scenario: the rules and a running forebay with a queue on disk. Guarantee: what the rules ask for is on its page, so that none of them is
 /// silent for a name that is written wrong.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rules_ask_for_metrics_that_are_there() {
     let database = database().await;
-    let forebay = Forebay::ready(database.dsn(), &[]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let forebay =
+        Forebay::ready(database.dsn(), &on_disk(directory.path()).each_ref().map(|set| &**set)).await;
     forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
     // Only then are the histograms there.
     forebay.settles().await;
@@ -53,7 +55,9 @@ async fn the_rules_ask_for_metrics_that_are_there() {
             asked += 1;
         }
     }
-    assert!(asked > 20, "{asked} names were looked up");
+    assert!(asked > 30, "{asked} names were looked up");
+    let capacity = forebay.scrape().await.value("log_buffer_disk_capacity_bytes");
+    assert_eq!(capacity, 1 << 30, "it is max_size");
 }
 
 /// Guarantee: whoever is woken by an alert finds what it means, what to look at and what to do, under its name.
@@ -76,6 +80,15 @@ fn each_alert_has_its_entry_in_the_runbook() {
         assert_eq!(alert["annotations"]["runbook"], link.as_str());
     }
     assert!(entries.is_empty(), "entries without an alert: {entries:?}");
+}
+
+/// The `--set` arguments of a forebay with a queue of 1 GiB in `directory`.
+pub fn on_disk(directory: &Path) -> [String; 4] {
+    let queue = |set: &str| format!("exporters.postgres.sending_queue.{set}");
+    // Another program may have filled the disk of the tests.
+    let sets = ["storage=file_storage", "max_size=1GiB", "min_free=0%"].map(queue);
+    let [storage, size, free] = sets;
+    [storage, size, free, format!("extensions.file_storage.directory={}", directory.display())]
 }
 
 fn alerts() -> impl Iterator<Item = Value> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::alerts::on_disk;
 use bytes::Bytes;
 use serde_json::Value;
 use support::eventually;
@@ -17,12 +18,15 @@ const EMPTY_WHEN_WELL: &[&str] = &["Not ready, by reason", "Alerts"];
 /// A request of one record whose body ends too early, so that it is given back.
 const MALFORMED: &[u8] = &[0x0a, 6, 0x12, 4, 0x12, 2, 0x2a, 0x7f];
 
-/// Scenario: a forebay has written, lost, given back and dead-lettered records, and Prometheus has seen it happen.
+/// Scenario: a forebay with a queue on disk has written, lost, given back and dead-lettered records, and Prometheus has seen it happen.
 /// Guarantee: every query of the health dashboard is understood, and gives something.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_health_dashboard_shows_what_happens() {
     let database = database().await;
-    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.sending_queue.queue_size=100"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let small = "exporters.postgres.sending_queue.max_bytes=1MiB".to_owned();
+    let sets: Vec<_> = on_disk(directory.path()).into_iter().chain([small]).collect();
+    let forebay = Forebay::ready(database.dsn(), &sets.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let rules = ["recording", "alerts"].map(|rules| deploy(&format!("prometheus/rules/{rules}.yml")));
     let prometheus = Prometheus::of(forebay.metrics_address(), &rules.each_ref().map(|path| &**path)).await;
     let sender = forebay.sender().await;
@@ -37,7 +41,9 @@ async fn the_health_dashboard_shows_what_happens() {
     let mut bad = numbered(0);
     bad.body = Some(text("bad"));
     sender.send(request(vec![bad, numbered(1)])).await.unwrap();
-    sender.send(numbered_request(2..302)).await.unwrap();
+    let mut large = numbered(2);
+    large.body = Some(text(&"x".repeat(2 << 20)));
+    sender.send(request(vec![large, numbered(3)])).await.unwrap();
     let board = board("forebay-health");
     for (title, query) in queries(&board) {
         let query = query.replace("$job", ".*").replace("$instance", ".*");

@@ -65,6 +65,8 @@ pub(super) struct LogAppend {
     pub(super) firsts: Vec<u64>,
     /// By how much the segment has grown.
     pub(super) bytes: u64,
+    /// When, in nanoseconds since 1970.
+    pub(super) time: i64,
 }
 
 /// Nothing of a group is acknowledged.
@@ -127,12 +129,12 @@ impl<F: Files> Log<F> {
             None => Some(self.begin(first)?),
         };
         let current = self.current.as_mut().expect("it was begun");
-        let (mut at, time) = (first, now() as u64);
+        let (mut at, time) = (first, now());
         let mut firsts = Vec::with_capacity(group.len());
         let encoded: Vec<_> = group
             .iter()
             .map(|rows| {
-                let entry = Encoded::of(rows, current.salt, at, time);
+                let entry = Encoded::of(rows, current.salt, at, time as u64);
                 firsts.push(at);
                 at += rows.len() as u64;
                 entry
@@ -147,7 +149,7 @@ impl<F: Files> Log<F> {
         let before = std::mem::replace(&mut current.bytes, self.files.length(&current.file)?);
         let bytes = current.bytes - before;
         self.acknowledged = self.next;
-        Ok(LogAppend { run: self.run, begun, firsts, bytes })
+        Ok(LogAppend { run: self.run, begun, firsts, bytes, time })
     }
 
     /// Begins a segment with record `first`. Its name and its header are on stable storage before it has an entry.

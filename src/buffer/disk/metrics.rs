@@ -49,12 +49,18 @@ impl DurableQueue {
             extent.records
         });
         gauge("log_buffer_disk_bytes", "Bytes of the durable queue's segments.", |extent| extent.bytes);
-        gauge("log_buffer_disk_oldest_seconds", "Age of the oldest segment with such records.", |extent| {
+        gauge("log_buffer_disk_oldest_seconds", "Age of the oldest such record, to the minute.", |extent| {
             extent.oldest.map_or(0, age)
         });
         gauge("log_buffer_disk_unreadable_segments", "Segments that this version cannot read.", |extent| {
             extent.unreadable
         });
+        let most = self.config.max_size.0;
+        meter
+            .u64_observable_gauge("log_buffer_disk_capacity_bytes")
+            .with_description("The most bytes of the durable queue's segments.")
+            .with_callback(move |observer| observer.observe(most, &[]))
+            .build();
     }
 }
 

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use super::segment::Segment;
 use super::{Positions, Run};
 
+/// In nanoseconds.
+const MINUTE: i64 = 60_000_000_000;
+
 /// The segments, and the records that are in memory or being written to PostgreSQL.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -24,6 +27,8 @@ struct Place {
     segment: Arc<Segment>,
     end: u64,
     bytes: u64,
+    /// The first record of each minute in which some were appended, and when, in nanoseconds since 1970.
+    minutes: Vec<(u64, i64)>,
     /// It is being appended to.
     is_open: bool,
     /// An earlier run has made it.
@@ -48,10 +53,25 @@ pub struct Extent {
     pub records: u64,
     /// The bytes of all segments.
     pub bytes: u64,
-    /// When the segment of the oldest of these records was begun, in nanoseconds since 1970.
+    /// When the oldest of these records was appended, in nanoseconds since 1970: up to a minute too early, and of an earlier run
+    /// when its segment was begun.
     pub oldest: Option<i64>,
     /// Segments that cannot be read: of a later version, or without a header.
     pub unreadable: u64,
+}
+
+impl Place {
+    /// When the record `number` was appended, in nanoseconds since 1970, up to a minute too early.
+    fn since(&self, number: u64) -> i64 {
+        let later = self.minutes.partition_point(|(first, _)| *first <= number);
+        self.minutes[later.saturating_sub(1)].1
+    }
+
+    /// Forgets the minutes before that of the record `number`, which is the oldest that is not stored.
+    fn forget_before(&mut self, number: u64) {
+        let later = self.minutes.partition_point(|(first, _)| *first <= number);
+        self.minutes.drain(..later.saturating_sub(1));
+    }
 }
 
 impl Places {
@@ -70,9 +90,10 @@ impl Places {
         let (key, end, bytes) = ((segment.run, segment.first), segment.end, segment.bytes);
         let place = Place {
             is_kept: segment.is_kept,
-            segment: Arc::new(segment),
             end,
             bytes,
+            minutes: vec![(key.1, segment.created())],
+            segment: Arc::new(segment),
             is_open: !is_earlier,
             is_earlier,
             stored_since: None,
@@ -80,12 +101,15 @@ impl Places {
         self.segments.insert(key, place);
     }
 
-    /// The segment of record `first` of `run` has `records` and `bytes` more.
-    pub(super) fn grow(&mut self, run: Run, first: u64, records: u64, bytes: u64) {
+    /// The segment of record `first` of `run` has `records` and `bytes` more, since `time`, in nanoseconds since 1970.
+    pub(super) fn grow(&mut self, run: Run, first: u64, records: u64, bytes: u64, time: i64) {
         let place = self.segments.range_mut((run, 0)..=(run, first)).next_back();
         if let Some((_, place)) = place {
             place.end = first + records;
             place.bytes += bytes;
+            if place.minutes.last().is_none_or(|(_, minute)| time - minute >= MINUTE) {
+                place.minutes.push((first, time));
+            }
         }
     }
 
@@ -143,6 +167,8 @@ impl Places {
         for (&(run, first), place) in &mut self.segments {
             let is_stored = place.segment.format.is_some() && stored.covers(run, first..place.end);
             place.stored_since = is_stored.then(|| place.stored_since.unwrap_or(now));
+            let missing = stored.gap(run, first..place.end);
+            place.forget_before(missing.map_or(place.end, |missing| missing.start));
             let is_done = !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for);
             // A header that says where earlier files end stays as long as they do.
             if is_done && !(has_kept == Some(run) && place.segment.cuts()) {
@@ -183,8 +209,8 @@ impl Places {
         for (run, place) in self.readable() {
             let numbers = place.segment.first..place.end;
             let left = (numbers.end - numbers.start) - stored.count_within(run, numbers);
-            if left > 0 {
-                extent.oldest.get_or_insert(place.segment.created());
+            if let Some(missing) = stored.gap(run, place.segment.first..place.end) {
+                extent.oldest.get_or_insert_with(|| place.since(missing.start));
             }
             extent.records += left;
         }
@@ -216,5 +242,53 @@ impl Places {
     /// The oldest run that has a segment.
     pub(super) fn oldest_run(&self) -> Run {
         self.segments.keys().next().map_or(Run::MAX, |(run, _)| *run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::disk::segment::Unreadable;
+
+    const RUN: Run = 7;
+
+    /// A segment that was begun at 7 ns after 1970 and has ten records of each of these minutes.
+    fn appended(minutes: &[i64]) -> Places {
+        let (name, about, format) = ("segment".to_owned(), Err(Unreadable::Damaged), Some(Arc::default()));
+        let mut places = Places::default();
+        places.begin(Segment { name, run: RUN, first: 0, end: 0, bytes: 0, about, format, entries: 0 });
+        for (first, minute) in (0..).step_by(10).zip(minutes) {
+            places.grow(RUN, first, 10, 0, RUN + minute * MINUTE + i64::from(first == 10));
+        }
+        places
+    }
+
+    fn stored_before(end: u64) -> Positions {
+        let mut stored = Positions::default();
+        stored.insert(RUN, 0..end);
+        stored
+    }
+
+    #[test]
+    fn the_oldest_record_has_the_age_of_its_minute_and_not_of_its_segment() {
+        let mut places = appended(&[0, 0, 2, 90]);
+        let minutes = [(0, Some(0)), (19, Some(0)), (20, Some(2)), (29, Some(2)), (30, Some(90)), (40, None)];
+        for (stored, minute) in minutes {
+            let oldest = places.extent(&stored_before(stored)).oldest;
+            assert_eq!(oldest, minute.map(|minute| RUN + minute * MINUTE), "{stored} are stored");
+        }
+        places.take_stored(&stored_before(25), Duration::MAX);
+        assert_eq!(places.extent(&stored_before(25)).oldest, Some(RUN + 2 * MINUTE));
+    }
+
+    #[test]
+    fn minutes_of_which_all_is_stored_are_forgotten() {
+        let mut places = appended(&[0, 1, 2, 3]);
+        let held = |places: &Places| places.segments.values().map(|place| place.minutes.len()).sum::<usize>();
+        assert_eq!(held(&places), 4);
+        for (stored, left) in [(10, 3), (29, 2), (40, 1)] {
+            places.take_stored(&stored_before(stored), Duration::MAX);
+            assert_eq!(held(&places), left, "{stored} are stored");
+        }
     }
 }

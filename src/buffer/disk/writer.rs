@@ -110,7 +110,8 @@ impl<'a, F: Files + Clone> Writer<'a, F> {
             let Append { rows, left_out, reply, memory } = append;
             left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
             let end = first + rows.len() as u64;
-            places.grow(appended.run, first, rows.len() as u64, std::mem::take(&mut bytes));
+            let records = rows.len() as u64;
+            places.grow(appended.run, first, records, std::mem::take(&mut bytes), appended.time);
             if let Some(room) = self.room_for(&rows) {
                 places.hold(appended.run, first..end);
                 let position = Position { queue: durable.clone(), run: appended.run, first };
