@@ -111,7 +111,8 @@ impl<F: Files> Cursor<F> {
                 Some((at, header)) => (at, header.first),
                 None => (self.files.length(&self.file)?, u64::MAX),
             };
-            if end <= self.at || (next.is_none() && self.is_blank(self.at, end)?) {
+            let is_blank = next.is_none() && !self.salvages && self.is_blank(self.at, end)?;
+            if end <= self.at || is_blank {
                 return Ok(Found::End);
             }
             let kept = quarantine::keep(&self.files, &self.file, &self.name, self.at..end);
@@ -170,7 +171,9 @@ impl<F: Files> Cursor<F> {
 
     fn header(&mut self, at: u64) -> io::Result<Option<Header>> {
         let salt = self.salt;
-        Ok(Header::read(self.read(at, HEADER)?, salt))
+        let Some(header) = Header::read(self.read(at, HEADER)?, salt) else { return Ok(None) };
+        // A length that the file does not have is damaged, and no memory is taken for it.
+        Ok((at + header.len() <= self.files.length(&self.file)?).then_some(header))
     }
 
     fn rows_are_whole(&mut self, at: u64, header: &Header) -> io::Result<bool> {
@@ -184,10 +187,6 @@ impl<F: Files> Cursor<F> {
 
     fn payload(&mut self, at: u64, header: &Header) -> io::Result<Option<&[u8]>> {
         let length = header.payload_len();
-        // A length that the file does not have is damaged, and no memory is taken for it.
-        if at + header.len() > self.files.length(&self.file)? {
-            return Ok(None);
-        }
         let payload = self.read(at + HEADER as u64, length as usize)?;
         Ok((payload.len() as u64 == length).then_some(payload))
     }
@@ -211,7 +210,8 @@ impl<F: Files> Cursor<F> {
         Ok(&self.cached[from..until])
     }
 
-    fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
+    /// Whether all bytes `from` to `end` are zeros.
+    pub(super) fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
         let mut at = from;
         while at < end {
             let bytes = self.read(at, CHUNK.min((end - at) as usize))?;
