@@ -28,14 +28,14 @@ impl Buffer {
         Some([Box::new(write), Box::new(read)])
     }
 
-    fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
+    pub(super) fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
         if let Some(durable) = &self.durable {
             let overflow = || self.overflow();
             Writer::new(durable, self.ledger, &self.queue, &overflow, files, log).run();
         }
     }
 
-    fn read_back<F: Files>(&self, files: F) {
+    pub(super) fn read_back<F: Files>(&self, files: F) {
         if let Some(durable) = &self.durable {
             Reader::new(durable, self.ledger, &self.queue, files).run();
         }

@@ -127,9 +127,14 @@ impl Queue {
         self.pace.largest.load(Ordering::Relaxed)
     }
 
+    /// Whether records wait.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting() > 0
+    }
+
     /// Makes the waiting records due.
     pub(super) fn press(&self) {
-        if self.waiting() > 0 {
+        if self.has_waiting() {
             self.pressed.store(true, Ordering::Release);
             // Every time: a lane may have used up an earlier wake-up for records that it took anyway.
             self.wake.notify_one();

@@ -42,7 +42,7 @@ async fn the_health_dashboard_shows_what_happens() {
     bad.body = Some(text("bad"));
     sender.send(request(vec![bad, numbered(1)])).await.unwrap();
     let mut large = numbered(2);
-    large.body = Some(text(&"x".repeat(2 << 20)));
+    large.body = Some(text("x".repeat(2 << 20)));
     sender.send(request(vec![large, numbered(3)])).await.unwrap();
     let board = board("forebay-health");
     for (title, query) in queries(&board) {

@@ -135,7 +135,8 @@ impl<F: Files> Cursor<F> {
                 Some((at, header)) => (at, header.first),
                 None => (self.files.length(&self.file)?, u64::MAX),
             };
-            if end <= self.at || (next.is_none() && self.is_blank(self.at, end)?) {
+            let is_blank = next.is_none() && !self.salvages && self.is_blank(self.at, end)?;
+            if end <= self.at || is_blank {
                 return Ok(Found::End);
             }
             let kept = quarantine::keep(&self.files, &self.file, &self.name, self.at..end);
@@ -232,7 +233,9 @@ impl<F: Files> Cursor<F> {
 
     fn header(&mut self, at: u64) -> io::Result<Option<Header>> {
         let salt = self.salt;
-        Ok(Header::read(self.read(at, HEADER)?, salt))
+        let Some(header) = Header::read(self.read(at, HEADER)?, salt) else { return Ok(None) };
+        // A length that the file does not have is damaged, and no memory is taken for it.
+        Ok((at + header.len() <= self.files.length(&self.file)?).then_some(header))
     }
 
     fn rows_are_whole(&mut self, at: u64, header: &Header) -> io::Result<bool> {
@@ -246,10 +249,6 @@ impl<F: Files> Cursor<F> {
 
     fn payload(&mut self, at: u64, header: &Header) -> io::Result<Option<&[u8]>> {
         let length = header.payload_len();
-        // A length that the file does not have is damaged, and no memory is taken for it.
-        if at + header.len() > self.files.length(&self.file)? {
-            return Ok(None);
-        }
         let payload = self.read(at + HEADER as u64, length as usize)?;
         Ok((payload.len() as u64 == length).then_some(payload))
     }
@@ -273,7 +272,7 @@ impl<F: Files> Cursor<F> {
         Ok(&self.cached[from..until])
     }
 
-    /// Whether these bytes of the file are zeros.
+    /// Whether all bytes `from` to `end` are zeros.
     pub(super) fn is_blank(&mut self, from: u64, end: u64) -> io::Result<bool> {
         let mut at = from;
         while at < end {

@@ -278,30 +278,34 @@ fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> u64 {
     if let Some(end) = sealed_end(files, segment) {
         return end;
     }
-    let (end, at, is_sealed) = match Cursor::open(files, segment).and_then(|mut cursor| {
-        cursor.end().or_else(|error| {
+    let mut salvages = false;
+    let found = Cursor::open(files, segment).and_then(|mut cursor| {
+        let end = cursor.end().or_else(|error| {
             tracing::error!(segment = segment.name, %error, "cannot read all of a segment of the durable queue");
-            segment.is_kept = true;
+            salvages = true;
             cursor.salvage();
             cursor.end()
-        })
-    }) {
-        Ok(end) => end,
+        })?;
+        Ok((cursor, end))
+    });
+    let (mut cursor, (end, at, is_sealed)) = match found {
+        Ok(found) => found,
         Err(error) => {
             segment.set_aside(&error);
             return segment.first;
         }
     };
-    if is_sealed || segment.is_kept {
+    segment.is_kept = salvages;
+    if is_sealed || salvages || segment.bytes < at {
         return end;
     }
-    let cut = || {
+    let mut cut = || {
         let file = files.open(&segment.name)?;
+        // Zeros fill up what was written past the page cache.
+        if !cursor.is_blank(at, segment.bytes)? {
+            quarantine::keep(files, &file, &segment.name, at..segment.bytes)?;
+        }
         if at < segment.bytes {
-            // Zeros fill up what was written past the page cache.
-            if !Cursor::open(files, segment)?.is_blank(at, segment.bytes)? {
-                quarantine::keep(files, &file, &segment.name, at..segment.bytes)?;
-            }
             files.truncate(&file, at)?;
         }
         files.append(&file, &mut [IoSlice::new(&seal(segment.salt(), end, now() as u64))])?;

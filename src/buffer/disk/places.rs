@@ -256,7 +256,17 @@ mod tests {
     fn appended(minutes: &[i64]) -> Places {
         let (name, about, format) = ("segment".to_owned(), Err(Unreadable::Damaged), Some(Arc::default()));
         let mut places = Places::default();
-        places.begin(Segment { name, run: RUN, first: 0, end: 0, bytes: 0, about, format, entries: 0 });
+        places.begin(Segment {
+            name,
+            run: RUN,
+            first: 0,
+            end: 0,
+            bytes: 0,
+            about,
+            format,
+            entries: 0,
+            is_kept: false,
+        });
         for (first, minute) in (0..).step_by(10).zip(minutes) {
             places.grow(RUN, first, 10, 0, RUN + minute * MINUTE + i64::from(first == 10));
         }
@@ -277,7 +287,7 @@ mod tests {
             let oldest = places.extent(&stored_before(stored)).oldest;
             assert_eq!(oldest, minute.map(|minute| RUN + minute * MINUTE), "{stored} are stored");
         }
-        places.take_stored(&stored_before(25), Duration::MAX);
+        places.stored_for(&stored_before(25), Duration::MAX);
         assert_eq!(places.extent(&stored_before(25)).oldest, Some(RUN + 2 * MINUTE));
     }
 
@@ -287,7 +297,7 @@ mod tests {
         let held = |places: &Places| places.segments.values().map(|place| place.minutes.len()).sum::<usize>();
         assert_eq!(held(&places), 4);
         for (stored, left) in [(10, 3), (29, 2), (40, 1)] {
-            places.take_stored(&stored_before(stored), Duration::MAX);
+            places.stored_for(&stored_before(stored), Duration::MAX);
             assert_eq!(held(&places), left, "{stored} are stored");
         }
     }

@@ -97,7 +97,8 @@ impl<'a, F: Files> Reader<'a, F> {
         let mut reading = Reading::default();
         let mut wait = None;
         while reading.records < most && reading.bytes < most_bytes && wait.is_none() {
-            let Some(gap) = self.next_gap(reading.chunks.is_empty()) else { break };
+            let is_out = reading.chunks.is_empty() && self.durable.supply.is_empty();
+            let Some(gap) = self.next_gap(is_out) else { break };
             if reading.segment.as_ref().is_some_and(|before| before.format != gap.segment.format) {
                 break;
             }

@@ -60,7 +60,8 @@ struct Disk {
     faults: Vec<Fault>,
     /// Offsets that cannot be read, by the name of the file.
     bad: Vec<(String, usize)>,
-    space: Space,
+    total: u64,
+    syncs: u64,
     sync_time: Duration,
 }
 
@@ -83,7 +84,8 @@ impl Simulated {
             cut: None,
             faults: Vec::new(),
             bad: Vec::new(),
-            space: Space { free: 1 << 40, total: 1 << 40 },
+            total: 1 << 40,
+            syncs: 0,
             sync_time: Duration::ZERO,
         })))
     }
@@ -98,11 +100,6 @@ impl Simulated {
     pub(super) fn is_off(&self) -> bool {
         let disk = self.disk();
         disk.cut.is_some_and(|cut| disk.calls > cut)
-    }
-
-    /// The number of calls so far.
-    pub(super) fn calls(&self) -> u64 {
-        self.disk().calls
     }
 
     pub(super) fn fail(&self, fault: Fault) {
@@ -121,8 +118,9 @@ impl Simulated {
         self.disk().bad.push((name.to_owned(), at / SECTOR * SECTOR));
     }
 
-    pub(super) fn set_free(&self, free: u64) {
-        self.disk().space.free = free;
+    /// The file system has so many bytes, and nothing else is in it.
+    pub(super) fn set_total(&self, total: u64) {
+        self.disk().total = total;
     }
 
     /// The longest that a sync takes.
@@ -193,6 +191,25 @@ impl Simulated {
         disk.files.push(Content::synced(content));
         disk.names.insert(name.to_owned(), id);
         disk.synced_names.insert(name.to_owned(), id);
+    }
+
+    /// Whether a file that a cut leaves has these bytes.
+    pub(super) fn has_synced(&self, bytes: &[u8]) -> bool {
+        let disk = self.disk();
+        let mut files = disk.synced_names.values().map(|id| &disk.files[*id].synced);
+        files.any(|content| memchr::memmem::find(content, bytes).is_some())
+    }
+
+    /// The number of syncs so far.
+    pub(super) fn syncs(&self) -> u64 {
+        self.disk().syncs
+    }
+
+    /// Flips a bit of an open file, on the disk and in memory.
+    pub(super) fn flip(&self, file: usize, at: usize) {
+        let file = &mut self.disk().files[file];
+        file.now[at] ^= 1;
+        file.synced[at] ^= 1;
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -280,6 +297,7 @@ impl Files for Simulated {
     fn sync(&self, file: &usize) -> io::Result<()> {
         let time = {
             let mut disk = self.disk();
+            disk.syncs += 1;
             let most = disk.sync_time.as_micros() as u64;
             Duration::from_micros(disk.random.u64(0..=most))
         };
@@ -346,6 +364,8 @@ impl Files for Simulated {
     }
 
     fn space(&self) -> io::Result<Space> {
-        Ok(self.disk().space)
+        let disk = self.disk();
+        let taken: usize = disk.names.values().map(|id| disk.files[*id].now.len()).sum();
+        Ok(Space { free: disk.total.saturating_sub(taken as u64), total: disk.total })
     }
 }

@@ -29,6 +29,10 @@ impl Supply {
         self.lanes.notify_one();
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.ready).is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         lock(&self.ready).len() >= MOST_READY
     }
@@ -51,22 +55,46 @@ impl Supply {
             self.lanes.notified().await;
         }
     }
+
+    /// The next batch in the order of arrival. What is in memory came before what was read back: while that waits, all that arrives
+    /// stays on the disk.
+    async fn next_in_order(&self, arriving: &Queue) -> Option<Batch> {
+        let batch = loop {
+            if !arriving.has_waiting()
+                && let Some(batch) = self.take()
+            {
+                break Some(batch);
+            }
+            if !self.is_empty() {
+                arriving.press();
+            }
+            tokio::select! {
+                biased;
+                batch = arriving.take() => break batch,
+                () = self.lanes.notified() => {}
+            }
+        };
+        // Another lane may wait for what arrives.
+        if !self.is_empty() {
+            self.lanes.notify_one();
+        }
+        batch
+    }
 }
 
 impl DurableQueue {
     /// The next batch for `lane` of `lanes`; `None` once the queue of what arrives is closed and empty.
     ///
-    /// The first lane prefers what arrives, the others what was read back. Each takes the other kind where there is none of its own.
+    /// If the queue is fair, the first lane prefers what arrives, the others what was read back. Each takes the other kind where there
+    /// is none of its own.
     pub(in crate::buffer) async fn take(&self, arriving: &Queue, lane: usize, lanes: usize) -> Option<Batch> {
         if arriving.is_closed() {
             return arriving.take().await;
         }
-        let live_first = match self.config.drain {
-            Drain::Fifo => false,
-            Drain::Fair if lanes > 1 => lane == 0,
-            Drain::Fair => self.supply.turn.fetch_not(Ordering::Relaxed),
-        };
-        let batch = if live_first {
+        let live_first = if lanes > 1 { lane == 0 } else { self.supply.turn.fetch_not(Ordering::Relaxed) };
+        let batch = if self.config.drain == Drain::Fifo {
+            self.supply.next_in_order(arriving).await
+        } else if live_first {
             tokio::select! {
                 biased;
                 batch = arriving.take() => batch,

@@ -1,7 +1,11 @@
 //! The durable queue on a simulated disk, which is cut off and fails.
 
 mod cuts;
+mod damage;
 mod faults;
+mod reading;
+mod running;
+mod writing;
 
 use std::sync::{Arc, OnceLock};
 
