@@ -35,7 +35,8 @@ fn each_alert_fires_on_what_it_is_for_and_not_otherwise() {
 async fn the_rules_ask_for_metrics_that_are_there() {
     let database = database().await;
     let directory = tempfile::tempdir().unwrap();
-    let forebay = Forebay::ready(database.dsn(), &on_disk(directory.path()).each_ref().map(|set| &**set)).await;
+    let forebay =
+        Forebay::ready(database.dsn(), &on_disk(directory.path()).each_ref().map(|set| &**set)).await;
     forebay.sender().await.send(numbered_request(0..10)).await.unwrap();
     // Only then are the histograms there.
     forebay.settles().await;

@@ -6,12 +6,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::Value;
-use crate::alerts::on_disk;
 use support::eventually;
 use support::forebay::Forebay;
 use support::postgres::database;
 use support::prometheus::Prometheus;
 use support::records::{numbered, numbered_request, request, text};
+
+use crate::alerts::on_disk;
 
 /// What the panels of a healthy forebay do not show.
 const EMPTY_WHEN_WELL: &[&str] = &["Not ready, by reason", "Alerts"];

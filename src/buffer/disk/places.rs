@@ -222,12 +222,11 @@ mod tests {
 
     /// A segment that was begun at 7 ns after 1970 and has ten records of each of these minutes.
     fn appended(minutes: &[i64]) -> Places {
-        let (name, about, format) =
-            ("segment".to_owned(), Err(Unreadable::Damaged), Some(Arc::default()));
+        let (name, about, format) = ("segment".to_owned(), Err(Unreadable::Damaged), Some(Arc::default()));
         let mut places = Places::default();
         places.begin(Segment { name, run: RUN, first: 0, end: 0, bytes: 0, about, format, entries: 0 });
         for (first, minute) in (0..).step_by(10).zip(minutes) {
-            places.grow(RUN, first, 10, 0, RUN + minute * MINUTE + i64::from(first == 10));
+            places.grow(RUN, first, 10, 0, RUN + minute * MINUTE);
         }
         places
     }
