@@ -13,6 +13,8 @@ use support::postgres::database;
 use support::prometheus::Prometheus;
 use support::records::{numbered, numbered_request, request, text};
 
+use crate::alerts::on_disk;
+
 /// What the panels of a healthy forebay do not show.
 const EMPTY_WHEN_WELL: &[&str] = &["Not ready, by reason", "Alerts"];
 /// A request of one record whose body ends too early, so that it is given back.

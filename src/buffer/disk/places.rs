@@ -268,7 +268,7 @@ mod tests {
             is_kept: false,
         });
         for (first, minute) in (0..).step_by(10).zip(minutes) {
-            places.grow(RUN, first, 10, 0, RUN + minute * MINUTE + i64::from(first == 10));
+            places.grow(RUN, first, 10, 0, RUN + minute * MINUTE);
         }
         places
     }
