@@ -27,6 +27,8 @@ const ZOMBIES: Duration = Duration::from_secs(30);
 
 thread_local! {
     static DURABLE: Cell<bool> = const { Cell::new(false) };
+    /// How many scenes with a durable queue were begun.
+    static SCENES: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Runs `scenario`, a test, with a durable queue for the forebays of its scenes.
@@ -40,7 +42,9 @@ pub fn durably(scenario: fn()) {
     let _reset = Reset;
     // The scene begins on this thread, whichever others the test's runtime has.
     DURABLE.set(true);
+    let before = SCENES.get();
     scenario();
+    assert!(SCENES.get() > before, "the scenario has no scene with a durable queue");
 }
 
 /// A forebay under load.
@@ -65,6 +69,7 @@ impl Scene {
         if !DURABLE.get() {
             return Self::on(Forebay::ready(dsn, sets).await, database).await;
         }
+        SCENES.set(SCENES.get() + 1);
         let home = Home::on(dsn, sets);
         let scene = Self::on(home.ready().await, database).await;
         Self { home: Some(home), ..scene }
@@ -186,6 +191,7 @@ impl Scene {
         let (status, said) = self.forebay.terminate().await;
         assert_eq!(status, Some(0), "{said:#?}");
         losses_are_written(&self.database, &page).await;
+        assert_eq!(page.is_durable(), self.home.is_some());
         if self.home.is_some() {
             assert_eq!((account.lost, account.rejected, account.refused), (0, 0, 0), "I1: the disk has room");
         }

@@ -84,7 +84,7 @@ async fn a_column_that_goes_while_the_queue_is_full() {
     assert_eq!(page.value("log_buffer_dead_lettered_total"), RECORDS);
     assert_eq!(page.value("log_buffer_flushed_total"), 100);
     assert_eq!(count(&client, "logs WHERE level IS NOT NULL AND host_name = 'h1'").await, 100);
-    let letters = "otel.dead_letters WHERE error LIKE '%host%' AND columns @> '{number,message,host}'";
+    let letters = "otel.dead_letters WHERE message LIKE '%host%' AND columns @> '{number,message,host}'";
     assert_eq!(count(&client, letters).await as u64, RECORDS);
     assert_eq!(forebay.terminate().await.0, Some(0));
 }
