@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::alerts::on_disk;
 use bytes::Bytes;
 use serde_json::Value;
 use support::eventually;
