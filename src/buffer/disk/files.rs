@@ -21,7 +21,7 @@ pub trait Files: Clone + Send + Sync + fmt::Debug + 'static {
     /// Opens a file.
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Appends `parts`, in as few writes as possible; perhaps with zeros before and behind them, up to the next multiple of
-    /// [`ALIGNMENT`].
+    /// 4 KiB.
     fn append(&self, file: &Self::File, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
     /// Returns when everything written to the file is on stable storage.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
