@@ -69,7 +69,7 @@ pub struct StorageConfig {
     pub files: FileStorageConfig,
     /// The most bytes on disk.
     pub max_size: ByteSize,
-    /// The part of the file system that the queue leaves free, up to 10 GiB.
+    /// The part of the file system that the queue leaves free, up to 1 GiB.
     pub min_free: Percent,
     /// How long records stay on disk after PostgreSQL has stored them.
     pub keep_for: GoDuration,
@@ -176,9 +176,9 @@ impl Default for QueueConfig {
 }
 
 impl StorageConfig {
-    /// The bytes that stay free of a file system of `total` bytes: `min_free` of it, but no more than 10 GiB.
+    /// The bytes that stay free of a file system of `total` bytes: `min_free` of it, but no more than 1 GiB.
     pub fn kept_free(&self, total: u64) -> u64 {
-        (total / 100 * u64::from(self.min_free.0)).min(10 << 30)
+        (total / 100 * u64::from(self.min_free.0)).min(1 << 30)
     }
 }
 

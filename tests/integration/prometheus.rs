@@ -43,8 +43,8 @@ async fn prometheus_reads_the_page() {
     assert_eq!(prometheus.value("sum(log_buffer_dropped_total)").await, Some(0.0));
     assert_eq!(
         prometheus.value("count(log_buffer_dropped_total)").await,
-        Some(35.0),
-        "5 reasons, 7 severities"
+        Some(42.0),
+        "6 reasons, 7 severities"
     );
     assert_eq!(prometheus.value("sum(otelcol_exporter_sent_log_records_total)").await, Some(321.0));
     let metadata = prometheus.ask("metadata").await;

@@ -257,16 +257,16 @@ mod tests {
         const GIB: u64 = 1 << 30;
         let config = config(Path::new("q"));
         let judge = |free: u64, taken: u64| judge_space((100 * GIB, free * GIB), taken * GIB, &config);
-        assert_eq!(judge(20, 0).0, Verdict::Ok);
-        assert_eq!(judge(19, 0).0, Verdict::Warning);
-        assert_eq!(judge(19, 1).0, Verdict::Ok, "what is taken already needs no more room");
-        let (verdict, text) = judge(12, 0);
+        assert_eq!(judge(11, 0).0, Verdict::Ok);
+        assert_eq!(judge(10, 0).0, Verdict::Warning);
+        assert_eq!(judge(10, 1).0, Verdict::Ok, "what is taken already needs no more room");
+        let (verdict, text) = judge(3, 0);
         assert!(
             verdict == Verdict::Warning && text.contains("can take 2.0 GiB more before min_free (10%)"),
             "{text}"
         );
-        assert_eq!(judge(10, 0).0, Verdict::Problem);
-        assert_eq!(judge(10, 10).0, Verdict::Problem, "a queue at its limit has no room at either");
+        assert_eq!(judge(1, 0).0, Verdict::Problem);
+        assert_eq!(judge(1, 10).0, Verdict::Problem, "a queue at its limit has no room at either");
     }
 
     #[test]
