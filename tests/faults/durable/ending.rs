@@ -12,6 +12,9 @@ use super::{Home, rests};
 use crate::chance::assert_within;
 use crate::load::Load;
 
+/// The default of `shutdown_timeout`.
+const SHUTDOWN: Duration = Duration::from_secs(25);
+
 /// Scenario: SIGTERM under load, while PostgreSQL is away. Promise: the end comes within seconds, without waiting for PostgreSQL, with
 /// exit status 0, and the last message counts the records that are kept; the next forebay stores them.
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +32,7 @@ async fn sigterm_while_postgresql_is_away() {
     let took = asked.elapsed();
     let oracle = load.end().await;
     assert_eq!(status, Some(0), "{said:#?}");
+    assert!(took < SHUTDOWN / 2, "the end took {took:?}: it waited for PostgreSQL");
     assert_within(Duration::from_secs(5), took, "the end");
     let words: Value = serde_json::from_str(said.last().expect("last words")).unwrap();
     let count = |name: &str| words[name].as_u64().unwrap_or_else(|| panic!("{name} in {words}"));
