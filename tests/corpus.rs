@@ -46,6 +46,12 @@ fn otlp_json() {
 }
 
 #[test]
+fn queue() {
+    let read = replay("queue", fuzz::queue::check);
+    assert!(read.contains(&0) && read.contains(&fuzz::queue::REQUESTS), "{read:?}");
+}
+
+#[test]
 fn config() {
     let understood = replay("config", fuzz::config::check);
     let count = |verdict| understood.iter().filter(|given| **given == verdict).count();

@@ -9,6 +9,7 @@ pub mod cost;
 mod expect;
 pub mod json;
 pub mod otlp_json;
+pub mod queue;
 pub mod request;
 mod rows;
 mod value;

@@ -107,12 +107,12 @@ impl<F: Files> Cursor<F> {
                     continue;
                 }
                 // The place stays: more of the same entry may be asked for next.
-                Some(header) => {
+                Some(header) if header.first <= number || self.is_in_order(self.at, &header)? => {
                     if let Some(rows) = self.rows(&header)? {
                         return Ok(Found::Entry { first: header.first, rows });
                     }
                 }
-                None => {}
+                _ => {}
             }
             if self.header(self.at)?.is_none() && self.is_padded()? {
                 self.at = self.at.next_multiple_of(ALIGNMENT);
@@ -181,10 +181,16 @@ impl<F: Files> Cursor<F> {
             if header.is_seal() {
                 return Ok((header.first, found + header.len(), true));
             }
-            (number, end) = (header.end(), found + header.len());
+            (number, end) = (number.max(header.end()), found + header.len());
             at = end;
         }
         Ok((number, end, false))
+    }
+
+    /// Whether no entry with a lower number follows: then the one at `at` was written to a wrong place by the disk.
+    fn is_in_order(&mut self, at: u64, header: &Header) -> io::Result<bool> {
+        let next = self.next_whole(at + header.len())?;
+        Ok(next.is_none_or(|(_, next)| next.first >= header.first))
     }
 
     /// Whether only zeros follow up to the next multiple of the alignment.

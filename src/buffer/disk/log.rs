@@ -146,8 +146,9 @@ impl<F: Files> Log<F> {
             self.abandon(begun.is_some());
             return Err(error.into());
         }
-        let before = std::mem::replace(&mut current.bytes, self.files.length(&current.file)?);
-        let bytes = current.bytes - before;
+        // More than the entries where zeros fill up a block. They are durable, and known to be so whatever this answers.
+        let length = self.files.length(&current.file).unwrap_or(current.bytes);
+        let bytes = length - std::mem::replace(&mut current.bytes, length);
         self.acknowledged = self.next;
         Ok(LogAppend { run: self.run, begun, firsts, bytes, time })
     }

@@ -27,6 +27,8 @@ mod supply;
 #[cfg(test)]
 mod tests;
 pub mod view;
+#[doc(hidden)]
+pub mod whole;
 mod writer;
 
 use std::ops::Range;

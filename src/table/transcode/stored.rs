@@ -104,3 +104,97 @@ fn all<T: DeserializeOwned>(from: &mut &[u8]) -> Option<Vec<Arc<T>>> {
 fn width(code: u8) -> Option<Width> {
     [Width::Day, Width::Hour].into_iter().find(|width| *width as u8 == code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otlp::Limits;
+    use crate::otlp::messages::{
+        AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, ResourceLogs,
+        ScopeLogs, any_value::Value,
+    };
+    use crate::table::{Space, Transcoder};
+    use prost::Message as _;
+
+    /// Rows of random requests, some of which were cut.
+    fn rows(random: &mut fastrand::Rng) -> Rows {
+        let text = |text: String| Some(AnyValue { value: Some(Value::StringValue(text)) });
+        let letters = |random: &mut fastrand::Rng| -> String {
+            let length = random.usize(0..30);
+            (0..length).map(|_| random.char('\u{1}'..'\u{3000}')).collect()
+        };
+        let mut request = ExportLogsServiceRequest::default();
+        for _ in 0..random.u8(0..4) {
+            let mut of = ResourceLogs { schema_url: letters(random), ..ResourceLogs::default() };
+            let attribute = KeyValue { key: "service.name".into(), value: text(letters(random)) };
+            of.resource = random.bool().then(|| crate::otlp::messages::Resource {
+                attributes: vec![attribute],
+                dropped_attributes_count: random.u32(0..3),
+            });
+            for _ in 0..random.u8(0..3) {
+                let scope = InstrumentationScope {
+                    name: letters(random),
+                    version: letters(random),
+                    ..Default::default()
+                };
+                let records = (0..random.u8(0..6)).map(|_| LogRecord {
+                    time_unix_nano: random.u64(..) >> random.u8(0..64),
+                    severity_number: random.i32(0..25),
+                    body: text(letters(random)),
+                    ..LogRecord::default()
+                });
+                let log_records = records.collect();
+                of.scope_logs.push(ScopeLogs { scope: Some(scope), log_records, ..ScopeLogs::default() });
+            }
+            request.resource_logs.push(of);
+        }
+        let width = if random.bool() { Width::Day } else { Width::Hour };
+        let bytes = request.encode_to_vec();
+        let transcoder = Transcoder::new(width, None, Limits::default());
+        let mut rows = transcoder.transcode(&bytes, usize::MAX, 1, &mut Space::unlimited()).unwrap().rows;
+        if random.bool() {
+            rows.truncate(random.usize(0..=rows.len()));
+        }
+        rows
+    }
+
+    #[test]
+    fn rows_are_restored_as_they_were() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut all = 0;
+        for at in 0..300 {
+            let rows = rows(&mut random);
+            let mut described = Vec::new();
+            rows.describe(&mut described);
+            let restored = Rows::restore(&described, rows.bytes().to_vec()).unwrap();
+            let words = |rows: &Rows| rows.rows.iter().map(|row| row.to_words()).collect::<Vec<_>>();
+            assert_eq!(restored.bytes(), rows.bytes(), "{at}");
+            assert_eq!(words(&restored), words(&rows), "{at}");
+            assert_eq!((&restored.resources, &restored.scopes), (&rows.resources, &rows.scopes), "{at}");
+            assert_eq!((&restored.periods, restored.width), (&rows.periods, rows.width), "{at}");
+            all += rows.len();
+        }
+        assert!(all > 500, "{all}");
+    }
+
+    #[test]
+    fn anything_else_is_refused_and_panics_nobody() {
+        let mut random = fastrand::Rng::with_seed(2);
+        for _ in 0..300 {
+            let rows = rows(&mut random);
+            let mut described = Vec::new();
+            rows.describe(&mut described);
+            for length in 0..described.len() {
+                assert!(Rows::restore(&described[..length], rows.bytes().to_vec()).is_none());
+            }
+            let more = [rows.bytes(), b"x"].concat();
+            assert!(Rows::restore(&described, more).is_none());
+            let at = random.usize(0..described.len());
+            described[at] = random.u8(..);
+            if let Some(other) = Rows::restore(&described, rows.bytes().to_vec()) {
+                other.tally(0..other.len());
+                (0..other.len()).for_each(|row| assert!(other.range(row, row + 1).end <= rows.bytes().len()));
+            }
+        }
+    }
+}

@@ -54,8 +54,10 @@ impl Content {
     pub(super) fn fail_to_sync(&mut self, random: &mut Rng) {
         let before = self.synced.clone();
         let mut after = self.now.clone();
+        // All written, all lost, or each by chance.
+        let mode = random.u8(0..4);
         for sector in self.sectors() {
-            match random.u8(0..3) {
+            match if mode < 3 { mode } else { random.u8(0..3) } {
                 0 => {}
                 1 => copy_sector(sector, &before, &mut after),
                 _ => {
@@ -64,7 +66,7 @@ impl Content {
                 }
             }
         }
-        if random.bool() {
+        if mode > 0 && random.bool() {
             after.truncate(before.len().max(self.low));
         }
         self.synced = after;

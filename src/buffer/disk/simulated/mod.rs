@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::files::{FOLDER, Files, Space};
+use super::files::{ALIGNMENT, FOLDER, Files, Space};
 use content::{Content, SECTOR};
 
 /// A disk with one directory. Clones are the same one.
@@ -63,6 +63,7 @@ struct Disk {
     total: u64,
     syncs: u64,
     sync_time: Duration,
+    pads: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -87,7 +88,13 @@ impl Simulated {
             total: 1 << 40,
             syncs: 0,
             sync_time: Duration::ZERO,
+            pads: false,
         })))
+    }
+
+    /// From now on some appends are filled up with zeros, as those past a page cache are.
+    pub(super) fn pad(&self) {
+        self.disk().pads = true;
     }
 
     /// The power fails at the call with this number from now on.
@@ -285,7 +292,16 @@ impl Files for Simulated {
 
     fn append(&self, file: &usize, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut bytes = Vec::new();
+        let pads = {
+            let mut disk = self.disk();
+            let length = disk.files[*file].now.len();
+            (disk.pads && disk.random.bool()).then(|| length.next_multiple_of(ALIGNMENT) - length)
+        };
+        bytes.resize(pads.unwrap_or_default(), 0);
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        if let Some(before) = pads {
+            bytes.resize(before + (bytes.len() - before).next_multiple_of(ALIGNMENT), 0);
+        }
         let half = |disk: &mut Disk| {
             let some = disk.random.usize(0..=bytes.len());
             disk.files[*file].append(&bytes[..some]);

@@ -1,10 +1,13 @@
 //! Files that are damaged, cut, blank, swapped, missing, there twice, or of a later version.
 
+use std::sync::Arc;
+
 use super::super::cursor::{Cursor, Found};
-use super::super::log::identity;
-use super::super::segment::{About, Unreadable};
+use super::super::log::{Log, Settings, identity};
+use super::super::segment::Unreadable;
 use super::super::simulated::Simulated;
 use super::{Key, Read, append, for_each_seed, open, read, samples};
+use crate::table::RowFormat;
 
 const LARGE: u64 = 1 << 30;
 /// Both copies of a header.
@@ -238,6 +241,25 @@ fn old_entries_of_another_file_are_no_entries() {
 }
 
 #[test]
+fn an_entry_in_the_place_of_another_costs_that_one() {
+    // The disk has written it to a wrong place, of the same length.
+    let (disk, requests, name) = segment(&[1, 1, 1, 2]);
+    let content = disk.content(&name);
+    let length = ENTRY + samples()[1].described.len() + samples()[1].rows.bytes().len();
+    let entry = |at: usize| HEADERS + at * length..HEADERS + (at + 1) * length;
+    for (from, to) in [(2, 0), (0, 2), (1, 2)] {
+        let disk = disk.copy();
+        let mut misplaced = content.clone();
+        misplaced[entry(to)].copy_from_slice(&content[entry(from)]);
+        disk.put(&name, misplaced);
+        let read = found(&disk);
+        let others = [&requests[..to], &requests[to + 1..]].concat();
+        let numbers = to as u64..to as u64 + 1;
+        assert_eq!((read.requests, read.lost), (others, vec![(requests[0].0.0, numbers)]), "{from} {to}");
+    }
+}
+
+#[test]
 fn a_torn_entry_between_whole_ones_is_damage_and_both_are_read() {
     let (disk, requests, name) = segment(&[1, 3, 2]);
     let mut content = disk.content(&name);
@@ -273,18 +295,21 @@ fn damage_at_the_end_hides_nothing_that_is_appended_behind_it() {
 #[test]
 fn a_header_as_large_as_thousand_columns_need_is_read() {
     let disk = Simulated::new(1);
-    let (mut log, _) = open(&disk, LARGE);
+    let columns = (0..1000).map(|at| (format!("column {at}"), "text".to_owned())).collect();
+    let format = Arc::new(RowFormat { destination: None, columns });
+    let (mut log, _) =
+        Log::open(disk.clone(), Settings { segment_bytes: LARGE, format: format.clone() }).unwrap();
     let begun = log.append(&[&samples()[1].rows]).unwrap().begun.unwrap();
-    let mut about = About::clone(begun.about.as_ref().unwrap());
-    about.format.columns = (0..1000).map(|at| (format!("column {at}"), "text".to_owned())).collect();
-    let header = about.to_bytes().unwrap();
-    let entries = disk.content(&begun.name)[HEADERS..].to_vec();
-    for damaged in [None, Some(100), Some(header.len() / 2 + 100)] {
-        let mut content = [header.clone(), entries.clone()].concat();
+    assert!(begun.entries > HEADERS as u64);
+    for damaged in [None, Some(100), Some(begun.entries as usize / 2 + 100)] {
+        let (disk, mut content) = (disk.copy(), disk.content(&begun.name));
         damaged.into_iter().for_each(|at: usize| content[at] ^= 1);
         disk.put(&begun.name, content);
         let (_, segments) = open(&disk, LARGE);
-        assert_eq!(segments[0].about.as_deref(), Ok(&about));
-        assert_eq!(segments[0].end, 1);
+        assert_eq!(
+            (segments[0].about.as_ref(), segments[0].format.as_ref()),
+            (begun.about.as_ref(), Some(&format))
+        );
+        assert_eq!((segments[0].first, segments[0].end), (0, 1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::simulated::Simulated;
+use super::super::simulated::{Call, Fault, Simulated};
 use super::super::{Appended, Positions};
 use super::running::Running;
 use super::{open, samples};
@@ -221,7 +221,6 @@ fn a_segment_goes_when_all_of_it_has_been_stored_for_long_enough() {
 
 #[test]
 fn a_segment_whose_removal_fails_stays_known() {
-    use super::super::simulated::{Call, Fault};
     for call in [Call::Remove, Call::SyncNames] {
         let queue = Running::on(disk_with(30), config(Drain::Fair), small_memory());
         queue.run(|queue| {
@@ -238,4 +237,64 @@ fn a_segment_whose_removal_fails_stays_known() {
             assert_eq!((durable.oldest_run(), durable.extent().bytes), (i64::MAX, 0));
         });
     }
+}
+
+#[test]
+fn a_header_that_cuts_an_earlier_file_stays_as_long_as_that_file() {
+    let queue = Running::on(Simulated::new(1), config(Drain::Fair), QueueConfig::default());
+    queue.run(|queue| {
+        queue.adopt();
+        assert_eq!(queue.append(1).blocking_recv(), Ok(Appended::Durable));
+        let error = std::io::ErrorKind::Other;
+        queue.disk.fail(Fault { call: Call::Sync, error, after: 0, for_good: false });
+        // Larger than a segment, so that the third one is in another.
+        assert_eq!(queue.append(20).blocking_recv(), Ok(Appended::Durable));
+        assert_eq!(queue.append(3).blocking_recv(), Ok(Appended::Durable));
+        let mut first = block_on(queue.buffer.take()).unwrap();
+        let mut second = first.split_off(samples()[1].rows.len());
+        let third = second.split_off(samples()[20].rows.len());
+        queue.store(second);
+        assert_eq!(queue.queue().remove_stored(&queue.disk, Duration::ZERO), 0);
+        queue.store(first);
+        assert_eq!(queue.queue().remove_stored(&queue.disk, Duration::ZERO), 2);
+        queue.store(third);
+    });
+}
+
+/// Waits until the reader has read something back.
+fn wait_for_supply(queue: &Running) {
+    while queue.queue().supply.is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn by_fifo_records_in_memory_come_before_those_that_had_no_room() {
+    let memory = QueueConfig { queue_size: 3, ..QueueConfig::default() };
+    let queue = Running::on(Simulated::new(1), config(Drain::Fifo), memory);
+    queue.run(|queue| {
+        queue.adopt();
+        assert_eq!(queue.append(3).blocking_recv(), Ok(Appended::Durable));
+        assert_eq!(queue.append(5).blocking_recv(), Ok(Appended::Durable));
+        wait_for_supply(queue);
+        let batches = drain(queue, 0, 1, (samples()[3].rows.len() + samples()[5].rows.len()) as u64);
+        let numbers: Vec<_> =
+            batches.iter().flat_map(Positions::iter).map(|(_, numbers)| numbers.start).collect();
+        assert!(numbers.is_sorted() && numbers[0] == 0, "{numbers:?}");
+    });
+}
+
+#[test]
+fn by_fifo_nothing_passes_what_was_read_back_and_waits_for_a_lane() {
+    let queue = Running::on(disk_with(5), config(Drain::Fifo), small_memory());
+    queue.run(|queue| {
+        queue.adopt();
+        wait_for_supply(queue);
+        append(queue, 20);
+        let runs: Vec<_> = drain(queue, 0, 1, records(5) + records(20))
+            .iter()
+            .flat_map(|batch| batch.iter().map(|(run, _)| run).collect::<Vec<_>>())
+            .collect();
+        assert!(runs.is_sorted() && runs.first() != runs.last());
+    });
 }
