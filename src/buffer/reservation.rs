@@ -21,7 +21,7 @@ pub struct Reservation {
     pub(super) left_out: Vec<(LossReason, Tally)>,
 }
 
-/// What happens to the records of a request that do not fit.
+/// The outcome of records of a request that do not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rest {
     /// They are dropped, and the answer to the sender says so.
@@ -55,7 +55,7 @@ impl Reservation {
         self.in_flight.as_ref().map_or(self.room.bytes(), InFlight::bytes)
     }
 
-    /// What happens to the others.
+    /// The outcome of the others.
     pub fn rest(&self) -> Rest {
         self.rest
     }

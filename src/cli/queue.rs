@@ -22,7 +22,7 @@ pub(super) struct QueueArguments {
     place: Place,
 }
 
-/// Where the queue is.
+/// The place of the queue.
 #[derive(Args)]
 struct Place {
     /// The directory of the queue, instead of the configured one
@@ -56,7 +56,7 @@ enum Action {
         /// Records that PostgreSQL has stored as well, as far as the queue still has them
         #[arg(long)]
         all: bool,
-        /// What to write
+        /// The format of the output
         #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Written::Ndjson)]
         format: Written,
         #[command(flatten)]

@@ -28,7 +28,7 @@ pub(super) struct Delivery {
     pub(super) started: Instant,
     /// COMMIT was sent and not answered: the batch may be stored, and must not be divided.
     pub(super) in_doubt: bool,
-    /// What the transaction in doubt says of the durable queue.
+    /// The claim of the transaction in doubt on the durable queue.
     pub(super) claim: Option<Claim>,
     /// The failure of an attempt whose cause could not be decided yet.
     pub(super) unjudged: Option<Failure>,

@@ -26,11 +26,11 @@ pub(super) struct Turn<'a> {
     pub(super) sequence: i64,
     /// For the first batch under a row number: the row's previous number, and its last batch.
     pub(super) before: Option<(i16, i64)>,
-    /// What the transaction says of the durable queue, if the batch is of one.
+    /// The transaction's claim on the durable queue, if the batch is of one.
     pub(super) queued: Option<Queued<'a>>,
 }
 
-/// What a transaction says of a durable queue.
+/// The claim of a transaction on a durable queue.
 #[derive(Clone, Copy)]
 pub(super) struct Queued<'a> {
     pub(super) queue: &'a DurableQueue,
@@ -57,7 +57,7 @@ impl Turn<'_> {
     fn behind(self, batches: i64) -> Advanced {
         match self.queued {
             Some(Queued { claim, .. }) if claim.has_confirmed() => Advanced::Lost,
-            // What was lost is known since the queue was taken over.
+            // The loss is known since the queue was taken over.
             Some(_) => Advanced::AfterALoss,
             None => {
                 tracing::error!(lane = self.lane, batches, "{LOST}");

@@ -2,7 +2,7 @@
 //! the transaction that writes, so that the outcome of a COMMIT without an answer can be looked up.
 //!
 //! A durable queue has a row as well, its anchor. The lanes that write the queue keep in their rows which of its records they have
-//! stored; whoever takes the queue over has all of that in the anchor, and keeps others from writing it.
+//! stored. A takeover collects all of that in the anchor, and keeps others from writing the queue.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ pub struct Owner<'a> {
     pub lanes: usize,
 }
 
-/// What was found when a queue was taken over.
+/// The result of a takeover.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakenOver {
     /// The anchor's stamp. No other takeover has the same.

@@ -21,11 +21,11 @@ pub struct Claims {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the anchor has.
+    /// The records that the anchor has.
     anchored: Positions,
     /// The anchor's stamp, since the queue was taken over.
     anchor: Option<i64>,
-    /// What was stored since then.
+    /// The records that were stored since then.
     stored: Positions,
     /// Records that count as stored, although they are not.
     given_up: Positions,
@@ -44,7 +44,7 @@ struct Confirmed {
     row: i16,
 }
 
-/// What a lane's transaction writes into its row.
+/// The positions that a lane's transaction writes into its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// A number that no other claim has: a count, and the lane in the lowest bits. Then the positions, as
@@ -59,7 +59,7 @@ pub struct Claim {
 }
 
 impl Claims {
-    /// What `lane` writes into its row, which has this `number`, in the transaction that stores `batch`.
+    /// The positions that `lane` writes into its row, which has this `number`, in the transaction that stores `batch`.
     pub fn claim(&self, lane: usize, number: i16, batch: Positions) -> Claim {
         let mut state = self.lock();
         state.stamps += 1;

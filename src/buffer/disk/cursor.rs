@@ -9,7 +9,7 @@ use super::quarantine;
 use super::segment::Segment;
 use crate::table::Rows;
 
-/// What was written past the page cache begins and ends at a multiple of this.
+/// Writes past the page cache begin and end at a multiple of this.
 const ALIGNMENT: u64 = files::ALIGNMENT as u64;
 /// The bytes that are read at once, where more of them are searched.
 const CHUNK: usize = 256 << 10;
@@ -24,7 +24,7 @@ pub(super) struct Cursor<F: Files> {
     name: String,
     salt: u64,
     entries: u64,
-    /// Where the next entry begins.
+    /// The offset of the next entry.
     at: u64,
     /// The number before which nothing is found from there on.
     number: u64,
@@ -35,7 +35,7 @@ pub(super) struct Cursor<F: Files> {
     cached_at: u64,
 }
 
-/// What is at a number.
+/// The result of a search for a number.
 #[derive(Debug)]
 pub(super) enum Found {
     /// The entry that has the number, or the first one after it.
@@ -92,7 +92,7 @@ impl<F: Files> Cursor<F> {
         self.salvages = true;
     }
 
-    /// What is at `number`.
+    /// Searches for `number`.
     pub(super) fn find(&mut self, number: u64) -> io::Result<Found> {
         if number < self.number {
             (self.at, self.number) = (self.entries, 0);
@@ -207,7 +207,7 @@ impl<F: Files> Cursor<F> {
 
     /// The next whole entry at `from` or behind it, and where it is.
     fn next_whole(&mut self, from: u64) -> io::Result<Option<(u64, Header)>> {
-        // Where entries follow each other, they are not looked for.
+        // The usual case: the next entry follows at once.
         if let Some(header) = self.header(from)?
             && self.rows_are_whole(from, &header)?
         {

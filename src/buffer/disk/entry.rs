@@ -27,7 +27,7 @@ pub(super) struct Header {
     payload: u32,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 enum Kind {

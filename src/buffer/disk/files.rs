@@ -46,7 +46,7 @@ pub trait Files: Clone + Send + Sync + fmt::Debug + 'static {
 /// The space of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// What an unprivileged process may still write.
+    /// The bytes that an unprivileged process may still write.
     pub free: u64,
     /// All of it.
     pub total: u64,
@@ -140,7 +140,7 @@ impl Directory {
         self.lock.is_some()
     }
 
-    /// What is shared may be another process's.
+    /// A shared directory may be another process's.
     fn may_change(&self) -> io::Result<()> {
         if self.is_locked() { Ok(()) } else { Err(io::ErrorKind::ReadOnlyFilesystem.into()) }
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::buffer::reason::{LossReason, RejectReason};
 use crate::table::{Rows, Tally};
 
-/// What became of the rows of a request.
+/// The outcome of the rows of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// They are on stable storage.

@@ -24,7 +24,7 @@ const IDENTITY: &str = "queue";
 /// Ends the name of a file until all of it is on stable storage. Then it is renamed.
 const NEW: &str = ".new";
 
-/// What a log writes.
+/// The settings of a log.
 #[derive(Clone, Debug)]
 pub(in crate::buffer) struct Settings {
     /// From this size on, a segment is complete.
@@ -55,7 +55,7 @@ struct Current<File> {
     bytes: u64,
 }
 
-/// What was appended.
+/// A group that was appended.
 #[derive(Debug)]
 pub(super) struct LogAppend {
     pub(super) run: Run,
@@ -233,7 +233,7 @@ pub(super) fn find_segments<F: Files>(files: &F) -> io::Result<Vec<Segment>> {
     }
     let segments = names.iter().filter(|name| is_segment(name));
     let mut segments: Vec<_> = segments.map(|name| Segment::look(files, name)).collect();
-    // Of copies under two names, the one that can be read is, and rather the one that has its own name.
+    // One of several copies is used: one that can be read, and rather the one that has its own name.
     segments.sort_by_cached_key(|segment| {
         let has_its_name = segment.about.as_ref().is_ok_and(|about| about.name() == segment.name);
         (segment.run, segment.first, segment.about.is_err(), !has_its_name, segment.name.clone())

@@ -7,7 +7,7 @@ use opentelemetry::metrics::{Histogram, Meter};
 
 use super::{DurableQueue, Extent};
 
-/// What the writer measures, once a meter is there.
+/// The instruments of the writer, once a meter is there.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     sync: OnceLock<Histogram<f64>>,

@@ -75,7 +75,7 @@ pub struct DurableQueue {
     id: Uuid,
     config: StorageConfig,
     claims: Claims,
-    /// What the directory said when it was opened.
+    /// The directory's notes when it was opened.
     notes: Notes,
     places: Mutex<Places>,
     inbox: Inbox,
@@ -90,7 +90,7 @@ pub struct DurableQueue {
     trouble: Mutex<Option<(Trouble, String, Instant)>>,
     health: Health,
     metrics: Metrics,
-    /// What writer and reader begin with.
+    /// Taken by the writer and the reader when they begin.
     parts: Mutex<Option<(Directory, Log<Directory>)>>,
     format: Arc<RowFormat>,
 }

@@ -1,4 +1,4 @@
-//! Where the records of the queue are: in which segment, and which of them are in memory as well.
+//! The places of the queue's records: their segments, and which of them are in memory as well.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -222,7 +222,7 @@ impl Places {
         self.segments.values().map(|place| place.bytes).sum()
     }
 
-    /// Of `positions`, those that a readable segment has.
+    /// The number of `positions` that a readable segment has.
     pub(super) fn readable_of(&self, positions: &Positions) -> u64 {
         let within =
             |(run, place): (Run, &Place)| positions.count_within(run, place.segment.first..place.end);

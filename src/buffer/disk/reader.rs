@@ -126,7 +126,7 @@ impl<'a, F: Files> Reader<'a, F> {
         let stored = self.durable.claims.stored();
         let gap = places.backlog(&stored);
         if gap.is_none() && is_out {
-            // Whoever leaves records to the disk alone does so under the same lock.
+            // Records are left to the disk alone under the same lock.
             self.durable.spill.end();
         }
         self.durable.spill.count(stored.ranges());

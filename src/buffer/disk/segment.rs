@@ -24,7 +24,7 @@ const MOST_BLOCKS: usize = 256;
 /// The bytes of a block before the JSON.
 const PREFIX: usize = 24;
 
-/// What a segment's header says.
+/// The content of a segment's header.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct About {
     /// The queue that it is of.
@@ -37,7 +37,7 @@ pub struct About {
     pub created: i64,
     /// Begins each entry.
     pub(super) salt: u64,
-    /// What its rows are.
+    /// The format of its rows.
     pub format: RowFormat,
     /// The number after the last record that was acknowledged before. What earlier files of the run have from there on is of writes
     /// and syncs that failed.
@@ -61,7 +61,7 @@ pub struct Segment {
     pub about: Result<Arc<About>, Unreadable>,
     /// The format of its rows; `None` if it cannot be read.
     pub format: Option<Arc<RowFormat>>,
-    /// Where the entries begin.
+    /// The offset of the first entry.
     pub(super) entries: u64,
     /// Not all of its bytes could be read, so that it is put aside where it would be removed.
     pub(super) is_kept: bool,
@@ -213,7 +213,7 @@ fn numbers_in(name: &str) -> Option<(Run, u64)> {
     Some((i64::from_str_radix(run, 16).ok()?, u64::from_str_radix(first, 16).ok()?))
 }
 
-/// Where a seal would begin in a file of `bytes` bytes.
+/// The offset at which a seal would begin.
 pub(super) fn seal_at(segment: &Segment) -> Option<u64> {
     segment.bytes.checked_sub(HEADER as u64).filter(|at| *at >= segment.entries)
 }

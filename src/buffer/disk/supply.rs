@@ -19,7 +19,7 @@ pub(super) const MOST_READY: usize = 2;
 pub(super) struct Supply {
     ready: Mutex<VecDeque<Batch>>,
     lanes: Notify,
-    /// Where there is one lane, it takes both kinds in turns.
+    /// A single lane takes both kinds in turns.
     turn: AtomicBool,
 }
 

@@ -8,7 +8,7 @@ use super::files::Files;
 use super::log::{Log, Settings};
 use crate::table::{RowFormat, Rows};
 
-/// What is read of a queue.
+/// The readable part of a queue.
 #[doc(hidden)]
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Whole {

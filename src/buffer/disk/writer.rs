@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(in crate::buffer) struct Writer<'a, F: Files> {
     durable: &'a Arc<DurableQueue>,
     ledger: &'static Ledger,
-    /// What the lanes take from memory.
+    /// The records in memory, for the lanes.
     arriving: &'a Queue,
     overflow: &'a dyn Fn() -> Overflow,
     files: F,

@@ -173,7 +173,7 @@ fn judge_times(mut times: Vec<Duration>, fsync: bool) -> (Verdict, String) {
     ok(text)
 }
 
-/// What the queue has in `dir`, and who uses it.
+/// The contents of the queue's directory `dir`, and whether a forebay uses it.
 fn files(dir: &Path) -> io::Result<Vec<(Verdict, String)>> {
     let (segments, bytes) = count(dir, "segment")?;
     let user = match File::open(dir.join("lock")) {

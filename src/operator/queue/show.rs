@@ -24,7 +24,7 @@ pub(super) struct Sums {
     by_service: BTreeMap<Option<String>, SeverityCounts>,
 }
 
-/// What is shown.
+/// The answer of `show`.
 #[derive(Serialize)]
 struct Summary<'a> {
     directory: &'a Path,

@@ -92,7 +92,7 @@ impl Content {
             let fate = if mode < 3 { mode } else { random.u8(0..3) };
             match fate {
                 0 => {}
-                // What was synced in a sector is not lost with the rest.
+                // The synced part of a sector is not lost with the rest.
                 1 if sector * SECTOR >= kept => fill_sector(sector, &mut after),
                 _ if self.lost.contains(&sector) || fate > 0 => copy_sector(sector, &self.synced, &mut after),
                 _ => {}

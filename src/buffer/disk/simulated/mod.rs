@@ -46,7 +46,7 @@ pub(super) struct Fault {
     pub(super) for_good: bool,
 }
 
-/// What the disk and the operating system have.
+/// The contents of the disk and of the operating system's memory.
 #[derive(Clone, Debug)]
 struct Disk {
     random: Rng,

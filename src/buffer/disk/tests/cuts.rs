@@ -10,7 +10,7 @@ use super::super::segment::Segment;
 use super::super::simulated::{Call, Fault, Simulated};
 use super::{Key, for_each_seed, read, samples, seeds, settings};
 
-/// What was asked of the log, and what it has answered.
+/// The requests to the log, and its answers.
 #[derive(Default)]
 struct Model {
     requests: u64,

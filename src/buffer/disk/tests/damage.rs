@@ -38,7 +38,7 @@ fn segment(samples: &[usize]) -> (Simulated, Vec<(Key, usize)>, String) {
     (disk, requests, name)
 }
 
-/// What a start finds on `disk`.
+/// The records that a start finds on `disk`.
 fn found(disk: &Simulated) -> Read {
     read(disk, &open(disk, LARGE).1)
 }
