@@ -30,8 +30,8 @@ impl Buffer {
 
     pub(super) fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
         if let Some(durable) = &self.durable {
-            let overflow = || self.overflow();
-            Writer::new(durable, self.ledger, &self.queue, &overflow, files, log).run();
+            let (ledger, arriving, overflow) = (self.ledger, &self.queue, &|| self.overflow());
+            Writer { durable, ledger, arriving, overflow, files, log, spare: None }.run();
         }
     }
 

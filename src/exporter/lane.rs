@@ -96,7 +96,7 @@ impl<'a> Lane<'a> {
         while let Some(mut part) = self.next(&mut parts).await {
             if self.senders_wait() && !part.in_doubt && part.batch.nobody_waits_any_more() {
                 // The senders got no answer and send again.
-                self.exporter.give_up(part.batch, DropReason::RetryExhausted);
+                part.batch.settle_dropped(DropReason::RetryExhausted);
                 continue;
             }
             if part.batch.len() > self.most && !part.in_doubt {
@@ -378,7 +378,7 @@ impl<'a> Lane<'a> {
         if !self.senders_wait() {
             tracing::error!(records, %failure, "records were dropped: retry_on_failure allows no further try");
         }
-        self.exporter.give_up(part.batch, DropReason::RetryExhausted);
+        part.batch.settle_dropped(DropReason::RetryExhausted);
     }
 
     /// Whether senders wait for the result. Then they keep the records, and send them again if necessary.

@@ -5,7 +5,6 @@ use tokio::time::{Instant, sleep};
 use super::Exporter;
 use super::turn::end_holders_of;
 use crate::buffer::disk::{Claim, DurableQueue};
-use crate::buffer::{Batch, DropReason};
 use crate::postgres::backoff::Backoff;
 use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
@@ -61,14 +60,6 @@ impl Exporter {
             self.buffer.books().recover(queue.send_again(&lost));
         }
         Ok(())
-    }
-
-    /// Drops `batch`, whose records are not written any more.
-    pub(super) fn give_up(&self, batch: Batch, reason: DropReason) {
-        if let Some(queue) = self.buffer.durable() {
-            queue.claims().give_up(&batch.positions());
-        }
-        batch.settle_dropped(reason);
     }
 
     async fn take_over(&self, queue: &DurableQueue, last: Option<i64>) -> Result<TakenOver, Failure> {

@@ -129,7 +129,7 @@ impl<'a, F: Files> Reader<'a, F> {
             // Records are left to the disk alone under the same lock.
             self.durable.spill.end();
         }
-        self.durable.spill.count(stored.ranges());
+        self.durable.spill.count(self.durable.claims.ranges());
         gap
     }
 

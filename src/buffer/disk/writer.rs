@@ -22,29 +22,18 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// The writer's own state.
 pub(in crate::buffer) struct Writer<'a, F: Files> {
-    durable: &'a Arc<DurableQueue>,
-    ledger: &'static Ledger,
+    pub(in crate::buffer) durable: &'a Arc<DurableQueue>,
+    pub(in crate::buffer) ledger: &'static Ledger,
     /// The records in memory, for the lanes.
-    arriving: &'a Queue,
-    overflow: &'a dyn Fn() -> Overflow,
-    files: F,
-    log: Log<F>,
+    pub(in crate::buffer) arriving: &'a Queue,
+    pub(in crate::buffer) overflow: &'a dyn Fn() -> Overflow,
+    pub(in crate::buffer) files: F,
+    pub(in crate::buffer) log: Log<F>,
     /// The bytes that the file system had to spare at the last look.
-    spare: Option<(Instant, u64)>,
+    pub(in crate::buffer) spare: Option<(Instant, u64)>,
 }
 
-impl<'a, F: Files + Clone> Writer<'a, F> {
-    pub(in crate::buffer) fn new(
-        durable: &'a Arc<DurableQueue>,
-        ledger: &'static Ledger,
-        arriving: &'a Queue,
-        overflow: &'a dyn Fn() -> Overflow,
-        files: F,
-        log: Log<F>,
-    ) -> Self {
-        Self { durable, ledger, arriving, overflow, files, log, spare: None }
-    }
-
+impl<F: Files> Writer<'_, F> {
     /// Writes until the queue takes no further request, and all are answered.
     pub(in crate::buffer) fn run(mut self) {
         while let Some(mut group) = self.durable.inbox.take(GROUP) {
