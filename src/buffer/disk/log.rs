@@ -146,9 +146,15 @@ impl<F: Files> Log<F> {
             self.abandon(begun.is_some());
             return Err(error.into());
         }
-        // More than the entries where zeros fill up a block. They are durable, and known to be so whatever this answers.
-        let length = self.files.length(&current.file).unwrap_or(current.bytes);
-        let bytes = length - std::mem::replace(&mut current.bytes, length);
+        // More than the entries where zeros fill up a block.
+        let bytes = match self.files.length(&current.file) {
+            Ok(length) => length - std::mem::replace(&mut current.bytes, length),
+            // The entries are durable. A later failure must not cut them, so the file is complete.
+            Err(_) => {
+                self.current = None;
+                0
+            }
+        };
         self.acknowledged = self.next;
         Ok(LogAppend { run: self.run, begun, firsts, bytes, time })
     }
@@ -195,7 +201,7 @@ impl<F: Files> Log<F> {
 }
 
 /// Creates the file `name` with this content. It is there as a whole or not at all.
-fn create_whole<F: Files>(files: &F, name: &str, content: &[u8]) -> io::Result<F::File> {
+pub(super) fn create_whole<F: Files>(files: &F, name: &str, content: &[u8]) -> io::Result<F::File> {
     let new = format!("{name}{NEW}");
     // One that an earlier attempt has left.
     let _ = files.remove(&new);
@@ -322,13 +328,11 @@ fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> u64 {
     end
 }
 
-/// The queue's id: as the newest segment has it, because a damaged id would still be one; else from its file; else a new one.
+/// The queue's id, for which a new queue gets a file.
 fn identify<F: Files>(files: &F, segments: &[Segment]) -> io::Result<Uuid> {
-    let named = identity(files);
-    let known =
-        segments.iter().rev().find_map(|segment| segment.about.as_ref().ok()).map(|about| about.queue);
-    let id = known.or(named).unwrap_or_else(Uuid::new_v4);
-    if named != Some(id)
+    let known = identity(files, segments);
+    let id = known.unwrap_or_else(Uuid::new_v4);
+    if named(files) != Some(id)
         && let Err(error) = create_whole(files, IDENTITY, format!("{id}\n").as_bytes())
     {
         // The next start finds it in the segments again.
@@ -337,8 +341,14 @@ fn identify<F: Files>(files: &F, segments: &[Segment]) -> io::Result<Uuid> {
     Ok(id)
 }
 
+/// The queue's id: as the newest segment has it, because a damaged id would still be one; else as its file has it.
+pub(super) fn identity<F: Files>(files: &F, segments: &[Segment]) -> Option<Uuid> {
+    let newest = segments.iter().rev().find_map(|segment| segment.about.as_ref().ok());
+    newest.map(|about| about.queue).or_else(|| named(files))
+}
+
 /// The queue's id as its file has it.
-pub(super) fn identity<F: Files>(files: &F) -> Option<Uuid> {
+pub(super) fn named<F: Files>(files: &F) -> Option<Uuid> {
     let file = files.open(IDENTITY).ok()?;
     let mut text = [0; 37];
     files.read_at(&file, &mut text, 0).ok()?;

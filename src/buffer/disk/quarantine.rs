@@ -12,7 +12,8 @@ const BLOCK: usize = 4096;
 
 /// Copies these bytes of a segment, once. Those that cannot be read are zeros in the copy.
 pub(super) fn keep<F: Files>(files: &F, file: &F::File, segment: &str, bytes: Range<u64>) -> io::Result<()> {
-    let name = format!("{FOLDER}/{segment}.{:x}", bytes.start);
+    // The same damage may have grown since an earlier copy.
+    let name = format!("{FOLDER}/{segment}.{:x}-{:x}", bytes.start, bytes.end);
     if files.open(&name).is_ok() {
         return Ok(());
     }

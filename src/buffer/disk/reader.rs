@@ -172,7 +172,8 @@ impl<'a, F: Files> Reader<'a, F> {
     fn find(&mut self, segment: &Arc<Segment>, number: u64) -> std::io::Result<Found> {
         if self.cursor.as_ref().is_none_or(|(of, _)| !Arc::ptr_eq(of, segment)) {
             let mut cursor = Cursor::open(&self.files, segment)?;
-            if self.failures >= ATTEMPTS {
+            // Otherwise nothing of the disk can be read, which passes or ends with a new disk, and damages no record.
+            if self.failures >= ATTEMPTS && Segment::look(&self.files, &segment.name).about.is_ok() {
                 cursor.salvage();
             }
             self.cursor = Some((segment.clone(), cursor));

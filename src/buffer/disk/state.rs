@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Positions;
 use super::files::Files;
+use super::log::create_whole;
 
 const MAGIC: &[u8; 8] = b"FORBYPOS";
 /// The bytes before the positions, and those of them before the checksum.
@@ -81,13 +82,7 @@ impl State {
 
 /// Notes on stable storage that the records `dropped` were dropped.
 pub(super) fn drop_records<F: Files>(files: &F, queue: Uuid, dropped: &Positions) -> io::Result<()> {
-    let new = format!("{DROPPED}.new");
-    let _ = files.remove(&new);
-    let file = files.create(&new)?;
-    files.append(&file, &mut [IoSlice::new(&to_bytes(0, queue, dropped))])?;
-    files.sync(&file)?;
-    files.rename(&new, DROPPED)?;
-    files.sync_names()
+    create_whole(files, DROPPED, &to_bytes(0, queue, dropped)).map(drop)
 }
 
 fn newest<F: Files>(files: &F, queue: Uuid) -> Option<(u64, Positions)> {

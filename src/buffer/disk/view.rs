@@ -11,7 +11,7 @@ use super::Positions;
 use super::cursor::{Cursor, Step};
 use super::files::{Directory, DirectoryError, FOLDER};
 use super::log::{self, find_ends, find_segments};
-use super::segment::{self, Segment};
+use super::segment::{self, Segment, Unreadable};
 use super::state::{self, Notes};
 use crate::buffer::config::FileStorageConfig;
 use crate::table::Rows;
@@ -82,9 +82,11 @@ impl View {
     }
 
     fn of(path: &Path, files: Directory) -> io::Result<Self> {
-        let segments = look(&files)?;
-        let known = segments.iter().rev().find_map(|segment| segment.about.as_ref().ok());
-        let id = known.map(|about| about.queue).or_else(|| log::identity(&files));
+        let mut segments = find_segments(&files)?;
+        find_ends(&files, &mut segments);
+        // A forebay that runs may remove one at any moment.
+        segments.retain(|segment| segment.about != Err(Unreadable::Refused(io::ErrorKind::NotFound)));
+        let id = log::identity(&files, &segments);
         let notes = id.map(|id| Notes::read(&files, id, &segment::positions(&segments))).unwrap_or_default();
         Ok(Self { path: path.to_owned(), files, id, notes, segments })
     }
@@ -188,13 +190,6 @@ pub fn quarantined(path: &Path) -> (u64, u64) {
 
 fn refused(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     move |source| DirectoryError::Refused { directory: path.to_owned(), source }
-}
-
-/// The segments with their ends. A forebay that runs may remove one at any moment.
-fn look(files: &Directory) -> io::Result<Vec<Segment>> {
-    let mut segments = find_segments(files)?;
-    find_ends(files, &mut segments);
-    Ok(segments)
 }
 
 /// A segment as far as it is read.

@@ -207,6 +207,11 @@ impl Simulated {
         files.any(|content| memchr::memmem::find(content, bytes).is_some())
     }
 
+    /// The number of calls so far.
+    pub(super) fn calls(&self) -> u64 {
+        self.disk().calls
+    }
+
     /// The number of syncs so far.
     pub(super) fn syncs(&self) -> u64 {
         self.disk().syncs

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::cursor::{Cursor, Found};
-use super::super::log::{Log, Settings, identity};
+use super::super::log::{Log, Settings, named};
 use super::super::segment::Unreadable;
 use super::super::simulated::Simulated;
 use super::{Key, Read, append, for_each_seed, open, read, samples};
@@ -49,9 +49,30 @@ fn quarantined(disk: &Simulated) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+fn damage_that_grows_is_kept_as_a_whole() {
+    let disk = Simulated::new(1);
+    let (mut log, _) = open(&disk, 1 << 20);
+    let keys = append(&mut log, &[1, 2, 3]);
+    drop(log);
+    let (_, segments) = open(&disk, 1 << 20);
+    let mut content = disk.content(&segments[0].name);
+    let mut damage = |sample: usize| {
+        let at = memchr::memmem::find(&content, samples()[sample].rows.bytes()).unwrap();
+        content[at] ^= 1;
+        disk.put(&segments[0].name, content.clone());
+        let found = Cursor::open(&disk, &segments[0]).unwrap().find(keys[1].1).unwrap();
+        assert!(matches!(found, Found::Damaged { is_kept: true, .. }), "{found:?}");
+        quarantined(&disk).into_iter().map(|(_, bytes)| bytes).max_by_key(Vec::len).unwrap()
+    };
+    let (one, both) = (damage(2), damage(3));
+    let last = samples()[3].rows.bytes();
+    assert!(both.len() > one.len() && both.ends_with(&last[last.len() - 20..]));
+}
+
+#[test]
 fn a_flipped_bit_costs_its_entry_at_most() {
     let (disk, requests) = queue();
-    let id = identity(&disk).unwrap();
+    let id = named(&disk).unwrap();
     for name in disk.names() {
         let content = disk.content(&name);
         let is_segment = name != "queue";
@@ -163,10 +184,10 @@ fn missing_files_cost_what_they_had() {
         let left: Vec<_> = requests[..gone.start].iter().chain(&requests[gone.end..]).copied().collect();
         assert_eq!((found(&disk).requests, found(&disk).lost), (left, vec![]));
     }
-    let id = identity(&disk).unwrap();
+    let id = named(&disk).unwrap();
     super::super::files::Files::remove(&disk, "queue").unwrap();
     assert_eq!(open(&disk, LARGE).0.id(), id, "the segments have it as well");
-    assert_eq!(identity(&disk), Some(id));
+    assert_eq!(named(&disk), Some(id));
 }
 
 #[test]

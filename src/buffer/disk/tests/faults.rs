@@ -49,6 +49,22 @@ fn a_failed_group_is_written_again_under_new_numbers_and_read_once() {
 }
 
 #[test]
+fn a_file_whose_length_cannot_be_read_is_never_cut() {
+    let disk = Simulated::new(1);
+    let (mut log, _) = open(&disk, LARGE);
+    let first = append(&mut log, &[1]);
+    disk.fail(fault(Call::Read, ErrorKind::Other, false));
+    let second = append(&mut log, &[2]);
+    disk.fail(fault(Call::Sync, ErrorKind::Other, false));
+    log.append(&[&samples()[4].rows]).unwrap_err();
+    let third = append(&mut log, &[3]);
+    for disk in [disk.copy(), disk.after_worst_cut()] {
+        let requests = read(&disk, &open(&disk, LARGE).1).requests;
+        assert_eq!(requests, [(first[0], 1), (second[0], 2), (third[0], 3)]);
+    }
+}
+
+#[test]
 fn nothing_is_acknowledged_while_a_kind_of_call_fails_and_all_is_well_after_it() {
     for (call, error) in [Call::Create, Call::Append, Call::Sync, Call::Rename, Call::SyncNames]
         .into_iter()

@@ -189,6 +189,26 @@ fn a_sector_that_cannot_be_read_holds_up_nothing_and_its_file_is_put_aside() {
 }
 
 #[test]
+fn a_disk_of_which_nothing_can_be_read_damages_no_record() {
+    let queue = Running::on(disk_with(30), config(Drain::Fair), small_memory());
+    queue.run(|queue| {
+        for name in queue.disk.names() {
+            (0..queue.disk.content(&name).len()).step_by(512).for_each(|at| queue.disk.spoil(&name, at));
+        }
+        let before = queue.disk.calls();
+        queue.adopt();
+        // Each attempt opens the file and reads.
+        while queue.disk.calls() < before + 100 {
+            queue.queue().bell.ring();
+        }
+        assert_eq!(queue.buffer.books().dropped_total(), 0);
+        queue.disk.mend();
+        queue.queue().bell.ring();
+        drain(queue, 0, 1, records(30));
+    });
+}
+
+#[test]
 fn a_segment_goes_when_all_of_it_has_been_stored_for_long_enough() {
     let queue = Running::on(disk_with(30), config(Drain::Fair), small_memory());
     let (files, durable) = (queue.disk.clone(), queue.queue().clone());
