@@ -85,7 +85,7 @@ impl Tasks {
         if let Some(limiter) = app.limiter.clone() {
             let (buffer, intake) = (app.buffer.clone(), app.intake.clone());
             watchers.spawn(async move {
-                let counted = || (intake.receiving() + buffer.budget().bytes()) as u64;
+                let counted = || (intake.receiving() + buffer.memory()) as u64;
                 limiter.run(counted, |pressure| relieve(&buffer, pressure)).await;
             });
         }

@@ -53,6 +53,11 @@ impl Buffer {
         self.queue.push(Chunk::durable(rows, room, position, 0..len).in_format(format));
     }
 
+    /// The memory of all rows that it has, in bytes: those that are buffered, and those on their way to the disk.
+    pub fn memory(&self) -> usize {
+        self.budget().bytes() + self.durable().map_or(0, |durable| durable.in_flight())
+    }
+
     /// Reserves memory for rows on their way to the disk, which are there for a moment only.
     pub(super) fn reserve_in_flight(
         &self,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use opentelemetry::metrics::Meter;
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
 use crate::table::{Mapping, Replaced, Space, Transcoder, Untranscoded};
+use crate::values::when::unix_nanos;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
@@ -86,8 +87,9 @@ struct Admitted {
     too_complex: usize,
     /// The limit that the first of these exceeds.
     first_too_complex: Option<Invalid>,
-    /// The rows that were handed to the durable queue.
+    /// The rows that were handed to the durable queue, and the values replaced in them.
     queued: usize,
+    replaced: Replaced,
     settled: Settled,
     /// Receives the settlement, if the sender waits for it.
     receipt: Option<oneshot::Receiver<Settled>>,
@@ -216,15 +218,14 @@ impl Intake {
             }
         };
         match answer {
-            Some(Appended::Durable) => Ok(()),
-            Some(Appended::Dropped) => {
-                admitted.shed(DropReason::DropNewest, admitted.queued);
-                Ok(())
-            }
-            Some(Appended::Refused(RejectReason::Full)) => Err(Refusal::Full),
-            Some(Appended::Refused(RejectReason::Draining)) => Err(Refusal::Draining),
-            Some(Appended::Refused(_)) | None => Err(Refusal::Disk),
+            Some(Appended::Durable) => {}
+            Some(Appended::Dropped) => admitted.shed(DropReason::DropNewest, admitted.queued),
+            Some(Appended::Refused(RejectReason::Full)) => return Err(Refusal::Full),
+            Some(Appended::Refused(RejectReason::Draining)) => return Err(Refusal::Draining),
+            Some(Appended::Refused(_)) | None => return Err(Refusal::Disk),
         }
+        self.buffer.books().replace(&admitted.replaced);
+        Ok(())
     }
 
     /// Everything up to the buffer. Nothing here waits.
@@ -273,7 +274,12 @@ impl Intake {
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
-        let transcoded = match self.transcoder.transcode(request, reservation.records(), now(), &mut space) {
+        let transcoded = match self.transcoder.transcode(
+            request,
+            reservation.records(),
+            unix_nanos() as u64,
+            &mut space,
+        ) {
             Ok(transcoded) => transcoded,
             Err(Untranscoded::NoSpace(_)) if no_room == NoRoom::Now => {
                 return refuse(RejectReason::NoRoom, no_room.into());
@@ -297,12 +303,11 @@ impl Intake {
         reservation.leave_out(LossReason::TooComplex, transcoded.too_complex);
 
         if let Some(durable) = self.buffer.durable() {
-            replaced += transcoded.replaced;
-            books.replace(&replaced);
-            let rows = transcoded.rows;
+            admitted.replaced = replaced;
+            admitted.replaced += transcoded.replaced;
             self.transcoder.remember(transcoded.new);
-            let queued = rows.len();
-            let (shed, appended) = self.buffer.append(durable, reservation, rows);
+            let queued = transcoded.rows.len();
+            let (shed, appended) = self.buffer.append(durable, reservation, transcoded.rows);
             admitted.too_large += shed.too_large;
             admitted.queued = queued - shed.too_large;
             admitted.appended = Some(appended);
@@ -376,10 +381,4 @@ impl Admitted {
         let message = said.collect::<Vec<_>>();
         Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
     }
-}
-
-/// Nanoseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

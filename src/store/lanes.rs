@@ -4,8 +4,6 @@
 //! A durable queue has a row as well, its anchor. The lanes that write the queue keep in their rows which of its records they have
 //! stored. A takeover collects all of that in the anchor, and keeps others from writing the queue.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use uuid::Uuid;
 
 use super::schema::SchemaError;
@@ -13,6 +11,7 @@ use crate::postgres::error::Failure;
 use crate::postgres::session::Connection;
 use crate::table::identifier::Schema;
 use crate::values::positions::{Positions, Run};
+use crate::values::when::unix_nanos;
 
 /// The clerk's sequence row is in the same table.
 pub const CLERK: i16 = -1;
@@ -91,8 +90,7 @@ pub async fn take_over(
     while stored.ranges() > MOST_RANGES && stored.first_run().is_some_and(|run| run < oldest) {
         stored.forget_before(stored.first_run().map_or(oldest, |run| run + 1));
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros() as i64);
-    let stamp = now.max((before >> 8) + 1) << 8 | ANCHOR_BITS;
+    let stamp = (unix_nanos() / 1000).max((before >> 8) + 1) << 8 | ANCHOR_BITS;
     settle(connection, owner, &[vec![stamp], stored.to_numbers()].concat()).await?;
     connection.batch_execute("COMMIT").await?;
     Ok(TakenOver { stamp, stored, stamps })

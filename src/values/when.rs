@@ -1,7 +1,7 @@
-//! Points in time as people write them on the command line.
+//! Points in time: now, and as people write them on the command line.
 
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -35,6 +35,12 @@ pub enum Written {
      of the space or not; and these with an offset, such as 2026-11-25T17:05:09Z or 2026-11-25 17:05+01:00"
 )]
 pub struct WhenError;
+
+/// Now, in nanoseconds since 1970.
+pub fn unix_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
 
 impl When {
     /// The point in time, if it is `now`.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -61,6 +62,11 @@ impl Inbox {
         Some(InFlight { of_all: self.in_flight.clone(), bytes })
     }
 
+    /// The bytes of rows that wait or are being written.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
     /// Adds `append`; gives it back if the inbox is closed.
     pub(super) fn push(&self, append: Append) -> Result<(), Box<Append>> {
         let mut waiting = self.lock();
@@ -73,10 +79,12 @@ impl Inbox {
         Ok(())
     }
 
-    /// Waits for requests, and takes those that wait until they have `most` bytes; `None` once it is closed and empty.
-    pub(super) fn take(&self, most: usize) -> Option<Vec<Append>> {
+    /// Waits for requests, for `longest` at most, and takes those that wait until they have `most` bytes; `None` once it is closed
+    /// and empty.
+    pub(super) fn take(&self, most: usize, longest: Duration) -> Option<Vec<Append>> {
         let is_idle = |waiting: &mut Waiting| waiting.appends.is_empty() && !waiting.closed;
-        let mut waiting = self.wake.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let waited = self.wake.wait_timeout_while(self.lock(), longest, is_idle);
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         let mut bytes = 0;
         let mut group = Vec::new();
         while bytes < most
@@ -85,7 +93,7 @@ impl Inbox {
             bytes += append.rows.bytes().len();
             group.push(append);
         }
-        (!group.is_empty()).then_some(group)
+        (!group.is_empty() || !waiting.closed).then_some(group)
     }
 
     /// Takes no further request.

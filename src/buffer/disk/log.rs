@@ -6,7 +6,6 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
@@ -17,9 +16,13 @@ use super::quarantine;
 use super::segment::{About, Segment, is_segment, seal_at};
 use crate::table::{RowFormat, Rows};
 use crate::values::positions::Run;
+use crate::values::when::unix_nanos;
 
 /// The file that has the queue's id.
 const IDENTITY: &str = "queue";
+
+/// The file that is written to see whether the disk takes one.
+const PROBE: &str = "probe";
 
 /// Ends the name of a file until all of it is on stable storage. Then it is renamed.
 const NEW: &str = ".new";
@@ -99,7 +102,8 @@ impl<F: Files> Log<F> {
             }
         }
         let readable = segments.iter().filter(|segment| segment.about.is_ok());
-        let run = now().max(readable.map(|segment| segment.run).max().unwrap_or_default().saturating_add(1));
+        let run =
+            unix_nanos().max(readable.map(|segment| segment.run).max().unwrap_or_default().saturating_add(1));
         Ok((Self { files, settings, id, run, next: 0, current: None, acknowledged: 0 }, segments))
     }
 
@@ -129,7 +133,7 @@ impl<F: Files> Log<F> {
             None => Some(self.begin(first)?),
         };
         let current = self.current.as_mut().expect("it was begun");
-        let (mut at, time) = (first, now());
+        let (mut at, time) = (first, unix_nanos());
         let mut firsts = Vec::with_capacity(group.len());
         let encoded: Vec<_> = group
             .iter()
@@ -165,7 +169,7 @@ impl<F: Files> Log<F> {
             queue: self.id,
             run: self.run,
             first,
-            created: now(),
+            created: unix_nanos(),
             // Zeros fill up what was written past the page cache.
             salt: fastrand::u64(1..),
             format: (*self.settings.format).clone(),
@@ -191,10 +195,16 @@ impl<F: Files> Log<F> {
         }
     }
 
+    /// Whether the directory takes a file of `bytes` bytes, which is removed again.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        let written = create_whole(&self.files, PROBE, &vec![0; bytes]);
+        written.is_ok() && self.files.remove(PROBE).is_ok()
+    }
+
     /// Ends the current segment.
     pub(super) fn seal(&mut self) -> io::Result<()> {
         let Some(current) = self.current.take() else { return Ok(()) };
-        let seal = seal(current.salt, self.next, now() as u64);
+        let seal = seal(current.salt, self.next, unix_nanos() as u64);
         self.files.append(&current.file, &mut [IoSlice::new(&seal)])?;
         self.files.sync(&current.file)
     }
@@ -315,7 +325,7 @@ fn cut_tail<F: Files>(files: &F, segment: &mut Segment) -> u64 {
         if at < segment.bytes {
             files.truncate(&file, at)?;
         }
-        files.append(&file, &mut [IoSlice::new(&seal(segment.salt(), end, now() as u64))])?;
+        files.append(&file, &mut [IoSlice::new(&seal(segment.salt(), end, unix_nanos() as u64))])?;
         files.sync(&file)
     };
     // A directory that cannot be written is read all the same.
@@ -354,10 +364,4 @@ pub(super) fn named<F: Files>(files: &F) -> Option<Uuid> {
     files.read_at(&file, &mut text, 0).ok()?;
     let text = std::str::from_utf8(&text).ok()?;
     text.strip_suffix('\n')?.parse().ok()
-}
-
-/// Nanoseconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

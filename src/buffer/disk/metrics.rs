@@ -1,11 +1,12 @@
 //! The instruments of the durable queue.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use opentelemetry::metrics::{Histogram, Meter};
 
 use super::{DurableQueue, Extent};
+use crate::values::when::unix_nanos;
 
 /// The instruments of the writer, once a meter is there.
 #[derive(Debug, Default)]
@@ -66,6 +67,5 @@ impl DurableQueue {
 
 /// Seconds since `nanos` after 1970.
 fn age(nanos: i64) -> u64 {
-    let then = UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or_default());
-    SystemTime::now().duration_since(then).unwrap_or_default().as_secs()
+    u64::try_from((unix_nanos() - nanos) / 1_000_000_000).unwrap_or_default()
 }

@@ -256,6 +256,11 @@ impl DurableQueue {
         self.inbox.memory(bytes, most)
     }
 
+    /// The memory of rows on their way to the disk, in bytes.
+    pub(super) fn in_flight(&self) -> usize {
+        self.inbox.in_flight()
+    }
+
     /// Hands the rows of a request to the writer; returns where the answer comes.
     pub(super) fn append(
         &self,

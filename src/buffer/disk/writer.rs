@@ -17,6 +17,10 @@ use crate::table::Rows;
 
 /// The most bytes of rows in one write, unless one request has more.
 const GROUP: usize = 4 << 20;
+/// The time between two looks whether a trouble has passed, while no request comes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The bytes that are written for that.
+const PROBE: usize = 64 << 10;
 /// The time between two looks at the free space of the file system.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -36,7 +40,7 @@ pub(in crate::buffer) struct Writer<'a, F: Files> {
 impl<F: Files> Writer<'_, F> {
     /// Writes until the queue takes no further request, and all are answered.
     pub(in crate::buffer) fn run(mut self) {
-        while let Some(mut group) = self.durable.inbox.take(GROUP) {
+        while let Some(mut group) = self.durable.inbox.take(GROUP, LOOK_AGAIN) {
             for given_up in group.extract_if(.., |append| append.reply.is_closed()) {
                 // Its sender sends it again.
                 self.refuse(given_up, RejectReason::Unavailable);
@@ -45,10 +49,19 @@ impl<F: Files> Writer<'_, F> {
                 group.into_iter().for_each(|append| self.refuse(append, RejectReason::Disk));
             } else if !group.is_empty() {
                 self.write(group);
+            } else {
+                self.look_again();
             }
         }
         if let Err(error) = self.log.seal() {
             tracing::warn!(%error, "cannot seal the last segment of the durable queue; the next start reads it through");
+        }
+    }
+
+    /// Ends a trouble that has passed. No request may come to find that out, because nobody sends to a gateway that is not ready.
+    fn look_again(&mut self) {
+        if self.durable.trouble().is_some() && self.has_space(PROBE as u64) && self.log.takes(PROBE) {
+            self.durable.recover();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::Outcome;
 use super::settled::Settled;
@@ -11,6 +11,7 @@ use crate::buffer::disk::view::{Part, View};
 use crate::buffer::disk::{DirectoryError, Positions};
 use crate::operator::command_error::CommandError;
 use crate::values::plain::plain;
+use crate::values::when::unix_nanos;
 
 /// The view of a directory that no forebay uses.
 pub(super) fn lock(directory: &Path) -> Result<View, CommandError> {
@@ -81,6 +82,5 @@ pub(super) fn drop_records(
 
 /// The time that was so long ago, in nanoseconds since 1970.
 fn before(span: Duration) -> u64 {
-    let time = SystemTime::now().checked_sub(span).unwrap_or(UNIX_EPOCH);
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    (unix_nanos() as u64).saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strum::VariantArray as _;
 
@@ -104,6 +104,29 @@ fn a_disk_that_fails_for_good_refuses_until_it_recovers() {
         let (_, segments) = open(&queue.disk, 1);
         let found: Vec<_> = read(&queue.disk, &segments).requests.iter().map(|(_, sample)| *sample).collect();
         assert_eq!(found, [3]);
+    }
+}
+
+#[test]
+fn a_trouble_that_has_passed_ends_without_a_request() {
+    for error in [ErrorKind::Other, ErrorKind::StorageFull] {
+        let queue = Running::new();
+        queue.run(|queue| {
+            queue.health.store_ready();
+            queue.disk.fail(fault(Call::Append, error, true));
+            assert_ne!(queue.append(2).blocking_recv(), Ok(Appended::Durable));
+            let syncs = queue.disk.syncs();
+            let is_unready = || queue.health.report().trouble.is_some();
+            assert!(is_unready());
+            queue.disk.mend();
+            let mended = Instant::now();
+            while is_unready() {
+                assert!(mended.elapsed() < Duration::from_secs(60), "it is looked at again");
+                std::thread::yield_now();
+            }
+            assert!(queue.disk.syncs() > syncs, "it was tried");
+            assert!(queue.disk.names().iter().all(|name| !name.contains("probe")));
+        });
     }
 }
 
