@@ -57,36 +57,44 @@ async fn a_host_that_keeps_everybody_waiting() {
     assert_eq!(account.lost + account.copies, 0);
 }
 
-/// A primary and its standby, which a commit waits for.
-struct Pair {
-    primary: Postgres,
+/// A primary and its standby.
+pub struct Pair {
+    pub primary: Postgres,
     /// Keeps the standby's server.
     _standby: Postgres,
-    database: Database,
+    pub database: Database,
     /// The same on the standby.
-    copy: Database,
-    line: Line,
+    pub copy: Database,
+    pub line: Line,
     /// Between them.
     replication: Proxy,
 }
 
 impl Pair {
-    async fn set_up() -> Self {
+    /// No commit waits for the standby.
+    pub async fn asynchronous() -> Self {
         let primary = Postgres::start().await;
         let database = primary.database().await;
         let line = Line::default();
         let replication = Proxy::start_on(line.clone(), database.address(), forward).await;
         let standby = primary.standby(replication.address()).await;
         let copy = standby.existing(database.name());
-        let client = database.connect().await;
+        Self { primary, _standby: standby, database, copy, line, replication }
+    }
+
+    /// A commit waits for the standby.
+    async fn synchronous() -> Self {
+        let pair = Self::asynchronous().await;
+        let client = pair.database.connect().await;
         client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").await.unwrap();
         client.query_one("SELECT pg_reload_conf()", &[]).await.unwrap();
         let follows = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync' AND state = 'streaming'";
         eventually("the standby follows", || async { client.query_opt(follows, &[]).await.unwrap() }).await;
-        Self { primary, _standby: standby, database, copy, line, replication }
+        pair
     }
 
-    fn dsn(&self) -> String {
+    /// Names both.
+    pub fn dsn(&self) -> String {
         both(&self.database, self.database.address().port(), self.copy.address().port())
     }
 }
@@ -116,7 +124,7 @@ async fn promote(scene: &mut Scene, copy: &Database) -> Duration {
 /// have come over; nothing is lost or stored twice, and nobody goes back to the old primary.
 #[tokio::test(flavor = "multi_thread")]
 pub async fn a_standby_that_is_promoted() {
-    let mut pair = Pair::set_up().await;
+    let mut pair = Pair::synchronous().await;
     let mut scene = Scene::begin(&pair.database, &pair.dsn(), &[]).await;
     let client = pair.database.connect().await;
     // These count from its next start on.
@@ -152,7 +160,7 @@ pub async fn a_standby_that_is_promoted() {
 /// batch that is found on the primary counts as stored once the standby has it too; nothing is lost or stored twice.
 #[tokio::test(flavor = "multi_thread")]
 pub async fn a_standby_that_lags() {
-    let mut pair = Pair::set_up().await;
+    let mut pair = Pair::synchronous().await;
     let sets = ["exporters.postgres.timeout=1s", "exporters.postgres.sending_queue.overflow=reject"];
     let mut scene = Scene::begin(&pair.database, &pair.dsn(), &sets).await;
     pair.line.set_silent(true);

@@ -1,41 +1,15 @@
 //! Failover to a standby that lags: commits that PostgreSQL has lost are made again.
 
-use std::time::Duration;
-
 use forebay::embedded::Stop;
 use support::eventually;
-use support::postgres::{Database, Postgres};
-use support::proxy::{Line, Proxy};
-use tokio::time::sleep;
+use support::postgres::Database;
 
 use super::{Home, kill, rests};
 use crate::chance::either;
-use crate::failover::{both, forward};
+use crate::failover::Pair;
 use crate::load::Load;
 
-/// A primary, and a standby that no commit waits for.
-struct Pair {
-    primary: Postgres,
-    /// Keeps the standby's server.
-    _standby: Postgres,
-    database: Database,
-    /// The same on the standby.
-    copy: Database,
-    line: Line,
-    _replication: Proxy,
-}
-
 impl Pair {
-    async fn set_up() -> Self {
-        let primary = Postgres::start().await;
-        let database = primary.database().await;
-        let line = Line::default();
-        let replication = Proxy::start_on(line.clone(), database.address(), forward).await;
-        let standby = primary.standby(replication.address()).await;
-        let copy = standby.existing(database.name());
-        Self { primary, _standby: standby, database, copy, line, _replication: replication }
-    }
-
     /// The records in this database.
     async fn rows(database: &Database) -> i64 {
         let count = "SELECT count(*) FROM otel.log_records";
@@ -55,6 +29,15 @@ impl Pair {
         .await
     }
 
+    /// Waits until more records are stored where the standby was.
+    async fn goes_on(&self) {
+        let before = Self::rows(&self.copy).await;
+        eventually("the new primary stores records", || async {
+            (Self::rows(&self.copy).await > before).then_some(())
+        })
+        .await;
+    }
+
     /// The primary is gone, and the standby is promoted.
     async fn fails_over(&mut self) {
         self.primary.stop(Stop::Immediate).await;
@@ -68,9 +51,8 @@ impl Pair {
 /// answered OK is stored there exactly once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_standby_lacks_is_sent_again() {
-    let mut pair = Pair::set_up().await;
-    let dsn = both(&pair.database, pair.database.address().port(), pair.copy.address().port());
-    let home = Home::on(&dsn, &[]);
+    let mut pair = Pair::asynchronous().await;
+    let home = Home::on(&pair.dsn(), &[]);
     let forebay = home.ready().await;
     let load = Load::once(forebay.endpoint(), 0);
     let ahead = pair.falls_behind(either(4_000, 40_000)).await;
@@ -80,7 +62,7 @@ async fn what_a_standby_lacks_is_sent_again() {
         (lost >= ahead as u64).then_some(())
     })
     .await;
-    sleep(Duration::from_secs(1)).await;
+    pair.goes_on().await;
     let oracle = load.end().await;
     rests(&home, forebay, &pair.copy, &oracle).await;
     println!("failover to a standby that lacks {ahead} records: all are sent again, and stored once");
@@ -89,9 +71,8 @@ async fn what_a_standby_lacks_is_sent_again() {
 /// Scenario: the same, and forebay is killed before the failover, so that the next one has never seen the primary. Promise: the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_standby_lacks_is_sent_again_by_the_next_forebay() {
-    let mut pair = Pair::set_up().await;
-    let dsn = both(&pair.database, pair.database.address().port(), pair.copy.address().port());
-    let home = Home::on(&dsn, &[]);
+    let mut pair = Pair::asynchronous().await;
+    let home = Home::on(&pair.dsn(), &[]);
     let forebay = home.ready().await;
     let load = Load::once(forebay.endpoint(), 0);
     let ahead = pair.falls_behind(either(4_000, 40_000)).await;
@@ -99,7 +80,7 @@ async fn what_a_standby_lacks_is_sent_again_by_the_next_forebay() {
     pair.fails_over().await;
     let next = home.ready().await;
     load.turn_to(next.endpoint());
-    sleep(Duration::from_secs(1)).await;
+    pair.goes_on().await;
     let oracle = load.end().await;
     let page = rests(&home, next, &pair.copy, &oracle).await;
     assert!(page.value("log_buffer_recovered_total") >= ahead as u64, "{ahead} records were lost");
