@@ -6,6 +6,8 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -94,6 +96,9 @@ struct Direct {
     memory: Vec<u8>,
 }
 
+/// How often a locked directory is tried again, and the time between.
+const LOOKS: usize = 10;
+const LOOK: Duration = Duration::from_millis(20);
 /// The name of the locked file.
 const LOCK: &str = "lock";
 /// Offset, memory and length of a direct write are multiples of this.
@@ -101,7 +106,7 @@ pub(super) const ALIGNMENT: usize = 4096;
 /// The least bytes for which a direct write pays: it is filled up to a multiple of the alignment.
 const LARGE: usize = 64 << 10;
 /// The folder of bytes that were put aside.
-pub(super) const FOLDER: &str = "quarantine";
+pub const FOLDER: &str = "quarantine";
 
 impl Directory {
     /// Locks the configured directory, and creates it first if that is configured.
@@ -117,7 +122,7 @@ impl Directory {
         }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join(LOCK));
         let lock = lock.map_err(refused)?;
-        match lock.try_lock() {
+        match take(&lock, || thread::sleep(LOOK)) {
             Ok(()) => Ok(Self { path: Arc::new(path.clone()), fsync: *fsync, lock: Some(Arc::new(lock)) }),
             Err(TryLockError::WouldBlock) => Err(DirectoryError::Locked(path.clone())),
             Err(TryLockError::Error(source)) => Err(refused(source)),
@@ -149,6 +154,17 @@ impl Directory {
         self.may_change()?;
         if name.starts_with(FOLDER) { fs::create_dir_all(self.path.join(FOLDER)) } else { Ok(()) }
     }
+}
+
+/// Takes the lock. A command that looks whether it is taken has one of its own for a moment, so that this is tried again.
+fn take(lock: &File, mut wait: impl FnMut()) -> Result<(), TryLockError> {
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => wait(),
+            taken => return taken,
+        }
+    }
+    lock.try_lock()
 }
 
 impl Direct {
@@ -293,5 +309,21 @@ mod tests {
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
         drop(files);
         assert!(Directory::lock(&config).is_ok(), "it is there now");
+    }
+
+    #[test]
+    fn a_command_that_looks_keeps_no_forebay_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().to_owned();
+        let config = FileStorageConfig { directory, ..FileStorageConfig::default() };
+        drop(Directory::lock(&config).unwrap());
+        let open = || File::open(dir.path().join(LOCK)).unwrap();
+        let mut looking = Some(open());
+        looking.as_ref().unwrap().lock_shared().unwrap();
+        assert!(take(&open(), || drop(looking.take())).is_ok());
+        let running = Directory::lock(&config).unwrap();
+        assert!(Directory::is_in_use(dir.path()));
+        assert!(matches!(Directory::lock(&config), Err(DirectoryError::Locked(_))));
+        drop(running);
     }
 }

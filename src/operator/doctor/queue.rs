@@ -1,6 +1,6 @@
 //! The directory of the durable queue: its file system and its space, how long the disk takes, and the files in it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use rustix::fs::{StatFs, statfs};
 
 use super::{Finding, Verdict, ok, problem, warning};
 use crate::buffer::config::StorageConfig;
+use crate::buffer::disk::files::{self, Directory};
+use crate::buffer::disk::view;
 use crate::values::size::ByteSize;
 
 /// File systems that lose what is written to them, with the reason.
@@ -175,21 +177,17 @@ fn judge_times(mut times: Vec<Duration>, fsync: bool) -> (Verdict, String) {
 
 /// The contents of the queue's directory `dir`, and whether a forebay uses it.
 fn files(dir: &Path) -> io::Result<Vec<(Verdict, String)>> {
-    let (segments, bytes) = count(dir, "segment")?;
-    let user = match File::open(dir.join("lock")) {
-        Ok(lock) if matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) => "a forebay uses it",
-        _ => "no forebay uses it",
-    };
+    let (segments, bytes) = segments(dir)?;
+    let user = if Directory::is_in_use(dir) { "a forebay uses it" } else { "no forebay uses it" };
     let text = format!("{}: {segments} segments, {}; {user}", dir.display(), ByteSize(bytes).rounded());
     let mut found = vec![ok(text)];
-    let aside = dir.join("quarantine");
-    let (damaged, bytes) = count(&aside, "").unwrap_or_default();
+    let (damaged, bytes) = view::quarantined(dir);
     if damaged > 0 {
         found.push(warning(format!(
             "{damaged} files with {} of damaged records are in {}: the disk may be failing (look at the kernel's log); delete \
              them once nobody needs them",
             ByteSize(bytes).rounded(),
-            aside.display(),
+            dir.join(files::FOLDER).display(),
         )));
     }
     Ok(found)
@@ -197,15 +195,15 @@ fn files(dir: &Path) -> io::Result<Vec<(Verdict, String)>> {
 
 /// Bytes of all segments, for the space that the queue has left.
 fn taken(dir: &Path) -> u64 {
-    count(dir, "segment").unwrap_or_default().1
+    segments(dir).unwrap_or_default().1
 }
 
-/// The number of files in `dir` with this extension (any, if it is empty), and their bytes.
-fn count(dir: &Path, extension: &str) -> io::Result<(u64, u64)> {
+/// The number of segments in `dir`, and their bytes.
+fn segments(dir: &Path) -> io::Result<(u64, u64)> {
     let mut sum = (0, 0);
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let is_one = extension.is_empty() || path.extension().is_some_and(|found| found == extension);
+        let is_one = path.extension().is_some_and(|extension| extension == "segment");
         // A segment may be gone by now.
         if let Some(file) = fs::metadata(&path).ok().filter(|file| is_one && file.is_file()) {
             sum = (sum.0 + 1, sum.1 + file.len());
@@ -304,7 +302,7 @@ mod tests {
         for (name, bytes) in [("1.segment", 1024), ("2.segment", 2048), ("state", 4096)] {
             fs::write(queue.join(name), vec![0; bytes]).unwrap();
         }
-        let lock = File::create(queue.join("lock")).unwrap();
+        let lock = fs::File::create(queue.join("lock")).unwrap();
         let found = look(&config(&queue));
         assert_eq!(saying(&found, "2 segments, 3.0 KiB; no forebay uses it"), Verdict::Ok);
         assert_eq!(found.len(), 4, "nothing is in quarantine: {found:#?}");
