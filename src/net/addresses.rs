@@ -103,9 +103,9 @@ mod tests {
         let second = all.enter(one).unwrap();
         assert!(all.enter(one).is_none(), "it has two, and neither is a newcomer");
         assert!(all.enter(other).is_some());
-        first.crowd.newcomer_comes();
+        let number = first.crowd.newcomer_comes(Arc::default());
         assert!(all.enter(one).is_some(), "a newcomer makes room");
-        first.crowd.newcomer_goes();
+        first.crowd.newcomer_goes(number);
         drop((first, second));
         assert_eq!(all.by_origin().len(), 0, "closed connections leave no entry");
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use super::addresses::{Origin, Visit};
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Newcomer};
 
 /// The other end of one connection.
 #[derive(Debug)]
@@ -16,8 +16,9 @@ pub struct Client {
     pub address: SocketAddr,
     /// The address or network that its connections are counted under.
     pub origin: Origin,
-    /// All connections of the port, and those of its address.
-    crowds: [Arc<Crowd>; 2],
+    /// All connections of the port, and those of its address, with its number as a newcomer of each.
+    crowds: [(Arc<Crowd>, u64); 2],
+    newcomer: Arc<Newcomer>,
     standing: AtomicU8,
     /// Number of a newcomer's requests that were not admitted.
     denied: AtomicUsize,
@@ -37,12 +38,16 @@ const MOST_DENIED: usize = 8;
 
 impl Client {
     pub(super) fn new(address: SocketAddr, visit: &Visit, port: Arc<Crowd>) -> Self {
-        let crowds = [port, visit.crowd.clone()];
-        crowds.iter().for_each(|crowd| crowd.newcomer_comes());
+        let newcomer = Arc::new(Newcomer::default());
+        let crowds = [port, visit.crowd.clone()].map(|crowd| {
+            let number = crowd.newcomer_comes(newcomer.clone());
+            (crowd, number)
+        });
         Self {
             address,
             origin: visit.origin,
             crowds,
+            newcomer,
             standing: AtomicU8::new(NEWCOMER),
             denied: AtomicUsize::new(0),
             changed: Notify::new(),
@@ -85,24 +90,19 @@ impl Client {
     /// Waits until the connection should close to make room for another.
     pub(super) async fn asked_to_go(&self) {
         let standing = self.standing.load(Ordering::Relaxed);
-        let asked = async |is_newcomer| {
-            let [port, address] = &self.crowds;
-            tokio::select! {
-                () = port.asked(is_newcomer) => {}
-                () = address.asked(is_newcomer) => {}
-            }
-        };
+        let [(port, _), (address, _)] = &self.crowds;
+        // A closing connection counts as neither, and its place is as good as any.
         tokio::select! {
-            // A closing connection counts as neither, and its place is as good as any.
-            () = asked(true), if standing != KNOWN => {}
-            () = asked(false), if standing != NEWCOMER => {}
+            () = self.newcomer.is_asked(), if standing != KNOWN => {}
+            () = port.known_is_asked(), if standing != NEWCOMER => {}
+            () = address.known_is_asked(), if standing != NEWCOMER => {}
         }
     }
 
     fn is_newcomer_no_more(&self, then: u8) -> bool {
         let was = self.standing.compare_exchange(NEWCOMER, then, Ordering::Relaxed, Ordering::Relaxed);
         if was.is_ok() {
-            self.crowds.iter().for_each(|crowd| crowd.newcomer_goes());
+            self.crowds.iter().for_each(|(crowd, number)| crowd.newcomer_goes(*number));
         }
         was.is_ok()
     }
