@@ -30,7 +30,7 @@ impl Buffer {
 
     pub(super) fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
         if let Some(durable) = &self.durable {
-            let (ledger, arriving, overflow) = (self.ledger, &self.queue, &|| self.overflow());
+            let (ledger, arriving, overflow) = (self.ledger, &self.queue, &|| self.policy());
             Writer { durable, ledger, arriving, overflow, files, log, spare: None }.run();
         }
     }
@@ -67,7 +67,7 @@ impl Buffer {
     ) -> Reservation {
         let nothing = |rest| Reservation::new(self.no_room(), records, rest);
         match durable.refuses() {
-            Some(Trouble::Full) if self.overflow() != Overflow::Reject => {
+            Some(Trouble::Full) if self.policy() != Overflow::Reject => {
                 return nothing(Rest::Shed(DropReason::DropNewest));
             }
             Some(Trouble::Full) => return nothing(Rest::Refused(RejectReason::Full)),
