@@ -5,26 +5,38 @@ use std::sync::Arc;
 
 use super::Buffer;
 use super::config::Overflow;
+use super::disk::InFlight;
 use super::reason::{DropReason, LossReason, RejectReason};
 use super::reservation::{Reservation, Rest};
 use super::room::Room;
-use super::share::{Amount, Band, Counted, Shares};
+use super::share::{Amount, Band, Counted, Holder, Shares};
 use crate::otlp::LogRecord;
 use crate::table::{Gate, ROW_OVERHEAD, Resource, Rows, Scope, Severity, Tally, Transcoded, Verdict};
+use crate::telemetry::LargeSender;
 
 /// The oldest requests that are looked through to make room for one record.
 const LOOKS: usize = 16;
+/// The senders on the health page.
+const SHOWN: usize = 10;
 
 /// Admits records while their senders hold no more than their shares.
 #[derive(Debug)]
 pub struct FairGate<'a> {
     buffer: &'a Buffer,
-    room: &'a mut Room,
+    bound: Bound<'a>,
     counted: &'a mut Counted,
     /// Waiting records of lower bands may give way to WARN and ERROR.
     evicts: bool,
     /// The lanes know that room is short.
     has_pressed: bool,
+}
+
+/// The bound whose free part senders share.
+#[derive(Debug)]
+enum Bound<'a> {
+    Memory(&'a mut Room),
+    /// The bytes of the disk that are free.
+    Disk(u64),
 }
 
 impl Buffer {
@@ -33,17 +45,38 @@ impl Buffer {
         &self.ledger.shares
     }
 
-    /// The part of the buffer that is not free, from 0 to 1: by records or by bytes, whichever is larger.
+    /// The part of the buffer that is not free, from 0 to 1: by records or by bytes, whichever is larger; of a durable queue, by
+    /// bytes on disk.
     pub fn pressure(&self) -> f64 {
+        if let Some(durable) = &self.durable {
+            let (used, free) = durable.space();
+            return used as f64 / (used + free).max(1) as f64;
+        }
         let budget = self.budget();
         let part = |held: usize, most: usize| held as f64 / most.max(1) as f64;
         part(budget.records(), budget.max_records()).max(part(budget.bytes(), budget.max_bytes()))
     }
 
+    /// The senders that hold the most, while more than half of the buffer is taken; for the health page.
+    pub fn largest_senders(&self) -> Vec<LargeSender> {
+        if self.pressure() <= 0.5 {
+            return Vec::new();
+        }
+        let shown =
+            |Holder { name, held }| LargeSender { service: name, records: held.records, bytes: held.bytes };
+        self.shares().largest(SHOWN).into_iter().map(shown).collect()
+    }
+
     /// The number of senders that hold more than their share in a band.
     pub(super) fn senders_over_share(&self) -> usize {
-        let (records, bytes) = self.budget().free_now();
-        self.shares().over(Amount { records: records as u64, bytes: bytes as u64 })
+        let free = match &self.durable {
+            Some(durable) => (u64::MAX, durable.space().1),
+            None => {
+                let (records, bytes) = self.budget().free_now();
+                (records as u64, bytes as u64)
+            }
+        };
+        self.shares().over(Amount { records: free.0, bytes: free.1 })
     }
 
     /// Reserves room for `records` records of `bytes` bytes. If there is plenty, for all of them: while what is held is at most what is
@@ -70,10 +103,18 @@ impl Buffer {
 
     /// The gate for the records of `reservation`; none where all of them are admitted.
     pub fn gate<'a>(&'a self, reservation: &'a mut Reservation) -> Option<FairGate<'a>> {
-        let Reservation { room, counted, .. } = reservation;
-        let evicts = self.beyond() == Overflow::DropOldest;
+        let Reservation { room, counted, in_flight, .. } = reservation;
         let counted = counted.as_mut()?;
-        Some(FairGate { buffer: self, room, counted, evicts, has_pressed: false })
+        // On the disk, records are removed by whole segments.
+        let evicts = self.beyond() == Overflow::DropOldest && self.durable.is_none();
+        let bound = match &self.durable {
+            None => Bound::Memory(room),
+            // What is free before these records, for which memory is taken already.
+            Some(durable) => {
+                Bound::Disk(durable.space().1 + in_flight.as_ref().map_or(0, InFlight::bytes) as u64)
+            }
+        };
+        Some(FairGate { buffer: self, bound, counted, evicts, has_pressed: false })
     }
 
     /// Whether a request is to be refused as a whole, because none of its records is within the shares of their senders.
@@ -143,9 +184,15 @@ impl FairGate<'_> {
         let amount = Amount { records: 1, bytes: size as u64 };
         // Counted first: threads that admit records of one sender together see each other's.
         let held = shares.add(sender, band, amount);
-        let is_admitted = self.room.grow_by_one(size, |records, bytes| {
-            shares.allows(band, held, Amount { records: records as u64, bytes: bytes as u64 })
-        });
+        let is_admitted = match &mut self.bound {
+            Bound::Memory(room) => room.grow_by_one(size, |records, bytes| {
+                shares.allows(band, held, Amount { records: records as u64, bytes: bytes as u64 })
+            }),
+            Bound::Disk(free) => {
+                let is_allowed = shares.allows(band, held, Amount { records: u64::MAX, bytes: *free });
+                is_allowed && take(free, amount.bytes)
+            }
+        };
         if is_admitted {
             self.counted.admitted(sender, band, amount);
         } else {
@@ -153,6 +200,13 @@ impl FairGate<'_> {
         }
         is_admitted
     }
+}
+
+/// Takes `bytes` of what is free; `false` if it is less.
+fn take(free: &mut u64, bytes: u64) -> bool {
+    let left = free.checked_sub(bytes);
+    *free = left.unwrap_or(*free);
+    left.is_some()
 }
 
 impl Reservation {

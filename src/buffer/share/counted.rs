@@ -1,9 +1,10 @@
-//! The records of one request that were admitted, until its rows are counted.
+//! Records that are counted for their senders: those of a request until its rows are, or those of a segment on disk.
 
 use super::band::{BANDS, Band};
 use super::{Amount, Shares};
+use crate::table::Rows;
 
-/// Admitted records by sender and band, by their estimated size. Dropping it gives them back.
+/// Counted records by sender and band. Dropping it gives them back.
 #[derive(Debug)]
 pub(in crate::buffer) struct Counted {
     shares: &'static Shares,
@@ -29,6 +30,15 @@ impl Counted {
     /// Notes a record that [`Shares::add`] has counted.
     pub(in crate::buffer) fn admitted(&mut self, sender: usize, band: Band, amount: Amount) {
         self.of(sender).admitted[band as usize] += amount;
+    }
+
+    /// Counts all of `rows`, which take `bytes` bytes, for their senders.
+    pub(in crate::buffer) fn hold(&mut self, rows: &Rows, bytes: usize) {
+        let shares = self.shares;
+        shares.portions(rows, 0..rows.len(), bytes, |sender, band, amount| {
+            shares.add(sender, band, amount);
+            self.admitted(sender, band, amount);
+        });
     }
 
     /// Notes a record that was not admitted.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::buffer::config::{Beyond, Fairness};
 use crate::buffer::samples::request_by;
-use crate::buffer::share::{Amount, Holder};
+use crate::buffer::share::Holder;
 
 /// A buffer for `records` records whose bytes are plenty.
 fn fair(records: usize, beyond: Beyond) -> Buffer {
@@ -266,12 +266,16 @@ fn pressure_and_senders_over_their_share_are_known() {
     assert_eq!((buffer.pressure(), buffer.senders_over_share()), (0.0, 0));
     assert_eq!(flood(&buffer, "loud", 5), 50);
     assert_eq!((buffer.pressure(), buffer.senders_over_share()), (0.5, 0));
+    assert_eq!(buffer.largest_senders(), [], "half of the buffer is free");
     assert!(put(&buffer, "quiet", 9));
     assert_eq!(
         (buffer.pressure(), buffer.senders_over_share()),
         (0.51, 1),
         "less is free than the loud one holds"
     );
-    let Amount { records, .. } = buffer.shares().largest(1)[0].held;
-    assert_eq!(records, 50);
+    let shown = buffer.largest_senders();
+    assert_eq!(
+        shown.iter().map(|sender| (&*sender.service, sender.records)).collect::<Vec<_>>(),
+        [("loud", 50), ("quiet", 1)]
+    );
 }
