@@ -250,6 +250,47 @@ async fn whatever_is_put_and_settled_held_counts_are_exact_and_no_admission_brea
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+async fn threads_that_put_and_settle_leave_no_sender_with_anything() {
+    for beyond in [Beyond::DropNewest, Beyond::DropOldest, Beyond::Reject] {
+        let buffer = Arc::new(fair(60, beyond));
+        let lane = |buffer: Arc<Buffer>| async move {
+            let mut number = 0;
+            while let Some(batch) = buffer.take().await {
+                number += 1;
+                match number % 3 {
+                    0 => batch.settle_dropped(DropReason::RetryExhausted),
+                    1 => drop(batch),
+                    _ => batch.settle_written(&BTreeSet::new()),
+                }
+            }
+        };
+        let lanes = [(); 2].map(|()| tokio::spawn(lane(buffer.clone())));
+        let producers = [0, 1, 2, 3].map(|producer| {
+            let buffer = buffer.clone();
+            tokio::spawn(async move {
+                for number in 0..1000_usize {
+                    let severities =
+                        [5, 9, 13, 17].into_iter().cycle().skip(number % 4).take(1 + number % 30);
+                    let request = request_by(&((number + producer) % 5).to_string(), severities);
+                    offer_request(&buffer, &request, None);
+                    let budget = buffer.budget();
+                    assert!(budget.records() <= 60 && budget.bytes() <= budget.max_bytes());
+                }
+            })
+        });
+        for producer in producers {
+            producer.await.unwrap();
+        }
+        buffer.close();
+        for lane in lanes {
+            lane.await.unwrap();
+        }
+        assert!(shed(&buffer) > 0);
+        assert_empty(&buffer);
+    }
+}
+
 #[test]
 fn the_largest_holders_are_those_with_the_most_bytes() {
     let buffer = fair(1000, Beyond::DropNewest);
