@@ -195,7 +195,19 @@ fn schema(key: &str, name: &str) -> Checked {
 
 fn queue(config: &buffer::config::QueueConfig) -> Checked {
     within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=MOST_RECORDS)?;
-    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=ByteSize(MOST_BYTES as u64))
+    within(
+        "exporters.postgres.sending_queue.max_bytes",
+        config.max_bytes,
+        MIB..=ByteSize(MOST_BYTES as u64),
+    )?;
+    let buffer::config::Weights { debug, info, warn, error } = config.overflow_weights;
+    for (band, weight) in [("debug", debug), ("info", info), ("warn", warn), ("error", error)] {
+        // Below 1, a share could be used up while most of the buffer is free.
+        within(&format!("exporters.postgres.sending_queue.overflow_weights.{band}"), weight, 1..=1000)?;
+    }
+    let by = &config.fairness.by;
+    let allowed = "the name of a resource attribute, such as service.name";
+    demand(!by.trim().is_empty(), "exporters.postgres.sending_queue.fairness.by", "nothing", allowed)
 }
 
 fn storage(config: &buffer::config::StorageConfig) -> Checked {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::config::AdmissionConfig;
 use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
+use super::over_share::OverShare;
 use super::request_memory::{NoRoom, RequestMemory, Share};
 use super::work::in_turn;
 use crate::buffer::disk::Appended;
@@ -82,6 +83,7 @@ const TOO_COMPLEX: &str = "refused because they have";
 struct Admitted {
     records: usize,
     full: usize,
+    over_share: OverShare,
     too_large: usize,
     malformed: usize,
     too_complex: usize,
@@ -274,12 +276,14 @@ impl Intake {
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
-        let transcoded = match self.transcoder.transcode(
-            request,
-            reservation.records(),
-            unix_nanos() as u64,
-            &mut space,
-        ) {
+        let (limit, arrival) = (reservation.records(), unix_nanos() as u64);
+        let transcoded = match self.buffer.gate(&mut reservation) {
+            None => self.transcoder.transcode(request, limit, arrival, &mut space),
+            Some(mut gate) => {
+                self.transcoder.transcode_through(&mut gate, request, limit, arrival, &mut space)
+            }
+        };
+        let transcoded = match transcoded {
             Ok(transcoded) => transcoded,
             Err(Untranscoded::NoSpace(_)) if no_room == NoRoom::Now => {
                 return refuse(RejectReason::NoRoom, no_room.into());
@@ -294,11 +298,16 @@ impl Intake {
                 return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
             }
         };
+        if self.buffer.refuses(&reservation, &transcoded) {
+            return refuse(RejectReason::Full, Refusal::Full);
+        }
+        admitted.over_share = OverShare::of(&transcoded.shed);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
         admitted.too_complex = transcoded.too_complex.total();
         admitted.first_too_complex = transcoded.first_too_complex;
         reservation.leave_out(LossReason::Dropped(reason), transcoded.beyond);
+        reservation.leave_out_shed(transcoded.shed);
         reservation.leave_out(LossReason::Malformed, transcoded.malformed);
         reservation.leave_out(LossReason::TooComplex, transcoded.too_complex);
 
@@ -359,7 +368,7 @@ impl Admitted {
     }
 
     fn count(&self, mut answer: AnswerCount<'_>) {
-        let dropped = self.full + self.too_large + self.settled.lost;
+        let dropped = self.full + self.over_share.records() + self.too_large + self.settled.lost;
         answer.refused = self.malformed + self.too_complex;
         answer.accepted = self.records - answer.refused - dropped;
     }
@@ -378,7 +387,8 @@ impl Admitted {
             (TOO_COMPLEX, Some(limit)) => format!("{records} {what} {limit}"),
             _ => format!("{records} {what}"),
         });
-        let message = said.collect::<Vec<_>>();
-        Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
+        let message: Vec<_> = self.over_share.message().into_iter().chain(said).collect();
+        let others: usize = reasons.iter().map(|(records, _)| records).sum();
+        Accepted { rejected: self.over_share.records() + others, message: message.join("; ") }
     }
 }

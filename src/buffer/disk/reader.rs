@@ -267,6 +267,8 @@ impl DurableQueue {
                 false
             }
         };
-        done.iter().take_while(is_removed).map(|segment| self.places().remove(segment)).count()
+        let removed = done.iter().take_while(is_removed).map(|segment| self.places().remove(segment)).count();
+        self.measure(&self.places());
+        removed
     }
 }

@@ -1,5 +1,6 @@
 //! Transcodes a request's wire bytes to rows of binary COPY, in one pass over borrowed bytes.
 
+pub mod gate;
 mod origins;
 mod rows;
 mod stored;
@@ -8,6 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use self::gate::{Gate, Open, Verdict};
 use self::origins::{Origin, Origins};
 pub use self::rows::{MAX_PERIODS, Rows};
 use crate::otlp::{Invalid, Limits, LogRecord, Malformed, ScopeLogs, resource_logs};
@@ -44,6 +46,10 @@ pub struct Transcoded<'a> {
     pub first_too_complex: Option<Invalid>,
     /// The records beyond the requested number, which were not read.
     pub beyond: Tally,
+    /// The records that the gate did not admit.
+    pub shed: Tally,
+    /// The records for which other rows stand.
+    pub folded: Tally,
     /// The values replaced in the rows.
     pub replaced: Replaced,
     /// The new resources and scopes, to cache once the rows are in the buffer.
@@ -114,15 +120,34 @@ impl Transcoder {
         arrival: u64,
         space: &mut Space<'_>,
     ) -> Result<Transcoded<'a>, Untranscoded> {
+        self.transcode_through(&mut Open, request, records, arrival, space)
+    }
+
+    /// As [`Transcoder::transcode`], with the rows of those records that `gate` admits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Transcoder::transcode`]. The gate may have been asked for some records.
+    pub fn transcode_through<'a>(
+        &self,
+        gate: &mut impl Gate,
+        request: &'a [u8],
+        records: usize,
+        arrival: u64,
+        space: &mut Space<'_>,
+    ) -> Result<Transcoded<'a>, Untranscoded> {
         match &self.mapping {
-            None => self.transcode_by(Own::default(), request, records, arrival, space),
-            Some(mapping) => self.transcode_by(mapping.filler(arrival), request, records, arrival, space),
+            None => self.transcode_by(Own::default(), gate, request, records, arrival, space),
+            Some(mapping) => {
+                self.transcode_by(mapping.filler(arrival), gate, request, records, arrival, space)
+            }
         }
     }
 
     fn transcode_by<'a, L: Layout<'a>>(
         &self,
         layout: L,
+        gate: &mut impl Gate,
         request: &'a [u8],
         records: usize,
         arrival: u64,
@@ -159,7 +184,7 @@ impl Transcoder {
                 let within =
                     scopes.meet(key, pass.space, |space| self.interner.scope(key.0, key.1, space))?;
                 let entered = pass.enter(of, within, resource.resource, scope.scope)?;
-                done.transcode_scope(&mut pass, &scope, of, within, entered)?;
+                done.transcode_scope(&mut pass, gate, &scope, of, within, entered)?;
             }
         }
         done.rows.shrink(pass.space);
@@ -238,6 +263,22 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
         };
         Ok(self.record.read(message).map(|()| values).map_err(Invalid::from))
     }
+
+    /// What `gate` says of the record that was read from `message`.
+    #[inline]
+    fn ask(
+        &self,
+        gate: &mut impl Gate,
+        of: &Origin<Resource>,
+        within: &Origin<Scope>,
+        message: &[u8],
+    ) -> Verdict {
+        match (&of.content, &within.content) {
+            (Ok(of), Ok(within)) => gate.admits(of, within, &self.record, message),
+            // Its records are refused before they are read.
+            _ => Verdict::Take,
+        }
+    }
 }
 
 /// Takes from `space` the bytes that `taken` lacks of `bytes`, for memory that is reused.
@@ -252,6 +293,7 @@ impl Transcoded<'_> {
     fn transcode_scope<'a, L: Layout<'a>>(
         &mut self,
         pass: &mut Pass<'a, '_, '_, L>,
+        gate: &mut impl Gate,
         scope: &ScopeLogs<'a>,
         of: &mut Origin<Resource>,
         within: &mut Origin<Scope>,
@@ -259,14 +301,20 @@ impl Transcoded<'_> {
     ) -> Result<(), Untranscoded> {
         for message in scope.log_records() {
             let message = message?;
-            if self.rows.len() + self.malformed.total() + self.too_complex.total() >= pass.records {
+            if self.met() >= pass.records {
                 let severity = Severity::from_number(LogRecord::severity_of(message));
                 self.beyond.add(of.content.as_ref().ok(), severity);
                 continue;
             }
             let written = match entered {
                 Ok(()) => match pass.read(message)? {
-                    Ok(values) => self.rows.push(pass, values, of, within, &mut self.replaced)?,
+                    Ok(values) => match pass.ask(gate, of, within, message) {
+                        Verdict::Take => self.rows.push(pass, values, of, within, &mut self.replaced)?,
+                        verdict => {
+                            self.leave_out(verdict, of, pass.record.severity_number);
+                            Ok(())
+                        }
+                    },
                     Err(invalid) => Err(invalid),
                 },
                 Err(invalid) => Err(invalid),
@@ -276,6 +324,17 @@ impl Transcoded<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The number of records met so far, beside those beyond the requested number.
+    fn met(&self) -> usize {
+        let unwritten = [&self.malformed, &self.too_complex, &self.shed, &self.folded];
+        self.rows.len() + unwritten.map(Tally::total).iter().sum::<usize>()
+    }
+
+    fn leave_out(&mut self, verdict: Verdict, of: &Origin<Resource>, severity: i32) {
+        let tally = if verdict == Verdict::Fold { &mut self.folded } else { &mut self.shed };
+        tally.add(of.content.as_ref().ok(), Severity::from_number(severity));
     }
 
     #[cold]

@@ -69,6 +69,44 @@ fn records_beyond_the_limit_are_counted_by_severity_and_not_written() {
     }
 }
 
+/// Admits INFO, sheds ERROR, folds the rest; notes what it was asked for.
+#[derive(Default)]
+struct BySeverity(Vec<(i32, usize)>);
+
+impl Gate for BySeverity {
+    fn admits(
+        &mut self,
+        _: &Arc<Resource>,
+        _: &Arc<Scope>,
+        record: &LogRecord<'_>,
+        message: &[u8],
+    ) -> Verdict {
+        self.0.push((record.severity_number, message.len()));
+        match record.severity_number {
+            9 => Verdict::Take,
+            17 => Verdict::Shed,
+            _ => Verdict::Fold,
+        }
+    }
+}
+
+#[test]
+fn a_gate_decides_about_each_record_within_the_limit_and_the_others_are_counted_by_its_verdict() {
+    let records: Vec<_> = [9, 17, 5, 9, 17, 9].map(|severity| record(DAY, severity, "x")).into();
+    let lengths: Vec<_> =
+        records.iter().map(|record| (record.severity_number, record.encoded_len())).collect();
+    let request = request(records);
+    let mut gate = BySeverity::default();
+    let transcoder = Transcoder::default();
+    let done =
+        transcoder.transcode_through(&mut gate, &request, 5, 5 * DAY, &mut Space::unlimited()).unwrap();
+    assert_eq!(gate.0, lengths[..5]);
+    assert_eq!((done.rows.len(), done.beyond.total()), (2, 1));
+    let severities = |tally: &Tally| tally.severities().iter().filter(|(_, count)| *count > 0).collect();
+    let (shed, folded): (Vec<_>, Vec<_>) = (severities(&done.shed), severities(&done.folded));
+    assert_eq!((shed, folded), (vec![(Severity::Error, 2)], vec![(Severity::Debug, 1)]));
+}
+
 #[test]
 fn a_malformed_record_costs_only_itself() {
     let good = record(DAY, 9, "\0good").encode_to_vec();
