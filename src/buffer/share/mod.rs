@@ -119,21 +119,26 @@ impl Shares {
         mut each: impl FnMut(usize, Band, Amount),
     ) {
         let beside = bytes.saturating_sub(rows.bytes().len()) / rows.len().max(1);
-        let mut current: Option<(usize, Band, Amount)> = None;
+        let mut each_band = |sender: usize, sums: [Amount; BANDS]| {
+            let sums = Band::ALL.into_iter().zip(sums).filter(|(_, sum)| sum.records > 0);
+            sums.for_each(|(band, sum)| each(sender, band, sum));
+        };
+        // Severities alternate, senders seldom do.
+        let mut current: Option<(usize, [Amount; BANDS])> = None;
         for (resource, severity, records, bytes) in rows.runs(range) {
-            let (sender, band) = (self.sender(resource), Band::of(severity));
-            let amount = Amount { records: records as u64, bytes: (bytes + records * beside) as u64 };
-            match &mut current {
-                Some((same, like, sum)) if (*same, *like) == (sender, band) => *sum += amount,
-                _ => {
-                    if let Some((sender, band, sum)) = current.replace((sender, band, amount)) {
-                        each(sender, band, sum);
-                    }
-                }
+            let sender = self.sender(resource);
+            if current.as_ref().is_none_or(|(last, _)| *last != sender)
+                && let Some((last, sums)) = current.replace((sender, Default::default()))
+            {
+                each_band(last, sums);
+            }
+            let bytes = (bytes + records * beside) as u64;
+            if let Some((_, sums)) = &mut current {
+                sums[Band::of(severity) as usize] += Amount { records: records as u64, bytes };
             }
         }
-        if let Some((sender, band, sum)) = current {
-            each(sender, band, sum);
+        if let Some((last, sums)) = current {
+            each_band(last, sums);
         }
     }
 
