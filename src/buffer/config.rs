@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use strum::{FromRepr, VariantArray};
 
+use super::fold::config::FoldConfig;
 use crate::values::duration::GoDuration;
 use crate::values::percent::Percent;
 use crate::values::size::ByteSize;
@@ -21,6 +22,8 @@ pub struct QueueConfig {
     pub max_bytes: ByteSize,
     /// What happens to records that do not fit.
     pub overflow: Overflow,
+    /// How repeated records are folded while the buffer fills.
+    pub fold: FoldConfig,
     /// The extension that names the directory of the durable queue, or `none`. Loading the configuration moves this and the
     /// following keys into [`StorageConfig`].
     #[serde(skip_serializing)]
@@ -160,6 +163,7 @@ impl Default for QueueConfig {
             queue_size: 10_000,
             max_bytes: ByteSize::mib(64),
             overflow: Overflow::DropNewest,
+            fold: FoldConfig::default(),
             storage: None,
             max_size: None,
             min_free: None,

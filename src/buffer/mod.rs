@@ -13,6 +13,7 @@ pub mod budget;
 pub mod config;
 pub mod disk;
 mod durable;
+pub mod fold;
 mod ledger;
 pub mod losses;
 mod metrics;
@@ -38,6 +39,7 @@ pub use books::Books;
 pub use budget::Budget;
 use config::{BatchConfig, Overflow, QueueConfig};
 use disk::DurableQueue;
+use fold::Folding;
 use ledger::Ledger;
 pub use losses::Loss;
 use queue::Queue;
@@ -55,6 +57,8 @@ pub struct Buffer {
     ledger: &'static Ledger,
     queue: Queue,
     durable: Option<Arc<DurableQueue>>,
+    /// `None` if nothing is ever folded.
+    fold: Option<Folding>,
     /// An [`Overflow`], by its number.
     overflow: AtomicU8,
 }
@@ -80,6 +84,7 @@ impl Buffer {
             ledger,
             queue: Queue::new(ledger, batch, !config.enabled),
             durable: None,
+            fold: (config.enabled && config.fold.enabled).then(|| Folding::new(&config.fold, &ledger.budget)),
             overflow: AtomicU8::new(config.overflow as u8),
         }
     }

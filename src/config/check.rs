@@ -195,7 +195,13 @@ fn schema(key: &str, name: &str) -> Checked {
 
 fn queue(config: &buffer::config::QueueConfig) -> Checked {
     within("exporters.postgres.sending_queue.queue_size", config.queue_size, 1..=MOST_RECORDS)?;
-    within("exporters.postgres.sending_queue.max_bytes", config.max_bytes, MIB..=ByteSize(MOST_BYTES as u64))
+    within(
+        "exporters.postgres.sending_queue.max_bytes",
+        config.max_bytes,
+        MIB..=ByteSize(MOST_BYTES as u64),
+    )?;
+    let (shortest, longest) = (GoDuration::seconds(1), GoDuration::seconds(3600));
+    within("exporters.postgres.sending_queue.fold.window", config.fold.window, shortest..=longest)
 }
 
 fn storage(config: &buffer::config::StorageConfig) -> Checked {
