@@ -62,13 +62,14 @@ fn main() {
                 records,
                 calls: calls / scale,
                 queue_size: 1_000_000,
-                overflow: Overflow::DropNewest,
+                overflow: Overflow::Fair,
                 lane: true,
             };
             show(name, threads, run(&case));
         }
     }
     for (name, overflow) in [
+        ("over its share, fair", Overflow::Fair),
         ("full, drop_newest", Overflow::DropNewest),
         ("full, drop_oldest", Overflow::DropOldest),
         ("full, reject", Overflow::Reject),
@@ -146,16 +147,19 @@ impl Sender {
     /// Puts one request into the buffer; gives how long that took, but for the transcoding.
     fn send(&self, records: usize) -> Duration {
         let begin = Instant::now();
-        let reservation = self.buffer.reserve(records, self.request.len());
+        let mut reservation = self.buffer.reserve(records, self.request.len());
         let reserved = begin.elapsed();
         if reservation.records() < records {
             return reserved;
         }
-        let rows = self
-            .transcoder
-            .transcode(&self.request, records, 1, &mut Space::unlimited())
-            .expect("it is well-formed")
-            .rows;
+        let mut space = Space::unlimited();
+        let transcoded = match self.buffer.gate(&mut reservation) {
+            None => self.transcoder.transcode(&self.request, records, 1, &mut space),
+            Some(mut gate) => {
+                self.transcoder.transcode_through(&mut gate, &self.request, records, 1, &mut space)
+            }
+        };
+        let rows = transcoded.expect("it is well-formed").rows;
         let begin = Instant::now();
         let _ = self.buffer.enqueue(reservation, rows, None);
         reserved + begin.elapsed()

@@ -166,7 +166,8 @@ fn folding(criterion: &mut Criterion) {
                 per_record(calls, || {
                     let space = &mut Space::unlimited();
                     let done = if folds {
-                        let mut gate = buffer.find_repeats(&request, &mut reservation, 1).expect("it folds");
+                        let mut gate =
+                            buffer.find_repeats(&request, Some(&mut reservation), 1).expect("it folds");
                         transcoder.transcode_through(&mut gate, &request, RECORDS, 1, space)
                     } else {
                         transcoder.transcode(&request, RECORDS, 1, space)

@@ -23,6 +23,8 @@ const LIVE: &[&str] = &[
     "processors.batch.",
     "processors.memory_limiter.",
     "exporters.postgres.sending_queue.overflow",
+    "exporters.postgres.sending_queue.overflow_weights.",
+    "exporters.postgres.sending_queue.fairness.beyond",
     "exporters.postgres.retry_on_failure.",
     "exporters.postgres.shutdown_timeout",
     "service.telemetry.logs.level",
@@ -91,8 +93,12 @@ impl App {
         let own = &mut self.config;
         own.batch = batch.clone();
         self.buffer.set_batch(batch);
-        own.exporter.sending_queue.overflow = exporter.sending_queue.overflow;
-        self.buffer.set_overflow(exporter.sending_queue.overflow);
+        let (queue, own_queue) = (&exporter.sending_queue, &mut own.exporter.sending_queue);
+        own_queue.overflow = queue.overflow;
+        own_queue.overflow_weights = queue.overflow_weights;
+        own_queue.fairness.beyond = queue.fairness.beyond;
+        self.buffer.set_fairness(&queue.overflow_weights, queue.fairness.beyond);
+        self.buffer.set_overflow(queue.overflow);
         own.exporter.retry_on_failure = exporter.retry_on_failure.clone();
         self.store.set_retry(exporter.retry_on_failure.clone());
         // It is read when the end begins.

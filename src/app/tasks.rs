@@ -61,7 +61,8 @@ impl Tasks {
         let (stop_pages, paging) = watch::channel(false);
         let mut pages = JoinSet::new();
         if let (Some(listener), Some(config)) = (listeners.health, &app.config.health) {
-            let page = Page::health(app.health.clone(), &config.path);
+            let buffer = app.buffer.clone();
+            let page = Page::health(app.health.clone(), &config.path, move || buffer.largest_senders());
             pages.spawn(page.serve(listener, flagged(paging.clone())));
         }
         for listener in listeners.metrics {

@@ -11,6 +11,7 @@ use super::disk::{Position, Positions};
 use super::reason::{DropReason, LossReason};
 use super::receipt::Receipt;
 use super::room::{Room, free_records};
+use super::share::Band;
 use crate::table::partition::Period;
 use crate::table::{Resource, RowFormat, Rows, Scope};
 
@@ -75,6 +76,9 @@ impl Chunk {
     ) -> Self {
         // From here on the records are freed as they are settled.
         room.keep_bytes();
+        if position.is_none() {
+            room.ledger().shares.hold(&rows, range.clone(), room.bytes());
+        }
         let held = ChunkRows { rows, since: Instant::now(), position, format: None, bytes: room };
         Self {
             held: Arc::new(held),
@@ -149,11 +153,44 @@ impl Chunk {
         self.settle_first(self.len(), Outcome::Dropped(reason));
     }
 
+    /// Drops its records in `band`, and copies the others, so that the memory is free. Returns their number: none if a lane is writing
+    /// rows of the same memory, or if they are on the disk as well.
+    pub(super) fn shed_band(&mut self, band: Band) -> usize {
+        let range = self.start as usize..self.end as usize;
+        let is_shed = |rows: &Rows, row| Band::of(rows.severity(row)) == band;
+        let Some(held) = Arc::get_mut(&mut self.held).filter(|held| held.position.is_none()) else {
+            return 0;
+        };
+        let ledger = held.bytes.ledger();
+        let tally = held.rows.tally(range.clone().filter(|row| is_shed(&held.rows, *row)));
+        if tally.total() == 0 {
+            return 0;
+        }
+        ledger.shares.release(&held.rows, range.clone(), held.bytes.bytes());
+        let beside = held.bytes.bytes().saturating_sub(held.rows.held_bytes());
+        let kept: Vec<_> =
+            (0..held.rows.len()).map(|row| range.contains(&row) && !is_shed(&held.rows, row)).collect();
+        held.rows.remove(|row| !kept[row]);
+        held.bytes.resize(0, held.rows.held_bytes() + beside);
+        (self.start, self.end) = (0, held.rows.len() as u32);
+        ledger.shares.hold(&held.rows, 0..held.rows.len(), held.bytes.bytes());
+        let (reason, records) = (LossReason::Dropped(DropReason::Share), tally.total());
+        match self.receipt.as_deref() {
+            Some(receipt) => receipt.lose(reason, tally),
+            None => ledger.books.lose(reason, &tally),
+        }
+        free_records(ledger, records);
+        records
+    }
+
     /// Counts the outcome of the first `len` rows, then frees their room.
     fn settle_first(&mut self, len: usize, outcome: Outcome) {
         let rows = self.start as usize..self.start as usize + len;
         self.start += len as u32;
-        self.count(rows, outcome);
+        self.count(rows.clone(), outcome);
+        if self.held.position.is_none() {
+            self.held.bytes.ledger().shares.release(&self.held.rows, rows, self.held_bytes());
+        }
         free_records(self.held.bytes.ledger(), len);
     }
 

@@ -167,7 +167,7 @@ mod tests {
         let drops: Vec<_> = DropReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(
             drops,
-            ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered", "damaged"]
+            ["drop_newest", "drop_oldest", "too_large", "retry_exhausted", "undelivered", "damaged", "share"]
         );
         let rejects: Vec<_> = RejectReason::VARIANTS.iter().map(<&str>::from).collect();
         assert_eq!(

@@ -58,6 +58,12 @@ impl Budget {
 
     // The word guards no other memory, so that relaxed ordering is enough everywhere.
 
+    /// Records and bytes that are free.
+    pub(super) fn free_now(&self) -> (usize, usize) {
+        let (records, bytes) = self.held();
+        (self.max_records - records, self.max_bytes - bytes)
+    }
+
     pub(super) fn held(&self) -> (usize, usize) {
         unpack(self.held.load(Ordering::Relaxed))
     }

@@ -22,6 +22,10 @@ pub struct QueueConfig {
     pub max_bytes: ByteSize,
     /// What happens to records that do not fit.
     pub overflow: Overflow,
+    /// With `overflow: fair`, how many times as much as is free a sender may hold, by severity.
+    pub overflow_weights: Weights,
+    /// With `overflow: fair`, who shares the buffer, and what happens to records beyond a share.
+    pub fairness: Fairness,
     /// How repeated records are folded while the buffer fills.
     pub fold: FoldConfig,
     /// The extension that names the directory of the durable queue, or `none`. Loading the configuration moves this and the
@@ -135,6 +139,8 @@ pub struct QueueBatchConfig {
 #[repr(u8)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
+    /// A sender gets no more than its share, by severity; what happens beyond it is [`Fairness::beyond`].
+    Fair,
     /// The arriving records are dropped; the answer is OK with their number in `partial_success`.
     DropNewest,
     /// The records that have waited longest are dropped; the answer is OK.
@@ -142,6 +148,65 @@ pub enum Overflow {
     /// The whole request is refused, UNAVAILABLE with a retry hint. Only a request that is larger than the whole buffer is
     /// accepted in part, with the number of the other records in `partial_success`.
     Reject,
+}
+
+/// `exporters.postgres.sending_queue.overflow_weights`: a record is admitted while what its sender holds in its band of severity is at
+/// most so many times what is free.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    /// For severity numbers 1 to 8.
+    pub debug: u32,
+    /// For severity numbers 9 to 12, and for records without one.
+    pub info: u32,
+    /// For severity numbers 13 to 16.
+    pub warn: u32,
+    /// For severity numbers from 17 on.
+    pub error: u32,
+}
+
+/// `exporters.postgres.sending_queue.fairness`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fairness {
+    /// The resource attribute that names the sender.
+    pub by: String,
+    /// What happens to records beyond the share of their sender.
+    pub beyond: Beyond,
+}
+
+/// `exporters.postgres.sending_queue.fairness.beyond`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Beyond {
+    /// They are dropped; the answer is OK with their number in `partial_success`.
+    DropNewest,
+    /// The same, but WARN and ERROR take the place of waiting DEBUG and INFO records.
+    DropOldest,
+    /// A request of which no record is admitted is refused, UNAVAILABLE with a retry hint. Otherwise as `drop_newest`.
+    Reject,
+}
+
+impl From<Beyond> for Overflow {
+    fn from(beyond: Beyond) -> Self {
+        match beyond {
+            Beyond::DropNewest => Self::DropNewest,
+            Beyond::DropOldest => Self::DropOldest,
+            Beyond::Reject => Self::Reject,
+        }
+    }
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { debug: 1, info: 4, warn: 16, error: 64 }
+    }
+}
+
+impl Default for Fairness {
+    fn default() -> Self {
+        Self { by: "service.name".to_owned(), beyond: Beyond::DropNewest }
+    }
 }
 
 /// `processors.batch`: when a batch is due, and how large it may grow.
@@ -162,7 +227,9 @@ impl Default for QueueConfig {
             enabled: true,
             queue_size: 10_000,
             max_bytes: ByteSize::mib(64),
-            overflow: Overflow::DropNewest,
+            overflow: Overflow::Fair,
+            overflow_weights: Weights::default(),
+            fairness: Fairness::default(),
             fold: FoldConfig::default(),
             storage: None,
             max_size: None,

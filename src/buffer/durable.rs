@@ -9,6 +9,7 @@ use super::config::Overflow;
 use super::disk::{Appended, DurableQueue, Files, Log, Position, Reader, Run, Trouble, Writer};
 use super::reason::{DropReason, LossReason, RejectReason};
 use super::reservation::{Reservation, Rest};
+use super::share::Counted;
 use super::{Buffer, Shed};
 use crate::table::{RowFormat, Rows};
 
@@ -30,7 +31,7 @@ impl Buffer {
 
     pub(super) fn write_to_disk<F: Files>(&self, files: F, log: Log<F>) {
         if let Some(durable) = &self.durable {
-            let (ledger, arriving, overflow) = (self.ledger, &self.queue, &|| self.overflow());
+            let (ledger, arriving, overflow) = (self.ledger, &self.queue, &|| self.policy());
             Writer { durable, ledger, arriving, overflow, files, log, spare: None }.run();
         }
     }
@@ -67,7 +68,7 @@ impl Buffer {
     ) -> Reservation {
         let nothing = |rest| Reservation::new(self.no_room(), records, rest);
         match durable.refuses() {
-            Some(Trouble::Full) if self.overflow() != Overflow::Reject => {
+            Some(Trouble::Full) if self.policy() != Overflow::Reject => {
                 return nothing(Rest::Shed(DropReason::DropNewest));
             }
             Some(Trouble::Full) => return nothing(Rest::Refused(RejectReason::Full)),
@@ -77,8 +78,11 @@ impl Buffer {
         let Some(in_flight) = durable.memory(bytes, self.budget().max_bytes()) else {
             return nothing(Rest::Refused(RejectReason::Disk));
         };
+        let (used, free) = durable.space();
+        // While what is used is at most what is free, the rule admits every record.
+        let counted = (self.overflow() == Overflow::Fair && used > free).then(|| Counted::new(self.shares()));
         let reservation = nothing(Rest::Shed(DropReason::DropNewest));
-        Reservation { records, whole: true, in_flight: Some(in_flight), ..reservation }
+        Reservation { records, whole: true, in_flight: Some(in_flight), counted, ..reservation }
     }
 
     /// Hands `rows` to the writer of the durable queue. Returns the numbers of those that were dropped for their size, and where the
@@ -89,13 +93,13 @@ impl Buffer {
         reservation: Reservation,
         mut rows: Rows,
     ) -> (Shed, oneshot::Receiver<Appended>) {
-        let Reservation { in_flight, mut left_out, .. } = reservation;
+        let Reservation { in_flight, mut left_out, counted, .. } = reservation;
         let mut shed = Shed::default();
         if rows.held_bytes() > self.budget().max_bytes() {
             let large = rows.take_larger(self.budget().max_bytes());
             shed.too_large = large.total();
             left_out.push((LossReason::Dropped(DropReason::TooLarge), large));
         }
-        (shed, durable.append(rows, left_out, in_flight, &self.ledger.books))
+        (shed, durable.append(rows, left_out, counted, in_flight, &self.ledger.books))
     }
 }

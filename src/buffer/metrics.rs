@@ -43,8 +43,26 @@ pub(super) fn register(buffer: &Arc<Buffer>, meter: &Meter) {
         .with_description("1 while repeated records are folded, else 0.")
         .with_callback(move |observer| observer.observe(folding.is_folding().into(), &[]))
         .build();
+    shares(buffer, meter);
     outcomes(buffer, meter);
     collector_names(buffer, meter);
+}
+
+fn shares(buffer: &Arc<Buffer>, meter: &Meter) {
+    let pressed = buffer.clone();
+    meter
+        .f64_observable_gauge("log_buffer_pressure_ratio")
+        .with_description(
+            "The part of the buffer that is not free, by records or by bytes, whichever is larger.",
+        )
+        .with_callback(move |observer| observer.observe(pressed.pressure(), &[]))
+        .build();
+    let shared = buffer.clone();
+    meter
+        .u64_observable_gauge("log_buffer_senders_over_share")
+        .with_description("Senders that hold more than their share of the buffer in a band of severity.")
+        .with_callback(move |observer| observer.observe(shared.senders_over_share() as u64, &[]))
+        .build();
 }
 
 /// The label of the Collector's metrics.
@@ -148,7 +166,8 @@ fn collector_names(buffer: &Arc<Buffer>, meter: &Meter) {
         "Records for which the buffer had no room.",
         &exporter,
         |books| {
-            let shed = [DropReason::DropNewest, DropReason::DropOldest, DropReason::TooLarge];
+            let shed =
+                [DropReason::DropNewest, DropReason::DropOldest, DropReason::TooLarge, DropReason::Share];
             books.rejected(RejectReason::Full)
                 + shed.into_iter().map(|reason| books.dropped_for(reason)).sum::<u64>()
         },

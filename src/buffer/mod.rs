@@ -13,6 +13,7 @@ pub mod budget;
 pub mod config;
 pub mod disk;
 mod durable;
+mod fair;
 pub mod fold;
 mod ledger;
 pub mod losses;
@@ -24,6 +25,7 @@ mod reservation;
 mod room;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod share;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +39,9 @@ pub use batch::Batch;
 use batch::Chunk;
 pub use books::Books;
 pub use budget::Budget;
-use config::{BatchConfig, Overflow, QueueConfig};
+use config::{BatchConfig, Beyond, Overflow, QueueConfig, Weights};
 use disk::DurableQueue;
+pub use fair::FairGate;
 use fold::Folding;
 use ledger::Ledger;
 pub use losses::Loss;
@@ -61,6 +64,8 @@ pub struct Buffer {
     fold: Option<Folding>,
     /// An [`Overflow`], by its number.
     overflow: AtomicU8,
+    /// With [`Overflow::Fair`], the policy for records beyond a share.
+    beyond: AtomicU8,
 }
 
 /// The rows are larger than estimated, they do not fit now, and the policy is to refuse.
@@ -79,13 +84,14 @@ pub struct Shed {
 impl Buffer {
     /// An empty buffer.
     pub fn new(config: &QueueConfig, batch: &BatchConfig) -> Self {
-        let ledger = Ledger::new(config.queue_size, config.max_bytes.bytes());
+        let ledger = Ledger::new(config);
         Self {
             ledger,
             queue: Queue::new(ledger, batch, !config.enabled),
             durable: None,
             fold: (config.enabled && config.fold.enabled).then(|| Folding::new(&config.fold, &ledger.budget)),
             overflow: AtomicU8::new(config.overflow as u8),
+            beyond: AtomicU8::new(Overflow::from(config.fairness.beyond) as u8),
         }
     }
 
@@ -102,6 +108,9 @@ impl Buffer {
         }
         if let Some(durable) = &self.durable {
             return self.reserve_in_flight(durable, records, records * per_record);
+        }
+        if self.overflow() == Overflow::Fair {
+            return self.reserve_fairly(records, records * per_record);
         }
         let fits_when_empty = records <= max_records && records * per_record <= max_bytes;
         // If they do not fit, one large record may be the cause, which is not known yet. The others should not be dropped for it.
@@ -143,7 +152,8 @@ impl Buffer {
         mut rows: Rows,
         reply: Option<oneshot::Sender<Settled>>,
     ) -> Result<Shed, Full> {
-        let Reservation { mut room, whole, mut left_out, .. } = reservation;
+        // What the gate has counted is given back once the rows are counted.
+        let Reservation { mut room, whole, mut left_out, counted: _counted, .. } = reservation;
         let mut shed = Shed::default();
         // If a sender waits for the result, the counts of left-out records stay in memory with the rows.
         let beside =
@@ -160,7 +170,7 @@ impl Buffer {
             self.evict_for(&mut room, &rows, beside);
         }
         let mut cut = |rows: &mut Rows, len| {
-            let cut = rows.truncate(len);
+            let cut = self.cut(rows, len);
             shed.full += cut.total();
             left_out.push((LossReason::Dropped(DropReason::DropNewest), cut));
         };
@@ -235,6 +245,12 @@ impl Buffer {
         self.overflow.store(overflow as u8, Ordering::Relaxed);
     }
 
+    /// Changes what fair shares are, and what happens beyond them. [`config::Fairness::by`] stays as it was at the start.
+    pub fn set_fairness(&self, weights: &Weights, beyond: Beyond) {
+        self.shares().set_weights(weights);
+        self.beyond.store(Overflow::from(beyond) as u8, Ordering::Relaxed);
+    }
+
     /// Makes the waiting records due at once.
     pub fn hurry(&self) {
         self.queue.press();
@@ -280,7 +296,19 @@ impl Buffer {
     }
 
     fn overflow(&self) -> Overflow {
-        Overflow::from_repr(self.overflow.load(Ordering::Relaxed)).unwrap_or(Overflow::DropNewest)
+        Overflow::from_repr(self.overflow.load(Ordering::Relaxed)).unwrap_or(Overflow::Fair)
+    }
+
+    /// What happens to records that do not fit, of whichever sender.
+    fn policy(&self) -> Overflow {
+        match self.overflow() {
+            Overflow::Fair => self.beyond(),
+            policy => policy,
+        }
+    }
+
+    fn beyond(&self) -> Overflow {
+        Overflow::from_repr(self.beyond.load(Ordering::Relaxed)).unwrap_or(Overflow::DropNewest)
     }
 
     /// Drops the oldest records until `room` is large enough for `rows` and the bytes `beside` them, or until all buffered

@@ -183,6 +183,21 @@ impl Queue {
         taken
     }
 
+    /// Has `thin` remove rows of the oldest chunks, until one has lost some, of `most` chunks. Returns the number of these rows.
+    pub(super) fn thin_oldest(&self, most: usize, thin: impl Fn(&mut Chunk) -> usize) -> usize {
+        let (mut thinned, mut passed) = (0, Vec::new());
+        while thinned == 0
+            && passed.len() < most
+            && let Some(mut chunk) = self.pop(Chunk::len)
+        {
+            thinned = thin(&mut chunk);
+            passed.push(chunk);
+        }
+        self.leave(thinned);
+        passed.into_iter().filter(|chunk| chunk.len() > 0).for_each(|chunk| self.split.push(chunk));
+        thinned
+    }
+
     /// Makes everything due, now and later.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);

@@ -19,6 +19,8 @@ pub enum DropReason {
     Undelivered,
     /// Its bytes on disk are damaged or missing.
     Damaged,
+    /// Its sender's share of the buffer, for its severity, was used.
+    Share,
 }
 
 /// Why a record was rejected; in snake case it is the label `reason` in metrics.
@@ -61,13 +63,14 @@ pub enum LossReason {
 
 impl LossReason {
     /// All of them.
-    pub const ALL: [LossReason; 9] = [
+    pub const ALL: [LossReason; 10] = [
         Self::Dropped(DropReason::DropNewest),
         Self::Dropped(DropReason::DropOldest),
         Self::Dropped(DropReason::TooLarge),
         Self::Dropped(DropReason::RetryExhausted),
         Self::Dropped(DropReason::Undelivered),
         Self::Dropped(DropReason::Damaged),
+        Self::Dropped(DropReason::Share),
         Self::Malformed,
         Self::TooComplex,
         Self::DeadLetter,

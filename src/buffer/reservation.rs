@@ -3,6 +3,7 @@
 use super::disk::InFlight;
 use super::reason::{DropReason, LossReason, RejectReason};
 use super::room::Room;
+use super::share::Counted;
 use crate::table::Tally;
 
 /// Room for some or all records of a request.
@@ -17,6 +18,8 @@ pub struct Reservation {
     pub(super) rest: Rest,
     /// Memory for the rows until they are on the disk, in place of `room`.
     pub(super) in_flight: Option<InFlight>,
+    /// The records that the gate has admitted, if it decides about each.
+    pub(super) counted: Option<Counted>,
     /// Records of the request that are not among its rows.
     pub(super) left_out: Vec<(LossReason, Tally)>,
 }
@@ -34,7 +37,8 @@ impl Reservation {
     /// For as many of a request's `records` as there is `room` for.
     pub(super) fn new(room: Room, records: usize, rest: Rest) -> Self {
         let whole = room.records() == records;
-        Self { records: room.records(), room, whole, rest, in_flight: None, left_out: Vec::new() }
+        let (records, in_flight, counted, left_out) = (room.records(), None, None, Vec::new());
+        Self { records, room, whole, rest, in_flight, counted, left_out }
     }
 
     /// Notes records of the request that are not among its rows. They are counted with the rows, once it is known whether the
@@ -48,6 +52,11 @@ impl Reservation {
     /// The number of the request's first records that there is room for, or will be.
     pub fn records(&self) -> usize {
         self.records
+    }
+
+    /// Whether [`super::Buffer::gate`] decides about each record.
+    pub fn has_gate(&self) -> bool {
+        self.counted.is_some()
     }
 
     /// The bytes that are reserved for their rows.

@@ -29,6 +29,32 @@ impl Room {
         self.bytes += bytes;
     }
 
+    /// Adds room for `records` records of `bytes` bytes together, if at most half of the budget is taken then. Returns `false` if not.
+    pub(super) fn grow_while_half_is_free(&mut self, records: usize, bytes: usize) -> bool {
+        let budget = &self.ledger.budget;
+        let (most_records, most_bytes) = (budget.max_records() / 2, budget.max_bytes() / 2);
+        self.grow_if(records, bytes, |free_records, free_bytes| {
+            records + budget.max_records() - free_records <= most_records
+                && bytes + budget.max_bytes() - free_bytes <= most_bytes
+        })
+    }
+
+    /// Adds room for one record of `bytes` bytes, if it is free and `allows` holds for what is free. Returns `false` if not.
+    pub(super) fn grow_by_one(&mut self, bytes: usize, allows: impl Fn(usize, usize) -> bool) -> bool {
+        self.grow_if(1, bytes, |free_records, free_bytes| {
+            free_records > 0 && free_bytes >= bytes && allows(free_records, free_bytes)
+        })
+    }
+
+    fn grow_if(&mut self, records: usize, bytes: usize, fits: impl Fn(usize, usize) -> bool) -> bool {
+        let wanted =
+            |records_free, bytes_free| if fits(records_free, bytes_free) { (records, bytes) } else { (0, 0) };
+        let taken = self.ledger.budget.take(wanted);
+        self.records += taken.0;
+        self.bytes += taken.1;
+        taken == (records, bytes)
+    }
+
     /// Grows to `bytes` bytes as far as possible; returns how many are missing.
     pub(super) fn fill(&mut self, bytes: usize) -> usize {
         let missing = bytes.saturating_sub(self.bytes);
@@ -105,7 +131,7 @@ mod tests {
 
     #[test]
     fn room_is_granted_in_part_by_records_and_by_bytes() {
-        let ledger = Ledger::new(10, 1000);
+        let ledger = Ledger::of(10, 1000);
         let first = Room::reserve(ledger, 8, 50);
         assert_eq!((first.records(), held(ledger)), (8, (8, 400)));
         let by_records = Room::reserve(ledger, 5, 10);
@@ -119,7 +145,7 @@ mod tests {
 
     #[test]
     fn resizing_is_exact_and_refuses_what_is_not_there() {
-        let ledger = Ledger::new(10, 1000);
+        let ledger = Ledger::of(10, 1000);
         let mut room = Room::reserve(ledger, 5, 100);
         assert!(room.resize(4, 450));
         assert_eq!(held(ledger), (4, 450));
@@ -138,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_room_takes_free_bytes_first() {
-        let ledger = Ledger::new(10, 1000);
+        let ledger = Ledger::of(10, 1000);
         let mut room = Room::reserve(ledger, 2, 450);
         assert!(room.split(1001).is_none());
         assert_eq!((room.records(), room.bytes(), held(ledger)), (2, 900, (2, 900)), "nothing has changed");
@@ -151,7 +177,7 @@ mod tests {
 
     #[test]
     fn four_threads_never_exceed_the_bound_and_leave_nothing_behind() {
-        let ledger = Ledger::new(100, 10_000);
+        let ledger = Ledger::of(100, 10_000);
         std::thread::scope(|scope| {
             for seed in 0..4usize {
                 scope.spawn(move || {
@@ -169,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_bounds_are_those_that_the_word_can_count() {
-        let ledger = Ledger::new(usize::MAX, usize::MAX);
+        let ledger = Ledger::of(usize::MAX, usize::MAX);
         let room = Room::reserve(ledger, usize::MAX, MOST_BYTES / MOST_RECORDS);
         assert_eq!(room.records(), MOST_RECORDS);
         assert_eq!(Room::reserve(ledger, 1, 0).records(), 0);

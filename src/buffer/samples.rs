@@ -29,13 +29,28 @@ pub(crate) fn request<B: AsRef<str>>(bodies: impl IntoIterator<Item = B>) -> Byt
     request_of(bodies.into_iter().map(|body| record(body.as_ref())))
 }
 
+/// A request of one service, with a record of each severity number. The bodies are both.
+pub(crate) fn request_by(service: &str, severities: impl IntoIterator<Item = u8>) -> Bytes {
+    let record = |severity: u8| {
+        let body = format!("{service} {severity}");
+        field(2, &[vec![2 << 3, severity], field(5, &field(1, body.as_bytes()))].concat())
+    };
+    let records: Vec<u8> = severities.into_iter().flat_map(record).collect();
+    let resource = field(1, &resource_message(Some(service)));
+    field(1, &[resource, field(2, &records)].concat()).into()
+}
+
 /// A resource with this `service.name`.
 pub(crate) fn resource_of(service: Option<&str>) -> Resource {
-    let attributes =
-        service.map(|name| [field(1, b"service.name"), field(2, &field(1, name.as_bytes()))].concat());
-    let message = attributes.map_or_else(Vec::new, |attributes| field(1, &attributes));
+    let message = resource_message(service);
     let resource = Interner::default().resource(&message, &[], &mut Space::unlimited()).expect("no bound");
     Arc::into_inner(resource.expect("protobuf").content).expect("nobody else knows it")
+}
+
+fn resource_message(service: Option<&str>) -> Vec<u8> {
+    let attributes =
+        service.map(|name| [field(1, b"service.name"), field(2, &field(1, name.as_bytes()))].concat());
+    attributes.map_or_else(Vec::new, |attributes| field(1, &attributes))
 }
 
 /// The bodies in the rows of a COPY.

@@ -1,11 +1,13 @@
 //! Folded records on their way into the buffer: repeats of a request that are counted, and the records that stand for them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::Intake;
-use crate::buffer::Reservation;
-use crate::buffer::fold::FoundRepeats;
-use crate::table::{Space, Transcoded, Untranscoded};
+use crate::buffer::fold::{FoldPass, FoundRepeats};
+use crate::buffer::{FairGate, Reservation};
+use crate::otlp::LogRecord;
+use crate::table::{Gate, Resource, Scope, Space, Transcoded, Untranscoded, Verdict};
 use crate::values::when::unix_nanos;
 
 /// How often the windows of folded records are looked at.
@@ -21,12 +23,19 @@ impl Intake {
         space: &mut Space<'_>,
     ) -> (Result<Transcoded<'a>, Untranscoded>, Option<FoundRepeats>) {
         let (records, arrival) = (reservation.records(), unix_nanos() as u64);
-        let pass = if folding { self.buffer.find_repeats(request, reservation, arrival) } else { None };
-        let Some(mut pass) = pass else {
-            return (self.transcoder.transcode(request, records, arrival, space), None);
-        };
-        let transcoded = self.transcoder.transcode_through(&mut pass, request, records, arrival, space);
-        (transcoded, Some(pass.end()))
+        if !reservation.has_gate() {
+            let pass =
+                if folding { self.buffer.find_repeats(request, Some(reservation), arrival) } else { None };
+            let Some(mut pass) = pass else {
+                return (self.transcoder.transcode(request, records, arrival, space), None);
+            };
+            let transcoded = self.transcoder.transcode_through(&mut pass, request, records, arrival, space);
+            return (transcoded, Some(pass.end()));
+        }
+        let pass = if folding { self.buffer.find_repeats(request, None, arrival) } else { None };
+        let mut both = FoldThenShare { fold: pass, share: self.buffer.gate(reservation) };
+        let transcoded = self.transcoder.transcode_through(&mut both, request, records, arrival, space);
+        (transcoded, both.fold.map(FoldPass::end))
     }
 
     /// Puts the folded records whose window is over into the buffer, or `all` of them.
@@ -47,5 +56,40 @@ impl Intake {
             tokio::time::sleep(LOOK).await;
             self.write_folded(false);
         }
+    }
+}
+
+/// Folds a record that repeats another, and lets any other pass within the share of its sender.
+struct FoldThenShare<'a> {
+    fold: Option<FoldPass<'a>>,
+    share: Option<FairGate<'a>>,
+}
+
+impl Gate for FoldThenShare<'_> {
+    fn admits(
+        &mut self,
+        of: &Arc<Resource>,
+        within: &Arc<Scope>,
+        record: &LogRecord<'_>,
+        message: &[u8],
+    ) -> Verdict {
+        if self.has_row_for(of, within, record, message) {
+            return Verdict::Fold;
+        }
+        self.share.as_mut().map_or(Verdict::Take, |share| share.admits(of, within, record, message))
+    }
+
+    fn folds(&self) -> bool {
+        self.fold.is_some()
+    }
+
+    fn has_row_for(
+        &mut self,
+        of: &Arc<Resource>,
+        within: &Arc<Scope>,
+        record: &LogRecord<'_>,
+        message: &[u8],
+    ) -> bool {
+        self.fold.as_mut().is_some_and(|fold| fold.has_row_for(of, within, record, message))
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::config::AdmissionConfig;
 use super::message::Message;
 use super::metrics::{AnswerCount, Answers, Transport, Unread, UnreadRequests};
+use super::over_share::OverShare;
 use super::request_memory::{NoRoom, RequestMemory, Share};
 use super::work::in_turn;
 use crate::buffer::disk::Appended;
@@ -81,6 +82,7 @@ const TOO_COMPLEX: &str = "refused because they have";
 struct Admitted {
     records: usize,
     full: usize,
+    over_share: OverShare,
     too_large: usize,
     malformed: usize,
     too_complex: usize,
@@ -290,11 +292,16 @@ impl Intake {
                 return refuse(RejectReason::Malformed, Invalid::from(malformed).into());
             }
         };
+        if self.buffer.refuses(&reservation, &transcoded) {
+            return refuse(RejectReason::Full, Refusal::Full);
+        }
+        admitted.over_share = OverShare::of(&transcoded.shed);
         admitted.shed(reason, transcoded.beyond.total());
         admitted.malformed = transcoded.malformed.total();
         admitted.too_complex = transcoded.too_complex.total();
         admitted.first_too_complex = transcoded.first_too_complex;
         reservation.leave_out(LossReason::Dropped(reason), transcoded.beyond);
+        reservation.leave_out_shed(transcoded.shed);
         reservation.leave_out(LossReason::Malformed, transcoded.malformed);
         reservation.leave_out(LossReason::TooComplex, transcoded.too_complex);
 
@@ -356,7 +363,7 @@ impl Admitted {
     }
 
     fn count(&self, mut answer: AnswerCount<'_>) {
-        let dropped = self.full + self.too_large + self.settled.lost;
+        let dropped = self.full + self.over_share.records() + self.too_large + self.settled.lost;
         answer.refused = self.malformed + self.too_complex;
         answer.accepted = self.records - answer.refused - dropped;
     }
@@ -375,7 +382,8 @@ impl Admitted {
             (TOO_COMPLEX, Some(limit)) => format!("{records} {what} {limit}"),
             _ => format!("{records} {what}"),
         });
-        let message = said.collect::<Vec<_>>();
-        Accepted { rejected: reasons.iter().map(|(records, _)| records).sum(), message: message.join("; ") }
+        let message: Vec<_> = self.over_share.message().into_iter().chain(said).collect();
+        let others: usize = reasons.iter().map(|(records, _)| records).sum();
+        Accepted { rejected: self.over_share.records() + others, message: message.join("; ") }
     }
 }

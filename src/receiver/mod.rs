@@ -28,6 +28,7 @@ mod limits;
 mod lobby;
 mod message;
 mod metrics;
+mod over_share;
 mod port;
 mod ports;
 mod probe;

@@ -43,6 +43,11 @@ impl RowEnd {
         Severity::VARIANTS[(self.origin & ((1 << SEVERITY_BITS) - 1)) as usize]
     }
 
+    /// Whether `other` has the same resource and severity.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.origin == other.origin
+    }
+
     /// The index of its resource.
     pub(super) fn resource(self) -> usize {
         (self.origin >> SEVERITY_BITS) as usize

@@ -33,5 +33,5 @@ pub use logs::Logs;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use push::Push;
-pub use report::{Report, StoreTrouble, UnreadyReason};
+pub use report::{LargeSender, Report, StoreTrouble, UnreadyReason};
 pub use threshold::Threshold;

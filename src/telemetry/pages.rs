@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-use super::{Health, Metrics};
+use super::{Health, LargeSender, Metrics};
 use crate::net::{self, Http1, Limits, Service, Timeouts};
 
 const LIMITS: Limits = Limits {
@@ -55,12 +55,17 @@ impl Page {
         Self { path: "/metrics".to_owned(), answer: Box::new(answer) }
     }
 
-    /// The page of `health`, at `path`: 200 while forebay can accept and write, 503 otherwise.
-    pub fn health(health: Health, path: &str) -> Self {
+    /// The page of `health`, at `path`: 200 while forebay can accept and write, 503 otherwise. It has the senders that `largest`
+    /// returns.
+    pub fn health(
+        health: Health,
+        path: &str,
+        largest: impl Fn() -> Vec<LargeSender> + Send + Sync + 'static,
+    ) -> Self {
         let answer = move || {
             let report = health.report();
             let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            page(status, "application/json", report.to_json())
+            page(status, "application/json", report.to_json(&largest()))
         };
         Self { path: path.to_owned(), answer: Box::new(answer) }
     }
@@ -135,7 +140,7 @@ mod tests {
     async fn the_health_is_at_its_path() {
         let health = Health::new();
         // A path that a router could take for a pattern.
-        let server = Server::start(LIMITS, Page::health(health.clone(), "/{health")).await;
+        let server = Server::start(LIMITS, Page::health(health.clone(), "/{health", Vec::new)).await;
         health.store_unavailable(StoreTrouble::DatabaseUnreachable, "connection refused");
         let page = server.ask("GET /{health").await;
         assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
@@ -163,7 +168,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nhost:", false),
             ("GET / HTTP/1.1\r\nhost: forebay\r\n\r\n", true),
         ] {
-            let server = Server::start(limits.clone(), Page::health(Health::new(), "/")).await;
+            let server = Server::start(limits.clone(), Page::health(Health::new(), "/", Vec::new)).await;
             let mut connections = Vec::new();
             for _ in 0..200 {
                 let mut connection = server.connect().await;

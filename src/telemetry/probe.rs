@@ -128,7 +128,7 @@ mod tests {
     fn ability(health: &Health) -> Option<Ability> {
         let report = health.report();
         let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        ability_of(status, &report.to_json())
+        ability_of(status, &report.to_json(&[]))
     }
 
     #[test]

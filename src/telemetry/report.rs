@@ -62,14 +62,25 @@ pub enum Degraded {
     MigrationWaits,
 }
 
+/// A sender that holds much of the buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LargeSender {
+    /// Its name.
+    pub service: String,
+    /// The records that it holds.
+    pub records: u64,
+    /// The bytes of their rows.
+    pub bytes: u64,
+}
+
 impl Report {
     /// Whether forebay can accept and write records.
     pub fn ready(&self) -> bool {
         self.trouble.is_none()
     }
 
-    /// The report in the format of the Collector's health_check extension.
-    pub fn to_json(&self) -> String {
+    /// The report in the format of the Collector's health_check extension, with the `largest` senders, if there are any to show.
+    pub fn to_json(&self, largest: &[LargeSender]) -> String {
         let since = format!("{:.0}", self.since);
         let mut page = match &self.trouble {
             None => {
@@ -90,6 +101,10 @@ impl Report {
         };
         if self.private {
             page["store"] = "private PostgreSQL".into();
+        }
+        if !largest.is_empty() {
+            let sender = |LargeSender { service, records, bytes }: &LargeSender| json!({ "service": service, "records": records, "bytes": bytes });
+            page["largest_senders"] = largest.iter().map(sender).collect();
         }
         page.to_string()
     }
@@ -147,12 +162,12 @@ mod tests {
         let lasting = Duration::from_millis(182_900);
         let mut report = Report { trouble: None, degraded: Vec::new(), private: false, since, lasting };
         assert_eq!(
-            report.to_json(),
+            report.to_json(&[]),
             r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s"}"#
         );
         report.degraded = vec![(Degraded::Stuck, "invalid memory alloc request (SQLSTATE XX000)".to_owned())];
         assert_eq!(
-            report.to_json(),
+            report.to_json(&[]),
             concat!(
                 r#"{"status":"Server available","upSince":"2026-11-23T10:00:00Z","uptime":"3m2s","#,
                 r#""degraded":"stuck_on_records","detail":"invalid memory alloc request (SQLSTATE XX000)"}"#
@@ -161,16 +176,30 @@ mod tests {
         report.trouble =
             Some((UnreadyReason::Store(UNREACHABLE), "connection refused (127.0.0.1:5432)".to_owned()));
         assert_eq!(
-            report.to_json(),
+            report.to_json(&[]),
             concat!(
                 r#"{"status":"Server not available","reason":"database_unreachable","#,
                 r#""detail":"connection refused (127.0.0.1:5432)","since":"2026-11-23T10:00:00Z"}"#
             )
         );
         report.private = true;
-        assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
+        assert!(
+            report.to_json(&[]).ends_with(r#","store":"private PostgreSQL"}"#),
+            "{}",
+            report.to_json(&[])
+        );
+        let largest = [LargeSender { service: "shop".to_owned(), records: 8, bytes: 1600 }];
+        let page = report.to_json(&largest);
+        assert!(
+            page.ends_with(r#","largest_senders":[{"service":"shop","records":8,"bytes":1600}]}"#),
+            "{page}"
+        );
         report.trouble = None;
-        assert!(report.to_json().ends_with(r#","store":"private PostgreSQL"}"#), "{}", report.to_json());
+        assert!(
+            report.to_json(&[]).ends_with(r#","store":"private PostgreSQL"}"#),
+            "{}",
+            report.to_json(&[])
+        );
     }
 
     #[test]

@@ -10,8 +10,19 @@ use super::fold::Subject;
 
 /// The fields that make up the subject: messages that differ in one of them are not folded. None has a value that changes with each
 /// message.
-const SUBJECTS: [&str; 10] =
-    ["partition", "step", "lane", "table", "sqlstate", "reason", "transport", "endpoint", "key", "file"];
+const SUBJECTS: [&str; 11] = [
+    "partition",
+    "step",
+    "lane",
+    "table",
+    "sqlstate",
+    "reason",
+    "transport",
+    "endpoint",
+    "key",
+    "file",
+    "sender",
+];
 
 /// The hash of an event's subject; 0 if it has none.
 pub(super) fn subject(event: &Event<'_>) -> Subject {

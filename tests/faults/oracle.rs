@@ -138,7 +138,8 @@ impl Oracle {
         counted("refused", page.value("log_buffer_rejected_total") - for_good, sends.refused);
         counted("lost after an OK", later, account.lost);
         if !self.refused_may_be_stored {
-            let rejected = dropped("drop_newest") + dropped("too_large") + for_good;
+            let at_once = ["share", "drop_newest", "too_large"].map(dropped).iter().sum::<u64>();
+            let rejected = at_once + for_good;
             counted("rejected", rejected, sends.rejected);
         }
         let resident = page.value("otelcol_process_memory_rss_bytes");

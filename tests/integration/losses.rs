@@ -17,6 +17,12 @@ type Losses = BTreeMap<(Option<String>, Option<String>, String), i64>;
 
 const WINDOW: &str = "exporters.postgres.losses_window=100ms";
 
+/// Of thirty records the last fifteen do not fit.
+const SMALL: &[&str] = &[
+    "exporters.postgres.sending_queue.queue_size=15",
+    "exporters.postgres.sending_queue.overflow=drop_newest",
+];
+
 async fn losses(client: &Client) -> Losses {
     let sums = "SELECT service, severity, reason, sum(records)::bigint FROM otel.losses GROUP BY 1, 2, 3";
     let rows = client.query(sums, &[]).await.unwrap();
@@ -31,9 +37,7 @@ fn loss(service: &str, severity: Option<&str>, reason: &str, records: i64) -> <L
 #[tokio::test(flavor = "multi_thread")]
 async fn without_windows_losses_are_metrics_only() {
     let database = database().await;
-    let sets =
-        [QUICK, &["exporters.postgres.losses_window=0", "exporters.postgres.sending_queue.queue_size=15"]]
-            .concat();
+    let sets = [QUICK, &["exporters.postgres.losses_window=0"], SMALL].concat();
     let forebay = Forebay::ready(database.dsn(), &sets).await;
     let answer = forebay.sender().await.send(two_services()).await.unwrap();
     assert_eq!(answer.partial_success.unwrap().rejected_log_records, 15);
@@ -61,7 +65,7 @@ fn two_services() -> ExportLogsServiceRequest {
 async fn what_is_missing_is_told_by_service_severity_and_reason() {
     let began = SystemTime::now();
     let database = database().await;
-    let sets = [QUICK, &[WINDOW, "exporters.postgres.sending_queue.queue_size=15"]].concat();
+    let sets = [QUICK, &[WINDOW], SMALL].concat();
     let forebay = Forebay::ready(database.dsn(), &sets).await;
     let client = database.connect().await;
     let refuse = "ALTER TABLE otel.log_records ADD CHECK ((attributes->'number')::int <> 3) NOT VALID";

@@ -11,6 +11,8 @@ const NAMES: &[(&str, &str)] = &[
     ("log_buffer_size", "gauge"),
     ("log_buffer_capacity", "gauge"),
     ("log_buffer_bytes", "gauge"),
+    ("log_buffer_pressure_ratio", "gauge"),
+    ("log_buffer_senders_over_share", "gauge"),
     ("log_buffer_dropped_total", "counter"),
     ("log_buffer_flushed_total", "counter"),
     ("log_buffer_flush_duration_seconds", "histogram"),
@@ -43,8 +45,8 @@ async fn prometheus_reads_the_page() {
     assert_eq!(prometheus.value("sum(log_buffer_dropped_total)").await, Some(0.0));
     assert_eq!(
         prometheus.value("count(log_buffer_dropped_total)").await,
-        Some(42.0),
-        "6 reasons, 7 severities"
+        Some(49.0),
+        "7 reasons, 7 severities"
     );
     assert_eq!(prometheus.value("sum(otelcol_exporter_sent_log_records_total)").await, Some(321.0));
     let metadata = prometheus.ask("metadata").await;

@@ -11,10 +11,8 @@ use crate::table::Rows;
 
 /// Writes past the page cache begin and end at a multiple of this.
 const ALIGNMENT: u64 = files::ALIGNMENT as u64;
-/// The bytes that are read at once, where more of them are searched.
-const CHUNK: usize = 256 << 10;
-/// The bytes that are read for a header, with small entries behind it.
-const SOME: usize = 16 << 10;
+/// The bytes that are read at once.
+const CHUNK: usize = 1 << 20;
 
 /// A place in a segment.
 #[derive(Debug)]
@@ -30,9 +28,18 @@ pub(super) struct Cursor<F: Files> {
     number: u64,
     /// Blocks that cannot be read are passed over as damage.
     salvages: bool,
-    /// Bytes of the file from `cached_at` on.
-    cached: Vec<u8>,
-    cached_at: u64,
+    window: Window,
+}
+
+/// Bytes of a file, from a multiple of the alignment on, in memory that is aligned as well: a read past the page cache needs both.
+#[derive(Debug, Default)]
+struct Window {
+    memory: Vec<u8>,
+    /// The place of its first byte in `memory`.
+    start: usize,
+    /// The offset of that byte in the file.
+    at: u64,
+    length: usize,
 }
 
 /// The result of a search for a number.
@@ -82,8 +89,7 @@ impl<F: Files> Cursor<F> {
             at: segment.entries,
             number: segment.first,
             salvages: false,
-            cached: Vec::new(),
-            cached_at: 0,
+            window: Window::default(),
         })
     }
 
@@ -120,7 +126,7 @@ impl<F: Files> Cursor<F> {
             }
             if !is_fresh {
                 // The file may have grown since its bytes were read.
-                self.cached.clear();
+                self.window.length = 0;
                 is_fresh = true;
                 continue;
             }
@@ -261,21 +267,17 @@ impl<F: Files> Cursor<F> {
 
     /// Up to `length` bytes from `at` on; fewer only at the end of the file.
     fn read(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
-        let is_cached =
-            at >= self.cached_at && at + length as u64 <= self.cached_at + self.cached.len() as u64;
-        if !is_cached {
-            self.cached.clear();
-            let mut bytes = vec![0; length.max(SOME)];
-            let read = match self.files.read_at(&self.file, &mut bytes, at) {
-                Err(_) if self.salvages => quarantine::read_around(&self.files, &self.file, &mut bytes, at)?,
+        if !self.window.has(at, length) {
+            let left = self.files.length(&self.file)?.saturating_sub(at);
+            let bytes = self.window.begin(at, length, left);
+            let from = at / ALIGNMENT * ALIGNMENT;
+            let read = match self.files.read_at(&self.file, bytes, from) {
+                Err(_) if self.salvages => quarantine::read_around(&self.files, &self.file, bytes, from)?,
                 read => read?,
             };
-            bytes.truncate(read);
-            (self.cached, self.cached_at) = (bytes, at);
+            self.window.length = read;
         }
-        let from = (at - self.cached_at) as usize;
-        let until = (from + length).min(self.cached.len());
-        Ok(&self.cached[from..until])
+        Ok(self.window.get(at, length))
     }
 
     /// Whether all bytes `from` to `end` are zeros.
@@ -292,5 +294,31 @@ impl<F: Files> Cursor<F> {
             at += bytes.len() as u64;
         }
         Ok(true)
+    }
+}
+
+impl Window {
+    fn has(&self, at: u64, length: usize) -> bool {
+        at >= self.at && at + length as u64 <= self.at + self.length as u64
+    }
+
+    /// The memory for `length` bytes from the offset `at` on, where `left` bytes of the file are left, and for those around them.
+    fn begin(&mut self, at: u64, length: usize, left: u64) -> &mut [u8] {
+        self.at = at / ALIGNMENT * ALIGNMENT;
+        self.length = 0;
+        let before = at - self.at;
+        let wanted = (length as u64).max(left.min(CHUNK as u64)) + before;
+        let wanted = wanted.next_multiple_of(ALIGNMENT) as usize;
+        if self.memory.len() < wanted + files::ALIGNMENT {
+            self.memory = vec![0; wanted + files::ALIGNMENT];
+            self.start = self.memory.as_ptr().align_offset(files::ALIGNMENT);
+        }
+        &mut self.memory[self.start..self.start + wanted]
+    }
+
+    /// Up to `length` bytes from the offset `at` on.
+    fn get(&self, at: u64, length: usize) -> &[u8] {
+        let from = ((at - self.at) as usize).min(self.length);
+        &self.memory[self.start..][from..(from + length).min(self.length)]
     }
 }

@@ -84,9 +84,11 @@ pub enum DirectoryError {
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
-    /// The same file past the page cache, for large writes: half the time of the processor, and half the wait. Not every
-    /// file system has it.
-    direct: Option<Mutex<Direct>>,
+    /// A created file past the page cache, for large writes: half the time of the processor, and half the wait. Not every file
+    /// system has it.
+    writing: Option<Mutex<Direct>>,
+    /// The same of a file that was there, for large reads.
+    reading: Option<File>,
 }
 
 /// A file past the page cache, and the memory that it is written from.
@@ -103,7 +105,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const LOCK: &str = "lock";
 /// Offset, memory and length of a direct write are multiples of this.
 pub(super) const ALIGNMENT: usize = 4096;
-/// The least bytes for which a direct write pays: it is filled up to a multiple of the alignment.
+/// The least bytes for which it pays to pass the page cache: a write is filled up to a multiple of the alignment.
 const LARGE: usize = 64 << 10;
 /// The folder of bytes that were put aside.
 pub const FOLDER: &str = "quarantine";
@@ -182,6 +184,12 @@ impl Direct {
     }
 }
 
+/// Opens a file past the page cache, if the file system can do that.
+fn past_cache(options: &mut OpenOptions, path: &Path) -> Option<File> {
+    let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
+    options.custom_flags(flags).open(path).ok()
+}
+
 /// Creates a directory, and those above it that are missing. All of their names are on stable storage then.
 fn create_directory_at(path: &Path, fsync: bool) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|above| !above.exists()).collect();
@@ -201,21 +209,21 @@ impl Files for Directory {
         self.make_folder_of(name)?;
         let path = self.path.join(name);
         let file = OpenOptions::new().read(true).append(true).create_new(true).open(&path)?;
-        let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or_default();
-        let direct = OpenOptions::new().write(true).custom_flags(flags).open(&path).ok();
-        let direct = direct.map(|file| Mutex::new(Direct { file, memory: Vec::new() }));
-        Ok(OpenFile { file, direct })
+        let direct = past_cache(OpenOptions::new().write(true), &path);
+        let writing = direct.map(|file| Mutex::new(Direct { file, memory: Vec::new() }));
+        Ok(OpenFile { file, writing, reading: None })
     }
 
     fn open(&self, name: &str) -> io::Result<OpenFile> {
-        let file = OpenOptions::new().read(true).append(self.is_locked()).open(self.path.join(name))?;
-        Ok(OpenFile { file, direct: None })
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).append(self.is_locked()).open(&path)?;
+        Ok(OpenFile { file, writing: None, reading: past_cache(OpenOptions::new().read(true), &path) })
     }
 
     fn append(&self, open: &OpenFile, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut file = &open.file;
         if let Some(direct) =
-            open.direct.as_ref().filter(|_| parts.iter().map(|part| part.len()).sum::<usize>() >= LARGE)
+            open.writing.as_ref().filter(|_| parts.iter().map(|part| part.len()).sum::<usize>() >= LARGE)
         {
             let at = file.metadata()?.len().next_multiple_of(ALIGNMENT as u64);
             return direct.lock().unwrap_or_else(PoisonError::into_inner).write(parts, at);
@@ -239,10 +247,18 @@ impl Files for Directory {
         if self.fsync { file.file.sync_data() } else { Ok(()) }
     }
 
-    fn read_at(&self, file: &OpenFile, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    fn read_at(&self, open: &OpenFile, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        let is_aligned = buffer.as_ptr().align_offset(ALIGNMENT) == 0
+            && [buffer.len() as u64, at].into_iter().all(|place| place % ALIGNMENT as u64 == 0);
+        if let Some(file) = open.reading.as_ref().filter(|_| is_aligned && buffer.len() >= LARGE)
+            && let Ok(read) = file.read_at(buffer, at)
+            && (read == buffer.len() || at + read as u64 == file.metadata()?.len())
+        {
+            return Ok(read);
+        }
         let mut read = 0;
         while read < buffer.len() {
-            match file.file.read_at(&mut buffer[read..], at + read as u64) {
+            match open.file.read_at(&mut buffer[read..], at + read as u64) {
                 Ok(0) => break,
                 Ok(bytes) => read += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

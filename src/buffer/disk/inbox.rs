@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::buffer::reason::{LossReason, RejectReason};
+use crate::buffer::share::Counted;
 use crate::table::{Rows, Tally};
 
 /// The outcome of the rows of a request.
@@ -27,6 +28,8 @@ pub(super) struct Append {
     pub(super) rows: Rows,
     /// Records of the request that are not among its rows.
     pub(super) left_out: Vec<(LossReason, Tally)>,
+    /// What the gate has counted, until the rows are.
+    pub(super) counted: Option<Counted>,
     pub(super) reply: oneshot::Sender<Appended>,
     /// Freed when the rows are on the disk.
     pub(super) memory: InFlight,

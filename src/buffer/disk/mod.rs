@@ -21,6 +21,7 @@ mod reader;
 pub mod segment;
 #[cfg(test)]
 mod simulated;
+mod space;
 mod spill;
 mod state;
 mod supply;
@@ -42,6 +43,7 @@ use uuid::Uuid;
 use super::books::Books;
 use super::config::StorageConfig;
 use super::reason::{LossReason, RejectReason};
+use super::share::Counted;
 use crate::table::{RowFormat, Rows, Tally};
 use crate::telemetry::Health;
 pub use crate::values::positions::{Positions, Run};
@@ -59,6 +61,7 @@ pub use places::Extent;
 use places::Places;
 pub(super) use reader::Reader;
 use segment::Segment;
+use space::Space;
 use spill::Spill;
 use state::Notes;
 use supply::Supply;
@@ -78,6 +81,7 @@ pub struct DurableQueue {
     /// The directory's notes when it was opened.
     notes: Notes,
     places: Mutex<Places>,
+    space: Space,
     inbox: Inbox,
     spill: Spill,
     supply: Supply,
@@ -167,7 +171,11 @@ impl DurableQueue {
         let mut places = Places::default();
         let spill = Spill::new(config.drain, !segments.is_empty());
         segments.into_iter().for_each(|segment| places.add(segment));
+        let space = Space::new(config.max_size.0);
+        let (used, stored) = places.bytes_by_need();
+        space.measure(config.max_size.0, used, stored);
         Self {
+            space,
             id,
             format,
             health,
@@ -261,11 +269,24 @@ impl DurableQueue {
         self.inbox.in_flight()
     }
 
+    /// The bytes on disk that are used, and those that are free, with the rows on their way there.
+    pub(super) fn space(&self) -> (u64, u64) {
+        let ((used, free), arriving) = (self.space.now(), self.in_flight() as u64);
+        (used + arriving, free.saturating_sub(arriving))
+    }
+
+    /// Notes how much space is used, of which segments are stored.
+    fn measure(&self, places: &Places) {
+        let (used, stored) = places.bytes_by_need();
+        self.space.measure(self.config.max_size.0, used, stored);
+    }
+
     /// Hands the rows of a request to the writer; returns where the answer comes.
     pub(super) fn append(
         &self,
         rows: Rows,
         left_out: Vec<(LossReason, Tally)>,
+        counted: Option<Counted>,
         memory: Option<InFlight>,
         books: &Books,
     ) -> oneshot::Receiver<Appended> {
@@ -276,7 +297,7 @@ impl DurableQueue {
             return answer;
         };
         memory.resize(rows.held_bytes());
-        if let Err(append) = self.inbox.push(Append { rows, left_out, reply, memory }) {
+        if let Err(append) = self.inbox.push(Append { rows, left_out, counted, reply, memory }) {
             books.reject(RejectReason::Draining, append.records());
             let _ = append.reply.send(Appended::Refused(RejectReason::Draining));
         }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::segment::Segment;
 use super::{Positions, Run};
+use crate::buffer::share::{Counted, Shares};
+use crate::table::Rows;
 
 /// In nanoseconds.
 const MINUTE: i64 = 60_000_000_000;
@@ -37,6 +39,8 @@ struct Place {
     stored_since: Option<Instant>,
     /// See [`Segment::is_kept`].
     is_kept: bool,
+    /// The shares of its senders, until all of it is stored. A segment of an earlier run has none.
+    held: Option<Counted>,
 }
 
 /// Records of one segment that are only on the disk.
@@ -97,6 +101,7 @@ impl Places {
             is_open: !is_earlier,
             is_earlier,
             stored_since: None,
+            held: None,
         };
         self.segments.insert(key, place);
     }
@@ -110,6 +115,19 @@ impl Places {
             if place.minutes.last().is_none_or(|(_, minute)| time - minute >= MINUTE) {
                 place.minutes.push((first, time));
             }
+        }
+    }
+
+    /// The segment of record `first` of `run` has these `rows` in `bytes` bytes, which are counted for their senders.
+    pub(super) fn share(
+        &mut self,
+        shares: &'static Shares,
+        (run, first): (Run, u64),
+        rows: &Rows,
+        bytes: u64,
+    ) {
+        if let Some((_, place)) = self.segments.range_mut((run, 0)..=(run, first)).next_back() {
+            place.held.get_or_insert_with(|| Counted::new(shares)).hold(rows, bytes as usize);
         }
     }
 
@@ -167,6 +185,9 @@ impl Places {
         for (&(run, first), place) in &mut self.segments {
             let is_stored = place.segment.format.is_some() && stored.covers(run, first..place.end);
             place.stored_since = is_stored.then(|| place.stored_since.unwrap_or(now));
+            if is_stored && !place.is_open {
+                place.held = None;
+            }
             let missing = stored.gap(run, first..place.end);
             place.forget_before(missing.map_or(place.end, |missing| missing.start));
             let is_done = !place.is_open && place.stored_since.is_some_and(|since| now - since >= keep_for);
@@ -220,6 +241,13 @@ impl Places {
     /// The bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.segments.values().map(|place| place.bytes).sum()
+    }
+
+    /// The bytes of segments that are still needed, and of those that may be removed when space is.
+    pub(super) fn bytes_by_need(&self) -> (u64, u64) {
+        let is_needed = |place: &&Place| place.is_open || place.stored_since.is_none();
+        let used = self.segments.values().filter(is_needed).map(|place| place.bytes).sum();
+        (used, self.bytes() - used)
     }
 
     /// The number of `positions` that a readable segment has.

@@ -92,8 +92,8 @@ impl<'a, F: Files> Reader<'a, F> {
             return Err(NO_ROOM);
         }
         let (max_records, max_bytes) = (self.ledger.budget.max_records(), self.ledger.budget.max_bytes());
-        let most = self.arriving.largest().min(max_records / 6).max(1);
-        let most_bytes = MAX_BATCH_BYTES.min(max_bytes / 6);
+        let most = self.arriving.largest().min(max_records / 4).max(1);
+        let most_bytes = MAX_BATCH_BYTES.min(max_bytes / 4);
         let mut reading = Reading::default();
         let mut wait = None;
         while reading.records < most && reading.bytes < most_bytes && wait.is_none() {
@@ -267,6 +267,8 @@ impl DurableQueue {
                 false
             }
         };
-        done.iter().take_while(is_removed).map(|segment| self.places().remove(segment)).count()
+        let removed = done.iter().take_while(is_removed).map(|segment| self.places().remove(segment)).count();
+        self.measure(&self.places());
+        removed
     }
 }

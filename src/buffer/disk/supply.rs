@@ -91,6 +91,8 @@ impl DurableQueue {
         if arriving.is_closed() {
             return arriving.take().await;
         }
+        // The batch before is settled, and has left room.
+        self.bell.ring();
         let live_first = if lanes > 1 { lane == 0 } else { self.supply.turn.fetch_not(Ordering::Relaxed) };
         let batch = if self.config.drain == Drain::Fifo {
             self.supply.next_in_order(arriving).await

@@ -108,12 +108,17 @@ impl<F: Files> Writer<'_, F> {
         let mut places = durable.places();
         appended.begun.into_iter().for_each(|segment| places.begin(segment));
         let mut bytes = appended.bytes;
+        let row_bytes: u64 = group.iter().map(|append| append.rows.bytes().len() as u64).sum();
         for (append, first) in group.into_iter().zip(appended.firsts) {
-            let Append { rows, left_out, reply, memory } = append;
+            let Append { rows, left_out, counted, reply, memory } = append;
             left_out.iter().for_each(|(reason, records)| self.ledger.books.lose(*reason, records));
             let end = first + rows.len() as u64;
             let records = rows.len() as u64;
             places.grow(appended.run, first, records, std::mem::take(&mut bytes), appended.time);
+            // What fills up blocks belongs to all rows of the group.
+            let part = appended.bytes * rows.bytes().len() as u64 / row_bytes.max(1);
+            places.share(&self.ledger.shares, (appended.run, first), &rows, part);
+            drop(counted);
             if let Some(room) = self.room_for(&rows) {
                 places.hold(appended.run, first..end);
                 let position = Position { queue: durable.clone(), run: appended.run, first };
@@ -126,6 +131,7 @@ impl<F: Files> Writer<'_, F> {
             drop(memory);
             replies.push(reply);
         }
+        durable.measure(&places);
         drop(places);
         for reply in replies {
             // A sender that has just left sends again, and the records are stored twice.
@@ -175,6 +181,7 @@ impl<F: Files> Writer<'_, F> {
                     .map_or(u64::MAX, |space| space.free.saturating_sub(config.kept_free(space.total))),
             ),
         };
+        self.durable.space.spares(spare);
         self.spare = Some((looked, spare.saturating_sub(bytes)));
         spare >= bytes
     }

@@ -101,11 +101,11 @@ impl Buffer {
     }
 
     /// Finds the repeats among the records of `request`, which arrives at `arrival` (nanoseconds since 1970). Room for folded records
-    /// is taken from `reservation` if there is no other.
+    /// is taken from `reservation` if there is no other, and it is given.
     pub fn find_repeats<'a>(
         &'a self,
         request: &'a [u8],
-        reservation: &'a mut Reservation,
+        reservation: Option<&'a mut Reservation>,
         arrival: u64,
     ) -> Option<FoldPass<'a>> {
         Some(FoldPass::new(self, self.fold.as_ref()?, request, reservation, arrival))
@@ -145,12 +145,13 @@ impl Buffer {
     }
 
     /// Room for one record of so many bytes, if need be that of a record with a `reservation`, or of older ones.
-    fn room_for_one(&self, bytes: usize, reservation: &mut Reservation) -> Option<Room> {
+    fn room_for_one(&self, bytes: usize, reservation: Option<&mut Reservation>) -> Option<Room> {
         let of_older = || {
             let evicts = self.overflow() == Overflow::DropOldest && self.evict_bytes(bytes, 1);
             evicts.then(|| self.room(bytes)).flatten()
         };
-        self.room(bytes).or_else(|| reservation.room.split(bytes)).or_else(of_older)
+        let of_request = || reservation?.room.split(bytes);
+        self.room(bytes).or_else(of_request).or_else(of_older)
     }
 
     fn room(&self, bytes: usize) -> Option<Room> {

@@ -20,7 +20,8 @@ pub struct FoldPass<'a> {
     buffer: &'a Buffer,
     folding: &'a Folding,
     request: &'a [u8],
-    reservation: &'a mut Reservation,
+    /// Of the request, with room for its records; none if each of them takes its own.
+    reservation: Option<&'a mut Reservation>,
     now: Instant,
     /// `now` in parts of a window.
     time: u64,
@@ -53,7 +54,7 @@ impl<'a> FoldPass<'a> {
         buffer: &'a Buffer,
         folding: &'a Folding,
         request: &'a [u8],
-        reservation: &'a mut Reservation,
+        reservation: Option<&'a mut Reservation>,
         arrival: u64,
     ) -> Self {
         let now = Instant::now();
@@ -108,7 +109,7 @@ impl<'a> FoldPass<'a> {
         }
         let bytes = request.len() + Folding::ADDED + Rows::most_of_one(&request, of, within);
         let quota = Quota::take(&self.folding.share, bytes)?;
-        let room = self.buffer.room_for_one(bytes, self.reservation)?;
+        let room = self.buffer.room_for_one(bytes, self.reservation.as_deref_mut())?;
         let severity = Severity::from_number(record.severity_number);
         let until = self.now + self.folding.window;
         self.folding.table.add(Entry::new((mark, key), severity, request.into(), (room, quota), until))

@@ -1,6 +1,7 @@
 //! The buffer as its users see it: producers that offer requests, and lanes that take batches.
 
 mod batching;
+mod fair;
 mod overflow;
 mod settling;
 mod stress;
@@ -16,7 +17,7 @@ use super::samples::{assert_balanced, bodies_of, request};
 use super::{Batch, Buffer, DropReason, Full, LossReason, RejectReason, Rest, Settled};
 use crate::otlp::{Limits, count_records};
 use crate::table::partition::Width;
-use crate::table::{Space, Transcoder};
+use crate::table::{Severity, Space, Transcoder};
 use crate::values::duration::GoDuration;
 use crate::values::size::ByteSize;
 
@@ -56,8 +57,12 @@ fn offer_with<B: AsRef<str>>(
     bodies: impl IntoIterator<Item = B>,
     receipt: Option<oneshot::Sender<Settled>>,
 ) -> Offered {
-    let request = request(bodies);
-    let records = count_records(&request, &Limits::default()).unwrap();
+    offer_request(buffer, &request(bodies), receipt)
+}
+
+/// Puts an encoded request in, as a receiver does.
+fn offer_request(buffer: &Buffer, request: &[u8], receipt: Option<oneshot::Sender<Settled>>) -> Offered {
+    let records = count_records(request, &Limits::default()).unwrap();
     buffer.books().receive(records);
     let limits = Limits { record_bytes: usize::MAX, ..Limits::default() };
     let mut reservation = buffer.reserve(records, request.len());
@@ -68,10 +73,18 @@ fn offer_with<B: AsRef<str>>(
         }
         Rest::Shed(reason) => reason,
     };
-    let done = Transcoder::new(Width::default(), None, limits)
-        .transcode(&request, reservation.records(), 1, &mut Space::unlimited())
-        .unwrap();
+    let (transcoder, limit) = (Transcoder::new(Width::default(), None, limits), reservation.records());
+    let done = match buffer.gate(&mut reservation) {
+        None => transcoder.transcode(request, limit, 1, &mut Space::unlimited()),
+        Some(mut gate) => transcoder.transcode_through(&mut gate, request, limit, 1, &mut Space::unlimited()),
+    };
+    let done = done.unwrap();
+    if buffer.refuses(&reservation, &done) {
+        buffer.books().reject(RejectReason::Full, records);
+        return Offered::Refused;
+    }
     reservation.leave_out(LossReason::Dropped(reason), done.beyond);
+    reservation.leave_out_shed(done.shed);
     let reserved = done.rows.len();
     match buffer.enqueue(reservation, done.rows, receipt) {
         Ok(shed) => Offered::Held(reserved - shed.full - shed.too_large),
@@ -107,5 +120,6 @@ async fn take_soon(buffer: &Buffer) -> Option<Batch> {
 /// Asserts that nothing is buffered, and every record has its outcome.
 fn assert_empty(buffer: &Buffer) {
     assert_eq!((buffer.budget().records(), buffer.budget().bytes()), (0, 0));
+    assert_eq!(buffer.shares().largest(1), [], "no sender holds anything");
     assert_balanced(buffer);
 }

@@ -258,7 +258,7 @@ async fn a_record_that_swells_beyond_the_buffer_is_dropped_alone() {
 /// Under any policy, the other records of the request and the buffered ones are kept if they fit.
 #[tokio::test]
 async fn a_record_larger_than_the_buffer_costs_none_of_its_request() {
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
+    for overflow in [Overflow::Fair, Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
         for large in ["\0".repeat(9_000), "x".repeat(40_000)] {
             for place in 0..4 {
                 let buffer = buffer_of_bytes(20_000, overflow);

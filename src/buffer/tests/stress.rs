@@ -117,7 +117,7 @@ async fn run(queue: QueueConfig) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn the_books_balance_whether_records_or_bytes_or_nothing_is_short() {
     let bytes = QueueConfig::default().max_bytes;
-    for overflow in [Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
+    for overflow in [Overflow::Fair, Overflow::DropNewest, Overflow::DropOldest, Overflow::Reject] {
         for (queue_size, max_bytes) in [(100, bytes), (10_000, ByteSize(20_000)), (100_000, bytes)] {
             run(QueueConfig { queue_size, max_bytes, overflow, ..QueueConfig::default() }).await;
         }

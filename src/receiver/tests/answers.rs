@@ -1,7 +1,7 @@
 //! What a sender is answered, and what the books say of it.
 
 use super::*;
-use crate::buffer::samples::{bodies_of, field, malformed_record, record, request, request_of};
+use crate::buffer::samples::{bodies_of, field, malformed_record, record, request, request_by, request_of};
 use crate::buffer::{DropReason, LossReason, RejectReason};
 use crate::table::columns::COLUMNS;
 
@@ -211,6 +211,19 @@ async fn drop_newest_takes_what_fits_and_counts_the_rest() {
     let batch = gateway.take().await;
     assert_eq!(bodies_of(&batch), ["a", "b", "c", "d"]);
     batch.settle_written(&all_but([]));
+    gateway.stop().await;
+}
+
+/// A severity is named where all dropped records are below it.
+#[tokio::test]
+async fn fair_says_how_many_records_are_over_whose_share() {
+    let gateway = Setup::overflow(Overflow::Fair).with(|setup| setup.queue.queue_size = 10).start().await;
+    let answer = gateway.export(request_by("shop", [9; 45])).await;
+    let said = "37 records below WARN of service shop were dropped: its share of the buffer is used";
+    assert_eq!(rejected(answer), (37, said.into()));
+    let answer = gateway.export(request(["a", "b", "c", "d"])).await;
+    let said = "2 records below WARN without service.name were dropped: their share of the buffer is used";
+    assert_eq!(rejected(answer), (2, said.into()), "the last two have no room at all");
     gateway.stop().await;
 }
 

@@ -194,7 +194,8 @@ async fn run(bounds: Bounds, steps: Vec<Step>) {
     assert_eq!(ledger, books.dropped_total() + malformed + books.dead_lettered(), "the ledger");
     let given_back = books.rejected_total() - malformed;
     if !waits {
-        let at_once = [DropReason::DropNewest, DropReason::TooLarge].map(|reason| books.dropped_for(reason));
+        let at_once = [DropReason::DropNewest, DropReason::TooLarge, DropReason::Share]
+            .map(|reason| books.dropped_for(reason));
         let at_once = at_once.iter().sum::<u64>();
         let later = books.dropped_total() - at_once;
         // A sender that is aborted before it is heard has sent nothing.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::buffer::DropReason;
 use crate::buffer::fold::COUNT;
 use crate::buffer::fold::config::FoldConfig;
 use crate::buffer::samples::{field, request_of, resource_of};
@@ -73,7 +72,8 @@ impl Sender {
     }
 
     fn with(fold: FoldConfig) -> Self {
-        Self::of(QueueConfig { queue_size: 100, fold, ..QueueConfig::default() })
+        let overflow = Overflow::DropNewest;
+        Self::of(QueueConfig { queue_size: 100, overflow, fold, ..QueueConfig::default() })
     }
 
     async fn send(&self, records: impl IntoIterator<Item = Sent<'_>>) -> Accepted {
@@ -286,6 +286,23 @@ async fn repeats_find_their_room_in_a_full_buffer() {
     assert_eq!(counts(&sender.end().await), [1, 101]);
 }
 
+/// INFO may fill four fifths of the buffer; then others of the same sender are dropped, but what repeats is counted.
+#[tokio::test(start_paused = true)]
+async fn repeats_are_folded_beyond_the_share_of_their_sender_as_well() {
+    let sender = Sender::of(QueueConfig { queue_size: 100, ..QueueConfig::default() });
+    sender.fill(60).await;
+    let info = Sent { severity: 9, body: "cache missed", ..ERROR };
+    assert_eq!(sender.send([info; 2]).await, Accepted::default());
+    let bodies: Vec<_> = (0..100).map(|number| format!("another {number}")).collect();
+    let records: Vec<_> = bodies.iter().map(|body| Sent { body, ..info }).collect();
+    let dropped = sender.send(records).await.rejected;
+    assert!(dropped > 80, "{dropped} are beyond the share");
+    let answer = sender.send([info; 50]).await;
+    assert_eq!((answer, sender.buffer.books().folded_total()), (Accepted::default(), 50));
+    assert_eq!(sender.send([ERROR; 2]).await, Accepted::default(), "an error has its own share");
+    assert_eq!(counts(&sender.end().await), [1, 1]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_repeat_gives_its_own_room_to_the_folded_record() {
     let sender = Sender::with(FoldConfig::default());
@@ -338,7 +355,8 @@ async fn folded_records_take_a_small_part_of_the_buffer_at_most() {
 async fn nothing_is_folded_where_senders_wait_for_the_result_or_where_it_is_off() {
     let queue = |enabled, fold| {
         let fold = FoldConfig { enabled: fold, ..FoldConfig::default() };
-        QueueConfig { queue_size: 100, enabled, fold, ..QueueConfig::default() }
+        let overflow = Overflow::DropNewest;
+        QueueConfig { queue_size: 100, overflow, enabled, fold, ..QueueConfig::default() }
     };
     for (enabled, fold) in [(false, true), (true, false)] {
         let buffer = Buffer::new(&queue(enabled, fold), &BatchConfig::default());
@@ -371,6 +389,6 @@ fn threads_that_repeat_each_other_lose_no_count() {
     let buffer = sender.buffer.clone();
     let stored = runtime().block_on(sender.end());
     assert!(buffer.books().folded_total() > 0);
-    let lost = buffer.books().dropped(DropReason::DropNewest, Severity::Error);
+    let lost = buffer.books().dropped_total();
     assert_eq!(counts(&stored).iter().sum::<u64>() + lost, 20_000);
 }

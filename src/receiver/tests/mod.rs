@@ -103,7 +103,7 @@ impl Default for Setup {
             arrival: LONG,
             config,
             gates: ["grpc", "http"].map(Gate::open_to_all),
-            queue: QueueConfig { queue_size: 4, ..QueueConfig::default() },
+            queue: QueueConfig { queue_size: 4, overflow: Overflow::DropNewest, ..QueueConfig::default() },
             result_timeout: LONG,
         }
     }

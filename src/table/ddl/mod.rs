@@ -262,8 +262,8 @@ fn losses() -> Table {
                 "reason",
                 "text",
                 "NOT NULL",
-                "drop_newest, drop_oldest, too_large, retry_exhausted, undelivered, damaged, malformed, too_complex; or dead_letter, \
-                 which is kept in dead_letters",
+                "drop_newest, drop_oldest, share, too_large, retry_exhausted, undelivered, damaged, malformed, too_complex; or \
+                 dead_letter, which is kept in dead_letters",
             ),
             column("records", "bigint", "NOT NULL", "Their number"),
             column("gateway", "uuid", "NOT NULL", "The run of forebay that lost them"),

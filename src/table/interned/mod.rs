@@ -7,12 +7,15 @@
 //! [`Interner`] caches recently stored ones by their bytes on the wire, which senders repeat in each request, so that hash and JSON
 //! are made once. The resources and scopes of a refused request are not cached.
 
+mod sender;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use self::sender::SenderNumber;
 use super::json::{most_bytes, push_object};
 use super::space::{NoSpace, Space};
 use super::text::{Replaced, ReplacedKind, to_text};
@@ -36,6 +39,8 @@ pub struct Resource {
     pub schema_url: Option<String>,
     /// Attributes that the sender dropped.
     pub dropped_attributes_count: i32,
+    #[serde(skip)]
+    sender: SenderNumber,
 }
 
 /// A stored instrumentation scope.
@@ -208,6 +213,7 @@ impl Storable for Resource {
             attributes: object(&attributes, replaced)?,
             schema_url: optional(schema_url, replaced),
             dropped_attributes_count: count_to_int4(dropped, replaced),
+            sender: SenderNumber::default(),
         })
     }
 }

@@ -104,10 +104,25 @@ impl Rows {
     }
 
     /// The services and severities of `rows`.
-    pub fn tally(&self, rows: Range<usize>) -> Tally {
+    pub fn tally(&self, rows: impl IntoIterator<Item = usize>) -> Tally {
         let mut tally = Tally::default();
-        rows.for_each(|row| tally.add(self.resource(row), self.rows[row].severity()));
+        rows.into_iter().for_each(|row| tally.add(self.resource(row), self.rows[row].severity()));
         tally
+    }
+
+    /// The severity of a row.
+    pub fn severity(&self, row: usize) -> Severity {
+        self.rows[row].severity()
+    }
+
+    /// For each run of `rows` of one resource and severity: these, its length, and its bytes.
+    pub fn runs(&self, rows: Range<usize>) -> impl Iterator<Item = (&Arc<Resource>, Severity, usize, usize)> {
+        let mut from = self.offset(rows.start);
+        self.rows[rows].chunk_by(RowEnd::is_like).map(move |run| {
+            let (first, end) = (run[0], run[run.len() - 1].end());
+            let bytes = end - std::mem::replace(&mut from, end);
+            (&self.resources[first.resource()], first.severity(), run.len(), bytes)
+        })
     }
 
     /// The resource of a row.
@@ -150,23 +165,25 @@ impl Rows {
     /// Removes the rows that would each keep more than `most` bytes alone, with the resources and scopes that only they refer to;
     /// returns their services and severities.
     pub fn take_larger(&mut self, most: usize) -> Tally {
-        let mut taken = Tally::default();
         let scope = self.scopes.iter().map(|scope| scope.size()).max().unwrap_or(0);
         let large: BTreeSet<_> = (0..self.len())
             .filter(|&row| self.range(row, row + 1).len() + scope > most / 2 && self.bytes_alone(row) > most)
             .collect();
-        if large.is_empty() {
-            return taken;
+        let taken = self.tally(large.iter().copied());
+        if !large.is_empty() {
+            self.remove(|row| large.contains(&row));
         }
+        taken
+    }
+
+    /// Removes the rows of which `is_removed` holds, with the resources and scopes that only they refer to. The others are copied, so
+    /// that the memory is free.
+    pub fn remove(&mut self, is_removed: impl Fn(usize) -> bool) {
         let mut kept =
             Self { width: self.width, periods: std::mem::take(&mut self.periods), ..Self::default() };
         let mut places = vec![None; self.resources.len()];
-        for row in 0..self.len() {
+        for row in (0..self.len()).filter(|row| !is_removed(*row)) {
             let end = self.rows[row];
-            if large.contains(&row) {
-                taken.add(self.resource(row), end.severity());
-                continue;
-            }
             let place = *places[end.resource()].get_or_insert_with(|| {
                 kept.resources.push(self.resources[end.resource()].clone());
                 kept.resources.len() - 1
@@ -177,7 +194,6 @@ impl Rows {
         kept.scopes = std::mem::take(&mut self.scopes);
         *self = kept;
         self.truncate(self.len());
-        taken
     }
 
     /// Keeps only the first `len` rows and their resources and scopes; returns the services and severities of the others.
@@ -201,6 +217,10 @@ impl Rows {
 
     /// Frees the memory that no row needs. A vector that shrinks by more than half is copied.
     pub(super) fn shrink(&mut self, space: &mut Space<'_>) {
+        // Many records were left out.
+        if 2 * self.rows.len() < self.rows.capacity() {
+            self.rows.shrink_to_fit();
+        }
         if 2 * self.bytes.len() >= self.bytes.capacity() || space.take(self.bytes.len()).is_ok() {
             self.bytes.shrink_to_fit();
         }

@@ -5,6 +5,7 @@ mod damage;
 mod faults;
 mod reading;
 mod running;
+mod sharing;
 mod writing;
 
 use std::sync::{Arc, OnceLock};

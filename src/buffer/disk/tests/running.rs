@@ -89,7 +89,7 @@ impl Running {
         let rows = Rows::restore(&sample.described, sample.rows.bytes().to_vec()).unwrap();
         self.buffer.books().receive(rows.len());
         let memory = self.queue().memory(rows.held_bytes(), usize::MAX);
-        self.queue().append(rows, Vec::new(), memory, self.buffer.books())
+        self.queue().append(rows, Vec::new(), None, memory, self.buffer.books())
     }
 
     /// PostgreSQL was reached, and has nothing.
