@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use forebay::buffer::Buffer;
+use forebay::buffer::config::{BatchConfig, QueueConfig};
+use forebay::buffer::fold::config::FoldConfig;
 use forebay::config::load_texts;
 use forebay::otlp::messages::any_value::Value;
 use forebay::otlp::messages::{
@@ -16,6 +19,7 @@ use forebay::otlp::messages::{
     ScopeLogs,
 };
 use forebay::table::{Mapping, Space, Transcoder};
+use forebay::values::duration::GoDuration;
 use prost::Message;
 
 #[global_allocator]
@@ -143,9 +147,42 @@ fn transcode(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Records that do not repeat each other, in a buffer that folds those that do. The contract is 20 ns more for a record.
+fn folding(criterion: &mut Criterion) {
+    // Each request begins a new window, so that none repeats the one before.
+    let fold = FoldConfig { window: GoDuration(Duration::from_nanos(1)), ..FoldConfig::default() };
+    let queue = QueueConfig { queue_size: 4 * RECORDS, fold, ..QueueConfig::default() };
+    let buffer = Buffer::new(&queue, &BatchConfig::default());
+    let request = request(Shape { bytes: 400, attributes: 6, resources: 1 });
+    let _held = buffer.reserve(2 * RECORDS + 1, request.len());
+    let mut reservation = buffer.reserve(RECORDS, request.len());
+    assert!(buffer.is_folding());
+    let transcoder = Transcoder::default();
+    let mut group = criterion.benchmark_group("a record under pressure");
+    for name in ["as it is", "looked for among repeats"] {
+        let folds = name != "as it is";
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|calls| {
+                per_record(calls, || {
+                    let space = &mut Space::unlimited();
+                    let done = if folds {
+                        let mut gate =
+                            buffer.find_repeats(&request, Some(&mut reservation), 1).expect("it folds");
+                        transcoder.transcode_through(&mut gate, &request, RECORDS, 1, space)
+                    } else {
+                        transcoder.transcode(&request, RECORDS, 1, space)
+                    };
+                    assert_eq!(black_box(done).expect("it is valid").rows.len(), RECORDS);
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().without_plots().warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    targets = transcode
+    targets = transcode, folding
 }
 criterion_main!(benches);

@@ -25,6 +25,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Records in the table of dead letters.
     pub dead_lettered: u64,
+    /// Repeated records for which others stand.
+    pub folded: u64,
     /// Records that were still buffered at the deadline.
     pub undelivered: u64,
     /// Records in the durable queue, which the next start writes.
@@ -60,6 +62,7 @@ pub(super) async fn end(app: App, mut tasks: Tasks, mut signals: Signals) -> Sum
     tasks.receiver.abort();
     tasks.keeper.abort();
     end_disk_writer(&app, &mut tasks).await;
+    app.intake.write_folded(true);
     app.buffer.close();
     app.buffer.abandon();
     if app.buffer.budget().records() > 0 {
@@ -101,6 +104,7 @@ async fn drain(app: &App, tasks: &mut Tasks) {
         tasks.receiver.abort();
     }
     end_disk_writer(app, tasks).await;
+    app.intake.write_folded(true);
     app.buffer.close();
     // With an empty buffer the lanes are not waited for: the store may never have been reached.
     if app.buffer.budget().records() > 0 {
@@ -136,12 +140,13 @@ fn summary(buffer: &Buffer) -> Summary {
     let books = buffer.books();
     let (received, flushed, dropped) = (books.received(), books.flushed(), books.dropped_total());
     let (rejected, dead_lettered) = (books.rejected_total(), books.dead_lettered());
+    let folded = books.folded_total();
     let undelivered = books.dropped_for(DropReason::Undelivered);
     if undelivered > 0 {
         error!(undelivered, "records were lost: they could not be written before the end");
     }
     let kept = buffer.durable().map(|durable| durable.extent().records);
-    info!(received, flushed, dropped, rejected, dead_lettered, kept, "ended");
+    info!(received, flushed, dropped, rejected, dead_lettered, folded, kept, "ended");
     let kept = kept.unwrap_or_default();
-    Summary { received, flushed, dropped, rejected, dead_lettered, undelivered, kept }
+    Summary { received, flushed, dropped, rejected, dead_lettered, folded, undelivered, kept }
 }

@@ -32,7 +32,7 @@ pub(super) struct Tasks {
     /// Builds indexes, until `stop_indexer`.
     pub(super) indexer: JoinHandle<()>,
     stop_indexer: watch::Sender<bool>,
-    /// Watch memory and files, and send watchdog signs, until they are aborted.
+    /// Watch memory and files, write folded records and send watchdog signs, until they are aborted.
     pub(super) watchers: JoinSet<()>,
     /// Serve health and metrics, and push them, until `stop_pages`.
     pub(super) pages: JoinSet<()>,
@@ -102,6 +102,8 @@ impl Tasks {
         }
         let gates = app.gates.clone();
         watchers.spawn(async move { gates.keep_fresh().await });
+        let intake = app.intake.clone();
+        watchers.spawn(async move { intake.keep_writing_folded().await });
         if let Some(every) = supervisor::sign_of_life_every() {
             watchers.spawn(give_signs_of_life(every));
         }
@@ -138,7 +140,7 @@ impl Tasks {
             _ = &mut self.keeper => "the keeper of the store",
             _ = &mut self.clerk => "the clerk of losses",
             _ = &mut self.indexer => "the indexer",
-            Some(_) = self.watchers.join_next() => "the memory limiter, what looks after files or gives signs of life",
+            Some(_) = self.watchers.join_next() => "the memory limiter, what writes folded records, looks after files or gives signs of life",
             Some(_) = self.pages.join_next() => "a page or a push of metrics",
             Some(_) = self.private.join_next() => "what keeps the private PostgreSQL running",
         }

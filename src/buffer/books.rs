@@ -1,6 +1,6 @@
 //! The books count the outcome of every received record.
 //!
-//! `received + recovered = flushed + dropped + rejected + dead-lettered + held`, whenever nothing is in progress. Each record is counted
+//! `received + recovered = flushed + dropped + rejected + dead-lettered + folded + held`, whenever nothing is in progress. Each record is counted
 //! in exactly one outcome, as soon as that is known.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +20,7 @@ pub struct Books {
     flushed: AtomicU64,
     dead_lettered: AtomicU64,
     dropped: [[AtomicU64; Severity::VARIANTS.len()]; DropReason::VARIANTS.len()],
+    folded: [AtomicU64; Severity::VARIANTS.len()],
     rejected: [AtomicU64; RejectReason::VARIANTS.len()],
     replaced: [AtomicU64; ReplacedKind::VARIANTS.len()],
     losses: Losses,
@@ -59,6 +60,11 @@ impl Books {
             LossReason::DeadLetter => add(&self.dead_lettered, lost.total()),
         }
         self.losses.add(reason, lost);
+    }
+
+    /// Counts `records` repeated records for which another record stands.
+    pub(super) fn fold(&self, severity: Severity, records: u64) {
+        self.folded[severity as usize].fetch_add(records, Ordering::Relaxed);
     }
 
     /// Counts `records` records that were returned to their sender.
@@ -111,6 +117,16 @@ impl Books {
     /// Records lost for any reason.
     pub fn dropped_total(&self) -> u64 {
         DropReason::VARIANTS.iter().map(|reason| self.dropped_for(*reason)).sum()
+    }
+
+    /// Records of one severity for which other records stand.
+    pub fn folded(&self, severity: Severity) -> u64 {
+        get(&self.folded[severity as usize])
+    }
+
+    /// Records for which other records stand.
+    pub fn folded_total(&self) -> u64 {
+        self.folded.iter().map(get).sum()
     }
 
     /// Records rejected for one reason.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use strum::{FromRepr, VariantArray};
 
+use super::fold::config::FoldConfig;
 use crate::values::duration::GoDuration;
 use crate::values::percent::Percent;
 use crate::values::size::ByteSize;
@@ -25,6 +26,8 @@ pub struct QueueConfig {
     pub overflow_weights: Weights,
     /// With `overflow: fair`, who shares the buffer, and what happens to records beyond a share.
     pub fairness: Fairness,
+    /// How repeated records are folded while the buffer fills.
+    pub fold: FoldConfig,
     /// The extension that names the directory of the durable queue, or `none`. Loading the configuration moves this and the
     /// following keys into [`StorageConfig`].
     #[serde(skip_serializing)]
@@ -227,6 +230,7 @@ impl Default for QueueConfig {
             overflow: Overflow::Fair,
             overflow_weights: Weights::default(),
             fairness: Fairness::default(),
+            fold: FoldConfig::default(),
             storage: None,
             max_size: None,
             min_free: None,

@@ -14,10 +14,10 @@ use super::{Buffer, Shed};
 use crate::table::{RowFormat, Rows};
 
 impl Buffer {
-    /// This buffer, with records in the durable `queue` as well.
+    /// This buffer, with records in the durable `queue` as well. Nothing is folded: what is answered is on the disk, and counts are not.
     #[must_use]
     pub fn durably(self, queue: impl Into<Arc<DurableQueue>>) -> Self {
-        Self { durable: Some(queue.into()), ..self }
+        Self { durable: Some(queue.into()), fold: None, ..self }
     }
 
     /// Writer and reader of the durable queue, each to be run by a thread of its own until it is closed; none without a queue.

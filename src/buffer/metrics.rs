@@ -8,7 +8,6 @@ use strum::VariantArray as _;
 
 use super::Buffer;
 use super::books::Books;
-use super::budget::Budget;
 use super::reason::{DropReason, RejectReason};
 use crate::table::{ReplacedKind, Severity};
 
@@ -17,21 +16,33 @@ type ObserveLabelled = fn(&Books, &mut dyn FnMut(u64, &[KeyValue]));
 
 /// Registers every instrument of `buffer`.
 pub(super) fn register(buffer: &Arc<Buffer>, meter: &Meter) {
-    let gauge = |name, description, labels: &[KeyValue], read: fn(&Budget) -> usize| {
+    let gauge = |name, description, labels: &[KeyValue], read: fn(&Buffer) -> usize| {
         let (buffer, labels) = (buffer.clone(), labels.to_vec());
         meter
             .u64_observable_gauge(name)
             .with_description(description)
-            .with_callback(move |observer| observer.observe(read(buffer.budget()) as u64, &labels))
+            .with_callback(move |observer| observer.observe(read(&buffer) as u64, &labels))
             .build();
     };
-    gauge("log_buffer_size", "Records held, those being written included.", &[], Budget::records);
-    gauge("log_buffer_capacity", "The most records that may be held.", &[], Budget::max_records);
-    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", &[], Budget::bytes);
-    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", &[], Budget::max_bytes);
-    gauge("otelcol_exporter_queue_size", "Records held.", &exporter(), Budget::records);
+    gauge("log_buffer_size", "Records held, those being written included.", &[], Buffer::held);
+    gauge("log_buffer_capacity", "The most records that may be held.", &[], |buffer| {
+        buffer.budget().max_records()
+    });
+    gauge("log_buffer_bytes", "Bytes of rows held, those being written included.", &[], |buffer| {
+        buffer.budget().bytes()
+    });
+    gauge("log_buffer_bytes_capacity", "The most bytes of rows that may be held.", &[], |buffer| {
+        buffer.budget().max_bytes()
+    });
+    gauge("otelcol_exporter_queue_size", "Records held.", &exporter(), Buffer::held);
     let capacity = "The most records that may be held.";
-    gauge("otelcol_exporter_queue_capacity", capacity, &exporter(), Budget::max_records);
+    gauge("otelcol_exporter_queue_capacity", capacity, &exporter(), |buffer| buffer.budget().max_records());
+    let folding = buffer.clone();
+    meter
+        .u64_observable_gauge("log_buffer_folding")
+        .with_description("1 while repeated records are folded, else 0.")
+        .with_callback(move |observer| observer.observe(folding.is_folding().into(), &[]))
+        .build();
     shares(buffer, meter);
     outcomes(buffer, meter);
     collector_names(buffer, meter);
@@ -94,6 +105,12 @@ fn outcomes(buffer: &Arc<Buffer>, meter: &Meter) {
                 ];
                 observe(books.dropped(reason, severity), &labels);
             }
+        }
+    });
+    let description = "Repeated records for which another one stands, by severity.";
+    labelled("log_buffer_folded", description, |books, observe| {
+        for &severity in Severity::VARIANTS {
+            observe(books.folded(severity), &[KeyValue::new("severity", <&str>::from(severity))]);
         }
     });
     labelled("log_buffer_rejected", "Records given back to their sender, by reason.", |books, observe| {

@@ -14,6 +14,7 @@ pub mod config;
 pub mod disk;
 mod durable;
 mod fair;
+pub mod fold;
 mod ledger;
 pub mod losses;
 mod metrics;
@@ -41,6 +42,7 @@ pub use budget::Budget;
 use config::{BatchConfig, Beyond, Overflow, QueueConfig, Weights};
 use disk::DurableQueue;
 pub use fair::FairGate;
+use fold::Folding;
 use ledger::Ledger;
 pub use losses::Loss;
 use queue::Queue;
@@ -58,6 +60,8 @@ pub struct Buffer {
     ledger: &'static Ledger,
     queue: Queue,
     durable: Option<Arc<DurableQueue>>,
+    /// `None` if nothing is ever folded.
+    fold: Option<Folding>,
     /// An [`Overflow`], by its number.
     overflow: AtomicU8,
     /// With [`Overflow::Fair`], the policy for records beyond a share.
@@ -85,6 +89,7 @@ impl Buffer {
             ledger,
             queue: Queue::new(ledger, batch, !config.enabled),
             durable: None,
+            fold: (config.enabled && config.fold.enabled).then(|| Folding::new(&config.fold, &ledger.budget)),
             overflow: AtomicU8::new(config.overflow as u8),
             beyond: AtomicU8::new(Overflow::from(config.fairness.beyond) as u8),
         }

@@ -63,6 +63,17 @@ impl Room {
         missing - taken
     }
 
+    /// Takes one record out of this room, with so many bytes: free ones, and of this room those that are missing.
+    pub(super) fn split(&mut self, bytes: usize) -> Option<Self> {
+        let records = self.records.checked_sub(1)?;
+        let mut part = Self { ledger: self.ledger, records: 0, bytes: 0 };
+        let missing = part.fill(bytes);
+        let left = self.bytes.checked_sub(missing)?;
+        (self.records, self.bytes) = (records, left);
+        (part.records, part.bytes) = (1, bytes);
+        Some(part)
+    }
+
     /// Changes to `records` records (no more than now) and `bytes` bytes. Returns `false` if there are not that many bytes;
     /// then this has as many as there are, and its records as before.
     pub(super) fn resize(&mut self, records: usize, bytes: usize) -> bool {
@@ -148,6 +159,19 @@ mod tests {
         assert!(!room.resize(3, 701));
         assert_eq!((room.bytes(), held(ledger)), (700, (4, 1000)), "all that is to be had");
         drop((room, other));
+        assert_eq!(held(ledger), (0, 0));
+    }
+
+    #[test]
+    fn a_part_of_a_room_takes_free_bytes_first() {
+        let ledger = Ledger::of(10, 1000);
+        let mut room = Room::reserve(ledger, 2, 450);
+        assert!(room.split(1001).is_none());
+        assert_eq!((room.records(), room.bytes(), held(ledger)), (2, 900, (2, 900)), "nothing has changed");
+        let part = room.split(300).unwrap();
+        assert_eq!((part.records(), part.bytes()), (1, 300));
+        assert_eq!((room.records(), room.bytes(), held(ledger)), (1, 700, (2, 1000)));
+        drop((room, part));
         assert_eq!(held(ledger), (0, 0));
     }
 

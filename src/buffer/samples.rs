@@ -78,8 +78,12 @@ pub(crate) fn bodies_of(batch: &Batch) -> Vec<String> {
 /// Asserts that the books of `buffer` balance.
 pub(crate) fn assert_balanced(buffer: &super::Buffer) {
     let books = buffer.books();
-    let settled = books.flushed() + books.dead_lettered() + books.dropped_total() + books.rejected_total();
-    let held = buffer.budget().records() as u64;
+    let settled = books.flushed()
+        + books.dead_lettered()
+        + books.dropped_total()
+        + books.rejected_total()
+        + books.folded_total();
+    let held = buffer.held() as u64;
     assert_eq!(books.received(), settled + held, "held {held}, {books:?}");
 }
 

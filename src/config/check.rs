@@ -205,6 +205,8 @@ fn queue(config: &buffer::config::QueueConfig) -> Checked {
         // Below 1, a share could be used up while most of the buffer is free.
         within(&format!("exporters.postgres.sending_queue.overflow_weights.{band}"), weight, 1..=1000)?;
     }
+    let (shortest, longest) = (GoDuration::seconds(1), GoDuration::seconds(3600));
+    within("exporters.postgres.sending_queue.fold.window", config.fold.window, shortest..=longest)?;
     let by = &config.fairness.by;
     let allowed = "the name of a resource attribute, such as service.name";
     demand(!by.trim().is_empty(), "exporters.postgres.sending_queue.fairness.by", "nothing", allowed)

@@ -14,7 +14,7 @@ pub struct ResourceLogs<'a> {
     pub resource: &'a [u8],
     /// Its schema URL.
     pub schema_url: &'a [u8],
-    message: &'a [u8],
+    pub(super) message: &'a [u8],
 }
 
 /// One `ScopeLogs`: an instrumentation scope and its records.
@@ -24,7 +24,7 @@ pub struct ScopeLogs<'a> {
     pub scope: &'a [u8],
     /// Its schema URL.
     pub schema_url: &'a [u8],
-    message: &'a [u8],
+    pub(super) message: &'a [u8],
 }
 
 /// The fields of one `LogRecord`. Absent fields have protobuf's defaults.

@@ -5,8 +5,9 @@
 //! copies a string; the code that stores a value checks it.
 //!
 //! [`messages`] has the generated messages of `proto/`; forebay encodes only answers with them, tests use the rest. [`mark`] adds an
-//! attribute to a request's resources. Only this module uses prost.
+//! attribute to a request's resources, [`alone`] puts one record into a request of its own. Only this module uses prost.
 
+pub mod alone;
 pub mod json;
 mod limits;
 pub mod logs;

@@ -23,13 +23,12 @@ use crate::memory::Allowance;
 use crate::otlp::{Invalid, Limits, count_records};
 use crate::table::partition::Width;
 use crate::table::{Mapping, Replaced, Space, Transcoder, Untranscoded};
-use crate::values::when::unix_nanos;
 
 /// Takes requests into the buffer.
 #[derive(Debug)]
 pub struct Intake {
-    buffer: Arc<Buffer>,
-    transcoder: Transcoder,
+    pub(super) buffer: Arc<Buffer>,
+    pub(super) transcoder: Transcoder,
     /// The memory of requests that are not in the buffer yet.
     room: Arc<RequestMemory>,
     /// How long a sender waits for the result; `None` if it does not wait.
@@ -256,6 +255,7 @@ impl Intake {
         if self.refusing.load(Ordering::Relaxed) {
             return refuse(RejectReason::Memory, Refusal::Memory);
         }
+        let folding = self.buffer.is_folding();
         let mut reservation = self.buffer.reserve(records, request.len());
         let reason = match reservation.rest() {
             Rest::Refused(RejectReason::Disk) => return refuse(RejectReason::Disk, Refusal::Disk),
@@ -269,20 +269,14 @@ impl Intake {
         let mut grow = |bytes| share.grow(bytes).map_err(|error| no_room = error).is_ok();
         let mut space = Space::new(reservation.bytes(), &mut grow);
         let mut admitted = Admitted { records, ..Admitted::default() };
-        if reservation.records() == 0 {
+        if reservation.records() == 0 && !folding {
             // It cannot fail: `count_records` has read the same bytes.
             let shed = self.transcoder.tally(request, &mut space).unwrap_or_default();
             books.lose(LossReason::Dropped(reason), &shed);
             admitted.shed(reason, shed.total());
             return Ok(admitted);
         }
-        let (limit, arrival) = (reservation.records(), unix_nanos() as u64);
-        let transcoded = match self.buffer.gate(&mut reservation) {
-            None => self.transcoder.transcode(request, limit, arrival, &mut space),
-            Some(mut gate) => {
-                self.transcoder.transcode_through(&mut gate, request, limit, arrival, &mut space)
-            }
-        };
+        let (transcoded, repeats) = self.transcode(request, &mut reservation, folding, &mut space);
         let transcoded = match transcoded {
             Ok(transcoded) => transcoded,
             Err(Untranscoded::NoSpace(_)) if no_room == NoRoom::Now => {
@@ -329,6 +323,7 @@ impl Intake {
                 replaced += transcoded.replaced;
                 books.replace(&replaced);
                 self.transcoder.remember(transcoded.new);
+                repeats.into_iter().for_each(|repeats| self.buffer.count_repeats(repeats));
                 admitted.full += shed.full;
                 admitted.too_large += shed.too_large;
             }

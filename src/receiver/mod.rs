@@ -18,6 +18,7 @@ mod cors;
 mod encoding;
 mod error;
 mod file;
+mod folding;
 mod gate;
 mod gates;
 pub mod grpc;

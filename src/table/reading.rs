@@ -85,6 +85,22 @@ pub fn comments(schema: &Schema) -> String {
     )
 }
 
+/// Before version 12, histogram had no `folded`. A call with fewer arguments could mean either of both functions, so the older one
+/// goes. If views depend on it, it gets another name. A function of somebody's own stays.
+const BEFORE_HISTOGRAM: &str = "\
+DO $forebay$
+DECLARE
+    older text := format('%I.histogram(interval, timestamptz, timestamptz, text, text, text)', {name});
+BEGIN
+    IF obj_description(to_regprocedure(older), 'pg_proc') LIKE 'How many log records there are in each width of time%' THEN
+        EXECUTE 'DROP FUNCTION ' || older;
+    END IF;
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    EXECUTE 'ALTER FUNCTION ' || older || ' RENAME TO histogram_of_rows';
+END
+$forebay$;
+";
+
 /// A function over the view.
 #[derive(Debug)]
 pub struct Function {
@@ -105,7 +121,9 @@ pub fn functions(schema: &Schema) -> Vec<Function> {
         let body = parts.nth(1)?.to_owned();
         let (_, comment) = parts.next()?.split_once("COMMENT ON FUNCTION ")?;
         let (signature, _) = comment.split_once(" IS\n")?;
-        Some(Function { signature: signature.to_owned(), body, sql: format!("{CREATE}{sql}") })
+        let is_histogram = sql.starts_with(&format!("{schema}.histogram("));
+        let before = if is_histogram { in_schema(BEFORE_HISTOGRAM, schema) } else { String::new() };
+        Some(Function { signature: signature.to_owned(), body, sql: format!("{before}{CREATE}{sql}") })
     };
     all.split(CREATE).filter_map(function).collect()
 }
@@ -138,7 +156,7 @@ mod tests {
         assert_eq!(found[0].signature, r#""otel".severity_number(text)"#);
         for function in found {
             let name = function.signature.split('(').next().unwrap();
-            assert!(function.sql.starts_with(&format!("CREATE OR REPLACE FUNCTION {name}(")), "{function:?}");
+            assert!(function.sql.contains(&format!("CREATE OR REPLACE FUNCTION {name}(")), "{function:?}");
             assert!(function.sql.contains(&function.body) && function.body.ends_with('\n'), "{function:?}");
         }
     }

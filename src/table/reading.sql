@@ -97,14 +97,16 @@ COMMENT ON FUNCTION {schema}.counted(timestamp with time zone, timestamp with ti
     'The spans between since and until of which log_counts has every record: its key there, the first minute since 1970, and the one after the last';
 
 -- Whole numbers instead of date_bin, which is in PostgreSQL 14 and newer only, and slower. What is counted already is taken
--- from log_counts, by whole minutes, where the caller may read it; what lies between is counted here.
+-- from log_counts, by whole minutes, where the caller may read it; what lies between is counted here. log_counts has rows, so
+-- that it does not help where a folded record counts as the records that it stands for.
 CREATE OR REPLACE FUNCTION {schema}.histogram(
     width interval DEFAULT '1 minute',
     since timestamp with time zone DEFAULT now() - interval '1 hour',
     until timestamp with time zone DEFAULT now(),
     service text DEFAULT NULL,
     min_severity text DEFAULT NULL,
-    text text DEFAULT NULL
+    text text DEFAULT NULL,
+    folded boolean DEFAULT false
 ) RETURNS TABLE (bucket timestamp with time zone, severity text, records bigint)
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $forebay$
 DECLARE
@@ -115,7 +117,11 @@ DECLARE
         || CASE WHEN min_severity IS NOT NULL THEN ' AND l.severity_number >= $2' ELSE '' END
         || CASE WHEN text IS NOT NULL THEN ' AND l.body ILIKE $3' ELSE '' END;
     -- Both are for format() with the schema. The records of a span of time, in seconds since 1970:
-    of_records text := 'SELECT l.time_unix_nano / $4, l.severity_number, count(*) FROM %1$I.logs l '
+    of_records text := 'SELECT l.time_unix_nano / $4, l.severity_number, '
+        || CASE WHEN folded THEN
+            'sum(CASE jsonb_typeof(l.attributes->''forebay.folded.count'') WHEN ''number'' '
+            || 'THEN greatest(least((l.attributes->''forebay.folded.count'')::numeric, 1e12), 1) ELSE 1 END)'
+        ELSE 'count(*)' END || ' FROM %1$I.logs l '
         || 'WHERE l.time >= to_timestamp(%2$s) AND l.time < to_timestamp(%3$s)' || conditions || ' GROUP BY 1, 2';
     -- and those of a partition's minutes, of which a row has up to an hour.
     of_counts text := 'SELECT l.minute * 60000000000 / $4, l.severity_number, l.records FROM (SELECT c.service_name, '
@@ -136,7 +142,7 @@ BEGIN
         RAISE invalid_parameter_value USING MESSAGE = 'histogram: from since to until there are more than 100000 buckets; make width longer';
     END IF;
     done := extract(epoch FROM since);
-    IF text IS NULL AND microseconds % 60000000 = 0
+    IF text IS NULL AND folded IS NOT TRUE AND microseconds % 60000000 = 0
         AND has_table_privilege(to_regclass(format('%I.log_counts', {name})), 'SELECT') THEN
         FOR span IN SELECT * FROM {schema}.counted(since, until) c WHERE c.first_minute < c.end_minute LOOP
             IF done < span.first_minute * 60 THEN
@@ -160,8 +166,8 @@ BEGIN
         '%' || regexp_replace(text, E'([\\\\%_])', E'\\\\\\1', 'g') || '%', microseconds * 1000, first_slot, last_slot;
 END
 $forebay$;
-COMMENT ON FUNCTION {schema}.histogram(interval, timestamp with time zone, timestamp with time zone, text, text, text) IS
-    'How many log records there are in each width of time and severity, from since to before until. Buckets are counted from 1970-01-01 UTC; each severity that occurs has all of them, with 0 where there is none';
+COMMENT ON FUNCTION {schema}.histogram(interval, timestamp with time zone, timestamp with time zone, text, text, text, boolean) IS
+    'How many log records there are in each width of time and severity, from since to before until. Buckets are counted from 1970-01-01 UTC; each severity that occurs has all of them, with 0 where there is none. With folded, a folded record counts as the records that it stands for';
 
 CREATE OR REPLACE FUNCTION {schema}.errors_by_service(
     since timestamp with time zone DEFAULT now() - interval '1 hour',

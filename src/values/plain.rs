@@ -39,6 +39,19 @@ pub fn is_obeyed(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// `number` in groups of three digits.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +78,11 @@ mod tests {
             assert_eq!(plain_json(line), written);
             assert_eq!(read(written), read(line));
         }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let groups = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(groups, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

@@ -28,6 +28,7 @@ mod dropped;
 mod embedded;
 mod existing;
 mod fields;
+mod folding;
 mod hijack;
 mod indexes;
 mod lifecycle;

@@ -32,6 +32,16 @@ const OLD_FUNCTIONS: &str = "
     CREATE FUNCTION otel.trace(trace_id text, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity')
         RETURNS SETOF otel.logs LANGUAGE sql AS 'SELECT * FROM otel.logs'";
 
+/// The histogram as it was before version 12, as far as its parameters, what it returns and its comment go.
+const OLD_HISTOGRAM: &str = "
+    DROP FUNCTION otel.histogram;
+    CREATE FUNCTION otel.histogram(
+        width interval DEFAULT '1 minute', since timestamptz DEFAULT now() - interval '1 hour', until timestamptz DEFAULT now(),
+        service text DEFAULT NULL, min_severity text DEFAULT NULL, text text DEFAULT NULL
+    ) RETURNS TABLE (bucket timestamptz, severity text, records bigint) LANGUAGE sql AS 'SELECT now(), NULL::text, 7::bigint';
+    COMMENT ON FUNCTION otel.histogram IS
+        'How many log records there are in each width of time and severity, from since to before until.'";
+
 /// Takes a new store back to what forebay made at `version`.
 pub async fn back_to(client: &Client, version: i32) {
     for (of, back) in [
@@ -48,6 +58,7 @@ pub async fn back_to(client: &Client, version: i32) {
             "ALTER TABLE otel.dead_letters DROP COLUMN resource_id, DROP COLUMN scope_id; DROP TABLE otel.dead_letter_origins",
         ),
         (11, "ALTER TABLE otel.lanes DROP COLUMN queue, DROP COLUMN stored"),
+        (12, OLD_HISTOGRAM),
     ] {
         if of > version {
             client.batch_execute(back).await.unwrap();
@@ -245,7 +256,7 @@ async fn a_view_of_somebodys_own_is_never_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_of_somebodys_own_keeps_no_other_waiting() {
     let own = "CREATE FUNCTION otel.histogram(
-            width interval, since timestamptz, until timestamptz, service text, min_severity text, text text
+            width interval, since timestamptz, until timestamptz, service text, min_severity text, text text, folded boolean
         ) RETURNS text LANGUAGE sql AS 'SELECT ''theirs'''";
     let (database, client) = store(5, own).await;
     let forebay = upgrade(&database, &client).await;
@@ -253,12 +264,36 @@ async fn a_function_of_somebodys_own_keeps_no_other_waiting() {
     let (_, statement) = waiting.split_once("42P13): ").expect("a statement");
     assert!(statement.starts_with(r#"ALTER FUNCTION "otel".histogram("#), "{waiting}");
     assert_eq!(count(&client, "otel.search(until => 'infinity')").await, 10);
-    let theirs = "SELECT otel.histogram('1 minute', now(), now(), NULL, NULL, NULL)";
+    let theirs = "SELECT otel.histogram('1 minute', now(), now(), NULL, NULL, NULL, NULL)";
     assert_eq!(one(&client, theirs).await, "theirs");
     client.batch_execute(statement).await.unwrap();
     assert_eq!(waits(&upgrade(&database, &client).await).await, None);
     let counted = "SELECT sum(records) FROM otel.histogram(until => now() + interval '1 hour')";
     assert_eq!(one(&client, counted).await, "20");
+}
+
+/// Scenario: a store whose histogram has no `folded` yet, with and without a view that depends on it. Promise: calls mean the new one, and
+/// the view reads what it was made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_histogram_makes_place_for_the_new_one() {
+    for (view, left) in [("", "0"), ("CREATE VIEW public.panel AS SELECT records FROM otel.histogram()", "1")]
+    {
+        let (database, client) = store(11, view).await;
+        let forebay = upgrade(&database, &client).await;
+        assert_eq!(waits(&forebay).await, None);
+        let counted =
+            "SELECT sum(records) FROM otel.histogram(until => now() + interval '1 hour', folded => true)";
+        assert_eq!(one(&client, counted).await, "10");
+        let without =
+            "SELECT sum(records) FROM otel.histogram('1 minute', until => now() + interval '1 hour')";
+        assert_eq!(one(&client, without).await, "10");
+        let older = "SELECT count(*) FROM pg_proc WHERE proname = 'histogram_of_rows'";
+        assert_eq!(one(&client, older).await, left);
+        if !view.is_empty() {
+            assert_eq!(one(&client, "SELECT records FROM public.panel").await, "7");
+        }
+        forebay.terminate().await;
+    }
 }
 
 /// A role of this test's own in the database, and how it connects.

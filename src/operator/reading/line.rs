@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use crate::values::plain::plain;
+use crate::buffer::fold::COUNT;
+use crate::values::plain::{grouped, plain};
 
 /// The look of lines for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,9 @@ impl Record {
             look.paint(colour(severity), &format!("{:5}", plain(severity))),
             look.paint(BOLD, &service),
         );
+        if let Some(records) = self.folded() {
+            *text += &look.paint(BOLD, &format!(" x {}", grouped(records)));
+        }
         let is_long = body.trim_end().contains('\n');
         lines.for_each(|line| *text += &format!("\n{INDENT}{}", visible(line)));
         let (pairs, blocks) = self.pairs();
@@ -68,12 +72,18 @@ impl Record {
         text.push('\n');
     }
 
+    /// The number of records that it stands for, if it is a folded one.
+    fn folded(&self) -> Option<u64> {
+        self.attributes.get(COUNT).and_then(Value::as_u64)
+    }
+
     /// The attributes in one line, and separately those with several lines.
     fn pairs(&self) -> (String, Vec<(&str, &str)>) {
         let (mut pairs, mut blocks) = (Vec::new(), Vec::new());
         pairs.extend(self.event.iter().map(|event| format!("event={}", quoted(event))));
         for (key, value) in &self.attributes {
             match value {
+                _ if key == COUNT && self.folded().is_some() => {}
                 Value::String(text) if text.trim_end().contains('\n') => blocks.push((&**key, &**text)),
                 Value::String(text) => pairs.push(format!("{}={}", quoted(key), quoted(text))),
                 value => pairs.push(format!("{}={}", quoted(key), plain(&value.to_string()))),
@@ -174,6 +184,15 @@ mod tests {
         let berlin = TimeZone::fixed(jiff::tz::offset(2));
         let line = shown("x", "{}", &Look { colours: false, zone: berlin });
         assert_eq!(line, "1970-01-01 02:00:00.001 WARN  shop  x\n");
+    }
+
+    #[test]
+    fn a_folded_record_says_how_many_it_stands_for() {
+        let look = Look { colours: false, zone: TimeZone::UTC };
+        let expected = "1970-01-01 00:00:00.001Z WARN  shop  refused x 48,213  a=1\n";
+        assert_eq!(shown("refused", r#"{"forebay.folded.count": 48213, "a": 1}"#, &look), expected);
+        let expected = "1970-01-01 00:00:00.001Z WARN  shop  refused  forebay.folded.count=many\n";
+        assert_eq!(shown("refused", r#"{"forebay.folded.count": "many"}"#, &look), expected);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::postgres::Row;
 use crate::postgres::dsn::Target;
 use crate::postgres::error::{Class, Failure};
 use crate::store::Config;
-use crate::values::plain::plain;
+use crate::values::plain::{grouped, plain};
 use crate::values::when::When;
 
 /// What to follow.
@@ -182,29 +182,5 @@ impl Seen {
             )?;
         }
         Ok(())
-    }
-}
-
-/// `number` in groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        let groups = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(groups, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 }

@@ -20,11 +20,15 @@ enum Kind {
     /// Of so many NULs, each of which takes three bytes in a row.
     Swelling(usize),
     Malformed,
+    /// The same as others.
+    Same,
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Send(Vec<Kind>),
+    /// The folded records whose window is over are written.
+    Look,
     /// A lane takes what is due.
     Take,
     /// A lane divides its batch.
@@ -45,7 +49,9 @@ type Bounds = (Overflow, bool, usize, usize, usize);
 
 fn bounds() -> impl Strategy<Value = Bounds> {
     let overflow = prop::sample::select(Overflow::VARIANTS);
-    (overflow, any::<bool>(), 1..12_usize, prop::sample::select(&[2_000, 12_000, 1 << 20][..]), 1..6_usize)
+    // Folded records need a sixteenth of a buffer.
+    let records = prop_oneof![1..12_usize, 32..64_usize];
+    (overflow, any::<bool>(), records, prop::sample::select(&[2_000, 12_000, 1 << 20][..]), 1..6_usize)
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -53,6 +59,7 @@ fn kind() -> impl Strategy<Value = Kind> {
         8 => (0..300_usize).prop_map(Kind::Plain),
         2 => (500..3_000_usize).prop_map(Kind::Swelling),
         1 => Just(Kind::Malformed),
+        8 => Just(Kind::Same),
     ]
 }
 
@@ -60,6 +67,7 @@ fn step(leaving: bool) -> impl Strategy<Value = Step> {
     let (all, rare) = (6, u32::from(leaving));
     prop_oneof![
         all => vec(kind(), 0..16).prop_map(Step::Send),
+        1 => Just(Step::Look),
         all => Just(Step::Take),
         2 => (0..5_usize).prop_map(Step::Split),
         4 => (1..6_usize).prop_map(Step::Write),
@@ -113,11 +121,13 @@ impl Model {
                     Kind::Plain(len) => record(&"x".repeat(len)),
                     Kind::Swelling(len) => record(&"\0".repeat(len)),
                     Kind::Malformed => malformed_record(),
+                    Kind::Same => record("the same"),
                 });
                 let (request, intake) = (request_of(records), self.intake.clone());
                 let sending = async move { intake.take_in(request, Transport::Grpc).await };
                 self.senders.push((kinds.len() as u64, tokio::spawn(sending)));
             }
+            Step::Look => self.intake.write_folded(false),
             Step::Take => {
                 // Longer than a batch has to wait for the one before.
                 let taken = tokio::time::timeout(Duration::from_millis(20), self.buffer.take()).await;
@@ -148,7 +158,8 @@ impl Model {
 
     /// A full stop, with whatever is held and being written.
     async fn end(self) -> (Arc<Buffer>, Told) {
-        let Self { buffer, senders, batches, .. } = self;
+        let Self { buffer, intake, senders, batches, .. } = self;
+        intake.write_folded(true);
         buffer.close();
         drop(batches);
         buffer.abandon();
@@ -188,7 +199,7 @@ async fn run(bounds: Bounds, steps: Vec<Step>) {
         let at_once = at_once.iter().sum::<u64>();
         let later = books.dropped_total() - at_once;
         // A sender that is aborted before it is heard has sent nothing.
-        assert_eq!(told.taken, books.flushed() + books.dead_lettered() + later);
+        assert_eq!(told.taken, books.flushed() + books.dead_lettered() + books.folded_total() + later);
         assert_eq!((told.rejected, told.refused), (at_once + malformed, given_back));
         return;
     }

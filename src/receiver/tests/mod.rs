@@ -4,6 +4,7 @@ mod answers;
 mod books;
 mod connections;
 mod crowds;
+mod folding;
 mod gates;
 mod health;
 mod http1;

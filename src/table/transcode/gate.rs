@@ -15,6 +15,16 @@ pub trait Gate {
         record: &LogRecord<'_>,
         message: &[u8],
     ) -> Verdict;
+
+    /// Whether records beyond the requested number may be folded. If so, they are read, and it is asked for each of them.
+    fn folds(&self) -> bool {
+        false
+    }
+
+    /// Whether another row stands for this record, for which there is no room. The arguments are those of [`Gate::admits`].
+    fn has_row_for(&mut self, _: &Arc<Resource>, _: &Arc<Scope>, _: &LogRecord<'_>, _: &[u8]) -> bool {
+        false
+    }
 }
 
 /// What becomes of a record.

@@ -44,7 +44,7 @@ pub struct Transcoded<'a> {
     pub too_complex: Tally,
     /// Why the first of these was refused.
     pub first_too_complex: Option<Invalid>,
-    /// The records beyond the requested number, which were not read.
+    /// The records beyond the requested number.
     pub beyond: Tally,
     /// The records that the gate did not admit.
     pub shed: Tally,
@@ -302,6 +302,9 @@ impl Transcoded<'_> {
         for message in scope.log_records() {
             let message = message?;
             if self.met() >= pass.records {
+                if gate.folds() && entered.is_ok() && self.folds_beyond(pass, gate, of, within, message)? {
+                    continue;
+                }
                 let severity = Severity::from_number(LogRecord::severity_of(message));
                 self.beyond.add(of.content.as_ref().ok(), severity);
                 continue;
@@ -326,9 +329,28 @@ impl Transcoded<'_> {
         Ok(())
     }
 
-    /// The number of records met so far, beside those beyond the requested number.
+    /// Asks `gate` for another row that stands for a record beyond the requested number.
+    fn folds_beyond<'a, L: Layout<'a>>(
+        &mut self,
+        pass: &mut Pass<'a, '_, '_, L>,
+        gate: &mut impl Gate,
+        of: &Origin<Resource>,
+        within: &Origin<Scope>,
+        message: &'a [u8],
+    ) -> Result<bool, NoSpace> {
+        let (Ok(_), Ok(resource), Ok(scope)) = (pass.read(message)?, &of.content, &within.content) else {
+            return Ok(false);
+        };
+        let folds = gate.has_row_for(resource, scope, &pass.record, message);
+        if folds {
+            self.leave_out(Verdict::Fold, of, pass.record.severity_number);
+        }
+        Ok(folds)
+    }
+
+    /// The number of records met so far, beside folded ones, which need no room, and those beyond the requested number.
     fn met(&self) -> usize {
-        let unwritten = [&self.malformed, &self.too_complex, &self.shed, &self.folded];
+        let unwritten = [&self.malformed, &self.too_complex, &self.shed];
         self.rows.len() + unwritten.map(Tally::total).iter().sum::<usize>()
     }
 

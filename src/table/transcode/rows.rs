@@ -50,6 +50,9 @@ impl Rows {
     ) -> Result<Self, NoSpace> {
         // A record has at least two bytes.
         let records = records.min(request.len() / 2);
+        if records == 0 {
+            return Ok(Self { width, ..Self::default() });
+        }
         space.take(records * size_of::<RowEnd>())?;
         let mut capacity = (request.len() + records * ROW_OVERHEAD).min(space.left());
         space.take(capacity)?;
@@ -147,6 +150,16 @@ impl Rows {
         own + self.range(row, row + 1).len()
             + self.resource(row).map_or(0, |resource| resource.size())
             + (!self.scopes.is_empty()).then(scope).flatten().map_or(0, |scope| scope.size())
+    }
+
+    /// The most memory that a row of `request`, which has one record, keeps if it is the only one, in bytes. Values that are nested too
+    /// deeply may take more.
+    pub fn most_of_one(request: &[u8], of: &Resource, within: &Scope) -> usize {
+        // A value takes up to three times its bytes on the wire, beside escapes: base64, numbers, values without content.
+        let row = ROW_OVERHEAD + 3 * request.len() + most_added(request);
+        // A vector has place for four periods at least.
+        let own = size_of::<Self>() + size_of::<RowEnd>() + 4 * size_of::<Period>();
+        own + row + of.size() + within.size()
     }
 
     /// Removes the rows that would each keep more than `most` bytes alone, with the resources and scopes that only they refer to;

@@ -44,11 +44,11 @@ impl Scrape {
         self.value(if self.is_durable() { "log_buffer_disk_records" } else { "log_buffer_size" })
     }
 
-    /// received + recovered = flushed + dropped + rejected + dead-lettered + held.
+    /// received + recovered = flushed + dropped + rejected + dead-lettered + folded + held.
     pub fn assert_balanced(&self) {
         let outcomes = ["log_buffer_flushed_total", "log_buffer_dropped_total", "log_buffer_rejected_total"]
             .into_iter()
-            .chain(["log_buffer_dead_lettered_total"]);
+            .chain(["log_buffer_dead_lettered_total", "log_buffer_folded_total"]);
         let mut parts: Vec<_> = outcomes.map(|name| (name, self.value(name))).collect();
         parts.push(("held", self.held()));
         let sum: u64 = parts.iter().map(|(_, value)| value).sum();
