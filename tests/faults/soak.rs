@@ -148,28 +148,50 @@ async fn hold<T>(fault: T, lasting: Duration) {
     drop(fault);
 }
 
+fn median<T: Copy + Ord>(values: &[T]) -> T {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// The open descriptors of process `pid`.
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
 /// Fault 45. Scenario: faults of this list at random, under load, for as many minutes as `FOREBAY_SOAK_MINUTES` says.
-/// Promise: the rate is back in ten seconds after each of them, and in the end the books balance.
+/// Promise: the rate is back in ten seconds after each of them, in the end the books balance, and neither open descriptors nor memory
+/// have grown since the first third.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it takes ten minutes: ./dev soak"]
-async fn soak() {
+pub async fn soak() {
     let minutes =
         std::env::var(MINUTES).map_or(10.0, |minutes| minutes.parse().expect("a number of minutes"));
     let mut chance = chance("soak");
     let mut bench = Bench::set_up().await;
-    let (began, mut count, mut longest) = (Instant::now(), 0, Duration::ZERO);
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    let (mut open, mut resident) = (Vec::new(), Vec::new());
     while began.elapsed().as_secs_f64() < minutes * 60.0 {
         let fault = FAULTS[chance.usize(0..FAULTS.len())];
         bench.inject(fault, &mut chance).await;
         let recovery = bench.scene.recovers().await;
         let page = bench.scene.forebay.scrape().await;
-        let resident = page.value("otelcol_process_memory_rss_bytes") >> 20;
+        open.push(descriptors(bench.scene.forebay.pid()));
+        resident.push(page.value("otelcol_process_memory_rss_bytes") >> 20);
         println!(
-            "{:6.1} s {fault:?}: recovered in {recovery:.1?}, {resident} MiB",
-            began.elapsed().as_secs_f64()
+            "{:6.1} s {fault:?}: recovered in {recovery:.1?}, {} MiB, {} descriptors",
+            began.elapsed().as_secs_f64(),
+            resident[resident.len() - 1],
+            open[open.len() - 1],
         );
-        (count, longest) = (count + 1, longest.max(recovery));
+        longest = longest.max(recovery);
     }
+    let count = open.len();
+    assert!(median(&open[2 * count / 3..]) <= median(&open[..count.div_ceil(3)]) + 2, "{open:?}");
+    assert!(
+        median(&resident[2 * count / 3..]) <= median(&resident[..count.div_ceil(3)]) * 5 / 4,
+        "{resident:?}"
+    );
     let account = bench.scene.ends(&format!("soak, {count} faults in {minutes} minutes"), longest).await;
     assert_eq!(account.lost + account.dead + account.copies, 0);
 }

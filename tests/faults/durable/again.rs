@@ -42,6 +42,12 @@ again! {
     resources::a_lock_on_the_table,
 }
 
+#[test]
+#[ignore = "it takes ten minutes: ./dev soak"]
+fn soak() {
+    durably(crate::soak::soak);
+}
+
 /// Scenario: the schema is dropped under load, with all that is stored. Promise: the store is made again, and all records that the queue
 /// keeps for a standby that lags are stored again, once, with those that have arrived since.
 #[tokio::test(flavor = "multi_thread")]
