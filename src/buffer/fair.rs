@@ -15,7 +15,7 @@ use crate::table::{Gate, ROW_OVERHEAD, Resource, Rows, Scope, Severity, Tally, T
 use crate::telemetry::LargeSender;
 
 /// The oldest requests that are looked through to make room for one record.
-const LOOKS: usize = 16;
+const LOOKS: usize = 1_024;
 /// The senders on the health page.
 const SHOWN: usize = 10;
 

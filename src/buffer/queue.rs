@@ -184,11 +184,14 @@ impl Queue {
     }
 
     /// Has `thin` remove rows of the oldest chunks, until one has lost some, of `most` chunks. Returns the number of these rows.
+    ///
+    /// Chunks that were looked at are behind the others of `split`. Therefore those of `arrived` come first, and no call begins with the
+    /// chunks in which an earlier one has found nothing.
     pub(super) fn thin_oldest(&self, most: usize, thin: impl Fn(&mut Chunk) -> usize) -> usize {
         let (mut thinned, mut passed) = (0, Vec::new());
         while thinned == 0
             && passed.len() < most
-            && let Some(mut chunk) = self.pop(Chunk::len)
+            && let Some(mut chunk) = self.arrived.pop().or_else(|| self.split.pop())
         {
             thinned = thin(&mut chunk);
             passed.push(chunk);

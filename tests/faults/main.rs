@@ -23,6 +23,7 @@ mod load;
 mod network;
 mod newest;
 mod oracle;
+mod overload;
 mod poison;
 mod pooler;
 mod resources;

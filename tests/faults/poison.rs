@@ -109,7 +109,9 @@ pub async fn rows_that_are_answered_with_any_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_take_all_of_the_time() {
     let database = database().await;
-    let scene = Scene::begin(&database, database.dsn(), HASTY).await;
+    // None of them is dropped while both lanes wait.
+    let roomy = [HASTY, &["exporters.postgres.sending_queue.queue_size=40000"]].concat();
+    let scene = Scene::begin(&database, database.dsn(), &roomy).await;
     let client = database.connect().await;
     let sleeps = |at: &str| format!("IF {NUMBER} = {at} THEN PERFORM pg_sleep(100); END IF");
     let next = scene.flushed().await / 4 + 4_000;

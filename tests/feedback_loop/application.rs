@@ -85,6 +85,7 @@ impl Drop for Application {
 
 async fn answer(State(service): State<Arc<Service>>) -> StatusCode {
     let number = service.requests.fetch_add(1, Ordering::Relaxed);
+    service.log.request(number);
     match service.ask().await {
         Ok(()) => StatusCode::OK,
         Err(error) => {

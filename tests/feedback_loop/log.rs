@@ -29,11 +29,20 @@ pub enum Sink {
     Database(Pool),
     /// To whom the thread's subscriber hands them.
     Traces,
+    /// The same, and each request is an entry at DEBUG as well.
+    ChattyTraces,
 }
 
 impl Log {
     pub fn new(sink: Sink) -> Self {
         Self { sink, calls: Mutex::default(), lost: AtomicU64::new(0), connections: Level::default() }
+    }
+
+    /// A request begins.
+    pub fn request(&self, request: u64) {
+        if matches!(self.sink, Sink::ChattyTraces) {
+            tracing::debug!(request, "the database is asked");
+        }
     }
 
     /// Makes the entry of a failed request.
@@ -47,7 +56,9 @@ impl Log {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            Sink::Traces => tracing::error!(request, patience_ms = patience, %error, "{MESSAGE}"),
+            Sink::Traces | Sink::ChattyTraces => {
+                tracing::error!(request, patience_ms = patience, %error, "{MESSAGE}")
+            }
         }
         let took = began.elapsed();
         self.calls.lock().unwrap().push(took);

@@ -33,7 +33,8 @@ const ROUNDS: usize = 3;
 /// Scenario: the four ways of logging, each under the same burst. Guarantee: logging into the exhausted pool makes more
 /// requests fail and loses entries; by way of forebay the entries take two connections at most, and each one is stored,
 /// counted as lost, or held and stored once the database is back.
-/// What the buffer has no room for while the database is away is counted.
+/// What the buffer has no room for while the database is away is counted; by default, that is the application's own DEBUG and none of its
+/// errors.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_logging_into_the_exhausted_pool_feeds_on_itself() {
     let mut bench = Bench::start().await;
@@ -56,10 +57,17 @@ async fn only_logging_into_the_exhausted_pool_feeds_on_itself() {
     assert_eq!(stopped.entries.stored + stopped.entries.lost, stopped.entries.made);
     assert_eq!(stopped.entries.held, stopped.entries.made, "the buffer has room for them");
 
-    let small = "exporters.postgres.sending_queue.queue_size=100";
-    let shed = bench.run(Way::ForebayStopped, &SHORT, &[small]).await.entries;
+    let queue = |set: &str| format!("exporters.postgres.sending_queue.{set}");
+    let [small, medium, newest] = ["queue_size=100", "queue_size=3500", "overflow=drop_newest"].map(queue);
+    let shed = bench.run(Way::ForebayStopped, &SHORT, &[&small, &newest]).await.entries;
     assert_eq!((shed.held, shed.lost), (100, shed.made - 100), "what it has no room for is counted");
     assert_eq!(shed.stored, 100);
+
+    let chatty = bench.run_stopped(&SHORT, &[&medium], true).await;
+    assert!(chatty.entries.lost > 0, "its DEBUG is more than finds room");
+    assert_eq!(chatty.entries.errors, chatty.failed(), "each of its errors is stored");
+    let chatty = bench.run_stopped(&SHORT, &[&medium, &newest], true).await;
+    assert!(chatty.entries.errors < chatty.failed(), "without shares its DEBUG costs errors");
 }
 
 /// The measurement, for `./dev feedback-loop`: the ways of logging take turns.

@@ -15,7 +15,7 @@ use support::postgres::{Database, Postgres};
 use tokio_postgres::Client;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::application::{self, Application};
@@ -69,6 +69,8 @@ pub struct Entries {
     pub lost: u64,
     /// In forebay's buffer when the load ended and the SDK had sent all of them.
     pub held: u64,
+    /// Those of `stored` that are ERROR.
+    pub errors: u64,
 }
 
 /// The most connections that were held for logging.
@@ -138,18 +140,21 @@ impl Bench {
             Way::Pool => logging_by_the_pool(&database, phases).await,
             Way::Forebay => {
                 let forebay = Forebay::ready(database.dsn(), sets).await;
-                let logged = logging_by_forebay(&database, &forebay, phases).await;
+                let logged = logging_by_forebay(&database, &forebay, phases, false).await;
                 logged.settle(forebay, &database).await
             }
-            Way::ForebayStopped => {
-                let own = self.stopped.database().await;
-                let forebay = Forebay::ready(own.dsn(), sets).await;
-                self.stopped.stop(Stop::Fast).await;
-                let logged = logging_by_forebay(&database, &forebay, phases).await;
-                self.stopped.start_again().await;
-                logged.settle(forebay, &own).await
-            }
+            Way::ForebayStopped => self.run_stopped(phases, sets, false).await,
         }
+    }
+
+    /// The way of [`Way::ForebayStopped`]; where it is `chatty`, the application logs each request at DEBUG as well.
+    pub async fn run_stopped(&mut self, phases: &[Phase], sets: &[&str], chatty: bool) -> Run {
+        let (database, own) = (self.postgres.database().await, self.stopped.database().await);
+        let forebay = Forebay::ready(own.dsn(), sets).await;
+        self.stopped.stop(Stop::Fast).await;
+        let logged = logging_by_forebay(&database, &forebay, phases, chatty).await;
+        self.stopped.start_again().await;
+        logged.settle(forebay, &own).await
     }
 }
 
@@ -168,21 +173,27 @@ async fn logging_by_the_pool(database: &Database, phases: &[Phase]) -> Run {
     let (answers, _) = load(database, pool, &log, Dispatch::none(), phases).await;
     let stored = count(&client, "SELECT count(DISTINCT request) FROM errors").await;
     let calls = log.calls();
-    let entries = Entries { made: calls.len() as u64, stored, lost: log.lost(), held: 0 };
+    let entries = Entries { made: calls.len() as u64, stored, lost: log.lost(), held: 0, errors: stored };
     let connections = Connections { application: log.most_connections(), forebay: 0 };
     Run { answers, calls, entries, connections }
 }
 
 /// The load with the application's SDK sending to `forebay`; the SDK has sent everything.
-async fn logging_by_forebay(database: &Database, forebay: &Forebay, phases: &[Phase]) -> Logged {
+async fn logging_by_forebay(
+    database: &Database,
+    forebay: &Forebay,
+    phases: &[Phase],
+    chatty: bool,
+) -> Logged {
     let (provider, traces) = sdk(&forebay.endpoint());
-    let log = Arc::new(Log::new(Sink::Traces));
+    let log = Arc::new(Log::new(if chatty { Sink::ChattyTraces } else { Sink::Traces }));
     let pool = application::pool(database.dsn());
     let (answers, most) = load(database, pool, &log, traces, phases).await;
     shut(provider).await;
     let calls = log.calls();
     let connections = Connections { application: log.most_connections(), forebay: most };
-    let entries = Entries { made: calls.len() as u64, ..Entries::default() };
+    let requests = if chatty { answers.len() } else { 0 };
+    let entries = Entries { made: (calls.len() + requests) as u64, ..Entries::default() };
     let scrape = forebay.scrape().await;
     assert_eq!(scrape.value("log_buffer_received_total"), entries.made, "all that the application logged");
     let entries = Entries { held: scrape.value("log_buffer_size"), ..entries };
@@ -199,8 +210,9 @@ impl Logged {
         forebay.becomes_ready().await;
         let scrape = forebay.settles().await;
         let client = database.connect().await;
-        let distinct = "SELECT count(DISTINCT attributes->>'request') FROM otel.logs";
+        let distinct = "SELECT count(DISTINCT (attributes->>'request', severity)) FROM otel.logs";
         run.entries.stored = count(&client, "SELECT count(*) FROM otel.logs").await;
+        run.entries.errors = count(&client, "SELECT count(*) FROM otel.logs WHERE severity = 'ERROR'").await;
         assert_eq!(count(&client, distinct).await, run.entries.stored, "no entry is stored twice");
         assert_eq!(scrape.value("log_buffer_flushed_total"), run.entries.stored);
         run.entries.lost = counted_losses(&scrape);
@@ -223,7 +235,9 @@ fn sdk(endpoint: &str) -> (SdkLoggerProvider, Dispatch) {
         .expect("an exporter");
     let resource = Resource::builder().with_service_name("application").build();
     let provider = SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build();
-    let bridge = OpenTelemetryTracingBridge::new(&provider).with_filter(LevelFilter::WARN);
+    let own = env!("CARGO_CRATE_NAME");
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target(own, LevelFilter::DEBUG);
+    let bridge = OpenTelemetryTracingBridge::new(&provider).with_filter(filter);
     (provider, Dispatch::new(tracing_subscriber::registry().with(bridge)))
 }
 

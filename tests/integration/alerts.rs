@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use support::eventually;
 use support::forebay::{Forebay, get};
 use support::postgres::database;
-use support::records::numbered_request;
+use support::prometheus::Prometheus;
+use support::records::{numbered, numbered_request, request};
+
+use ::forebay::otlp::messages::LogRecord;
 
 /// Scenario: promtool runs the tests beside the rules. Guarantee: each alert has a case in which it fires and one in
 /// which it does not, and all of them hold.
@@ -58,6 +62,46 @@ async fn the_rules_ask_for_metrics_that_are_there() {
     assert!(asked > 30, "{asked} names were looked up");
     let capacity = forebay.scrape().await.value("log_buffer_disk_capacity_bytes");
     assert_eq!(capacity, 1 << 30, "it is max_size");
+}
+
+/// Scenario: the table is locked; a service sends more DEBUG than its share, then more ERROR than there is room for. Guarantee: a real
+/// Prometheus sees a sender over its share, pages nobody for DEBUG, and pages for ERROR.
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_that_are_dropped_for_a_share_are_a_page_and_debug_is_none() {
+    let database = database().await;
+    let forebay = Forebay::ready(database.dsn(), &["exporters.postgres.sending_queue.queue_size=10"]).await;
+    let rules = ["rules/recording.yml", "rules/alerts.yml"].map(prometheus);
+    let at = Prometheus::of(forebay.metrics_address(), &rules.each_ref().map(PathBuf::as_path)).await;
+    let locked = database.connect().await;
+    locked.batch_execute("BEGIN; LOCK otel.log_records").await.unwrap();
+    eventually("Prometheus has seen the beginning", || async {
+        (at.value("sum(log_buffer_dropped_total)").await == Some(0.0)).then_some(())
+    })
+    .await;
+    let sender = forebay.sender().await;
+    for (severity_number, records, dropped) in [(5, 10, 5), (17, 1, 0)] {
+        let record = |number| LogRecord { severity_number, ..numbered(number) };
+        let answer = sender.send(request((0..records).map(record).collect())).await.unwrap();
+        assert_eq!(answer.partial_success.map_or(0, |partial| partial.rejected_log_records), dropped);
+    }
+    let is = async |alert: &str, state: &str| {
+        let query = format!("ALERTS{{alertname=\"{alert}\", alertstate=\"{state}\"}}");
+        !at.series(&query).await.is_empty()
+    };
+    eventually("the sender over its share is seen", || async {
+        is("ForebaySenderOverShare", "pending").await.then_some(())
+    })
+    .await;
+    let lost = "increase(log_buffer_dropped_total{severity=\"debug\", reason=\"share\"}[5m]) > 0";
+    eventually("Prometheus has seen the loss", || async { at.value(lost).await }).await;
+    assert!(!is("ForebayLosesRecords", "firing").await && !is("ForebayLosesErrors", "firing").await);
+    let errors = (0..20).map(|number| LogRecord { severity_number: 17, ..numbered(number) });
+    let answer = sender.send(request(errors.collect())).await.unwrap();
+    assert_eq!(answer.partial_success.unwrap().rejected_log_records, 16, "four are free");
+    eventually("a page", || async { is("ForebayLosesErrors", "firing").await.then_some(()) }).await;
+    assert!(!is("ForebayLosesRecords", "firing").await);
+    locked.batch_execute("ROLLBACK").await.unwrap();
+    forebay.settles().await;
 }
 
 /// Guarantee: whoever is woken by an alert finds what it means, what to look at and what to do, under its name.

@@ -155,6 +155,20 @@ async fn a_full_buffer_that_drops_the_newest() {
     .await;
 }
 
+/// Scenario: the buffer fills, with `fair`, as it comes. Guarantee: INFO of one sender gets four fifths; what is beyond is told as partial
+/// success and counted, and no SDK sends it again. An SDK that says something says whose share is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_buffer_that_is_shared_fairly() {
+    each("The buffer is full, `fair`:", |scene| async move {
+        let account = full(scene, "fair").await;
+        assert_eq!((account.dropped, account.rejected), (MANY - 800, 0), "{scene:?}");
+        let says = account.report.said.iter().any(|line| line.contains("its share of the buffer is used"));
+        assert_eq!(says, matches!(scene.sdk, Sdk::Go | Sdk::Node), "{scene:?}: {:?}", account.report.said);
+        account
+    })
+    .await;
+}
+
 /// Scenario: the buffer is full, with `drop_oldest`. Guarantee: each export succeeds; what gave way is counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_buffer_that_drops_the_oldest() {

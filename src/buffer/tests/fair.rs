@@ -161,8 +161,24 @@ async fn with_drop_oldest_an_error_takes_the_place_of_waiting_debug_and_then_inf
         held(&buffer),
         [("a", 2), ("c", 1), ("d", 1), ("f", 2)].map(|(name, held)| (name.into(), held))
     );
-    let left = drain(&buffer).await;
-    assert_eq!(left, ["a 17", "a 13", "c 13", "d 17", "f 13", "f 17"]);
+    let mut left = drain(&buffer).await;
+    // Requests that were looked at are behind the others.
+    left.sort();
+    assert_eq!(left, ["a 13", "a 17", "c 13", "d 17", "f 13", "f 17"]);
+}
+
+/// Errors of many requests wait before the DEBUG, and requests that were looked at are not looked at again first.
+#[tokio::test]
+async fn with_drop_oldest_debug_is_found_behind_many_requests_without_it() {
+    let buffer = fair(60, Beyond::DropOldest);
+    for (band, severity) in [("error", 17), ("debug", 5)] {
+        assert!((0..30).all(|number| put(&buffer, &format!("{band} {number}"), severity)));
+    }
+    assert_eq!(buffer.budget().records(), 60, "nothing is free");
+    assert!((30..60).all(|number| put(&buffer, &format!("error {number}"), 17)));
+    assert_eq!(buffer.books().dropped(DropReason::Share, Severity::Debug), 30);
+    assert!(!put(&buffer, "error 60", 17), "there is nothing but ERROR");
+    drain(&buffer).await;
 }
 
 /// Records that a lane is writing are not touched.

@@ -23,8 +23,13 @@ pub fn pair(key: impl Into<String>, value: AnyValue) -> KeyValue {
 
 /// A request of these records, from one service and scope.
 pub fn request(records: Vec<LogRecord>) -> ExportLogsServiceRequest {
+    request_of("shop", records)
+}
+
+/// The same, from the service of this name.
+pub fn request_of(service: &str, records: Vec<LogRecord>) -> ExportLogsServiceRequest {
     let resource = Resource {
-        attributes: vec![pair("service.name", text("shop")), pair("host.name", text("h1"))],
+        attributes: vec![pair("service.name", text(service)), pair("host.name", text("h1"))],
         dropped_attributes_count: 0,
     };
     let scope = InstrumentationScope { name: "tests".into(), version: "1".into(), ..Default::default() };
