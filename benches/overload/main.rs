@@ -30,7 +30,7 @@ const TIMES: u64 = 100;
 const PACE: Duration = Duration::from_millis(100);
 const SAMPLED: Duration = Duration::from_millis(250);
 /// Seconds from the start of the load: PostgreSQL stops, it starts again, the load ends.
-const TIMELINE: [u64; 3] = [3, 14, 20];
+const TIMELINE: [u64; 3] = [3, 13, 19];
 
 /// The severities from the one that is dropped first: name, number, and percent of what each sender sends.
 const SEVERITIES: [(&str, i32, u64); 4] =
