@@ -218,7 +218,7 @@ async fn errors_take_the_place_of_waiting_debug() {
 }
 
 /// Scenario: PostgreSQL is away, and ten thousand services send at once, ten times as many as have a place of their own, then others
-/// again and again. Promise: a service that was there before loses nothing; memory is what it was after the first ten thousand; the
+/// again and again. Promise: a service that was there before loses nothing; memory is at most 16 MiB more than after the first ten thousand; the
 /// metrics page and the table of losses know no more services than there are places.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_senders_than_there_are_places() {
@@ -266,5 +266,5 @@ async fn more_senders_than_there_are_places() {
     );
     assert_eq!((account.lost, account.rejected), (0, dropped));
     assert!(metrics.len() < 100_000 && services.len() <= 1_025);
-    assert!(peaks[peaks.len() - 1] <= peaks[0] + 8, "{peaks:?}");
+    assert!(peaks[peaks.len() - 1] <= peaks[0] + 16, "{peaks:?}");
 }
