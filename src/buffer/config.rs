@@ -171,7 +171,7 @@ pub struct Weights {
 pub struct Fairness {
     /// The resource attribute that names the sender.
     pub by: String,
-    /// What happens to records beyond the share of their sender.
+    /// The policy for records beyond the share of their sender.
     pub beyond: Beyond,
 }
 

@@ -1,7 +1,6 @@
 //! The buffer with fair shares: the gate that admits the records of a request one by one.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::Buffer;
 use super::config::Overflow;
@@ -10,8 +9,7 @@ use super::reason::{DropReason, LossReason, RejectReason};
 use super::reservation::{Reservation, Rest};
 use super::room::Room;
 use super::share::{Amount, Band, Counted, Holder, Shares};
-use crate::otlp::LogRecord;
-use crate::table::{Gate, ROW_OVERHEAD, Resource, Rows, Scope, Severity, Tally, Transcoded, Verdict};
+use crate::table::{Candidate, Gate, ROW_OVERHEAD, Rows, Severity, Tally, Transcoded, Verdict};
 use crate::telemetry::LargeSender;
 
 /// The oldest requests that are looked through to make room for one record.
@@ -69,14 +67,13 @@ impl Buffer {
 
     /// The number of senders that hold more than their share in a band.
     pub(super) fn senders_over_share(&self) -> usize {
-        let free = match &self.durable {
-            Some(durable) => (u64::MAX, durable.space().1),
+        self.shares().over(match &self.durable {
+            Some(durable) => Amount { records: u64::MAX, bytes: durable.space().1 },
             None => {
                 let (records, bytes) = self.budget().free_now();
-                (records as u64, bytes as u64)
+                Amount { records: records as u64, bytes: bytes as u64 }
             }
-        };
-        self.shares().over(Amount { records: free.0, bytes: free.1 })
+        })
     }
 
     /// Reserves room for `records` records of `bytes` bytes. If there is plenty, for all of them: while what is held is at most what is
@@ -109,7 +106,7 @@ impl Buffer {
         let evicts = self.beyond() == Overflow::DropOldest && self.durable.is_none();
         let bound = match &self.durable {
             None => Bound::Memory(room),
-            // What is free before these records, for which memory is taken already.
+            // Memory is taken for these records already, and the rule is about what was free before.
             Some(durable) => {
                 Bound::Disk(durable.space().1 + in_flight.as_ref().map_or(0, InFlight::bytes) as u64)
             }
@@ -149,13 +146,7 @@ impl Buffer {
 }
 
 impl Gate for FairGate<'_> {
-    fn admits(
-        &mut self,
-        of: &Arc<Resource>,
-        _: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> Verdict {
+    fn admits(&mut self, Candidate { of, record, message, .. }: Candidate<'_, '_>) -> Verdict {
         let band = Band::of(Severity::from_number(record.severity_number));
         let sender = self.buffer.shares().sender(of);
         let size = message.len() + ROW_OVERHEAD;

@@ -152,7 +152,7 @@ impl Buffer {
         mut rows: Rows,
         reply: Option<oneshot::Sender<Settled>>,
     ) -> Result<Shed, Full> {
-        // What the gate has counted is given back once the rows are counted.
+        // The gate's counts are given back once the rows are counted.
         let Reservation { mut room, whole, mut left_out, counted: _counted, .. } = reservation;
         let mut shed = Shed::default();
         // If a sender waits for the result, the counts of left-out records stay in memory with the rows.
@@ -299,7 +299,7 @@ impl Buffer {
         Overflow::from_repr(self.overflow.load(Ordering::Relaxed)).unwrap_or(Overflow::Fair)
     }
 
-    /// What happens to records that do not fit, of whichever sender.
+    /// The policy for records that do not fit, of any sender.
     fn policy(&self) -> Overflow {
         match self.overflow() {
             Overflow::Fair => self.beyond(),

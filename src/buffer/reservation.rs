@@ -54,11 +54,6 @@ impl Reservation {
         self.records
     }
 
-    /// Whether [`super::Buffer::gate`] decides about each record.
-    pub fn has_gate(&self) -> bool {
-        self.counted.is_some()
-    }
-
     /// The bytes that are reserved for their rows.
     pub fn bytes(&self) -> usize {
         self.in_flight.as_ref().map_or(self.room.bytes(), InFlight::bytes)

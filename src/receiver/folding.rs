@@ -1,13 +1,11 @@
 //! Folded records on their way into the buffer: repeats of a request that are counted, and the records that stand for them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::Intake;
 use crate::buffer::fold::{FoldPass, FoundRepeats};
 use crate::buffer::{FairGate, Reservation};
-use crate::otlp::LogRecord;
-use crate::table::{Gate, Resource, Scope, Space, Transcoded, Untranscoded, Verdict};
+use crate::table::{Candidate, Gate, Space, Transcoded, Untranscoded, Verdict};
 use crate::values::when::unix_nanos;
 
 /// How often the windows of folded records are looked at.
@@ -23,19 +21,17 @@ impl Intake {
         space: &mut Space<'_>,
     ) -> (Result<Transcoded<'a>, Untranscoded>, Option<FoundRepeats>) {
         let (records, arrival) = (reservation.records(), unix_nanos() as u64);
-        if !reservation.has_gate() {
-            let pass =
-                if folding { self.buffer.find_repeats(request, Some(reservation), arrival) } else { None };
-            let Some(mut pass) = pass else {
-                return (self.transcoder.transcode(request, records, arrival, space), None);
-            };
-            let transcoded = self.transcoder.transcode_through(&mut pass, request, records, arrival, space);
-            return (transcoded, Some(pass.end()));
+        let (room, share) = match self.buffer.gate(reservation) {
+            None => (Some(reservation), None),
+            gate => (None, gate),
+        };
+        let fold = if folding { self.buffer.find_repeats(request, room, arrival) } else { None };
+        if fold.is_none() && share.is_none() {
+            return (self.transcoder.transcode(request, records, arrival, space), None);
         }
-        let pass = if folding { self.buffer.find_repeats(request, None, arrival) } else { None };
-        let mut both = FoldThenShare { fold: pass, share: self.buffer.gate(reservation) };
-        let transcoded = self.transcoder.transcode_through(&mut both, request, records, arrival, space);
-        (transcoded, both.fold.map(FoldPass::end))
+        let mut gate = FoldThenShare { fold, share };
+        let transcoded = self.transcoder.transcode_through(&mut gate, request, records, arrival, space);
+        (transcoded, gate.fold.map(FoldPass::end))
     }
 
     /// Puts the folded records whose window is over into the buffer, or `all` of them.
@@ -66,30 +62,18 @@ struct FoldThenShare<'a> {
 }
 
 impl Gate for FoldThenShare<'_> {
-    fn admits(
-        &mut self,
-        of: &Arc<Resource>,
-        within: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> Verdict {
-        if self.has_row_for(of, within, record, message) {
+    fn admits(&mut self, candidate: Candidate<'_, '_>) -> Verdict {
+        if self.has_row_for(candidate) {
             return Verdict::Fold;
         }
-        self.share.as_mut().map_or(Verdict::Take, |share| share.admits(of, within, record, message))
+        self.share.as_mut().map_or(Verdict::Take, |share| share.admits(candidate))
     }
 
     fn folds(&self) -> bool {
         self.fold.is_some()
     }
 
-    fn has_row_for(
-        &mut self,
-        of: &Arc<Resource>,
-        within: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> bool {
-        self.fold.as_mut().is_some_and(|fold| fold.has_row_for(of, within, record, message))
+    fn has_row_for(&mut self, candidate: Candidate<'_, '_>) -> bool {
+        self.fold.as_mut().is_some_and(|fold| fold.has_row_for(candidate))
     }
 }

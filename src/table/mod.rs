@@ -40,5 +40,5 @@ pub use severity::{Severity, SeverityCounts, SeverityError};
 pub use space::{NoSpace, Space};
 pub use tally::{OTHERS, Tally};
 pub use text::{Replaced, ReplacedKind};
-pub use transcode::gate::{Gate, Open, Verdict};
+pub use transcode::gate::{Candidate, Gate, Open, Verdict};
 pub use transcode::{Rows, Transcoded, Transcoder, Untranscoded};

@@ -1,4 +1,4 @@
-//! More arrives than finds room while PostgreSQL is away. What must hold: a sender that floods drops its own records and
+//! More arrives than finds room while PostgreSQL is away. The promises: a sender that floods drops its own records and
 //! nobody else's, errors survive its DEBUG and INFO, and more senders than have a place of their own cost no memory.
 
 use std::collections::BTreeMap;
@@ -141,7 +141,7 @@ async fn ten_beside_a_flood(sets: &[&str]) -> (Vec<u64>, u64, BTreeMap<(String, 
 
 /// Scenario: PostgreSQL is away, ten senders go on at their rate, and an eleventh sends a hundred times as much, of INFO. Promise: by default
 /// the ten lose nothing, as they find room in the fifth that the flood leaves free; the table of losses has the eleventh alone, for its share.
-/// Where the newest records are dropped, all ten lose some.
+/// With `drop_newest`, all ten lose some.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_costs_no_other_sender_a_record() {
     let (quiet, flood, losses) = ten_beside_a_flood(&[]).await;
@@ -218,7 +218,7 @@ async fn errors_take_the_place_of_waiting_debug() {
 }
 
 /// Scenario: PostgreSQL is away, and ten thousand services send at once, ten times as many as have a place of their own, then others
-/// again and again. Promise: a service that was there before loses nothing; memory is at most 16 MiB more than after the first ten thousand; the
+/// again and again. Promise: a service that was there before loses nothing; memory grows by 4 MiB at most in the second half; the
 /// metrics page and the table of losses know no more services than there are places.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_senders_than_there_are_places() {
@@ -266,5 +266,6 @@ async fn more_senders_than_there_are_places() {
     );
     assert_eq!((account.lost, account.rejected), (0, dropped));
     assert!(metrics.len() < 100_000 && services.len() <= 1_025);
-    assert!(peaks[peaks.len() - 1] <= peaks[0] + 16, "{peaks:?}");
+    // Tables and caches of fixed size are full by then.
+    assert!(peaks[peaks.len() - 1] <= peaks[peaks.len() / 2] + 4, "{peaks:?}");
 }

@@ -33,7 +33,7 @@ const ROUNDS: usize = 3;
 /// Scenario: the four ways of logging, each under the same burst. Guarantee: logging into the exhausted pool makes more
 /// requests fail and loses entries; by way of forebay the entries take two connections at most, and each one is stored,
 /// counted as lost, or held and stored once the database is back.
-/// What the buffer has no room for while the database is away is counted; by default, that is the application's own DEBUG and none of its
+/// All that the buffer has no room for while the database is away is counted; by default, that is the application's own DEBUG and none of its
 /// errors.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_logging_into_the_exhausted_pool_feeds_on_itself() {

@@ -17,7 +17,7 @@ type Losses = BTreeMap<(Option<String>, Option<String>, String), i64>;
 
 const WINDOW: &str = "exporters.postgres.losses_window=100ms";
 
-/// Of thirty records the last fifteen do not fit.
+/// The last fifteen of thirty records do not fit.
 const SMALL: &[&str] = &[
     "exporters.postgres.sending_queue.queue_size=15",
     "exporters.postgres.sending_queue.overflow=drop_newest",

@@ -269,8 +269,7 @@ impl<F: Files> Cursor<F> {
     fn read(&mut self, at: u64, length: usize) -> io::Result<&[u8]> {
         if !self.window.has(at, length) {
             let left = self.files.length(&self.file)?.saturating_sub(at);
-            let bytes = self.window.begin(at, length, left);
-            let from = at / ALIGNMENT * ALIGNMENT;
+            let (bytes, from) = self.window.begin(at, length, left);
             let read = match self.files.read_at(&self.file, bytes, from) {
                 Err(_) if self.salvages => quarantine::read_around(&self.files, &self.file, bytes, from)?,
                 read => read?,
@@ -302,8 +301,9 @@ impl Window {
         at >= self.at && at + length as u64 <= self.at + self.length as u64
     }
 
-    /// The memory for `length` bytes from the offset `at` on, where `left` bytes of the file are left, and for those around them.
-    fn begin(&mut self, at: u64, length: usize, left: u64) -> &mut [u8] {
+    /// The memory for `length` bytes from the offset `at` on, where `left` bytes of the file are left, and for those around them;
+    /// with the offset of its first byte.
+    fn begin(&mut self, at: u64, length: usize, left: u64) -> (&mut [u8], u64) {
         self.at = at / ALIGNMENT * ALIGNMENT;
         self.length = 0;
         let before = at - self.at;
@@ -313,7 +313,7 @@ impl Window {
             self.memory = vec![0; wanted + files::ALIGNMENT];
             self.start = self.memory.as_ptr().align_offset(files::ALIGNMENT);
         }
-        &mut self.memory[self.start..self.start + wanted]
+        (&mut self.memory[self.start..self.start + wanted], self.at)
     }
 
     /// Up to `length` bytes from the offset `at` on.

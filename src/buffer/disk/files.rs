@@ -342,4 +342,30 @@ mod tests {
         assert!(matches!(Directory::lock(&config), Err(DirectoryError::Locked(_))));
         drop(running);
     }
+
+    /// Reads past the page cache end in blocks, files anywhere.
+    #[test]
+    fn an_aligned_read_gives_what_is_in_the_file_wherever_that_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = FileStorageConfig { directory: dir.path().to_owned(), ..FileStorageConfig::default() };
+        let files = Directory::lock(&config).unwrap();
+        let content: Vec<u8> = (0..3 * LARGE).map(|at| (at % 251) as u8).collect();
+        for length in [0, 1, ALIGNMENT - 1, LARGE - 1, LARGE, LARGE + 1, 2 * LARGE + ALIGNMENT, 3 * LARGE] {
+            let name = format!("{length}");
+            let file = files.create(&name).unwrap();
+            // In small writes, which are not filled up.
+            content[..length].chunks(1000).for_each(|part| {
+                files.append(&file, &mut [IoSlice::new(part)]).unwrap();
+            });
+            let file = files.open(&name).unwrap();
+            let mut memory = vec![0; 2 * LARGE + ALIGNMENT];
+            let start = memory.as_ptr().align_offset(ALIGNMENT);
+            for (at, wanted) in [(0, 2 * LARGE), (LARGE, LARGE), (ALIGNMENT, LARGE), (0, ALIGNMENT)] {
+                let buffer = &mut memory[start..start + wanted];
+                let read = files.read_at(&file, buffer, at as u64).unwrap();
+                let expected = &content[at.min(length)..(at + wanted).min(length)];
+                assert_eq!((read, &buffer[..read]), (expected.len(), expected), "{length} bytes, from {at}");
+            }
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub(super) struct Append {
     pub(super) rows: Rows,
     /// Records of the request that are not among its rows.
     pub(super) left_out: Vec<(LossReason, Tally)>,
-    /// What the gate has counted, until the rows are.
+    /// The records that the gate has counted, until the rows are.
     pub(super) counted: Option<Counted>,
     pub(super) reply: oneshot::Sender<Appended>,
     /// Freed when the rows are on the disk.

@@ -14,7 +14,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Of a queue for `most` bytes that has none.
+    /// The space of an empty queue for `most` bytes.
     pub(super) fn new(most: u64) -> Self {
         Self { used: AtomicU64::new(0), free: AtomicU64::new(most), spare: AtomicU64::new(u64::MAX) }
     }
@@ -24,7 +24,7 @@ impl Space {
         self.spare.store(bytes, Ordering::Relaxed);
     }
 
-    /// Of a queue for `most` bytes, `used` are in segments with records that are not stored, and `stored` in others.
+    /// Notes that a queue for `most` bytes has `used` of them in segments with records that are not stored, and `stored` in others.
     pub(super) fn measure(&self, most: u64, used: u64, stored: u64) {
         let spare = self.spare.load(Ordering::Relaxed).saturating_add(stored);
         self.used.store(used, Ordering::Relaxed);

@@ -115,7 +115,7 @@ impl<F: Files> Writer<'_, F> {
             let end = first + rows.len() as u64;
             let records = rows.len() as u64;
             places.grow(appended.run, first, records, std::mem::take(&mut bytes), appended.time);
-            // What fills up blocks belongs to all rows of the group.
+            // Zeros that fill up blocks belong to all rows of the group.
             let part = appended.bytes * rows.bytes().len() as u64 / row_bytes.max(1);
             places.share(&self.ledger.shares, (appended.run, first), &rows, part);
             drop(counted);

@@ -9,9 +9,8 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::config::FoldConfig;
 use super::template;
-use crate::otlp::LogRecord;
 use crate::otlp::value::{AnyValue, KeyValue};
-use crate::table::{Resource, Scope};
+use crate::table::Candidate;
 
 /// Computes identities. The keys are drawn at random, so that no sender can make two records look the same.
 #[derive(Debug)]
@@ -21,15 +20,6 @@ pub(super) struct Identity {
     ignore: Vec<String>,
     template: bool,
     except: Vec<String>,
-}
-
-/// A record with its origin.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate<'a, 'b> {
-    pub(super) of: &'b Resource,
-    pub(super) within: &'b Scope,
-    pub(super) record: &'b LogRecord<'a>,
-    pub(super) message: &'b [u8],
 }
 
 /// Most attributes are side by side on the wire, with no more than their tags and lengths between them.

@@ -6,13 +6,11 @@ use tokio::time::Instant;
 
 use super::Folding;
 use super::entry::{Entry, Quota, Repeats};
-use super::identity::Candidate;
 use crate::buffer::Buffer;
 use crate::buffer::books::Books;
 use crate::buffer::reservation::Reservation;
-use crate::otlp::LogRecord;
 use crate::otlp::alone::Origin;
-use crate::table::{Gate, Resource, Rows, Scope, Severity, Verdict};
+use crate::table::{Candidate, Gate, Rows, Severity, Verdict};
 
 /// Finds the repeats among the records of one request.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ pub struct FoldPass<'a> {
     buffer: &'a Buffer,
     folding: &'a Folding,
     request: &'a [u8],
-    /// Of the request, with room for its records; none if each of them takes its own.
+    /// The request's, with room for its records; none if each of them takes its own.
     reservation: Option<&'a mut Reservation>,
     now: Instant,
     /// `now` in parts of a window.
@@ -68,18 +66,6 @@ impl<'a> FoldPass<'a> {
         FoundRepeats(self.found.touched)
     }
 
-    /// Whether the record repeats another one, and is counted with it. If not, the next one like it does.
-    #[inline]
-    fn is_repeat(&mut self, candidate: Candidate<'_, '_>) -> bool {
-        let (identity, seen) = (&self.folding.identity, &self.folding.seen);
-        if candidate.message.len() > LARGEST || identity.excepts(candidate) {
-            return false;
-        }
-        // The lowest bit is set, because 0 is none.
-        let mark = identity.mark(candidate) | 1;
-        (self.folding.table.has(mark) || seen.note(mark, self.time)) && self.count(mark, candidate)
-    }
-
     /// Counts a record as a repeat, if there is an entry for it, or room for one.
     fn count(&mut self, mark: u64, candidate: Candidate<'_, '_>) -> bool {
         let record = candidate.record;
@@ -118,29 +104,24 @@ impl<'a> FoldPass<'a> {
 
 impl Gate for FoldPass<'_> {
     #[inline]
-    fn admits(
-        &mut self,
-        of: &Arc<Resource>,
-        within: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> Verdict {
-        if self.has_row_for(of, within, record, message) { Verdict::Fold } else { Verdict::Take }
+    fn admits(&mut self, candidate: Candidate<'_, '_>) -> Verdict {
+        if self.has_row_for(candidate) { Verdict::Fold } else { Verdict::Take }
     }
 
     fn folds(&self) -> bool {
         true
     }
 
+    /// Counts a record that repeats another one with it. If there is none, the next one like it does.
     #[inline]
-    fn has_row_for(
-        &mut self,
-        of: &Arc<Resource>,
-        within: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> bool {
-        self.is_repeat(Candidate { of, within, record, message })
+    fn has_row_for(&mut self, candidate: Candidate<'_, '_>) -> bool {
+        let (identity, seen) = (&self.folding.identity, &self.folding.seen);
+        if candidate.message.len() > LARGEST || identity.excepts(candidate) {
+            return false;
+        }
+        // The lowest bit is set, because 0 is none.
+        let mark = identity.mark(candidate) | 1;
+        (self.folding.table.has(mark) || seen.note(mark, self.time)) && self.count(mark, candidate)
     }
 }
 

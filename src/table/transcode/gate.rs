@@ -5,29 +5,36 @@ use std::sync::Arc;
 use crate::otlp::LogRecord;
 use crate::table::interned::{Resource, Scope};
 
+/// A record that was read, with its origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a, 'b> {
+    /// Its resource.
+    pub of: &'b Arc<Resource>,
+    /// Its scope.
+    pub within: &'b Arc<Scope>,
+    /// Its fields.
+    pub record: &'b LogRecord<'a>,
+    /// The bytes that it was read from.
+    pub message: &'b [u8],
+}
+
 /// Decides about each record of a request. It is asked once for each record that can be read, in their order.
 pub trait Gate {
-    /// The verdict on `record`, which was read from `message` and is `of` this resource, `within` this scope.
-    fn admits(
-        &mut self,
-        of: &Arc<Resource>,
-        within: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> Verdict;
+    /// The verdict on a record.
+    fn admits(&mut self, candidate: Candidate<'_, '_>) -> Verdict;
 
     /// Whether records beyond the requested number may be folded. If so, they are read, and it is asked for each of them.
     fn folds(&self) -> bool {
         false
     }
 
-    /// Whether another row stands for this record, for which there is no room. The arguments are those of [`Gate::admits`].
-    fn has_row_for(&mut self, _: &Arc<Resource>, _: &Arc<Scope>, _: &LogRecord<'_>, _: &[u8]) -> bool {
+    /// Whether another row stands for this record, for which there is no room.
+    fn has_row_for(&mut self, _: Candidate<'_, '_>) -> bool {
         false
     }
 }
 
-/// What becomes of a record.
+/// The verdict on a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It becomes a row.
@@ -44,7 +51,7 @@ pub struct Open;
 
 impl Gate for Open {
     #[inline(always)]
-    fn admits(&mut self, _: &Arc<Resource>, _: &Arc<Scope>, _: &LogRecord<'_>, _: &[u8]) -> Verdict {
+    fn admits(&mut self, _: Candidate<'_, '_>) -> Verdict {
         Verdict::Take
     }
 }

@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::gate::{Gate, Open, Verdict};
+use self::gate::{Candidate, Gate, Open, Verdict};
 use self::origins::{Origin, Origins};
 pub use self::rows::{MAX_PERIODS, Rows};
 use crate::otlp::{Invalid, Limits, LogRecord, Malformed, ScopeLogs, resource_logs};
@@ -264,20 +264,16 @@ impl<'a, L: Layout<'a>> Pass<'a, '_, '_, L> {
         Ok(self.record.read(message).map(|()| values).map_err(Invalid::from))
     }
 
-    /// What `gate` says of the record that was read from `message`.
+    /// The record that was read from `message`; none if its resource or its scope cannot be stored, for which it is refused.
     #[inline]
-    fn ask(
-        &self,
-        gate: &mut impl Gate,
-        of: &Origin<Resource>,
-        within: &Origin<Scope>,
-        message: &[u8],
-    ) -> Verdict {
-        match (&of.content, &within.content) {
-            (Ok(of), Ok(within)) => gate.admits(of, within, &self.record, message),
-            // Its records are refused before they are read.
-            _ => Verdict::Take,
-        }
+    fn candidate<'b>(
+        &'b self,
+        of: &'b Origin<Resource>,
+        within: &'b Origin<Scope>,
+        message: &'b [u8],
+    ) -> Option<Candidate<'a, 'b>> {
+        let (of, within) = of.content.as_ref().ok().zip(within.content.as_ref().ok())?;
+        Some(Candidate { of, within, record: &self.record, message })
     }
 }
 
@@ -311,7 +307,10 @@ impl Transcoded<'_> {
             }
             let written = match entered {
                 Ok(()) => match pass.read(message)? {
-                    Ok(values) => match pass.ask(gate, of, within, message) {
+                    Ok(values) => match pass
+                        .candidate(of, within, message)
+                        .map_or(Verdict::Take, |candidate| gate.admits(candidate))
+                    {
                         Verdict::Take => self.rows.push(pass, values, of, within, &mut self.replaced)?,
                         verdict => {
                             self.leave_out(verdict, of, pass.record.severity_number);
@@ -338,10 +337,9 @@ impl Transcoded<'_> {
         within: &Origin<Scope>,
         message: &'a [u8],
     ) -> Result<bool, NoSpace> {
-        let (Ok(_), Ok(resource), Ok(scope)) = (pass.read(message)?, &of.content, &within.content) else {
-            return Ok(false);
-        };
-        let folds = gate.has_row_for(resource, scope, &pass.record, message);
+        let is_read = pass.read(message)?.is_ok();
+        let candidate = pass.candidate(of, within, message).filter(|_| is_read);
+        let folds = candidate.is_some_and(|candidate| gate.has_row_for(candidate));
         if folds {
             self.leave_out(Verdict::Fold, of, pass.record.severity_number);
         }

@@ -74,13 +74,7 @@ fn records_beyond_the_limit_are_counted_by_severity_and_not_written() {
 struct BySeverity(Vec<(i32, usize)>);
 
 impl Gate for BySeverity {
-    fn admits(
-        &mut self,
-        _: &Arc<Resource>,
-        _: &Arc<Scope>,
-        record: &LogRecord<'_>,
-        message: &[u8],
-    ) -> Verdict {
+    fn admits(&mut self, Candidate { record, message, .. }: Candidate<'_, '_>) -> Verdict {
         self.0.push((record.severity_number, message.len()));
         match record.severity_number {
             9 => Verdict::Take,
